@@ -1,0 +1,97 @@
+"""Packed bits: the one representation of a mask in memory and on disk.
+
+A mask of ``D`` bits is a ``uint8`` array of ``ceil(D / 8)`` bytes, least significant bit first.
+Bits beyond ``D`` in the last byte are padding and always zero, so that equal masks have equal
+bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap import _checks
+
+Bytes = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+def n_bytes(size: int) -> int:
+    """Return how many bytes hold ``size`` bits."""
+    return (size + 7) // 8
+
+
+def as_mask(values: Iterable[Any], argument: str = "mask") -> Mask:
+    """Return ``values`` as a bool vector (D,); anything but 0, 1, False and True is refused."""
+    array = np.asarray(values if isinstance(values, np.ndarray) else list(values))
+    if array.ndim != 1:
+        raise _checks.bad_value(
+            argument, "be a vector", "shape (D,)", array.shape, "Flatten it first."
+        )
+    if array.size == 0:
+        return np.zeros(0, dtype=np.bool_)
+    if array.dtype == np.bool_:
+        return array
+    if array.dtype.kind not in "iuf" or not np.isin(array, (0, 1)).all():
+        raise _checks.bad_value(
+            argument, "hold bits", "bool, or numbers that are 0 or 1", f"dtype {array.dtype}"
+        )
+    return array.astype(np.bool_)
+
+
+def pack(mask: Mask) -> Bytes:
+    """Pack a bool vector (D,) into (ceil(D / 8),) bytes."""
+    return np.packbits(mask, bitorder="little")
+
+
+def unpack(packed: Bytes, size: int) -> Mask:
+    """Unpack bytes into a fresh bool vector (size,)."""
+    return np.unpackbits(packed, count=size, bitorder="little").view(np.bool_)
+
+
+def unpack_range(packed: Bytes, start: int, stop: int) -> Mask:
+    """Unpack the bits [start, stop) into a fresh bool vector."""
+    first = start // 8
+    window = np.unpackbits(packed[first : n_bytes(stop)], bitorder="little")
+    return window[start - 8 * first : stop - 8 * first].view(np.bool_)
+
+
+def clear_padding(packed: Bytes, size: int) -> None:
+    """Zero the bits beyond ``size`` in the last byte, in place."""
+    if size % 8:
+        packed[-1] &= (1 << (size % 8)) - 1
+
+
+def count(packed: Bytes, start: int = 0, stop: int | None = None) -> int:
+    """Count the ones among the bits [start, stop); without ``stop``, to the end."""
+    if stop is None:
+        stop = 8 * len(packed)
+    if start % 8 or stop % 8:
+        left, right = -(-start // 8) * 8, stop // 8 * 8
+        if left >= right:
+            return int(np.count_nonzero(unpack_range(packed, start, stop)))
+        edges = np.count_nonzero(unpack_range(packed, start, left)) if left > start else 0
+        edges += np.count_nonzero(unpack_range(packed, right, stop)) if stop > right else 0
+        return int(edges) + count(packed, left, right)
+    return int(np.bitwise_count(packed[start // 8 : stop // 8]).sum(dtype=np.int64))
+
+
+def digest(packed: Bytes, size: int) -> str:
+    """Return a 32-hex-digit BLAKE2b digest of the mask, the same on every machine."""
+    return hashlib.blake2b(
+        packed.tobytes(), digest_size=16, salt=size.to_bytes(8, "little")
+    ).hexdigest()
+
+
+def overlap(one: Bytes, other: Bytes) -> float:
+    """Return the Jaccard overlap |A and B| / |A or B| of two packed masks, in [0, 1].
+
+    Two empty masks overlap fully (1.0).
+    """
+    _checks.length("other", len(other), len(one), "bytes of the first mask")
+    union = count(one | other)
+    return count(one & other) / union if union else 1.0

@@ -1,0 +1,234 @@
+"""``MaskLayout``: which tensors of a model are maskable, and flat bits <-> named tensors."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap import _checks, bits
+from nets_deap.errors import CallOrderError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Selector = str | Sequence[str] | Callable[[str, Any], bool] | None
+
+_registry: weakref.WeakValueDictionary[str, MaskLayout] = weakref.WeakValueDictionary()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One maskable tensor: its parameter name, shape, and place [start, stop) in the mask."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def stop(self) -> int:
+        """One past its last position in the mask."""
+        return self.start + self.size
+
+    @property
+    def row(self) -> int:
+        """Number of weights that lead into one neuron or filter (the first axis counts those)."""
+        return self.size // self.shape[0]
+
+
+class MaskLayout:
+    """Layout of a mask: D maskable weights in L layers, with their initial weights W0.
+
+    Layers stand in the model's own order; within a layer the order is row-major. Two layouts with
+    the same names, shapes and W0 have the same ``key``.
+
+    Args:
+        layers: Pairs (parameter name, shape).
+        initial: W0 of the maskable weights, shape (D,); None where only its digest is known.
+        initial_digest: SHA-256 of W0; needed only where ``initial`` is None.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[tuple[str, Sequence[int]]],
+        initial: NDArray[Any] | None = None,
+        *,
+        initial_digest: str | None = None,
+    ) -> None:
+        placed: list[Layer] = []
+        for name, shape in layers:
+            start = placed[-1].stop if placed else 0
+            placed.append(Layer(name, tuple(int(n) for n in shape), start))
+        if not placed or any(layer.size < 1 for layer in placed):
+            raise _checks.bad_value(
+                "layers", "hold weights", "at least one layer, none of size 0", list(layers)
+            )
+        self.layers: tuple[Layer, ...] = tuple(placed)
+        self.size: int = placed[-1].stop
+        if initial is not None:
+            _checks.shape("initial", initial.shape, (self.size,), "(D,)")
+            initial = np.ascontiguousarray(initial).copy()
+            initial.setflags(write=False)
+            initial_digest = digest_of(initial)
+        self.initial = initial
+        self.initial_digest: str = initial_digest or ""
+        structure = json.dumps([[layer.name, layer.shape] for layer in placed])
+        text = f"{structure}\n{self.initial_digest}"
+        self.key: str = hashlib.sha256(text.encode()).hexdigest()
+        self._position = {layer.name: layer for layer in placed}
+        known = _registry.get(self.key)
+        if known is None or known.initial is None:
+            _registry[self.key] = self
+
+    @classmethod
+    def of(cls, model: nn.Module, maskable: Selector = None) -> MaskLayout:
+        """Lay out the maskable weights of ``model`` with its present weights as W0.
+
+        Args:
+            model: Any module.
+            maskable: None for the weights of all linear and convolutional layers (biases
+                excluded); or parameter names, or patterns such as ``"features.*.weight"``; or a
+                predicate ``(name, parameter) -> bool``.
+
+        Raises:
+            InvalidValueError: A name or pattern matches nothing, or nothing is maskable.
+        """
+        chosen = _select(model, maskable)
+        flat = [p.detach().cpu().reshape(-1).numpy() for p in chosen.values()]
+        shapes = [(name, tuple(p.shape)) for name, p in chosen.items()]
+        return cls(shapes, np.concatenate(flat))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Parameter names of the layers, in order."""
+        return tuple(self._position)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of a packed mask."""
+        return bits.n_bytes(self.size)
+
+    def layer(self, name: str) -> Layer:
+        """Return a layer by its parameter name."""
+        return self._position[_checks.choice("layer", name, self._position)]
+
+    def split(self, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Cut a vector (D,) or a stack (P, D) into views of the layers' shapes, by name."""
+        if flat.ndim == 0 or flat.shape[-1] != self.size:
+            raise _checks.bad_value(
+                "flat", "have the right shape", f"(D,) or (P, D) with D = {self.size}", flat.shape
+            )
+        head = flat.shape[:-1]
+        return {
+            layer.name: flat[..., layer.start : layer.stop].reshape(*head, *layer.shape)
+            for layer in self.layers
+        }
+
+    def join(self, tensors: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Put named arrays back into one vector (D,); the inverse of ``split``."""
+        missing = [name for name in self.names if name not in tensors]
+        if missing or len(tensors) != len(self.layers):
+            raise _checks.bad_value(
+                "tensors", "name every layer once", f"the names {self.names}", tuple(tensors)
+            )
+        for layer in self.layers:
+            _checks.shape(
+                f"tensors[{layer.name!r}]", tensors[layer.name].shape, layer.shape, "shape"
+            )
+        return np.concatenate([np.asarray(tensors[name]).reshape(-1) for name in self.names])
+
+    def counts(self, packed: bits.Bytes) -> NDArray[np.int64]:
+        """Count the kept weights of each layer, shape (L,)."""
+        return np.array([bits.count(packed, layer.start, layer.stop) for layer in self.layers])
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Count the maskable weights of each layer, shape (L,)."""
+        return np.array([layer.size for layer in self.layers])
+
+    def check_bits(self, size: int) -> None:
+        """Raise if a mask of ``size`` bits cannot belong to this layout."""
+        _checks.length("mask", size, self.size, "D", "The mask belongs to another layout.")
+
+    def require_initial(self) -> NDArray[Any]:
+        """Return W0 (D,); raise if only its digest is known."""
+        if self.initial is None:
+            raise CallOrderError(
+                "The initial weights are not known here, only their digest. Build the task that "
+                "the ticket was made for, or save the ticket with include_initial=True."
+            )
+        return self.initial
+
+    def __repr__(self) -> str:
+        layers = ", ".join(f"{layer.name} {layer.shape}" for layer in self.layers)
+        return f"MaskLayout({self.size} weights: {layers})"
+
+
+def digest_of(array: NDArray[Any]) -> str:
+    """Return the SHA-256 of an array's dtype and bytes."""
+    head = array.dtype.newbyteorder("<").str.encode()
+    return hashlib.sha256(head + array.astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
+
+
+def known_layout(key: str) -> MaskLayout | None:
+    """Return the layout with this key if some part of the program holds it."""
+    return _registry.get(key)
+
+
+def _select(model: nn.Module, maskable: Selector) -> dict[str, nn.Parameter]:
+    """Return the maskable parameters by name, in the model's order."""
+    named = dict(model.named_parameters())
+    if maskable is None:
+        default = _layer_weights(model)
+        chosen = {name: p for name, p in named.items() if name in default}
+        hint = "Name the tensors to mask with maskable=..."
+        expected = "a module with at least one linear or convolutional layer"
+    elif callable(maskable):
+        chosen = {name: p for name, p in named.items() if maskable(name, p)}
+        hint, expected = "Let the predicate accept at least one.", f"some of {tuple(named)}"
+    else:
+        patterns = [maskable] if isinstance(maskable, str) else list(maskable)
+        for pattern in patterns:
+            if not fnmatch.filter(named, pattern):
+                _checks.choice("maskable", pattern, named)
+        chosen = {
+            name: p
+            for name, p in named.items()
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        }
+        hint, expected = "", f"some of {tuple(named)}"
+    if not chosen:
+        got = f"{type(model).__name__} with the parameters {tuple(named)}"
+        raise _checks.bad_value("maskable", "select weights", expected, got, hint)
+    for name, parameter in chosen.items():
+        if not parameter.is_floating_point():
+            raise _checks.bad_type(name, "be maskable", "a floating-point tensor", parameter)
+    return chosen
+
+
+def _layer_weights(model: nn.Module) -> set[str]:
+    """Return the names of the weights of linear and convolutional layers, tied ones once."""
+    from torch import nn
+
+    kinds = (
+        nn.Linear,
+        nn.Conv1d,
+        nn.Conv2d,
+        nn.Conv3d,
+        nn.ConvTranspose1d,
+        nn.ConvTranspose2d,
+        nn.ConvTranspose3d,
+    )
+    weights = {id(m.weight) for m in model.modules() if isinstance(m, kinds)}
+    return {name for name, p in model.named_parameters() if id(p) in weights}

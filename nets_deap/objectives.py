@@ -1,0 +1,176 @@
+"""Objectives: what evolution optimises, each with its name, direction and worst value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap import _checks
+from nets_deap.ticket import Ticket
+
+WORST_LOSS = 1e6
+DIRECTIONS = ("min", "max")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one trained ticket; what an objective is computed from.
+
+    Attributes:
+        ticket: The individual.
+        metrics: ``train_loss``, ``val_loss``, ``val_accuracy`` (in [0, 1]).
+        steps: Optimiser steps it was trained for.
+        curve_steps: Steps of the validation curve; empty unless an objective needs it.
+        curve: Validation losses at those steps.
+    """
+
+    ticket: Ticket
+    metrics: Mapping[str, float]
+    steps: int
+    curve_steps: tuple[int, ...] = ()
+    curve: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A number to optimise.
+
+    Args:
+        name: Its name in fitness, logs and files.
+        direction: ``"min"`` or ``"max"``.
+        worst: The finite value that a diverged network gets.
+        measure: Computes it from what was measured; a non-finite result counts as diverged.
+        reference: Where the hypervolume is measured from: a number, or ``"chance"`` for the loss
+            of the best constant output, plus ``reference_offset``.
+        needs_curve: Whether the validation curve must be measured during training.
+        reference_offset: Added to the reference.
+    """
+
+    name: str
+    direction: str
+    worst: float
+    measure: Callable[[Measured], float]
+    reference: float | str = "chance"
+    needs_curve: bool = False
+    reference_offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        _checks.choice("direction", self.direction, DIRECTIONS)
+        _checks.real("worst", self.worst)
+        if self.reference != "chance":
+            _checks.real("reference", self.reference)
+
+    @property
+    def weight(self) -> float:
+        """DEAP's weight: -1.0 to minimise, 1.0 to maximise."""
+        return -1.0 if self.direction == "min" else 1.0
+
+    def reference_for(self, chance: float) -> float:
+        """Return the reference value, given the loss of the best constant output."""
+        base = chance if self.reference == "chance" else float(self.reference)
+        return base + self.reference_offset
+
+
+def values_of(objectives: Sequence[Objective], measured: Measured) -> tuple[float, ...] | None:
+    """Return the objectives' values as plain floats; None if the network diverged."""
+    values = tuple(float(objective.measure(measured)) for objective in objectives)
+    losses = (measured.metrics["train_loss"], measured.metrics["val_loss"])
+    return values if all(map(math.isfinite, (*values, *losses))) else None
+
+
+def worst_values(objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """Return what a diverged network gets: the worst value of every objective."""
+    return tuple(float(objective.worst) for objective in objectives)
+
+
+def resolve(objectives: str | Objective | Sequence[str | Objective]) -> tuple[Objective, ...]:
+    """Return objectives given by name or as they are.
+
+    Raises:
+        InvalidValueError: None at all, an unknown name, or one name twice.
+    """
+    given = [objectives] if isinstance(objectives, (str, Objective)) else list(objectives)
+    hint = "Or give a nets.Objective."
+    found = tuple(
+        item
+        if isinstance(item, Objective)
+        else OBJECTIVES[_checks.choice("objectives", item, OBJECTIVES, hint)]
+        for item in given
+    )
+    names = [objective.name for objective in found]
+    if not found or len(set(names)) < len(names):
+        raise _checks.bad_value("objectives", "be distinct", "one or more, each once", names)
+    return found
+
+
+def penalised(target_density: float = 0.2) -> Objective:
+    """Return the single fitness of NeTS: validation loss + ((d - t) / (1 - t))^2, minimised.
+
+    Args:
+        target_density: The density t in (0, 1) that costs nothing.
+
+    Reference:
+        Jackson et al. 2023, Neuroevolution Ticket Search.
+    """
+    t = _checks.real("target_density", target_density, low=0, high=1, open_low=True, open_high=True)
+
+    def measure(measured: Measured) -> float:
+        excess = (measured.ticket.density - t) / (1 - t)
+        return measured.metrics["val_loss"] + excess**2
+
+    return Objective("penalised", "min", WORST_LOSS, measure, reference_offset=1.0)
+
+
+def steps_to_loss(loss: float) -> Objective:
+    """Return the steps until the validation loss is at most ``loss``, minimised.
+
+    Measured at the recipe's ``val_points``; where it is never reached, one more than the steps
+    trained.
+    """
+    limit = _checks.real("loss", loss)
+
+    def measure(measured: Measured) -> float:
+        assert measured.curve is not None
+        reached = np.flatnonzero(measured.curve <= limit)
+        return float(measured.curve_steps[reached[0]] if len(reached) else measured.steps + 1)
+
+    return Objective(f"steps_to_{limit:g}", "min", 1e9, measure, reference=1e4, needs_curve=True)
+
+
+def _metric(name: str) -> Callable[[Measured], float]:
+    """Return a function that reads one metric."""
+    return lambda measured: measured.metrics[name]
+
+
+def _area(measured: Measured) -> float:
+    """Return the mean validation loss over training, by the trapezium rule between points."""
+    assert measured.curve is not None
+    if len(measured.curve) == 1:
+        return float(measured.curve[0])
+    steps = np.asarray(measured.curve_steps, dtype=np.float64)
+    return float(np.trapezoid(measured.curve, steps) / (steps[-1] - steps[0]))
+
+
+OBJECTIVES: dict[str, Objective] = {
+    objective.name: objective
+    for objective in (
+        Objective("val_loss", "min", WORST_LOSS, _metric("val_loss")),
+        Objective("val_accuracy", "max", 0.0, _metric("val_accuracy"), reference=0.0),
+        Objective("train_loss", "min", WORST_LOSS, _metric("train_loss")),
+        Objective("density", "min", 1.0, lambda measured: measured.ticket.density, reference=1.0),
+        Objective("val_curve_area", "min", WORST_LOSS, _area, needs_curve=True),
+    )
+}
+
+
+def describe(objectives: Sequence[Objective]) -> list[dict[str, Any]]:
+    """Return the objectives as plain data, for a run's configuration."""
+    return [
+        {"name": o.name, "direction": o.direction, "worst": o.worst, "weight": o.weight}
+        for o in objectives
+    ]

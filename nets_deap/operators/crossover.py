@@ -1,0 +1,145 @@
+"""Crossover of two tickets: gene by gene, by layer, by neuron, and between their densities."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nets_deap import _checks, bits
+from nets_deap.operators._common import Rng, check_pair, choose, generator, layers_of, write
+from nets_deap.ticket import Ticket
+
+Pair = tuple[Ticket, Ticket]
+
+
+def cx_uniform(
+    ind1: Ticket,
+    ind2: Ticket,
+    *,
+    indpb: float = 0.5,
+    allow_empty_layers: bool = False,
+    rng: Rng | None = None,
+) -> Pair:
+    """Swap each bit with probability ``indpb``. In place; returns a tuple; fitness untouched.
+
+    Args:
+        ind1: One parent.
+        ind2: The other, of the same layout.
+        indpb: Probability of a swap, in [0, 1].
+        allow_empty_layers: Whether a layer may lose all its weights.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_pair(ind1, ind2)
+    source = generator(rng)
+    p = _checks.real("indpb", indpb, low=0, high=1)
+    if p == 0.5:
+        swap = np.frombuffer(source.bytes(len(ind1.packed)), dtype=np.uint8)
+    else:
+        swap = bits.pack(source.random(len(ind1), dtype=np.float32) < p)
+    difference = (ind1.packed ^ ind2.packed) & swap
+    return _exchange(ind1, ind2, difference, source, allow_empty_layers)
+
+
+def cx_layers(
+    ind1: Ticket,
+    ind2: Ticket,
+    *,
+    indpb: float = 0.5,
+    rng: Rng | None = None,
+) -> Pair:
+    """Swap each layer whole with probability ``indpb``.
+
+    In place; returns a tuple; fitness untouched.
+
+    Args:
+        ind1: One parent.
+        ind2: The other, of the same layout.
+        indpb: Probability of a swap, in [0, 1].
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_pair(ind1, ind2)
+    source = generator(rng)
+    p = _checks.real("indpb", indpb, low=0, high=1)
+    swap = np.zeros(len(ind1), dtype=np.bool_)
+    for layer in layers_of(ind1):
+        swap[layer.start : layer.stop] = source.random() < p
+    difference = (ind1.packed ^ ind2.packed) & bits.pack(swap)
+    return _exchange(ind1, ind2, difference, source, allow_empty_layers=True)
+
+
+def cx_neurons(
+    ind1: Ticket,
+    ind2: Ticket,
+    *,
+    indpb: float = 0.5,
+    allow_empty_layers: bool = False,
+    rng: Rng | None = None,
+) -> Pair:
+    """Swap all weights into a neuron or filter together, each with probability ``indpb``.
+
+    In place; returns a tuple; fitness untouched. Neurons are the first axis of a layer's weights.
+
+    Args:
+        ind1: One parent.
+        ind2: The other, of the same layout.
+        indpb: Probability of a swap, in [0, 1].
+        allow_empty_layers: Whether a layer may lose all its weights.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_pair(ind1, ind2)
+    source = generator(rng)
+    p = _checks.real("indpb", indpb, low=0, high=1)
+    rows = [np.repeat(source.random(la.shape[0]) < p, la.row) for la in layers_of(ind1)]
+    difference = (ind1.packed ^ ind2.packed) & bits.pack(np.concatenate(rows))
+    return _exchange(ind1, ind2, difference, source, allow_empty_layers)
+
+
+def cx_interpolate(
+    ind1: Ticket,
+    ind2: Ticket,
+    *,
+    allow_empty_layers: bool = False,
+    rng: Rng | None = None,
+) -> Pair:
+    """Keep the intersection and random parts of the rest, at densities between the parents'.
+
+    With a share a, uniform in [0, 1], the children keep a k1 + (1 - a) k2 and (1 - a) k1 + a k2
+    weights, rounded; both hold the parents' intersection and lie within their union. In place;
+    returns a tuple; fitness untouched.
+
+    Args:
+        ind1: One parent.
+        ind2: The other, of the same layout.
+        allow_empty_layers: Whether a layer may lose all its weights.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_pair(ind1, ind2)
+    source = generator(rng)
+    one, other = ind1.mask, ind2.mask
+    both, free = one & other, np.flatnonzero(one ^ other)
+    k1, k2, shared = ind1.kept, ind2.kept, int(both.sum())
+    first = round(k1 + source.random() * (k2 - k1))
+    for child, k in ((ind1, first), (ind2, k1 + k2 - first)):
+        mask = both.copy()
+        mask[choose(free, k - shared, source)] = True
+        write(child, mask, source, allow_empty_layers)
+    return ind1, ind2
+
+
+def _exchange(
+    ind1: Ticket, ind2: Ticket, difference: bits.Bytes, rng: Rng, allow_empty_layers: bool
+) -> Pair:
+    """Swap the packed bits that ``difference`` marks; mend what that would empty."""
+    for child in (ind1, ind2):
+        packed = child.packed ^ difference
+        if _leaves_empty(child, packed, allow_empty_layers):
+            write(child, bits.unpack(packed, len(child)), rng, allow_empty_layers)
+        else:
+            child.assign(packed)
+    return ind1, ind2
+
+
+def _leaves_empty(child: Ticket, packed: bits.Bytes, allow_empty_layers: bool) -> bool:
+    """Tell whether packed bits would leave an empty layer or network."""
+    if allow_empty_layers:
+        return not packed.any()
+    return any(not bits.count(packed, la.start, la.stop) for la in layers_of(child))

@@ -1,0 +1,156 @@
+"""Initial tickets: masks of exact density, spread over layers by a distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap import _checks, bits
+from nets_deap.masks import Layer, MaskLayout
+from nets_deap.operators._common import Rng, generator
+from nets_deap.ticket import Ticket
+
+T = TypeVar("T", bound=Ticket)
+Distribution = str | Mapping[str, float]
+DISTRIBUTIONS = ("uniform", "er", "erk")
+
+
+def init_density(
+    container: Callable[..., T],
+    layout: MaskLayout,
+    *,
+    density: float = 0.2,
+    distribution: Distribution = "erk",
+    rng: Rng | None = None,
+) -> T:
+    """Return one random ticket of exactly round(density * D) kept weights.
+
+    Args:
+        container: The ticket class; called as ``container(mask, layout=layout)``.
+        layout: The layout of the mask.
+        density: In (0, 1].
+        distribution: How kept weights are spread over layers; see ``layer_counts``.
+        rng: NumPy generator; None for one seeded from ``random``.
+
+    Returns:
+        The ticket; no layer is empty.
+    """
+    counts = layer_counts(layout, density, distribution)
+    return container(random_mask(layout, counts, generator(rng)), layout=layout)
+
+
+def init_log_spaced(
+    container: Callable[..., T],
+    layout: MaskLayout,
+    n: int,
+    *,
+    low: float = 0.02,
+    high: float = 1.0,
+    distribution: Distribution = "erk",
+    rng: Rng | None = None,
+) -> list[T]:
+    """Return a population of ``n`` random tickets, log-spaced in density from high to low.
+
+    Args:
+        container: The ticket class; called as ``container(mask, layout=layout)``.
+        layout: The layout of the masks.
+        n: Number of tickets, >= 0; a single one has density ``high``.
+        low: Density of the last ticket, in (0, 1]; raised where a layer would be empty.
+        high: Density of the first ticket, in [low, 1].
+        distribution: How kept weights are spread over layers; see ``layer_counts``.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    _checks.whole("n", n, low=0)
+    _checks.interval("(low, high)", (low, high), _checks.density)
+    least = len(layout.layers) / layout.size
+    densities = np.geomspace(max(high, least), max(low, least), n)
+    source = generator(rng)
+    return [
+        init_density(
+            container, layout, density=min(1.0, float(d)), distribution=distribution, rng=source
+        )
+        for d in densities
+    ]
+
+
+def layer_counts(
+    layout: MaskLayout, density: float, distribution: Distribution = "erk"
+) -> NDArray[np.int64]:
+    """Return how many weights each layer keeps, shape (L,), exactly round(density * D) in all.
+
+    Args:
+        layout: The layout.
+        density: Global density in (0, 1].
+        distribution: ``"uniform"`` (one density for all layers); ``"er"`` (Erdős–Rényi: density of
+            a layer in proportion to (in + out) / (in * out)); ``"erk"`` (the same with the kernel's
+            sizes: Evci et al. 2020); or densities by layer name, in (0, 1], which are scaled to
+            the global one.
+
+    Raises:
+        InvalidValueError: So few weights are kept that a layer would be empty.
+    """
+    total = round(_checks.density("density", density) * layout.size)
+    if total < len(layout.layers):
+        raise _checks.bad_value(
+            "density",
+            "leave every layer a weight",
+            f"at least L / D = {len(layout.layers)} / {layout.size}",
+            density,
+        )
+    sizes = layout.sizes().astype(np.float64)
+    wanted = _proportions(layout, distribution)
+    full = np.zeros(len(sizes), dtype=bool)
+    while True:
+        # Layers that would need more than they have are filled; the rest share what is left.
+        left = total - sizes[full].sum()
+        scale = left / (wanted * sizes)[~full].sum() if not full.all() else 0.0
+        over = ~full & (wanted * scale > 1)
+        if not over.any():
+            break
+        full |= over
+    ideal = np.where(full, sizes, np.minimum(wanted * scale * sizes, sizes))
+    return _round_to(ideal, sizes.astype(np.int64), total)
+
+
+def random_mask(layout: MaskLayout, counts: NDArray[np.int64], rng: Rng) -> bits.Mask:
+    """Return a mask (D,) that keeps exactly ``counts`` (L,) random weights of each layer."""
+    mask = np.zeros(layout.size, dtype=np.bool_)
+    for layer, k in zip(layout.layers, counts, strict=True):
+        part = mask[layer.start : layer.stop]
+        part[rng.choice(layer.size, int(k), replace=False, shuffle=False)] = True
+    return mask
+
+
+def _proportions(layout: MaskLayout, distribution: Distribution) -> NDArray[np.float64]:
+    """Return the layers' densities up to a factor."""
+    if isinstance(distribution, Mapping):
+        for name in distribution:
+            layout.layer(name)
+        missing = [name for name in layout.names if name not in distribution]
+        if missing:
+            raise _checks.bad_value("distribution", "name all layers", f"also {missing}", "less")
+        return np.array([_checks.density(n, distribution[n]) for n in layout.names])
+    kind = _checks.choice("distribution", distribution, DISTRIBUTIONS)
+    return np.array([1.0 if kind == "uniform" else _erdos_renyi(la, kind) for la in layout.layers])
+
+
+def _erdos_renyi(layer: Layer, kind: str) -> float:
+    """Return the Erdős–Rényi density of a layer up to a factor."""
+    axes = layer.shape if kind == "erk" else layer.shape[:2]
+    return sum(axes) / float(np.prod(axes))
+
+
+def _round_to(
+    ideal: NDArray[np.float64], sizes: NDArray[np.int64], total: int
+) -> NDArray[np.int64]:
+    """Round to whole numbers in [1, size] that add up to ``total``, nearest to ``ideal``."""
+    counts = np.clip(np.floor(ideal).astype(np.int64), 1, sizes)
+    while counts.sum() != total:
+        step = 1 if counts.sum() < total else -1
+        room = counts < sizes if step > 0 else counts > 1
+        gap = np.where(room, (ideal - counts) * step, -np.inf)
+        counts[int(np.argmax(gap))] += step
+    return counts

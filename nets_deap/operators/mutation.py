@@ -1,0 +1,206 @@
+"""Mutation of a ticket: flip, prune, regrow, swap, and one layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from nets_deap import _checks
+from nets_deap.operators._common import (
+    Rng,
+    choose,
+    draw_fraction,
+    generator,
+    layers_of,
+    saliency,
+    smallest,
+    write,
+)
+from nets_deap.ticket import Ticket
+
+Mutated = tuple[Ticket]
+Fraction = float | tuple[float, float]
+CRITERIA = ("magnitude", "random")
+
+
+def mut_flip(
+    individual: Ticket,
+    *,
+    indpb: float,
+    allow_empty_layers: bool = False,
+    rng: Rng | None = None,
+) -> Mutated:
+    """Flip each bit with probability ``indpb``. In place; returns a tuple; fitness untouched.
+
+    Args:
+        individual: The ticket.
+        indpb: Probability of a flip, in [0, 1].
+        allow_empty_layers: Whether a layer may lose all its weights.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    source = generator(rng)
+    n = source.binomial(len(individual), _checks.real("indpb", indpb, low=0, high=1))
+    mask = individual.mask
+    mask[source.choice(len(individual), n, replace=False, shuffle=False)] ^= True
+    write(individual, mask, source, allow_empty_layers)
+    return (individual,)
+
+
+def mut_prune(
+    individual: Ticket,
+    *,
+    fraction: Fraction = (0.1, 0.4),
+    by: str = "magnitude",
+    allow_empty_layers: bool = False,
+    rng: Rng | None = None,
+) -> Mutated:
+    """Prune a fraction of the kept weights. In place; returns a tuple; fitness untouched.
+
+    Args:
+        individual: The ticket.
+        fraction: Of the kept weights, in [0, 1], rounded to a whole number; or an interval to
+            draw from.
+        by: ``"magnitude"``: the smallest |w| over the whole network, of the trained weights when
+            the ticket has them, else of W0; ``"random"``.
+        allow_empty_layers: Whether a layer may lose all its weights.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    source = generator(rng)
+    mask = individual.mask
+    k = round(draw_fraction("fraction", fraction, source) * individual.kept)
+    mask[_least(individual, k, by, source)] = False
+    write(individual, mask, source, allow_empty_layers)
+    return (individual,)
+
+
+def mut_regrow(
+    individual: Ticket, *, fraction: Fraction = (0.05, 0.3), rng: Rng | None = None
+) -> Mutated:
+    """Regrow random pruned weights. In place; returns a tuple; fitness untouched.
+
+    Args:
+        individual: The ticket.
+        fraction: Of the kept weights, >= 0 and at most 1, rounded; or an interval to draw from.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    source = generator(rng)
+    mask = individual.mask
+    k = round(draw_fraction("fraction", fraction, source) * individual.kept)
+    mask[choose(np.flatnonzero(~mask), k, source)] = True
+    write(individual, mask, source, allow_empty_layers=True)
+    return (individual,)
+
+
+def mut_swap(
+    individual: Ticket,
+    *,
+    fraction: Fraction = (0.01, 0.1),
+    by: str = "magnitude",
+    rng: Rng | None = None,
+) -> Mutated:
+    """Prune some weights and regrow as many random ones: density stays exactly the same.
+
+    In place; returns a tuple; fitness untouched. Weights are regrown in the layer that lost them.
+
+    Args:
+        individual: The ticket.
+        fraction: Of the kept weights, in [0, 1], rounded, as far as their layers have room; or an
+            interval to draw from.
+        by: ``"magnitude"`` or ``"random"``, as for ``mut_prune``.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    source = generator(rng)
+    before = individual.mask
+    mask = before.copy()
+    k = round(draw_fraction("fraction", fraction, source) * individual.kept)
+    losers = np.sort(_least(individual, k, by, source))
+    for layer in layers_of(individual):
+        lost = losers[np.searchsorted(losers, layer.start) : np.searchsorted(losers, layer.stop)]
+        free = layer.start + np.flatnonzero(~before[layer.start : layer.stop])
+        grown = choose(free, len(lost), source)
+        mask[choose(lost, len(grown), source)] = False
+        mask[grown] = True
+    write(individual, mask, source, allow_empty_layers=True)
+    return (individual,)
+
+
+def mut_layer(
+    individual: Ticket,
+    *,
+    sigma: float = 0.3,
+    by: str = "magnitude",
+    rng: Rng | None = None,
+) -> Mutated:
+    """Change the density of one random layer by a log-normal factor. Never empties it.
+
+    In place; returns a tuple; fitness untouched. Shrinking prunes by ``by``; growing is random.
+
+    Args:
+        individual: The ticket.
+        sigma: Standard deviation of the factor's logarithm, > 0.
+        by: ``"magnitude"`` or ``"random"``, as for ``mut_prune``.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    source = generator(rng)
+    _checks.real("sigma", sigma, low=0, open_low=True)
+    layers = layers_of(individual)
+    layer = layers[source.integers(len(layers))]
+    mask = individual.mask
+    part = mask[layer.start : layer.stop]
+    kept = int(part.sum())
+    k = int(np.clip(round(max(kept, 1) * np.exp(source.normal(0, sigma))), 1, layer.size))
+    if k < kept:
+        losers = _least(individual, kept - k, by, source, within=(layer.start, layer.stop))
+        mask[losers] = False
+    else:
+        part[choose(np.flatnonzero(~part), k - kept, source)] = True
+    write(individual, mask, source, allow_empty_layers=True)
+    return (individual,)
+
+
+def mut_one_of(
+    individual: Ticket,
+    *,
+    operators: Sequence[Callable[..., Mutated]],
+    weights: Sequence[float] | None = None,
+    rng: Rng | None = None,
+) -> Mutated:
+    """Apply one of several mutations, drawn by ``weights``. In place; returns a tuple.
+
+    Args:
+        individual: The ticket.
+        operators: Mutations (partials with their arguments) that take ``rng``.
+        weights: Relative probabilities, >= 0, one each; None for equal ones.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    source = generator(rng)
+    if not operators:
+        raise _checks.bad_value("operators", "hold mutations", "at least one", 0)
+    share = np.ones(len(operators)) if weights is None else np.asarray(weights, dtype=np.float64)
+    _checks.length("weights", len(share), len(operators), "number of operators")
+    if not np.isfinite(share).all() or (share < 0).any() or share.sum() == 0:
+        raise _checks.bad_value("weights", "be probabilities", "all >= 0, not all 0", weights)
+    chosen = operators[int(source.choice(len(operators), p=share / share.sum()))]
+    return chosen(individual, rng=source)
+
+
+def _least(
+    individual: Ticket, k: int, by: str, rng: Rng, within: tuple[int, int] | None = None
+) -> np.typing.NDArray[np.int64]:
+    """Return ``k`` kept positions: those of smallest |w|, or random ones."""
+    kept = np.flatnonzero(individual.mask)
+    _checks.choice("by", by, CRITERIA)
+    scores = saliency(individual) if by == "magnitude" else None
+    if by == "magnitude" and scores is None:
+        raise _checks.bad_value(
+            "by",
+            "have weights to go by",
+            "a ticket with trained or initial weights",
+            "neither",
+            "Give the ticket a layout with initial weights, or prune by='random'.",
+        )
+    if within is not None:
+        inside = slice(*np.searchsorted(kept, within))
+        kept, scores = kept[inside], scores[inside] if scores is not None else None
+    return choose(kept, k, rng) if scores is None else kept[smallest(scores, k)]

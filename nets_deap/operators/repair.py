@@ -1,0 +1,62 @@
+"""Repair: a decorator for operators that keeps density within a range."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nets_deap import _checks
+from nets_deap.operators._common import Rng, choose, generator, saliency, smallest, write
+from nets_deap.ticket import Ticket
+
+Operator = Callable[..., tuple[Any, ...]]
+
+
+def keep_density(
+    low: float, high: float = 1.0, *, rng: Rng | None = None
+) -> Callable[[Operator], Operator]:
+    """Return a decorator that brings children back to a density in [low, high].
+
+    Use it as ``toolbox.decorate("mutate", keep_density(0.01, 0.5))``. Too dense children lose their
+    weights of smallest |W0| (random ones where W0 is not known); too sparse ones regrow random
+    ones. In place; returns what the operator returns; fitness untouched.
+
+    Args:
+        low: Least density, in (0, 1].
+        high: Greatest density, in [low, 1].
+        rng: NumPy generator; None for one seeded from ``random`` at each call.
+    """
+    _checks.interval("(low, high)", (low, high), _checks.density)
+
+    def decorate(operator: Operator) -> Operator:
+        @functools.wraps(operator)
+        def repaired(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+            children = operator(*args, **kwargs)
+            for child in children:
+                if isinstance(child, Ticket):
+                    _repair(child, low, high, rng)
+            return children
+
+        return repaired
+
+    return decorate
+
+
+def _repair(child: Ticket, low: float, high: float, rng: Rng | None) -> None:
+    """Bring one ticket into the range with as few changes as possible."""
+    size, kept = len(child), child.kept
+    least, most = max(1, int(np.ceil(low * size - 1e-9))), int(np.floor(high * size + 1e-9))
+    if least <= kept <= max(most, 1):
+        return
+    source, mask = generator(rng), child.mask
+    if kept < least:
+        mask[choose(np.flatnonzero(~mask), least - kept, source)] = True
+    else:
+        positions, scores = np.flatnonzero(mask), saliency(child)
+        if scores is None:
+            scores = source.random(kept)
+        mask[positions[smallest(scores, kept - max(most, 1))]] = False
+    write(child, mask, source, allow_empty_layers=False)

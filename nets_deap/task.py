@@ -1,0 +1,315 @@
+"""``Task``: a model, its data and a recipe; the layout and initial weights that follow."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nets_deap import _checks, bits
+from nets_deap.data.convert import Split, as_split
+from nets_deap.data.splits import digest_of_splits
+from nets_deap.masks import MaskLayout, Selector
+from nets_deap.ticket import Ticket
+from nets_deap.training.losses import chance_loss, prepare_target
+from nets_deap.training.one_by_one import train_one_by_one
+from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, State
+from nets_deap.training.recipe import Recipe
+from nets_deap.training.stacked import train_stacked
+
+FINAL_TRAINING = 2**31 - 1
+TRAINERS = ("stacked", "one_by_one")
+
+
+@dataclass
+class Ledger:
+    """What a task has spent so far: networks trained, steps x networks, diverged networks."""
+
+    networks: int = 0
+    network_steps: int = 0
+    diverged: int = 0
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """One ticket trained from W0: its numbers, and the trained network.
+
+    Losses are means over a split, accuracies lie in [0, 1]; ``test_loss`` and ``test_accuracy``
+    are NaN without test data, accuracies also where the loss defines none.
+    """
+
+    density: float
+    steps: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    _model: nn.Module
+    _state: State
+
+    def module(self) -> nn.Module:
+        """Return a new module that holds the trained, masked network, on the CPU, in eval mode."""
+        model = copy.deepcopy(self._model).cpu()
+        model.load_state_dict(self._state, strict=False)
+        return model.eval()
+
+
+class Task:
+    """Everything that training a ticket needs; built once, never changed.
+
+    The initial weights W0 are the weights that ``model`` has now. The module, its state and the
+    global random state stay untouched.
+
+    Args:
+        model: Any module whose forward takes one batch of inputs.
+        train: Inputs (N, ...) and targets (N, ...): tensors, arrays, or a torch data set.
+        val: The same for validation.
+        test: The same for the final test, if there is one.
+        loss: Overrides ``recipe.loss``.
+        recipe: How networks are trained during the search.
+        maskable: What is masked; see ``MaskLayout.of``. None: the weights of all linear and
+            convolutional layers.
+        seed: Seed of all minibatches.
+        device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        chunk: Networks trained at once; None chooses by memory.
+        trainer: ``"stacked"``, or ``"one_by_one"``, the slow reference.
+        name: What the task is called in logs.
+
+    Raises:
+        InvalidValueError: Data, labels or shapes do not fit; nothing is maskable; no CUDA.
+        InvalidTypeError: An argument is of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        train: Any,
+        val: Any,
+        test: Any = None,
+        loss: str | None = None,
+        recipe: Recipe | None = None,
+        maskable: Selector = None,
+        seed: int = 0,
+        device: str = "auto",
+        chunk: int | None = None,
+        trainer: str = "stacked",
+        name: str = "task",
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise _checks.bad_type("model", "be a module", "a torch.nn.Module", model)
+        recipe = Recipe() if recipe is None else recipe
+        if not isinstance(recipe, Recipe):
+            raise _checks.bad_type("recipe", "be a recipe", "a nets.Recipe", recipe)
+        self.name = name
+        self.seed = _checks.whole("seed", seed, low=0)
+        self.recipe = recipe if loss is None else replace(recipe, loss=loss)
+        self.chunk = None if chunk is None else _checks.whole("chunk", chunk)
+        self.trainer = _checks.choice("trainer", trainer, TRAINERS)
+        self.device = pick_device(device)
+        self.layout = MaskLayout.of(model, maskable)
+        self.ledger = Ledger()
+        private = copy.deepcopy(model)
+        dtype = next(p.dtype for p in private.parameters() if p.is_floating_point())
+        splits = {"train": as_split("train", train, dtype), "val": as_split("val", val, dtype)}
+        if test is not None:
+            splits["test"] = as_split("test", test, dtype)
+        self.data_digest = digest_of_splits(
+            *(part.numpy() for split in splits.values() for part in split)
+        )
+        checked = {name: self._fit(private, name, split) for name, split in splits.items()}
+        if self.recipe.batch_size > len(checked["train"][0]):
+            raise _checks.bad_value(
+                "recipe.batch_size",
+                "fit the training data",
+                f"at most N = {len(checked['train'][0])}",
+                self.recipe.batch_size,
+            )
+        self.chance_loss = chance_loss(self.recipe.loss, checked["train"][1])
+        private.to(self.device)
+        on_device = {n: (x.to(self.device), y.to(self.device)) for n, (x, y) in checked.items()}
+        self.problem = Problem(
+            model=private,
+            layout=self.layout,
+            initial={n: p.detach().clone() for n, p in private.named_parameters()},
+            frozen=frozenset(n for n, p in private.named_parameters() if not p.requires_grad),
+            buffers={n: b.detach().clone() for n, b in private.named_buffers()},
+            recipe=self.recipe,
+            train=on_device["train"],
+            val=on_device["val"],
+            test=on_device.get("test"),
+        )
+
+    @property
+    def model(self) -> nn.Module:
+        """A fresh copy of the model with its initial weights, on the CPU."""
+        model = copy.deepcopy(self.problem.model).cpu()
+        model.load_state_dict({**self.problem.initial, **self.problem.buffers}, strict=False)
+        return model
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps that the recipe takes."""
+        return self.recipe.total_steps(len(self.problem.train[0]))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything a ticket's number depends on: W0, layout, data, recipe, seed."""
+        text = json.dumps([self.layout.key, self.data_digest, asdict(self.recipe), self.seed])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def ticket(self, mask: Any) -> Ticket:
+        """Return a ticket of this task from a mask (D,)."""
+        return Ticket(mask, layout=self.layout)
+
+    def dense_ticket(self) -> Ticket:
+        """Return the ticket that keeps every weight: the dense baseline."""
+        return self.ticket(np.ones(self.layout.size, dtype=np.bool_))
+
+    def train(
+        self, ticket: Ticket, *, steps: int | None = None, seed: int | None = None
+    ) -> TrainResult:
+        """Train one ticket from W0; see ``train_all``."""
+        return self.train_all([ticket], steps=steps, seed=seed)[0]
+
+    def train_all(
+        self, tickets: Sequence[Ticket], *, steps: int | None = None, seed: int | None = None
+    ) -> list[TrainResult]:
+        """Train tickets from W0, all on the same minibatches, and measure them on every split.
+
+        Args:
+            tickets: Tickets of this task's layout.
+            steps: Optimiser steps; None for the recipe's.
+            seed: Seed of the minibatches; None for one that the search never uses.
+
+        Returns:
+            One result each, in order; empty for no tickets.
+        """
+        recipe = self.recipe if steps is None else self.recipe.with_steps(steps)
+        plan = Plan(
+            steps=recipe.total_steps(len(self.problem.train[0])),
+            seed=self.derived_seed(FINAL_TRAINING)
+            if seed is None
+            else _checks.whole("seed", seed, low=0),
+            test=True,
+            keep_states=True,
+        )
+        if not tickets:
+            return []
+        outcome = self.run(tickets, plan)
+        return [
+            TrainResult(
+                density=ticket.density,
+                steps=plan.steps,
+                _model=self.problem.model,
+                _state=outcome.states[i],
+                **{name: float(outcome.metrics[name][i]) for name in METRICS},
+            )
+            for i, ticket in enumerate(tickets)
+        ]
+
+    def run(
+        self, tickets: Sequence[Ticket], plan: Plan, on_chunk: Callable[[int], None] | None = None
+    ) -> Outcome:
+        """Train tickets by a plan with this task's trainer, and enter the cost in the ledger."""
+        masks: list[bits.Bytes] = []
+        for ticket in tickets:
+            if not isinstance(ticket, Ticket):
+                raise _checks.bad_type("ticket", "be a ticket", "a nets.Ticket", ticket)
+            key = ticket._layout_key
+            if len(ticket) != self.layout.size or key not in ("", self.layout.key):
+                raise _checks.bad_value(
+                    "ticket",
+                    "belong to this task",
+                    f"layout {self.layout.key[:12]} of D = {self.layout.size} weights",
+                    f"layout {key[:12] or 'none'} of {len(ticket)}",
+                    "Make it with this task, or build the task with the ticket's model and seed.",
+                )
+            masks.append(ticket.packed)
+        if self.trainer == "one_by_one":
+            outcome = train_one_by_one(self.problem, masks, plan)
+        else:
+            outcome = train_stacked(self.problem, masks, plan, chunk=self.chunk, on_chunk=on_chunk)
+        self.ledger.networks += len(masks)
+        self.ledger.network_steps += len(masks) * plan.steps
+        return outcome
+
+    def derived_seed(self, *place: int) -> int:
+        """Return a seed for one place in a run (a generation, say) from the task's own seed."""
+        words = np.random.SeedSequence([self.seed, *place]).generate_state(2, np.uint32)
+        return int(words[0]) << 31 | int(words[1]) >> 1
+
+    def describe(self) -> dict[str, Any]:
+        """Return the task as plain data, for a run's configuration."""
+        sizes = {
+            name: len(getattr(self.problem, name)[0])
+            for name in ("train", "val", "test")
+            if getattr(self.problem, name) is not None
+        }
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "device": str(self.device),
+            "dtype": str(self.problem.train[0].dtype).removeprefix("torch."),
+            "trainer": self.trainer,
+            "chunk": self.chunk,
+            "maskable_weights": self.layout.size,
+            "layers": [[layer.name, list(layer.shape)] for layer in self.layout.layers],
+            "initial_digest": self.layout.initial_digest,
+            "examples": sizes,
+            "data_digest": self.data_digest,
+            "recipe": asdict(self.recipe),
+            "fingerprint": self.fingerprint,
+        }
+
+    def _fit(self, model: nn.Module, name: str, split: Split) -> tuple[Tensor, Tensor]:
+        """Check that the model takes the inputs and the loss the targets."""
+        inputs, targets = split
+        mode = model.training
+        with torch.random.fork_rng(devices=[]):
+            try:
+                with torch.no_grad():
+                    output = model.eval()(inputs[:1].to(next(model.parameters()).device))
+            except Exception as error:
+                shape = tuple(inputs.shape)
+                hint = f"The model said: {error}"
+                raise _checks.bad_value(
+                    f"{name} inputs", "fit the model", "what its forward takes", shape, hint
+                ) from error
+            finally:
+                model.train(mode)
+        if not isinstance(output, Tensor):
+            raise _checks.bad_type("model", "return one tensor", "a Tensor", output)
+        return inputs, prepare_target(self.recipe.loss, name, targets, output)
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the torch device; ``"auto"`` is CUDA when there.
+
+    Raises:
+        InvalidValueError: An unknown device, or CUDA where there is none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise _checks.bad_value(
+            "device", "be a device", "'auto', 'cpu', 'cuda' or 'cuda:N'", device
+        ) from error
+    if found.type not in ("cpu", "cuda"):
+        raise _checks.bad_value("device", "be supported", "'auto', 'cpu' or 'cuda'", device)
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise _checks.bad_value(
+            "device", "be there", f"one of {count} CUDA devices", device, "Use device='cpu'."
+        )
+    return found

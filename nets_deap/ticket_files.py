@@ -1,0 +1,170 @@
+"""Ticket files: safetensors with packed bits, a JSON description and a SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap import _checks, bits
+from nets_deap.errors import FileAccessError, TicketFileError
+from nets_deap.fitness import fitness_class
+from nets_deap.masks import MaskLayout, digest_of, known_layout
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nets_deap.ticket import Ticket
+
+SCHEMA = 1
+_T = TypeVar("_T", bound="Ticket")
+
+
+def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> Path:
+    """Write ``ticket`` to ``path``: a temporary file first, then put in place."""
+    from safetensors.numpy import save as to_bytes
+
+    layout, fitness = ticket.layout, ticket.fitness
+    tensors: dict[str, NDArray[Any]] = {"mask": np.array(ticket.packed)}
+    if include_initial:
+        tensors["initial"] = np.array(layout.require_initial())
+    description: dict[str, Any] = {
+        "schema": SCHEMA,
+        "size": layout.size,
+        "layers": [[layer.name, list(layer.shape)] for layer in layout.layers],
+        "initial_digest": layout.initial_digest,
+        "digest": ticket.digest,
+        "density": ticket.density,
+    }
+    if fitness is not None:
+        weights = list(fitness.weights)
+        names = getattr(fitness, "names", ()) or [f"objective_{i}" for i in range(len(weights))]
+        description["fitness"] = {
+            "names": list(names),
+            "weights": weights,
+            "reference": list(getattr(fitness, "reference", ())),
+            "values": list(fitness.values) if fitness.valid else None,
+        }
+    if ticket.learnt is not None:
+        description["metrics"] = {"steps": ticket.learnt.steps, **ticket.learnt.metrics}
+    text = json.dumps(description, sort_keys=True)
+    metadata = {"nets_deap": text, "sha256": _checksum(tensors, text)}
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(to_bytes(tensors, metadata))
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise FileAccessError(
+            f"path must be writable: cannot write the ticket to {path} ({error.strerror}). "
+            "Choose another place."
+        ) from error
+    return path
+
+
+def load(cls: type[_T], path: str | Path) -> _T:
+    """Read a ticket of class ``cls``; its layout is the program's own if it is known."""
+    tensors, metadata = _read(Path(path))
+    text = metadata.get("nets_deap", "")
+    if metadata.get("sha256") != _checksum(tensors, text):
+        raise TicketFileError(
+            f"{path} is damaged: its SHA-256 does not match. Get the file again."
+            if text
+            else f"{path} is no ticket file: it has no description. Save one with Ticket.save."
+        )
+    try:
+        description = json.loads(text)
+        if description["schema"] > SCHEMA:
+            raise TicketFileError(
+                f"{path} must be of schema {SCHEMA} or older: got {description['schema']}. "
+                "Update nets_deap to read it."
+            )
+        ticket = _build(cls, description, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, TicketFileError):
+            raise
+        raise TicketFileError(f"{path} is no valid ticket file: {error!r}") from error
+    return ticket
+
+
+def apply(ticket: Ticket, model: nn.Module) -> nn.Module:
+    """Set the maskable weights of ``model`` to W0 times the mask, in place."""
+    import torch
+
+    layout = ticket.layout
+    named = dict(model.named_parameters())
+    for layer in layout.layers:
+        _checks.choice("layer", layer.name, named, "The ticket was made for another model.")
+        _checks.shape(layer.name, named[layer.name].shape, layer.shape, "the ticket's layer")
+    initial = layout.initial
+    if initial is None:
+        present = {n: named[n].detach().cpu().numpy() for n in layout.names}
+        initial = layout.join(present)
+        if digest_of(initial) != layout.initial_digest:
+            raise _checks.bad_value(
+                "model",
+                "hold the ticket's initial weights",
+                f"weights with SHA-256 {layout.initial_digest[:16]}...",
+                digest_of(initial)[:16] + "...",
+                "Rebuild the model with the seed of the task, or save the ticket with "
+                "include_initial=True.",
+            )
+    masked = layout.split(np.where(ticket.mask, initial, initial.dtype.type(0)))
+    with torch.no_grad():
+        for name, values in masked.items():
+            named[name].copy_(torch.from_numpy(np.array(values)))
+    return model
+
+
+def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) -> _T:
+    """Make the ticket from what was read."""
+    layout = MaskLayout(
+        description["layers"],
+        tensors.get("initial"),
+        initial_digest=str(description["initial_digest"]),
+    )
+    if layout.initial_digest != description["initial_digest"]:
+        raise TicketFileError("the initial weights do not match their digest")
+    known = known_layout(layout.key)
+    if known is not None and layout.initial is None:
+        layout = known
+    packed = tensors["mask"]
+    _checks.shape("mask", packed.shape, (layout.n_bytes,), "(ceil(D / 8),)")
+    mask = bits.unpack(packed, layout.size)
+    if not np.array_equal(bits.pack(mask), packed):
+        raise TicketFileError("the padding bits of the mask are not zero")
+    stored = description.get("fitness")
+    ticket = cls(mask, layout=layout)
+    if stored and not getattr(ticket.fitness, "weights", None):
+        kind = fitness_class(*(tuple(stored[part]) for part in ("names", "weights", "reference")))
+        ticket.fitness = kind()
+    if stored and stored["values"] is not None:
+        ticket.fitness.values = tuple(stored["values"])
+    return ticket
+
+
+def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Read tensors and metadata of a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except OSError as error:
+        raise FileAccessError(f"path must be readable: cannot open {path} ({error}).") from error
+    except SafetensorError as error:
+        raise TicketFileError(f"{path} is no safetensors file, or is damaged: {error}.") from error
+
+
+def _checksum(tensors: dict[str, NDArray[Any]], text: str) -> str:
+    """Return the SHA-256 over the tensors, by name, and the description."""
+    total = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        total.update(f"{name}:{digest_of(tensors[name])}".encode())
+    return total.hexdigest()

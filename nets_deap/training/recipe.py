@@ -1,0 +1,136 @@
+"""``Recipe``: how a masked network is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nets_deap import _checks
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "cosine", "linear", "step")
+LOSSES = ("cross_entropy", "binary_cross_entropy", "mse")
+DEFAULT_STEPS = 300
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How each network of a population is trained, from W0 and on the same minibatches.
+
+    Minibatches run through shuffled passes over the training data without leaving any example
+    out; a minibatch may span two passes.
+
+    Args:
+        optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``, as ``torch.optim`` defines them.
+        lr: Learning rate, > 0.
+        momentum: For sgd, in [0, 1).
+        nesterov: For sgd with momentum.
+        betas: For adam and adamw.
+        weight_decay: >= 0; an L2 term for sgd and adam, decoupled for adamw.
+        schedule: ``"constant"``, ``"cosine"`` or ``"linear"`` (both to 0 at the end), or
+            ``"step"`` (times ``gamma`` at each of ``milestones``).
+        milestones: For the step schedule, as fractions of all steps.
+        gamma: For the step schedule, in (0, 1].
+        warmup_steps: Steps over which the learning rate first rises linearly.
+        batch_size: Examples in a minibatch.
+        steps: Optimiser steps; give either these or ``epochs`` (neither: 300 steps).
+        epochs: Passes over the training data, also fractions of one.
+        loss: ``"cross_entropy"``, ``"binary_cross_entropy"`` (on logits) or ``"mse"``.
+        val_points: Points of the validation curve, when an objective asks for one.
+
+    Raises:
+        InvalidValueError: Any field is out of range; all bad fields are listed together.
+    """
+
+    optimizer: str = "adam"
+    lr: float = 1.2e-3
+    momentum: float = 0.0
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    gamma: float = 0.1
+    warmup_steps: int = 0
+    batch_size: int = 60
+    steps: int | None = None
+    epochs: float | None = None
+    loss: str = "cross_entropy"
+    val_points: int = 10
+
+    def __post_init__(self) -> None:
+        _checks.together(
+            "Recipe",
+            (
+                lambda: _checks.choice("recipe.optimizer", self.optimizer, OPTIMIZERS),
+                lambda: _checks.real("recipe.lr", self.lr, low=0, open_low=True),
+                lambda: _checks.real(
+                    "recipe.momentum", self.momentum, low=0, high=1, open_high=True
+                ),
+                self._check_nesterov,
+                self._check_pairs,
+                lambda: _checks.real("recipe.weight_decay", self.weight_decay, low=0),
+                lambda: _checks.choice("recipe.schedule", self.schedule, SCHEDULES),
+                lambda: _checks.real("recipe.gamma", self.gamma, low=0, high=1, open_low=True),
+                lambda: _checks.whole("recipe.warmup_steps", self.warmup_steps, low=0),
+                lambda: _checks.whole("recipe.batch_size", self.batch_size),
+                self._check_length,
+                lambda: _checks.choice("recipe.loss", self.loss, LOSSES),
+                lambda: _checks.whole("recipe.val_points", self.val_points),
+            ),
+        )
+
+    def total_steps(self, n_examples: int) -> int:
+        """Return the optimiser steps for a training set of N examples."""
+        if self.epochs is not None:
+            return max(1, math.ceil(self.epochs * n_examples / self.batch_size))
+        return DEFAULT_STEPS if self.steps is None else self.steps
+
+    def with_steps(self, steps: int) -> Recipe:
+        """Return the same recipe with another number of steps."""
+        return replace(self, steps=_checks.whole("steps", steps), epochs=None)
+
+    def lr_at(self, step: int, total: int) -> float:
+        """Return the learning rate of a step in [0, total)."""
+        warm = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        done = step / total
+        if self.schedule == "cosine":
+            factor = 0.5 * (1 + math.cos(math.pi * done))
+        elif self.schedule == "linear":
+            factor = 1 - done
+        elif self.schedule == "step":
+            factor = self.gamma ** sum(done >= milestone for milestone in self.milestones)
+        else:
+            factor = 1.0
+        return self.lr * warm * factor
+
+    def _check_nesterov(self) -> None:
+        """Nesterov needs momentum."""
+        if not isinstance(self.nesterov, bool):
+            raise _checks.bad_type("recipe.nesterov", "be a switch", "True or False", self.nesterov)
+        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
+            got = f"optimizer {self.optimizer!r}, momentum {self.momentum}"
+            raise _checks.bad_value("recipe.nesterov", "have momentum", "sgd, momentum > 0", got)
+
+    def _check_pairs(self) -> None:
+        """Both betas and all milestones are fractions."""
+        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
+            raise _checks.bad_type("recipe.betas", "be a pair", "two floats in [0, 1)", self.betas)
+        if not isinstance(self.milestones, (tuple, list)):
+            raise _checks.bad_type("recipe.milestones", "be a tuple", "fractions", self.milestones)
+        for beta in self.betas:
+            _checks.real("recipe.betas", beta, low=0, high=1, open_high=True)
+        for milestone in self.milestones:
+            _checks.real("recipe.milestones", milestone, low=0, high=1)
+
+    def _check_length(self) -> None:
+        """Steps or epochs, not both."""
+        if self.steps is not None and self.epochs is not None:
+            got: Any = f"steps {self.steps} and epochs {self.epochs}"
+            hint = "Set the other one to None (on the command line: none)."
+            raise _checks.bad_value("recipe.steps", "stand alone", "steps or epochs", got, hint)
+        if self.steps is not None:
+            _checks.whole("recipe.steps", self.steps)
+        if self.epochs is not None:
+            _checks.real("recipe.epochs", self.epochs, low=0, open_low=True)

@@ -1,0 +1,208 @@
+"""The population trainer: P masked networks of any module as one batch, through ``torch.func``.
+
+Parameters are stacked along a leading axis P. One vectorised gradient, one fused optimiser step and
+one multiplication by the masks serve all networks of a chunk. Because a gradient is masked before
+the optimiser sees it, pruned weights, momenta and second moments stay exactly zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
+
+from nets_deap import _checks, bits
+from nets_deap.training.losses import loss_of, n_correct
+from nets_deap.training.optimizers import make_optimizer, set_lr
+from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, State
+
+CPU_CHUNK_BYTES = 64 * 2**20
+CPU_CHUNK_MAX = 512
+CUDA_MEMORY_SHARE = 0.4
+EVAL_ROWS = 8192
+
+Watch = Callable[[int, State, torch.optim.Optimizer], None]
+
+
+def train_stacked(
+    problem: Problem,
+    masks: list[bits.Bytes],
+    plan: Plan,
+    *,
+    chunk: int | None = None,
+    on_chunk: Callable[[int], None] | None = None,
+    watch: Watch | None = None,
+) -> Outcome:
+    """Train one network for each mask, from W0, all on the same minibatches.
+
+    Args:
+        problem: Model, data and recipe.
+        masks: P packed masks, not empty.
+        plan: Steps, seed and what to measure.
+        chunk: Networks trained at once; None chooses by memory. It does not change the results
+            beyond float rounding.
+        on_chunk: Called with the number of networks that a finished chunk held.
+        watch: Called after every step with (step, stacked parameters, optimiser), for tests.
+
+    Returns:
+        The outcome in the order of ``masks``.
+    """
+    size = default_chunk(problem) if chunk is None else _checks.whole("chunk", chunk)
+    batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
+    parts = []
+    for start in range(0, len(masks), size):
+        stack = np.stack(masks[start : start + size])
+        parts.append(_Chunk(problem, stack, plan).run(batches, watch))
+        if on_chunk is not None:
+            on_chunk(len(stack))
+    return Outcome.concatenate(parts)
+
+
+def default_chunk(problem: Problem) -> int:
+    """Return how many networks to train at once: what the cache (CPU) or memory (CUDA) holds.
+
+    Counts a weight, its gradient, two optimiser moments and its mask for each parameter. On two
+    CPU cores, pieces that stay near the cache train fastest; large ones are several times slower.
+    """
+    itemsize = next(iter(problem.initial.values())).element_size()
+    one = 5 * itemsize * sum(p.numel() for p in problem.initial.values())
+    if problem.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(problem.device)
+        sample = problem.train[0][0].numel() * itemsize
+        activations = 8 * sample * max(problem.recipe.batch_size, 64)
+        return max(1, int(CUDA_MEMORY_SHARE * free / (one + activations)))
+    return max(1, min(CPU_CHUNK_MAX, CPU_CHUNK_BYTES // one))
+
+
+class _Chunk:
+    """Networks that train together: their stacked parameters, masks and buffers."""
+
+    def __init__(self, problem: Problem, stack: bits.Bytes, plan: Plan) -> None:
+        self.problem, self.plan, self.p = problem, plan, len(stack)
+        self.masks = np.stack([bits.unpack(row, problem.layout.size) for row in stack])
+        device = problem.device
+        self.trained: State = {}
+        self.fixed: State = {}
+        self.gates: State = {}
+        self.shared: State = {}
+        gates = problem.layout.split(self.masks)
+        for name, start in problem.initial.items():
+            if name in problem.frozen and name not in gates:
+                self.shared[name] = start
+                continue
+            tensor = start.unsqueeze(0).repeat(self.p, *[1] * start.ndim)
+            if name in gates:
+                gate = torch.from_numpy(np.ascontiguousarray(gates[name])).to(device)
+                tensor *= gate
+                if name not in problem.frozen and not bool(gate.all()):
+                    self.gates[name] = gate.to(tensor.dtype)
+            (self.fixed if name in problem.frozen else self.trained)[name] = tensor
+        self.buffers: State = {
+            name: start.unsqueeze(0).repeat(self.p, *[1] * start.ndim)
+            for name, start in problem.buffers.items()
+        }
+        self._gradients = vmap(
+            grad_and_value(self._loss, has_aux=True),
+            in_dims=(0, 0, 0, None, None),
+            randomness="same",
+        )
+        self._outputs = vmap(self._score, in_dims=(0, 0, 0, None, None), randomness="same")
+
+    def run(self, batches: Tensor, watch: Watch | None) -> Outcome:
+        """Train, measure and hand everything over as NumPy arrays."""
+        plan, cuda = self.plan, [self.problem.device] if self.problem.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(plan.seed)
+            train_loss, curve = self._train(batches, watch)
+            val_loss, val_accuracy = curve[-1] if curve else self._measure(self.problem.val)
+            nothing = torch.full((self.p,), torch.nan, dtype=torch.float64)
+            test_loss, test_accuracy = nothing, nothing
+            if plan.test and self.problem.test is not None:
+                test_loss, test_accuracy = self._measure(self.problem.test)
+        stacked = {**self.trained, **self.fixed}
+        flat = torch.cat([stacked[n].reshape(self.p, -1) for n in self.problem.layout.names], 1)
+        weights = flat.cpu().numpy()
+        measured = (train_loss, val_loss, val_accuracy, test_loss, test_accuracy)
+        return Outcome(
+            metrics={n: t.cpu().numpy() for n, t in zip(METRICS, measured, strict=True)},
+            curve_steps=plan.curve_steps,
+            curve=np.stack([loss.cpu().numpy() for loss, _ in curve], axis=1)
+            if curve
+            else np.zeros((self.p, 0)),
+            values=[w[mask] for w, mask in zip(weights, self.masks, strict=True)],
+            states=[self._state(i) for i in range(self.p)] if plan.keep_states else [],
+        )
+
+    def _train(
+        self, batches: Tensor, watch: Watch | None
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Take all steps; return the training loss (P,) and the points of the curve."""
+        problem, plan, tensors = self.problem, self.plan, list(self.trained.values())
+        optimizer = make_optimizer(problem.recipe, tensors, fused=True)
+        inputs, targets = problem.train
+        tail = torch.zeros(self.p, dtype=torch.float64, device=problem.device)
+        curve: list[tuple[Tensor, Tensor]] = []
+        problem.model.train()
+        for step in range(plan.steps):
+            rows = batches[step]
+            gradients, (loss, self.buffers) = self._gradients(
+                self.trained, self.fixed, self.buffers, inputs[rows], targets[rows]
+            )
+            for name, tensor in self.trained.items():
+                gate = self.gates.get(name)
+                tensor.grad = gradients[name] if gate is None else gradients[name].mul_(gate)
+            set_lr(optimizer, problem.recipe.lr_at(step, plan.steps))
+            optimizer.step()
+            if step >= plan.steps - plan.tail:
+                tail += loss.double()
+            if watch is not None:
+                watch(step, self.trained, optimizer)
+            if step + 1 in plan.curve_steps:
+                curve.append(self._measure(problem.val))
+                problem.model.train()
+        return tail / plan.tail, curve
+
+    def _measure(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Return loss (P,) and accuracy (P,) on a whole split, in evaluation mode."""
+        self.problem.model.eval()
+        inputs, targets = split
+        n, rows = len(inputs), max(64, EVAL_ROWS // self.p)
+        loss = torch.zeros(self.p, dtype=torch.float64, device=self.problem.device)
+        correct = torch.zeros_like(loss)
+        with torch.no_grad():
+            for start in range(0, n, rows):
+                x, y = inputs[start : start + rows], targets[start : start + rows]
+                losses, hits = self._outputs(self.trained, self.fixed, self.buffers, x, y)
+                loss += losses.double() * len(x)
+                correct += hits
+        return loss / n, correct / n
+
+    def _loss(
+        self, trained: State, fixed: State, buffers: State, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, State]:
+        """Return one network's loss on one minibatch and its updated buffers."""
+        fresh = {name: buffer.clone() for name, buffer in buffers.items()}
+        return loss_of(self.problem.recipe.loss, self._call(trained, fixed, fresh, x), y), fresh
+
+    def _score(
+        self, trained: State, fixed: State, buffers: State, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return one network's loss and number of correct outputs on some examples."""
+        name, output = self.problem.recipe.loss, self._call(trained, fixed, buffers, x)
+        return loss_of(name, output, y), n_correct(name, output, y)
+
+    def _call(self, trained: State, fixed: State, buffers: State, x: Tensor) -> Any:
+        """Run one network on some examples."""
+        state = {**self.shared, **fixed, **trained, **buffers}
+        return functional_call(self.problem.model, state, (x,))
+
+    def _state(self, i: int) -> State:
+        """Return parameters and buffers of one network, on the CPU."""
+        own = {
+            k: v[i].cpu().clone() for k, v in {**self.trained, **self.fixed, **self.buffers}.items()
+        }
+        return {**own, **{name: tensor.cpu() for name, tensor in self.shared.items()}}
