@@ -60,6 +60,11 @@ def real(
     return number
 
 
+def unless_none(check: Callable[..., T], argument: str, value: object, **limits: Any) -> T | None:
+    """Return ``value`` checked by ``check``; None passes."""
+    return None if value is None else check(argument, value, **limits)
+
+
 def density(argument: str, value: object) -> float:
     """Return ``value`` as a density, a float in (0, 1]."""
     number = real(argument, value) if isinstance(value, Real) else value

@@ -17,6 +17,7 @@ from nets_deap.training.problem import Plan
 logger = logging.getLogger("nets_deap")
 
 Values = tuple[float, ...]
+Genes = tuple[str, int, bytes]
 
 
 class _Request(BaseException):
@@ -57,6 +58,7 @@ class Evaluator:
         self.generation = 0
 
     def __call__(self, ticket: Ticket) -> Values:
+        """Train one ticket from W0 and return its objectives, M plain floats."""
         answers = _answers.get()
         if answers is None:
             return self._evaluate([ticket])[0]
@@ -81,9 +83,9 @@ class Evaluator:
         for ticket in tickets:
             if not isinstance(ticket, Ticket):
                 raise _checks.bad_type("individual", "be a ticket", "a nets.Ticket", ticket)
-        places: dict[bytes, list[Ticket]] = {}
+        places: dict[Genes, list[Ticket]] = {}
         for ticket in tickets:
-            places.setdefault(ticket.packed.tobytes(), []).append(ticket)
+            places.setdefault(_genes(ticket), []).append(ticket)
         curve = any(objective.needs_curve for objective in self.objectives)
         plan = Plan(
             steps=self.task.steps,
@@ -91,7 +93,7 @@ class Evaluator:
             curve_points=self.task.recipe.val_points if curve else 0,
         )
         outcome = self.task.run([twins[0] for twins in places.values()], plan)
-        found: dict[bytes, Values] = {}
+        found: dict[Genes, Values] = {}
         diverged = 0
         for i, (genes, twins) in enumerate(places.items()):
             metrics = {
@@ -114,7 +116,7 @@ class Evaluator:
             logger.warning(
                 "%d of %d networks diverged and got the worst values", diverged, len(places)
             )
-        return [found[ticket.packed.tobytes()] for ticket in tickets]
+        return [found[_genes(ticket)] for ticket in tickets]
 
 
 def batch_map(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[Any]:
@@ -164,6 +166,11 @@ def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, functools.partial):
         function = function.func
     return function
+
+
+def _genes(ticket: Ticket) -> Genes:
+    """Return what makes two tickets the same network: layout, size and bits."""
+    return ticket._layout_key, len(ticket), ticket.packed.tobytes()
 
 
 def _extras(function: Callable[..., Any]) -> bool:

@@ -23,7 +23,7 @@ def costs_of(individuals: Iterable[Any]) -> Costs:
     Raises:
         InvalidValueError: An individual has no valid fitness.
     """
-    rows = [ind.fitness.wvalues for ind in individuals]
+    rows = [getattr(ind.fitness, "wvalues", ()) for ind in individuals]
     if not rows:
         return np.zeros((0, 0))
     if not all(rows):
@@ -69,6 +69,8 @@ def crowding(costs: Costs) -> NDArray[np.float64]:
     """Return the crowding distances (Deb et al. 2002) of one front (F, M); ends are infinite."""
     n, m = costs.shape
     distance = np.zeros(n)
+    if n == 0:
+        return distance
     for j in range(m):
         order = np.argsort(costs[:, j], kind="stable")
         column = costs[order, j]
@@ -147,10 +149,11 @@ def best(
         InvalidValueError: The front is empty or has no member that sparse.
     """
     members = _members(front)
+    n_objectives = costs_of(members).shape[1]
     names = getattr(members[0].fitness, "names", ())
     if isinstance(objective, str):
         objective = names.index(_checks.choice("objective", objective, names))
-    column = _checks.whole("objective", objective, low=0, high=len(members[0].fitness.wvalues) - 1)
+    column = _checks.whole("objective", objective, low=0, high=n_objectives - 1)
     if max_density is not None:
         limit = _checks.density("max_density", max_density)
         sparse = [ticket for ticket in members if ticket.density <= limit]

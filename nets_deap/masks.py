@@ -71,9 +71,13 @@ class MaskLayout:
         for name, shape in layers:
             start = placed[-1].stop if placed else 0
             placed.append(Layer(name, tuple(int(n) for n in shape), start))
-        if not placed or any(layer.size < 1 for layer in placed):
+        if not placed or any(n < 1 for layer in placed for n in layer.shape):
             raise _checks.bad_value(
                 "layers", "hold weights", "at least one layer, none of size 0", list(layers)
+            )
+        if len({layer.name for layer in placed}) < len(placed):
+            raise _checks.bad_value(
+                "layers", "have names of their own", "each name once", list(layers)
             )
         self.layers: tuple[Layer, ...] = tuple(placed)
         self.size: int = placed[-1].stop

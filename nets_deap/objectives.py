@@ -91,21 +91,34 @@ def worst_values(objectives: Sequence[Objective]) -> tuple[float, ...]:
 def resolve(objectives: str | Objective | Sequence[str | Objective]) -> tuple[Objective, ...]:
     """Return objectives given by name or as they are.
 
+    Args:
+        objectives: ``Objective``s, or names: those of ``OBJECTIVES``, and of ``FACTORIES`` with
+            their number after a colon, as in ``"penalised:0.2"``.
+
     Raises:
         InvalidValueError: None at all, an unknown name, or one name twice.
     """
     given = [objectives] if isinstance(objectives, (str, Objective)) else list(objectives)
-    hint = "Or give a nets.Objective."
-    found = tuple(
-        item
-        if isinstance(item, Objective)
-        else OBJECTIVES[_checks.choice("objectives", item, OBJECTIVES, hint)]
-        for item in given
-    )
+    found = tuple(item if isinstance(item, Objective) else _by_name(item) for item in given)
     names = [objective.name for objective in found]
     if not found or len(set(names)) < len(names):
         raise _checks.bad_value("objectives", "be distinct", "one or more, each once", names)
     return found
+
+
+def _by_name(text: object) -> Objective:
+    """Return an objective from its name, with a number after a colon where it takes one."""
+    if isinstance(text, str) and text in OBJECTIVES:
+        return OBJECTIVES[text]
+    name, colon, number = text.partition(":") if isinstance(text, str) else ("", "", "")
+    if not colon or name not in FACTORIES:
+        known = (*OBJECTIVES, *(f"{factory}:NUMBER" for factory in FACTORIES))
+        _checks.choice("objectives", text, known, "Or give a nets.Objective.")
+    try:
+        value = float(number)
+    except ValueError:
+        raise _checks.bad_value("objectives", "end in a number", f"{name}:0.2", text) from None
+    return FACTORIES[name](value)
 
 
 def penalised(target_density: float = 0.2) -> Objective:
@@ -165,6 +178,11 @@ OBJECTIVES: dict[str, Objective] = {
         Objective("density", "min", 1.0, lambda measured: measured.ticket.density, reference=1.0),
         Objective("val_curve_area", "min", WORST_LOSS, _area, needs_curve=True),
     )
+}
+
+FACTORIES: dict[str, Callable[[float], Objective]] = {
+    "penalised": penalised,
+    "steps_to_loss": steps_to_loss,
 }
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from nets_deap import _checks, bits
 from nets_deap.data.convert import Split, as_split
 from nets_deap.data.splits import digest_of_splits
-from nets_deap.masks import MaskLayout, Selector
+from nets_deap.masks import MaskLayout, Selector, digest_of
 from nets_deap.ticket import Ticket
 from nets_deap.training.losses import chance_loss, prepare_target
 from nets_deap.training.one_by_one import train_one_by_one
@@ -52,13 +53,16 @@ class TrainResult:
     val_accuracy: float
     test_loss: float
     test_accuracy: float
-    _model: nn.Module
-    _state: State
+    _model: nn.Module = field(repr=False, compare=False)
+    _state: State = field(repr=False, compare=False)
 
     def module(self) -> nn.Module:
         """Return a new module that holds the trained, masked network, on the CPU, in eval mode."""
         model = copy.deepcopy(self._model).cpu()
-        model.load_state_dict(self._state, strict=False)
+        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        with torch.no_grad():  # load_state_dict would leave buffers out that are not persistent
+            for name, tensor in self._state.items():
+                own[name].copy_(tensor)
         return model.eval()
 
 
@@ -117,6 +121,11 @@ class Task:
         self.device = pick_device(device)
         self.layout = MaskLayout.of(model, maskable)
         self.ledger = Ledger()
+        if not any(p.requires_grad for p in model.parameters()):
+            raise _checks.bad_value(
+                "model", "have parameters to train", "one that requires a gradient", "none"
+            )
+        self.model_digest = digest_of_model(model)
         private = copy.deepcopy(model)
         dtype = next(p.dtype for p in private.parameters() if p.is_floating_point())
         splits = {"train": as_split("train", train, dtype), "val": as_split("val", val, dtype)}
@@ -162,8 +171,12 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over everything a ticket's number depends on: W0, layout, data, recipe, seed."""
-        text = json.dumps([self.layout.key, self.data_digest, asdict(self.recipe), self.seed])
+        """SHA-256 over everything a ticket's number depends on: model, layout, data, recipe, seed.
+
+        Of the model: its initial parameters and buffers, which are frozen, and how it prints.
+        """
+        parts = [self.layout.key, self.model_digest, self.data_digest, asdict(self.recipe)]
+        text = json.dumps([*parts, self.seed])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def ticket(self, mask: Any) -> Ticket:
@@ -181,7 +194,12 @@ class Task:
         return self.train_all([ticket], steps=steps, seed=seed)[0]
 
     def train_all(
-        self, tickets: Sequence[Ticket], *, steps: int | None = None, seed: int | None = None
+        self,
+        tickets: Sequence[Ticket],
+        *,
+        steps: int | None = None,
+        seed: int | None = None,
+        on_chunk: Callable[[int], None] | None = None,
     ) -> list[TrainResult]:
         """Train tickets from W0, all on the same minibatches, and measure them on every split.
 
@@ -189,6 +207,7 @@ class Task:
             tickets: Tickets of this task's layout.
             steps: Optimiser steps; None for the recipe's.
             seed: Seed of the minibatches; None for one that the search never uses.
+            on_chunk: Called with the number of networks that have just been trained.
 
         Returns:
             One result each, in order; empty for no tickets.
@@ -198,13 +217,13 @@ class Task:
             steps=recipe.total_steps(len(self.problem.train[0])),
             seed=self.derived_seed(FINAL_TRAINING)
             if seed is None
-            else _checks.whole("seed", seed, low=0),
+            else _checks.whole("seed", seed, low=0, high=2**63 - 1),
             test=True,
             keep_states=True,
         )
         if not tickets:
             return []
-        outcome = self.run(tickets, plan)
+        outcome = self.run(tickets, plan, on_chunk)
         return [
             TrainResult(
                 density=ticket.density,
@@ -289,6 +308,17 @@ class Task:
         if not isinstance(output, Tensor):
             raise _checks.bad_type("model", "return one tensor", "a Tensor", output)
         return inputs, prepare_target(self.recipe.loss, name, targets, output)
+
+
+def digest_of_model(model: nn.Module) -> str:
+    """Return the SHA-256 over a module's parameters, buffers and printed structure."""
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    content = [
+        [name, list(t.shape), t.requires_grad, digest_of(t.detach().cpu().numpy())]
+        for name, t in tensors
+    ]
+    structure = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))  # without addresses in memory
+    return hashlib.sha256(json.dumps([structure, content]).encode()).hexdigest()
 
 
 def pick_device(device: str) -> torch.device:

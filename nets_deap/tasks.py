@@ -11,12 +11,10 @@ from nets_deap import _checks
 from nets_deap.data import DataSplits, load_mnist, load_mnist5k, load_xor
 from nets_deap.models import lenet_300_100, xor_mlp
 from nets_deap.task import Task
-from nets_deap.training.recipe import Recipe
+from nets_deap.training.recipe import LENET_RECIPE, XOR_RECIPE, Recipe
 
 DTYPES = ("float32", "float64")
 DATASETS = ("mnist", "mnist5k")
-XOR_RECIPE = Recipe(lr=0.05, batch_size=4, steps=200, loss="binary_cross_entropy")
-LENET_RECIPE = Recipe(lr=1.2e-3, batch_size=60, steps=300)
 
 
 def xor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,6 +234,8 @@ class Ticket:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _layout=known_layout(state["_layout_key"]))
+        if self._learnt is not None:
+            self._learnt.values.setflags(write=False)  # NumPy unpickles arrays writeable
 
     def __repr__(self) -> str:
         values = getattr(self.fitness, "values", ()) if self.fitness is not None else ()
@@ -295,12 +298,12 @@ class Ticket:
 
     def _index(self, key: Any) -> int:
         """Return a position in [0, D) from an index as lists take it."""
-        i = key.__index__()
+        i = operator.index(key)
         if not -self._size <= i < self._size:
             raise IndexError(
                 f"ticket index out of range: expected -{self._size}..{self._size - 1}, got {i}"
             )
-        return int(i) % self._size
+        return i % self._size
 
 
 _SHARED = frozenset(("_size", "_layout", "_layout_key", "_learnt"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -48,10 +49,11 @@ def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> 
             "names": list(names),
             "weights": weights,
             "reference": list(getattr(fitness, "reference", ())),
-            "values": list(fitness.values) if fitness.valid else None,
+            "values": [float(value) for value in fitness.values] if fitness.valid else None,
         }
     if ticket.learnt is not None:
-        description["metrics"] = {"steps": ticket.learnt.steps, **ticket.learnt.metrics}
+        metrics = {name: float(value) for name, value in ticket.learnt.metrics.items()}
+        description["metrics"] = {"steps": ticket.learnt.steps, **metrics}
     text = json.dumps(description, sort_keys=True)
     metadata = {"nets_deap": text, "sha256": _checksum(tensors, text)}
     path = Path(path)
@@ -60,7 +62,8 @@ def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> 
         part.write_bytes(to_bytes(tensors, metadata))
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that is a file fails here too
+            part.unlink(missing_ok=True)
         raise FileAccessError(
             f"path must be writable: cannot write the ticket to {path} ({error.strerror}). "
             "Choose another place."
@@ -145,7 +148,13 @@ def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) 
         kind = fitness_class(*(tuple(stored[part]) for part in ("names", "weights", "reference")))
         ticket.fitness = kind()
     if stored and stored["values"] is not None:
-        ticket.fitness.values = tuple(stored["values"])
+        signs, own = (np.sign(w).tolist() for w in (stored["weights"], ticket.fitness.weights))
+        if signs != own:
+            raise TicketFileError(
+                f"the fitness of {cls.__name__} must have the objectives of the file: expected "
+                f"weights of signs {signs}, got {own}. Load it with nets.Ticket.load."
+            )
+        ticket.fitness.values = tuple(v for v, _ in zip(stored["values"], own, strict=True))
     return ticket
 
 
@@ -158,7 +167,7 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except OSError as error:
         raise FileAccessError(f"path must be readable: cannot open {path} ({error}).") from error
-    except SafetensorError as error:
+    except (SafetensorError, TypeError, AttributeError) as error:  # the last two: not NumPy's dtype
         raise TicketFileError(f"{path} is no safetensors file, or is damaged: {error}.") from error
 
 

@@ -56,7 +56,7 @@ def _tensor(argument: str, values: Any) -> Tensor:
             raise ValueError(f"dtype {array.dtype}")
     except ValueError as error:
         raise _checks.bad_value(argument, "be numbers", "an array or tensor", error) from error
-    return torch.from_numpy(array)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
 def _materialise(name: str, data: Dataset[Any]) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,8 @@ class MLP(nn.Module):
             raise _checks.bad_value("sizes", "name two layers", "at least 2 sizes", sizes)
         units = [_checks.whole(f"sizes[{i}]", n) for i, n in enumerate(sizes)]
         _checks.choice("activation", activation, ACTIVATIONS)
-        generator = torch.Generator().manual_seed(_checks.whole("seed", seed, low=0))
+        start = _checks.whole("seed", seed, low=0, high=2**63 - 1)
+        generator = torch.Generator().manual_seed(start)
         self.layers = nn.ModuleList()
         for n_in, n_out in itertools.pairwise(units):
             layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)  # type: ignore[no-untyped-call]

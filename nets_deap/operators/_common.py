@@ -48,8 +48,8 @@ def draw_fraction(argument: str, fraction: float | tuple[float, float], rng: Rng
     return _unit(argument, fraction)
 
 
-def saliency(ticket: Ticket) -> NDArray[np.floating] | None:
-    """Return |w| at the kept positions: of the trained weights, else of W0, else None."""
+def saliency(ticket: Ticket, kept: Positions) -> NDArray[np.floating] | None:
+    """Return |w| at all kept positions: of the trained weights, else of W0, else None."""
     learnt = ticket.learnt
     if learnt is not None:
         trained: NDArray[np.floating] = np.abs(learnt.values)
@@ -57,7 +57,7 @@ def saliency(ticket: Ticket) -> NDArray[np.floating] | None:
     initial = ticket.layout.initial if ticket.has_layout else None
     if initial is None:
         return None
-    scores: NDArray[np.floating] = np.abs(initial[ticket.mask])
+    scores: NDArray[np.floating] = np.abs(initial[kept])
     return scores
 
 

@@ -144,12 +144,14 @@ def mut_layer(
     """
     source = generator(rng)
     _checks.real("sigma", sigma, low=0, open_low=True)
+    _check_by(individual, by)
     layers = layers_of(individual)
     layer = layers[source.integers(len(layers))]
     mask = individual.mask
     part = mask[layer.start : layer.stop]
     kept = int(part.sum())
-    k = int(np.clip(round(max(kept, 1) * np.exp(source.normal(0, sigma))), 1, layer.size))
+    factor = np.exp(min(source.normal(0, sigma), np.log(layer.size)))
+    k = int(np.clip(round(max(kept, 1) * factor), 1, layer.size))
     if k < kept:
         losers = _least(individual, kept - k, by, source, within=(layer.start, layer.stop))
         mask[losers] = False
@@ -189,10 +191,20 @@ def _least(
     individual: Ticket, k: int, by: str, rng: Rng, within: tuple[int, int] | None = None
 ) -> np.typing.NDArray[np.int64]:
     """Return ``k`` kept positions: those of smallest |w|, or random ones."""
+    _check_by(individual, by)
     kept = np.flatnonzero(individual.mask)
+    scores = saliency(individual, kept) if by == "magnitude" else None
+    if within is not None:
+        inside = slice(*np.searchsorted(kept, within))
+        kept, scores = kept[inside], scores[inside] if scores is not None else None
+    return choose(kept, k, rng) if scores is None else kept[smallest(scores, k)]
+
+
+def _check_by(individual: Ticket, by: str) -> None:
+    """Raise unless the ticket has what the criterion ``by`` needs."""
     _checks.choice("by", by, CRITERIA)
-    scores = saliency(individual) if by == "magnitude" else None
-    if by == "magnitude" and scores is None:
+    initial = individual.layout.initial if individual.has_layout else None
+    if by == "magnitude" and initial is None and individual.learnt is None:
         raise _checks.bad_value(
             "by",
             "have weights to go by",
@@ -200,7 +212,3 @@ def _least(
             "neither",
             "Give the ticket a layout with initial weights, or prune by='random'.",
         )
-    if within is not None:
-        inside = slice(*np.searchsorted(kept, within))
-        kept, scores = kept[inside], scores[inside] if scores is not None else None
-    return choose(kept, k, rng) if scores is None else kept[smallest(scores, k)]

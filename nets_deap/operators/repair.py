@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks
-from nets_deap.operators._common import Rng, choose, generator, saliency, smallest, write
+from nets_deap.operators._common import Rng, choose, generator, layers_of, saliency, smallest, write
 from nets_deap.ticket import Ticket
 
 Operator = Callable[..., tuple[Any, ...]]
@@ -21,8 +21,9 @@ def keep_density(
     """Return a decorator that brings children back to a density in [low, high].
 
     Use it as ``toolbox.decorate("mutate", keep_density(0.01, 0.5))``. Too dense children lose their
-    weights of smallest |W0| (random ones where W0 is not known); too sparse ones regrow random
-    ones. In place; returns what the operator returns; fitness untouched.
+    weights of smallest |w|, of the trained weights when they have them, else of W0 (random ones
+    where neither is known), but never a layer's last one; too sparse ones regrow random ones. In
+    place; returns what the operator returns; fitness untouched.
 
     Args:
         low: Least density, in (0, 1].
@@ -48,15 +49,20 @@ def keep_density(
 def _repair(child: Ticket, low: float, high: float, rng: Rng | None) -> None:
     """Bring one ticket into the range with as few changes as possible."""
     size, kept = len(child), child.kept
-    least, most = max(1, int(np.ceil(low * size - 1e-9))), int(np.floor(high * size + 1e-9))
-    if least <= kept <= max(most, 1):
+    least, most = max(1, int(np.ceil(low * size - 1e-9))), max(1, int(np.floor(high * size + 1e-9)))
+    if least <= kept <= most:
         return
     source, mask = generator(rng), child.mask
     if kept < least:
         mask[choose(np.flatnonzero(~mask), least - kept, source)] = True
     else:
-        positions, scores = np.flatnonzero(mask), saliency(child)
+        positions = np.flatnonzero(mask)
+        scores = saliency(child, positions)
         if scores is None:
             scores = source.random(kept)
-        mask[positions[smallest(scores, kept - max(most, 1))]] = False
-    write(child, mask, source, allow_empty_layers=False)
+        # The best weight of each layer is spared, so that no layer needs mending above the range.
+        spans = [np.searchsorted(positions, (la.start, la.stop)) for la in layers_of(child)]
+        best = [lo + int(np.argmax(scores[lo:hi])) for lo, hi in spans if lo < hi]
+        positions, scores = np.delete(positions, best), np.delete(scores, best)
+        mask[positions[smallest(scores, kept - most)]] = False
+    write(child, mask, source, allow_empty_layers=True)

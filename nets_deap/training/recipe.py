@@ -80,6 +80,7 @@ class Recipe:
                 lambda: _checks.whole("recipe.val_points", self.val_points),
             ),
         )
+        self._make_plain()
 
     def total_steps(self, n_examples: int) -> int:
         """Return the optimiser steps for a training set of N examples."""
@@ -104,6 +105,17 @@ class Recipe:
         else:
             factor = 1.0
         return self.lr * warm * factor
+
+    def _make_plain(self) -> None:
+        """Turn NumPy numbers and lists into plain ones: equal recipes serialise equally."""
+        for name in ("lr", "momentum", "weight_decay", "gamma", "epochs"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
+        for name in ("warmup_steps", "batch_size", "steps", "val_points"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, int(getattr(self, name)))
+        for name in ("betas", "milestones"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
 
     def _check_nesterov(self) -> None:
         """Nesterov needs momentum."""
@@ -134,3 +146,7 @@ class Recipe:
             _checks.whole("recipe.steps", self.steps)
         if self.epochs is not None:
             _checks.real("recipe.epochs", self.epochs, low=0, open_low=True)
+
+
+XOR_RECIPE = Recipe(lr=0.05, batch_size=4, steps=200, loss="binary_cross_entropy")
+LENET_RECIPE = Recipe(lr=1.2e-3, batch_size=60, steps=300)

@@ -1,0 +1,7 @@
+"""``python -m nets_deap``: the command line."""
+
+import sys
+
+from nets_deap.cli import main
+
+sys.exit(main())

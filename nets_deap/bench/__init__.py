@@ -1,0 +1,1 @@
+"""Benchmarks: what things cost, measured by ``nets-deap bench``."""

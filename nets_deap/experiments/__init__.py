@@ -1,0 +1,1 @@
+"""Experiments: configurations, presets, the search in one call, and the final training."""

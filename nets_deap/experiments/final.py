@@ -1,0 +1,96 @@
+"""The final training: members of a front from W0, beside the dense baseline and random masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nets_deap import _checks
+from nets_deap.operators import random_mask
+from nets_deap.task import Task, TrainResult
+from nets_deap.ticket import Ticket
+
+
+@dataclass(frozen=True)
+class FinalRow:
+    """One member of a front after the final training, and a random mask of its layer densities."""
+
+    ticket: Ticket
+    trained: TrainResult
+    random: TrainResult
+
+
+@dataclass(frozen=True)
+class FinalTraining:
+    """The trained members, densest first, and the dense baseline."""
+
+    rows: list[FinalRow]
+    dense: TrainResult
+    steps: int
+
+
+def train_front(
+    task: Task,
+    front: Sequence[Ticket],
+    *,
+    steps: int,
+    members: int,
+    on_trained: Callable[[int, int], None] | None = None,
+) -> FinalTraining:
+    """Train members of a front from W0, the dense network and random masks, all alike.
+
+    All see the same minibatches, which the search never used. A random mask keeps as many weights
+    of each layer as its ticket does.
+
+    Args:
+        task: The task.
+        front: Evaluated tickets, not empty.
+        steps: Optimiser steps of each.
+        members: How many members, spread evenly over log density and with both ends.
+        on_trained: Called with (networks done, networks in all).
+    """
+    chosen = spread(front, members)
+    rng = np.random.default_rng(task.derived_seed(_checks.whole("steps", steps), 1))
+    controls = [
+        task.ticket(random_mask(task.layout, task.layout.counts(ticket.packed), rng))
+        for ticket in chosen
+    ]
+    everyone = [task.dense_ticket(), *chosen, *controls]
+    done = 0
+
+    def count(networks: int) -> None:
+        nonlocal done
+        done += networks
+        if on_trained is not None:
+            on_trained(done, len(everyone))
+
+    dense, *results = task.train_all(everyone, steps=steps, on_chunk=count)
+    rows = [
+        FinalRow(ticket, trained, random)
+        for ticket, trained, random in zip(
+            chosen, results[: len(chosen)], results[len(chosen) :], strict=True
+        )
+    ]
+    return FinalTraining(rows, dense, steps)
+
+
+def spread(front: Sequence[Ticket], members: int) -> list[Ticket]:
+    """Return at most ``members`` tickets of a front, densest first, spread over log density.
+
+    Both ends are among them; tickets of equal mask count once.
+    """
+    _checks.whole("members", members)
+    distinct = {ticket.digest: ticket for ticket in front}
+    ordered = sorted(distinct.values(), key=lambda t: (-t.kept, t.fitness.values, t.digest))
+    if not ordered:
+        raise _checks.bad_value("front", "have members", "at least one", 0)
+    if len(ordered) <= members:
+        return ordered
+    logs = np.log([max(ticket.kept, 1) for ticket in ordered])
+    picked: list[int] = []
+    for goal in np.linspace(logs[0], logs[-1], members):
+        free = [i for i in range(len(ordered)) if i not in picked]
+        picked.append(min(free, key=lambda i: abs(logs[i] - goal)))
+    return [ordered[i] for i in sorted(picked)]

@@ -1,0 +1,161 @@
+"""``run``: one experiment from its configuration to a run folder and a table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nets_deap.errors import MissingExtraError
+from nets_deap.experiments.config import Config
+from nets_deap.experiments.final import FinalTraining, train_front
+from nets_deap.experiments.search import SearchResult, search
+from nets_deap.objectives import resolve
+from nets_deap.runs.folder import RunFolder
+from nets_deap.runs.progress import Progress
+from nets_deap.runs.recorder import front_rows, named_values
+from nets_deap.task import Task
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run gave: the search, the final training, and where the files are."""
+
+    search: SearchResult
+    final: FinalTraining
+    path: Path
+    notes: list[str]
+
+    def table(self) -> str:
+        """Return the front after the final training as aligned text, densest first."""
+        names = [n for n in named_values(self.final.rows[0].ticket.fitness) if n != "density"]
+        head = ["ticket", "kept", "density", *(f"search {n}" for n in names)]
+        head += ["test loss", "test acc.", "random mask", "dense"]
+        lines = [head]
+        dense = _percent(self.final.dense.test_accuracy)
+        for row in self.final.rows:
+            values = named_values(row.ticket.fitness)
+            lines.append(
+                [
+                    row.ticket.digest[:8],
+                    str(row.ticket.kept),
+                    f"{100 * row.ticket.density:.2f} %",
+                    *(f"{values[n]:.4f}" for n in names),
+                    f"{row.trained.test_loss:.4f}",
+                    _percent(row.trained.test_accuracy),
+                    _percent(row.random.test_accuracy),
+                    dense,
+                ]
+            )
+        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+        return "\n".join(
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            for line in lines
+        )
+
+
+def build_task(config: Config) -> Task:
+    """Return the task of a configuration."""
+    from nets_deap import tasks
+
+    shared: dict[str, Any] = {
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "dtype": config.task.dtype,
+        "device": config.task.device,
+        "chunk": config.task.chunk,
+    }
+    if config.task.kind == "xor":
+        return tasks.xor(hidden=config.task.hidden, noise=config.task.noise, **shared)
+    return tasks.lenet(dataset=config.task.dataset, data_dir=config.task.data_dir, **shared)
+
+
+def run(
+    config: Config,
+    path: str | Path,
+    *,
+    preset: str = "",
+    progress: str = "auto",
+    overwrite: bool = False,
+) -> RunReport:
+    """Run an experiment: search, final training from W0, table, figure, run folder.
+
+    Args:
+        config: What to run.
+        path: The run folder.
+        preset: The name of the preset it came from, for ``config.json``.
+        progress: ``"auto"``, ``"bar"``, ``"lines"`` or ``"none"``.
+        overwrite: Replace an earlier run in the folder.
+
+    Raises:
+        NetsError: Something in the configuration cannot be; nothing has been written then.
+    """
+    resolve(config.search.objectives)
+    task = build_task(config)
+    options = vars(config.search)
+    result = search(
+        task,
+        **options,
+        path=path,
+        seed=config.seed,
+        progress=progress,
+        overwrite=overwrite,
+        config={"preset": preset, "config": config.as_dict()},
+    )
+    show = Progress(progress)
+
+    def on_trained(done: int, total: int) -> None:
+        show.line(f"final training from W0: {done} of {total} networks, {config.final.steps} steps")
+
+    final = train_front(
+        task,
+        list(result.front),
+        steps=config.final.steps,
+        members=config.final.members,
+        on_trained=on_trained,
+    )
+    assert result.path is not None
+    folder = RunFolder.existing(result.path)
+    folder.write_front(final_rows(result, final))
+    notes = [] if result.stopped is None else [f"stopped early: {result.stopped}"]
+    try:
+        from nets_deap.plots.pareto import save_run_figure
+
+        save_run_figure(result, final, folder.path / "front.png")
+    except MissingExtraError as error:
+        notes.append(f"front.png was not drawn: {error}")
+    return RunReport(result, final, folder.path, notes)
+
+
+def final_rows(result: SearchResult, final: FinalTraining) -> list[dict[str, Any]]:
+    """Return the front's rows with what the final training measured, blank where not trained."""
+    trained = {row.ticket.digest[:16]: row for row in final.rows}
+    rows = []
+    for row in front_rows(result.front):
+        more: dict[str, Any] = {}
+        if row["ticket"] in trained:
+            member = trained[row["ticket"]]
+            more = {
+                "final_steps": final.steps,
+                "test_loss": member.trained.test_loss,
+                "test_accuracy": member.trained.test_accuracy,
+                "random_test_accuracy": member.random.test_accuracy,
+                "dense_test_accuracy": final.dense.test_accuracy,
+            }
+        rows.append({**row, **more})
+    return rows
+
+
+def default_path(preset: str, seed: int) -> Path:
+    """Return a run folder that is not there yet: ``runs/PRESET-seedN``, with a number if needed."""
+    base = Path("runs") / f"{preset}-seed{seed}"
+    path, number = base, 2
+    while path.exists():
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return path
+
+
+def _percent(share: float) -> str:
+    """Return a share in per cent."""
+    return "-" if math.isnan(share) else f"{100 * share:.2f} %"

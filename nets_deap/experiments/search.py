@@ -1,0 +1,155 @@
+"""``search``: evolve tickets of a task in one call."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deap import algorithms, base, tools
+
+from nets_deap import _checks
+from nets_deap.fronts import ParetoFront
+from nets_deap.objectives import Objective
+from nets_deap.runs.recorder import Recorder, SearchStopped
+from nets_deap.task import Task
+from nets_deap.ticket import Ticket
+from nets_deap.toolbox import DEFAULT_OBJECTIVES, make_toolbox
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        front: The Pareto front over all generations.
+        population: The last population.
+        logbook: A row a generation.
+        path: The run folder, if one was written.
+        stopped: Why it stopped early; None if it ran to the end.
+    """
+
+    front: ParetoFront
+    population: list[Ticket]
+    logbook: tools.Logbook
+    path: Path | None
+    stopped: str | None
+
+
+def search(
+    task: Task,
+    *,
+    population: int = 40,
+    offspring: int | None = None,
+    generations: int = 20,
+    cxpb: float = 0.3,
+    mutpb: float = 0.7,
+    objectives: str | Objective | Sequence[str | Objective] = DEFAULT_OBJECTIVES,
+    toolbox: base.Toolbox | None = None,
+    path: str | Path | None = None,
+    seed: int | None = None,
+    progress: str = "auto",
+    patience: int | None = None,
+    max_steps: int | None = None,
+    max_seconds: float | None = None,
+    overwrite: bool = False,
+    config: dict[str, Any] | None = None,
+    **options: Any,
+) -> SearchResult:
+    """Evolve tickets with DEAP's ``eaMuPlusLambda``.
+
+    Python's global random state is the same afterwards as before. The same task, arguments and
+    seed give the same result on the same machine.
+
+    Args:
+        task: What to train on.
+        population: Tickets that survive each generation (mu), >= 1.
+        offspring: Tickets made each generation (lambda); None for as many as ``population``.
+        generations: After the first population, >= 0.
+        cxpb: Probability that a child comes from crossover.
+        mutpb: Probability that it comes from mutation; the two add up to at most 1.
+        objectives: See ``nets.make_toolbox``.
+        toolbox: Use this one; ``objectives`` and ``options`` are then its own matter.
+        path: Run folder; None writes nothing.
+        seed: Seed of the evolution; None for the task's.
+        progress: See ``nets.Recorder``.
+        patience: See ``nets.Recorder``.
+        max_steps: See ``nets.Recorder``.
+        max_seconds: See ``nets.Recorder``.
+        overwrite: Replace an earlier run in the folder.
+        config: More facts for ``config.json``.
+        **options: Passed to ``nets.make_toolbox``.
+
+    Returns:
+        The result, also when a limit stopped the search early.
+
+    Raises:
+        InvalidValueError: An argument is out of range; all bad ones are listed together.
+    """
+    children = population if offspring is None else offspring
+    _checks.together(
+        "search",
+        (
+            lambda: _checks.whole("population", population),
+            lambda: _checks.whole("offspring", children),
+            lambda: _checks.whole("generations", generations, low=0),
+            lambda: _checks.real("cxpb", cxpb, low=0, high=1),
+            lambda: _checks.real("mutpb", mutpb, low=0, high=1),
+            lambda: _checks.real("cxpb + mutpb", cxpb + mutpb, low=0, high=1 + 1e-9),
+        ),
+    )
+    if toolbox is not None and (options or objectives != DEFAULT_OBJECTIVES):
+        raise _checks.bad_value(
+            "toolbox", "come alone", "no objectives or toolbox options beside it", "both"
+        )
+    box = make_toolbox(task, objectives=objectives, **options) if toolbox is None else toolbox
+    settings = {
+        "population": population,
+        "offspring": children,
+        "generations": generations,
+        "cxpb": cxpb,
+        "mutpb": mutpb,
+        "seed": task.seed if seed is None else _checks.whole("seed", seed, low=0),
+    }
+    recorder = Recorder(
+        path,
+        task=task,
+        generations=generations,
+        progress=progress,
+        patience=patience,
+        max_steps=max_steps,
+        max_seconds=max_seconds,
+        overwrite=overwrite,
+        config={"search": settings, **(config or {})},
+    )
+    before = random.getstate()
+    random.seed(settings["seed"])
+    stopped = None
+    tickets: list[Ticket] = box.population(n=population)
+    try:
+        algorithms.eaMuPlusLambda(
+            tickets,
+            box,
+            mu=population,
+            lambda_=children,
+            cxpb=cxpb,
+            mutpb=min(mutpb, 1 - cxpb),
+            ngen=generations,
+            stats=recorder,
+            verbose=False,
+        )
+    except SearchStopped as stop:
+        stopped = stop.reason
+    finally:
+        recorder.progress.close()
+        random.setstate(before)
+    folder = recorder.folder
+    return SearchResult(
+        front=recorder.front,
+        population=tickets,
+        logbook=recorder.logbook,
+        path=None if folder is None else folder.path,
+        stopped=stopped,
+    )
