@@ -67,7 +67,8 @@ def unless_none(check: Callable[..., T], argument: str, value: object, **limits:
 
 def density(argument: str, value: object) -> float:
     """Return ``value`` as a density, a float in (0, 1]."""
-    number = real(argument, value) if isinstance(value, Real) else value
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    number = real(argument, value) if is_number else value
     if isinstance(number, float) and not 0 < number <= 1:
         raise bad_value(argument, "be a density", "a float in (0, 1]", number)
     return real(argument, number, low=0, high=1, open_low=True)

@@ -1,0 +1,23 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import nets_deap as nets
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Start every test from the same global random states, on two threads."""
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002  (DEAP's selNSGA3 draws from it)
+    torch.manual_seed(1)
+
+
+@pytest.fixture(scope="session")
+def xor_task():
+    """A tiny task whose ledger is shared: tests look at differences."""
+    return nets.tasks.xor(
+        hidden=4, recipe=nets.Recipe(lr=0.05, batch_size=4, steps=30, loss="binary_cross_entropy")
+    )

@@ -1,0 +1,166 @@
+"""The command line, in this process and as users start it."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nets_deap.cli import main
+
+TINY = ["--generations", "1", "--population", "6", "--progress", "none"]
+TINY += ["--set", "recipe.steps=10", "--set", "final.steps=10", "--set", "final.members=3"]
+
+
+def call(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "nets_deap", *arguments], capture_output=True, text=True
+    )
+
+
+def test_run_prints_the_table_and_leaves_the_folder(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["run", "xor-mlp10", "--seed", "3", "--out", str(out), *TINY]) == 0
+    text = capsys.readouterr().out
+    assert "random mask" in text
+    assert f"run folder: {out}" in text
+    files = {p.name for p in out.iterdir()}
+    assert files == {"config.json", "log.jsonl", "log.csv", "front.csv", "front.png", "tickets"}
+    config = json.loads((out / "config.json").read_text())
+    assert config["preset"] == "xor-mlp10"
+    assert config["config"]["seed"] == config["task"]["seed"] == config["search"]["seed"] == 3
+    assert config["task"]["recipe"]["steps"] == 10
+    rows = list(csv.DictReader((out / "front.csv").open()))
+    trained = [row for row in rows if row["test_accuracy"]]
+    assert 1 <= len(trained) <= 3
+    assert (out / "front.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_seed_gives_byte_identical_fronts(tmp_path, capsys):
+    def front(name, *arguments):
+        main(["run", "xor-mlp10", "--out", str(tmp_path / name), *TINY, *arguments])
+        return (tmp_path / name / "front.csv").read_bytes()
+
+    one = front("one", "--seed", "1")
+    assert one == front("two", "--seed", "1")
+    assert one != front("three", "--seed", "2")
+
+
+def test_another_chunk_size_gives_the_same_tickets_in_float64(tmp_path, capsys):
+    def rows(chunk):
+        out = tmp_path / str(chunk)
+        more = ["--set", f"task.chunk={chunk}", "--set", "task.dtype=float64"]
+        main(["run", "xor-mlp10", "--out", str(out), *TINY, *more])
+        return list(csv.DictReader((out / "front.csv").open()))
+
+    one, other = rows(1), rows(4)
+    assert [row["ticket"] for row in one] == [row["ticket"] for row in other]
+    for a, b in zip(one, other, strict=True):
+        assert float(a["val_loss"]) == pytest.approx(float(b["val_loss"]), abs=1e-6)
+
+
+def test_default_folders_do_not_collide(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["run", "xor-mlp10", *TINY]) == 0
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [
+        "xor-mlp10-seed0",
+        "xor-mlp10-seed0-2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["run", "xor"], "preset must be a known name"),
+        (["run", "xor-mlp10", "--set", "recipe.lr"], "--set must be FIELD=VALUE"),
+        (["run", "xor-mlp10", "--set", "recipe.lr=fast"], "recipe.lr must be readable"),
+        (["run", "xor-mlp10", "--set", "recipe.lrr=1"], "Did you mean 'recipe.lr'"),
+        (
+            ["run", "xor-mlp10", "--set", "search.objectives=loss"],
+            "objectives must be a known name",
+        ),
+        (["run", "xor-mlp10", "--population", "0"], "search.population must be in range"),
+        (["run", "xor-mlp10", "--seed", "-1"], "seed must be in range"),
+        (["run", "xor-mlp10", "--device", "tpu"], "device must be"),
+        (["run", "xor-mlp10", "--device", "cuda:99"], "device must be there"),
+        (["run", "xor-mlp10", "--seed", "1", "--set", "seed=2"], "seed must be set once"),
+        (["presets", "quikstart"], "Did you mean 'quickstart'"),
+    ],
+)
+def test_bad_input_is_one_line_status_2_and_no_files(
+    arguments, text, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("nets-deap: error: ")
+    assert text in captured.err
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_folder_is_told_before_any_training(tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    assert main(["run", "xor-mlp10", "--out", str(tmp_path / "file" / "run"), *TINY]) == 2
+    assert "must be a writable folder" in capsys.readouterr().err
+
+
+def test_a_folder_in_use_is_refused_and_kept(tmp_path, capsys):
+    (tmp_path / "precious").write_text("x")
+    assert main(["run", "xor-mlp10", "--out", str(tmp_path), *TINY]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+
+
+def test_missing_mnist_names_folder_preset_and_flag(tmp_path, capsys, monkeypatch):
+    from torchvision import datasets
+
+    def offline(*_, **__):
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
+
+    monkeypatch.setattr(datasets.MNIST, "download", offline)
+    out = tmp_path / "out"
+    folder = tmp_path / "data"
+    status = main(["run", "lenet-mnist", "--data-dir", str(folder), "--out", str(out), *TINY])
+    text = capsys.readouterr().err
+    assert status == 2
+    for part in (str(folder), "--data-dir", "quickstart"):
+        assert part in text
+    assert not out.exists()
+
+
+def test_an_interrupt_ends_with_130_and_keeps_the_folder(tmp_path, capsys, monkeypatch):
+    from nets_deap.experiments import run
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train_front", interrupt)
+    assert main(["run", "xor-mlp10", "--out", str(tmp_path / "r"), *TINY]) == 130
+    assert (tmp_path / "r" / "front.csv").exists()
+
+
+def test_presets_lists_them_and_every_field_of_one(capsys):
+    assert main(["presets"]) == 0
+    listing = capsys.readouterr().out
+    for name in ("quickstart", "xor-mlp10", "xor-mlp100", "lenet-mnist"):
+        assert name in listing
+    assert main(["presets", "quickstart"]) == 0
+    assert "recipe.lr=0.0012" in capsys.readouterr().out.splitlines()
+
+
+def test_bench_evolution_prints_the_cost(capsys):
+    assert main(["bench", "evolution", "--population", "4", "--generations", "2"]) == 0
+    assert "266200 bits, mu = lambda = 4: median" in capsys.readouterr().out
+
+
+def test_help_and_errors_as_users_start_it():
+    helped = call("--help")
+    assert helped.returncode == 0
+    assert "run quickstart" in helped.stdout
+    assert call("run").returncode == 2
+    bad = call("run", "xor-mlp10", "--set", "recipe.lr=-1")
+    assert bad.returncode == 2
+    assert "Traceback" not in bad.stderr

@@ -1,0 +1,72 @@
+"""The main job on real digits, the script of the README, and full MNIST where it is at hand."""
+
+import os
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from nets_deap.cli import main
+from nets_deap.data.mnist import ENVIRONMENT, default_data_dir
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def snippets():
+    return re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+
+
+@pytest.mark.parametrize("number", range(len(snippets())))
+def test_snippets_of_the_readme_run_as_written(number, tmp_path, monkeypatch):
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    text = snippets()[number]
+    # Smaller numbers, so that the test is quick; each must be there to be replaced.
+    for pattern, small in (
+        (r"\bsteps=\d+", "steps=5"),
+        (r"\bn=\d+", "n=4"),
+        (r"\bmu=\d+", "mu=4"),
+        (r"\blambda_=\d+", "lambda_=4"),
+        (r"\bngen=\d+", "ngen=1"),
+        (r"\bpopulation=\d+", "population=4"),
+        (r"\bgenerations=\d+", "generations=1"),
+    ):
+        text = re.sub(pattern, small, text)
+    script = tmp_path / "snippet.py"
+    script.write_text(text)
+    runpy.run_path(str(script))
+
+
+def test_quickstart_on_real_digits(tmp_path, capsys):
+    out = tmp_path / "run"
+    small = ["--population", "6", "--generations", "1", "--set", "recipe.steps=60"]
+    small += ["--set", "final.steps=200", "--set", "final.members=2"]
+    assert main(["run", "quickstart", "--out", str(out), "--progress", "none", *small]) == 0
+    table = capsys.readouterr().out
+    dense = float(re.search(r"(\d+\.\d+) %$", table, re.M).group(1))
+    assert dense > 85
+
+
+@pytest.mark.mnist
+@pytest.mark.slow
+def test_lenet_on_full_mnist(tmp_path, capsys):
+    root = default_data_dir()
+    if not (root / "MNIST" / "raw").exists():
+        pytest.skip(
+            f"full MNIST is not under {root}: name its folder in ${ENVIRONMENT}, "
+            "or run 'nets-deap run lenet-mnist' once where it can be downloaded"
+        )
+    out = tmp_path / "run"
+    small = ["--population", "4", "--generations", "1", "--set", "recipe.steps=100"]
+    small += ["--set", "final.steps=600", "--set", "final.members=2"]
+    assert main(["run", "lenet-mnist", "--out", str(out), "--progress", "none", *small]) == 0
+    dense = float(re.search(r"(\d+\.\d+) %$", capsys.readouterr().out, re.M).group(1))
+    assert dense > 94
+
+
+def test_the_environment_names_the_data_folder(monkeypatch, tmp_path):
+    monkeypatch.setitem(os.environ, ENVIRONMENT, str(tmp_path))
+    assert default_data_dir() == tmp_path

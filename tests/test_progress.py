@@ -1,0 +1,48 @@
+import io
+
+import pytest
+
+from nets_deap.errors import InvalidValueError
+from nets_deap.runs.progress import Progress
+
+
+def test_lines_hold_the_numbers_and_the_time_left():
+    out = io.StringIO()
+    Progress("lines", 3, out).show(1, {"best val_loss": 0.123456, "front": 7})
+    assert out.getvalue().startswith("generation 1/3  best val_loss 0.1235  front 7  ")
+    assert out.getvalue().endswith(" s left\n")
+
+
+def test_lines_without_a_number_of_generations_tell_the_time_spent():
+    out = io.StringIO()
+    Progress("lines", None, out).show(4, {})
+    assert out.getvalue() == "generation 4    0 s\n"
+
+
+def test_auto_is_lines_where_there_is_no_terminal():
+    assert Progress("auto", 1, io.StringIO()).mode == "lines"
+
+
+def test_none_is_silent():
+    out = io.StringIO()
+    progress = Progress("none", 1, out)
+    progress.show(0, {"a": 1})
+    progress.line("text")
+    assert out.getvalue() == ""
+
+
+def test_the_bar_counts_the_first_population():
+    out = io.StringIO()
+    progress = Progress("bar", 1, out)
+    progress.show(0, {"hypervolume": 1.0})
+    progress.line("a line")
+    progress.show(1, {"hypervolume": 2.0})
+    progress.close()
+    assert "2/2" in out.getvalue()
+    assert "hypervolume=2" in out.getvalue()
+    assert "a line\n" in out.getvalue()
+
+
+def test_unknown_modes_are_refused():
+    with pytest.raises(InvalidValueError, match="Did you mean 'lines'"):
+        Progress("line")

@@ -1,0 +1,78 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import nets_deap as nets
+from nets_deap.errors import InvalidTypeError, InvalidValueError
+
+
+def front_of(result):
+    return [(t.digest, t.fitness.values) for t in result.front]
+
+
+def test_the_same_seed_gives_the_same_front_and_another_seed_another(xor_task):
+    options = {"population": 8, "generations": 2, "progress": "none"}
+    one = front_of(nets.search(xor_task, seed=1, **options))
+    assert one == front_of(nets.search(xor_task, seed=1, **options))
+    assert one != front_of(nets.search(xor_task, seed=2, **options))
+
+
+def test_global_random_states_stay_as_they_were(xor_task):
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
+    nets.search(xor_task, population=6, generations=1, progress="none", seed=5)
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_a_limit_ends_the_search_with_a_result(xor_task):
+    result = nets.search(xor_task, population=6, generations=50, max_steps=1, progress="none")
+    assert "steps x networks are spent" in result.stopped
+    assert len(result.logbook) == 1
+    assert len(result.population) == 6
+    assert len(result.front) >= 1
+
+
+def test_no_generations_is_the_first_population(xor_task):
+    result = nets.search(xor_task, population=5, generations=0, progress="none")
+    assert result.stopped is None
+    assert result.path is None
+    assert len(result.logbook) == 1
+
+
+def test_lambda_may_differ_from_mu(xor_task):
+    before = xor_task.ledger.networks
+    result = nets.search(xor_task, population=4, offspring=9, generations=2, progress="none")
+    assert len(result.population) == 4
+    assert xor_task.ledger.networks - before <= 4 + 2 * 9
+
+
+def test_a_single_objective(xor_task):
+    result = nets.search(
+        xor_task, objectives=nets.penalised(0.5), population=8, generations=2, progress="none"
+    )
+    minima = result.logbook.select("penalised_min")
+    assert minima == sorted(minima, reverse=True)
+    assert min(t.fitness.values[0] for t in result.front) == minima[-1]
+
+
+def test_a_toolbox_of_the_users_own(xor_task):
+    toolbox = nets.make_toolbox(xor_task, density=(0.5, 1.0))
+    result = nets.search(xor_task, toolbox=toolbox, population=6, generations=2, progress="none")
+    assert all(0.5 <= t.density <= 1 for t in result.population)
+    with pytest.raises(InvalidValueError, match="toolbox must come alone"):
+        nets.search(xor_task, toolbox=toolbox, density=(0.1, 1.0))
+
+
+def test_all_bad_arguments_are_told_together(xor_task):
+    with pytest.raises(InvalidValueError) as caught:
+        nets.search(xor_task, population=0, generations=-1, cxpb=0.9, mutpb=0.9)
+    for text in ("population must", "generations must", "cxpb + mutpb must"):
+        assert text in str(caught.value)
+
+
+def test_a_wrong_kind_is_a_type_error(xor_task):
+    with pytest.raises(InvalidTypeError, match="population must be a whole number"):
+        nets.search(xor_task, population=2.5)
