@@ -9,9 +9,10 @@ from contextvars import ContextVar
 from typing import Any
 
 from nets_deap import _checks
+from nets_deap.learnt import Learnt
 from nets_deap.objectives import Measured, Objective, resolve, values_of, worst_values
 from nets_deap.task import Task
-from nets_deap.ticket import Learnt, Ticket
+from nets_deap.ticket import Ticket
 from nets_deap.training.problem import Plan
 
 logger = logging.getLogger("nets_deap")

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,12 @@ from nets_deap.data.convert import Split, as_split
 from nets_deap.data.splits import digest_of_splits
 from nets_deap.masks import MaskLayout, Selector, digest_of
 from nets_deap.ticket import Ticket
+from nets_deap.training.device import pick_device
 from nets_deap.training.losses import chance_loss, prepare_target
 from nets_deap.training.one_by_one import train_one_by_one
-from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, State
+from nets_deap.training.problem import METRICS, Outcome, Plan, Problem
 from nets_deap.training.recipe import Recipe
+from nets_deap.training.result import TrainResult
 from nets_deap.training.stacked import train_stacked
 
 FINAL_TRAINING = 2**31 - 1
@@ -36,34 +38,6 @@ class Ledger:
     networks: int = 0
     network_steps: int = 0
     diverged: int = 0
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """One ticket trained from W0: its numbers, and the trained network.
-
-    Losses are means over a split, accuracies lie in [0, 1]; ``test_loss`` and ``test_accuracy``
-    are NaN without test data, accuracies also where the loss defines none.
-    """
-
-    density: float
-    steps: int
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-    test_loss: float
-    test_accuracy: float
-    _model: nn.Module = field(repr=False, compare=False)
-    _state: State = field(repr=False, compare=False)
-
-    def module(self) -> nn.Module:
-        """Return a new module that holds the trained, masked network, on the CPU, in eval mode."""
-        model = copy.deepcopy(self._model).cpu()
-        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        with torch.no_grad():  # load_state_dict would leave buffers out that are not persistent
-            for name, tensor in self._state.items():
-                own[name].copy_(tensor)
-        return model.eval()
 
 
 class Task:
@@ -243,7 +217,7 @@ class Task:
         for ticket in tickets:
             if not isinstance(ticket, Ticket):
                 raise _checks.bad_type("ticket", "be a ticket", "a nets.Ticket", ticket)
-            key = ticket._layout_key
+            key = ticket.layout_key
             if len(ticket) != self.layout.size or key not in ("", self.layout.key):
                 raise _checks.bad_value(
                     "ticket",
@@ -319,27 +293,3 @@ def digest_of_model(model: nn.Module) -> str:
     ]
     structure = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))  # without addresses in memory
     return hashlib.sha256(json.dumps([structure, content]).encode()).hexdigest()
-
-
-def pick_device(device: str) -> torch.device:
-    """Return the torch device; ``"auto"`` is CUDA when there.
-
-    Raises:
-        InvalidValueError: An unknown device, or CUDA where there is none.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise _checks.bad_value(
-            "device", "be a device", "'auto', 'cpu', 'cuda' or 'cuda:N'", device
-        ) from error
-    if found.type not in ("cpu", "cuda"):
-        raise _checks.bad_value("device", "be supported", "'auto', 'cpu' or 'cuda'", device)
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise _checks.bad_value(
-            "device", "be there", f"one of {count} CUDA devices", device, "Use device='cpu'."
-        )
-    return found

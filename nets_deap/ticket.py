@@ -5,38 +5,20 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nets_deap import _checks, bits
 from nets_deap.errors import CallOrderError
+from nets_deap.learnt import Learnt
 from nets_deap.masks import MaskLayout, known_layout
 
 if TYPE_CHECKING:
     from torch import nn
 
 Self = TypeVar("Self", bound="Ticket")
-
-
-@dataclass(frozen=True, eq=False)
-class Learnt:
-    """What a ticket's last training learnt, tied to the mask that was trained.
-
-    Attributes:
-        digest: Digest of that mask.
-        steps: Optimiser steps taken from W0.
-        values: Trained values of the kept weights in mask order, shape (kept,); read-only.
-        metrics: Measured numbers by name, such as ``val_loss`` and ``val_accuracy``.
-    """
-
-    digest: str
-    steps: int
-    values: NDArray[Any]
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class Ticket:
@@ -144,6 +126,11 @@ class Ticket:
                 "or build the same task (model and seed) before unpickling."
             )
         return layout
+
+    @property
+    def layout_key(self) -> str:
+        """The key of the layout, known even where the layout is not at hand; empty for none."""
+        return self._layout_key
 
     @property
     def learnt(self) -> Learnt | None:

@@ -25,6 +25,7 @@ from nets_deap.operators import (
     mut_swap,
     sel_nsga2,
 )
+from nets_deap.operators._common import generator
 from nets_deap.operators.init import Distribution
 from nets_deap.task import Task
 from nets_deap.ticket import Ticket
@@ -58,6 +59,8 @@ def make_toolbox(
     """
     evaluator = Evaluator(task, objectives)
     low, high = _checks.interval("density", density, _checks.density)
+    _checks.interval("prune", prune, _checks.density)
+    _checks.unless_none(_checks.real, "flips", flips, low=0, high=1)
     least = len(task.layout.layers) / task.layout.size
     low, high = max(low, least), max(high, least)
     kind = fitness_class(
@@ -73,7 +76,7 @@ def make_toolbox(
         return init_log_spaced(make, task.layout, n, low=low, high=high, distribution=distribution)
 
     def individual() -> Ticket:
-        span = np.random.default_rng(_seed_from_random())
+        span = generator(None)
         d = float(np.exp(span.uniform(np.log(low), np.log(high))))
         return init_log_spaced(
             make, task.layout, 1, low=d, high=d, distribution=distribution, rng=span
@@ -82,9 +85,9 @@ def make_toolbox(
     indpb = min(1.0, 2 / task.layout.size) if flips is None else flips
     mutations = (
         functools.partial(mut_prune, fraction=prune),
-        functools.partial(mut_swap),
-        functools.partial(mut_regrow),
-        functools.partial(mut_layer),
+        mut_swap,
+        mut_regrow,
+        mut_layer,
         functools.partial(mut_flip, indpb=indpb),
     )
     toolbox = base.Toolbox()
@@ -98,10 +101,3 @@ def make_toolbox(
     toolbox.register("evaluate", evaluator)
     toolbox.register("map", batch_map)
     return toolbox
-
-
-def _seed_from_random() -> int:
-    """Draw a seed from Python's ``random``, as operators do."""
-    import random
-
-    return random.getrandbits(64)

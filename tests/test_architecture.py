@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / "nets_deap"
 # level goes to a lower row or stays in its own.
 FLOORS = [
     {"errors", "_checks", "_optional", "__init__"},
-    {"bits", "masks", "fronts", "fitness"},
+    {"bits", "masks", "fronts", "fitness", "learnt"},
     {"ticket_files", "ticket"},
     {"models", "data"},
     {"training", "operators"},

@@ -13,6 +13,10 @@ TINY = ["--generations", "1", "--population", "6", "--progress", "none"]
 TINY += ["--set", "recipe.steps=10", "--set", "final.steps=10", "--set", "final.members=3"]
 
 
+def read_csv(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 def call(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "nets_deap", *arguments], capture_output=True, text=True
@@ -31,7 +35,7 @@ def test_run_prints_the_table_and_leaves_the_folder(tmp_path, capsys):
     assert config["preset"] == "xor-mlp10"
     assert config["config"]["seed"] == config["task"]["seed"] == config["search"]["seed"] == 3
     assert config["task"]["recipe"]["steps"] == 10
-    rows = list(csv.DictReader((out / "front.csv").open()))
+    rows = read_csv(out / "front.csv")
     trained = [row for row in rows if row["test_accuracy"]]
     assert 1 <= len(trained) <= 3
     assert (out / "front.png").read_bytes().startswith(b"\x89PNG")
@@ -52,7 +56,7 @@ def test_another_chunk_size_gives_the_same_tickets_in_float64(tmp_path, capsys):
         out = tmp_path / str(chunk)
         more = ["--set", f"task.chunk={chunk}", "--set", "task.dtype=float64"]
         main(["run", "xor-mlp10", "--out", str(out), *TINY, *more])
-        return list(csv.DictReader((out / "front.csv").open()))
+        return read_csv(out / "front.csv")
 
     one, other = rows(1), rows(4)
     assert [row["ticket"] for row in one] == [row["ticket"] for row in other]

@@ -3,10 +3,10 @@ import pytest
 
 mpl.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
-import nets_deap as nets  # noqa: E402
-from nets_deap.errors import InvalidValueError, MissingExtraError  # noqa: E402
+import nets_deap as nets
+from nets_deap.errors import InvalidValueError, MissingExtraError
 
 
 @pytest.fixture

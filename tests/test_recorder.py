@@ -10,6 +10,10 @@ from nets_deap.errors import InvalidTypeError, InvalidValueError
 from nets_deap.fronts import costs_of, hypervolume
 
 
+def read_csv(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 def evolve(task, recorder, ngen=3, n=8, toolbox=None):
     random.seed(7)
     toolbox = toolbox or nets.make_toolbox(task)
@@ -27,8 +31,8 @@ def test_the_run_folder_is_complete_after_a_stock_algorithm(xor_task, tmp_path):
     assert files == ["config.json", "front.csv", "log.csv", "log.jsonl", "tickets"]
     rows = [json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["generation"] for row in rows] == [0, 1, 2, 3]
-    assert len(list(csv.DictReader((tmp_path / "run" / "log.csv").open()))) == 4
-    front = list(csv.DictReader((tmp_path / "run" / "front.csv").open()))
+    assert len(read_csv(tmp_path / "run" / "log.csv")) == 4
+    front = read_csv(tmp_path / "run" / "front.csv")
     assert len(front) == len(recorder.front)
     saved = {p.stem for p in (tmp_path / "run" / "tickets").iterdir()}
     assert saved == {row["ticket"] for row in front} == {t.digest[:16] for t in recorder.front}

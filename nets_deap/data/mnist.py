@@ -52,14 +52,12 @@ def load_mnist(data_dir: str | Path | None = None, *, download: bool = True) -> 
     from torchvision.datasets import MNIST
 
     root = Path(data_dir) if data_dir is not None else default_data_dir()
-    try:
-        if not MNIST(root)._check_exists():
-            raise RuntimeError
-    except RuntimeError:
+    raw = root / "MNIST" / "raw"
+    if not all((raw / name).is_file() for name in SHA256):
         if not download:
-            raise FileAccessError(_absent(root, "download=False")) from None
+            raise FileAccessError(_absent(root, "download=False"))
         _download(root)
-    _verify(root / "MNIST" / "raw")
+    _verify(raw)  # before torchvision reads them, which fails on damaged files in its own words
     train, test = MNIST(root, train=True), MNIST(root, train=False)
     images, labels = _normalise(train.data.numpy()), train.targets.numpy()
     return DataSplits(

@@ -149,7 +149,7 @@ class Config:
         Raises:
             InvalidValueError: Unknown names or bad values; all are listed together.
         """
-        problems: list[str] = []
+        problems: list[NetsError] = []
         parts: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             try:
@@ -158,7 +158,7 @@ class Config:
                 owner = getattr(self, section) if section else self
                 parts.setdefault(section, {})[key] = _read(name, value, type(owner), key)
             except NetsError as error:
-                problems.append(str(error))
+                problems.append(error)
         changed: dict[str, Any] = {}
         for section, values in parts.items():
             try:
@@ -167,9 +167,11 @@ class Config:
                 else:
                     changed.update(values)
             except NetsError as error:
-                problems.append(str(error))
+                problems.append(error)
+        if len(problems) == 1:
+            raise problems[0]
         if problems:
-            raise InvalidValueError("\n".join(problems))
+            raise InvalidValueError("\n".join(map(str, problems)))
         return replace(self, **changed)
 
 

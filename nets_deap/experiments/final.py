@@ -9,8 +9,9 @@ import numpy as np
 
 from nets_deap import _checks
 from nets_deap.operators import random_mask
-from nets_deap.task import Task, TrainResult
+from nets_deap.task import Task
 from nets_deap.ticket import Ticket
+from nets_deap.training.result import TrainResult
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def search(
         "search",
         (
             lambda: _checks.whole("population", population),
-            lambda: _checks.whole("offspring", children),
+            lambda: _checks.unless_none(_checks.whole, "offspring", offspring),
             lambda: _checks.whole("generations", generations, low=0),
             lambda: _checks.real("cxpb", cxpb, low=0, high=1),
             lambda: _checks.real("mutpb", mutpb, low=0, high=1),

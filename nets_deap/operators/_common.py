@@ -27,10 +27,19 @@ def layers_of(ticket: Ticket) -> tuple[Layer, ...]:
 
 def check_pair(one: Ticket, other: Ticket) -> None:
     """Raise unless two tickets can be crossed."""
-    for ticket in (one, other):
-        if not isinstance(ticket, Ticket):
-            raise _checks.bad_type("individual", "be a ticket", "a nets.Ticket", ticket)
-    _checks.length("ind2", len(other), len(one), "D of ind1", "Cross tickets of one layout.")
+    hint = "Cross tickets of one layout."
+    check_ticket(one)
+    check_ticket(other)
+    _checks.length("ind2", len(other), len(one), "D of ind1", hint)
+    if one.layout_key != other.layout_key:
+        keys = [ticket.layout_key[:12] or "none" for ticket in (one, other)]
+        raise _checks.bad_value("ind2", "have the layout of ind1", keys[0], keys[1], hint)
+
+
+def check_ticket(individual: object) -> None:
+    """Raise unless an operator can work on ``individual``."""
+    if not isinstance(individual, Ticket):
+        raise _checks.bad_type("individual", "be a ticket", "a nets.Ticket", individual)
 
 
 def choose(positions: Positions, k: int, rng: Rng) -> Positions:

@@ -9,6 +9,7 @@ import numpy as np
 from nets_deap import _checks
 from nets_deap.operators._common import (
     Rng,
+    check_ticket,
     choose,
     draw_fraction,
     generator,
@@ -39,6 +40,7 @@ def mut_flip(
         allow_empty_layers: Whether a layer may lose all its weights.
         rng: NumPy generator; None for one seeded from ``random``.
     """
+    check_ticket(individual)
     source = generator(rng)
     n = source.binomial(len(individual), _checks.real("indpb", indpb, low=0, high=1))
     mask = individual.mask
@@ -66,6 +68,7 @@ def mut_prune(
         allow_empty_layers: Whether a layer may lose all its weights.
         rng: NumPy generator; None for one seeded from ``random``.
     """
+    check_ticket(individual)
     source = generator(rng)
     mask = individual.mask
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
@@ -84,6 +87,7 @@ def mut_regrow(
         fraction: Of the kept weights, >= 0 and at most 1, rounded; or an interval to draw from.
         rng: NumPy generator; None for one seeded from ``random``.
     """
+    check_ticket(individual)
     source = generator(rng)
     mask = individual.mask
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
@@ -110,6 +114,7 @@ def mut_swap(
         by: ``"magnitude"`` or ``"random"``, as for ``mut_prune``.
         rng: NumPy generator; None for one seeded from ``random``.
     """
+    check_ticket(individual)
     source = generator(rng)
     before = individual.mask
     mask = before.copy()
@@ -142,6 +147,7 @@ def mut_layer(
         by: ``"magnitude"`` or ``"random"``, as for ``mut_prune``.
         rng: NumPy generator; None for one seeded from ``random``.
     """
+    check_ticket(individual)
     source = generator(rng)
     _checks.real("sigma", sigma, low=0, open_low=True)
     _check_by(individual, by)
@@ -176,6 +182,7 @@ def mut_one_of(
         weights: Relative probabilities, >= 0, one each; None for equal ones.
         rng: NumPy generator; None for one seeded from ``random``.
     """
+    check_ticket(individual)
     source = generator(rng)
     if not operators:
         raise _checks.bad_value("operators", "hold mutations", "at least one", 0)

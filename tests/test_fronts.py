@@ -1,0 +1,255 @@
+"""Fronts against brute force and against DEAP's own."""
+
+import itertools
+import math
+import pickle
+
+import numpy as np
+import pytest
+from deap import tools
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nets_deap import fronts
+from nets_deap.errors import InvalidValueError, NetsError
+from nets_deap.fitness import fitness_class
+from nets_deap.ticket import Ticket
+
+unhurried = settings(deadline=None)
+
+
+def evaluated(bits, values, weights=None, names=()):
+    """Return a ticket of ``bits`` with fitness ``values``, minimised unless told."""
+    ticket = Ticket(bits, fitness=fitness_class(tuple(names), weights or (-1.0,) * len(values))())
+    ticket.fitness.values = values
+    return ticket
+
+
+@st.composite
+def costs(draw, low_m=1, high_m=3):
+    """Draw up to 12 points (P, M) on a small grid, so that ties and duplicates are common."""
+    m = draw(st.integers(low_m, high_m))
+    rows = draw(st.lists(st.tuples(*[st.integers(0, 4)] * m), min_size=1, max_size=12))
+    return np.array(rows, dtype=np.float64)
+
+
+@st.composite
+def generations(draw):
+    """Draw three populations of two-bit tickets, so that genomes and fitnesses are often equal."""
+    weights = draw(st.lists(st.sampled_from((-1.0, 1.0, 2.0)), min_size=1, max_size=3))
+    one = st.builds(
+        lambda genes, values: evaluated(genes, values, tuple(weights)),
+        st.tuples(st.booleans(), st.booleans()),
+        st.tuples(*[st.integers(-2, 2)] * len(weights)),
+    )
+    return draw(st.lists(st.lists(one, max_size=8), min_size=3, max_size=3))
+
+
+def dominates(one, other):
+    return np.all(one <= other) and np.any(one < other)
+
+
+def ranks_by_peeling(points):
+    """Rank points by taking off one front after another."""
+    rank, left = np.full(len(points), -1), set(range(len(points)))
+    for level in itertools.count():
+        if not left:
+            return rank
+        front = {i for i in left if not any(dominates(points[j], points[i]) for j in left)}
+        rank[list(front)] = level
+        left -= front
+
+
+def members(front):
+    """Return what a front holds, in an order that does not depend on ties."""
+    return sorted((ticket.fitness.wvalues, tuple(ticket)) for ticket in front)
+
+
+# ---- costs, ranks, crowding
+
+
+def test_costs_turn_every_objective_to_smaller_is_better():
+    tickets = [evaluated([1], (3.0, 4.0), (1.0, -1.0)), evaluated([0], (1.0, 2.0), (1.0, -1.0))]
+    assert fronts.costs_of(tickets).tolist() == [[-3, 4], [-1, 2]]
+    assert fronts.costs_of([]).shape == (0, 0)
+
+
+@pytest.mark.parametrize("fitness", [None, fitness_class(("a",), (1.0,))()])
+def test_costs_need_a_valid_fitness(fitness):
+    tickets = [evaluated([1], (3.0,)), Ticket([1], fitness=fitness)]
+    with pytest.raises(InvalidValueError, match=r"individuals must be evaluated.*Evaluate first"):
+        fronts.costs_of(tickets)
+
+
+@unhurried
+@given(costs())
+def test_ranks_agree_with_peeling(points):
+    assert fronts.ranks(points).tolist() == ranks_by_peeling(points).tolist()
+
+
+def test_no_points_have_no_ranks_and_no_crowding():
+    for shape in ((0, 0), (0, 2)):
+        assert fronts.ranks(np.zeros(shape)).shape == (0,)
+        assert fronts.crowding(np.zeros(shape)).shape == (0,)
+
+
+@unhurried
+@given(st.integers(1, 9), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_crowding_is_what_deap_assigns(n, m, seed):
+    points = np.random.default_rng(seed).random((n, m))
+    tickets = [evaluated([1], tuple(row)) for row in points]
+    tools.emo.assignCrowdingDist(tickets)
+    expected = [ticket.fitness.crowding_dist for ticket in tickets]
+    np.testing.assert_allclose(fronts.crowding(points), expected, rtol=1e-12)
+
+
+def test_crowding_of_equal_points_is_finite_but_at_the_ends():
+    distance = fronts.crowding(np.ones((4, 2)))
+    assert sorted(distance) == [0, 0, math.inf, math.inf]
+
+
+# ---- hypervolume
+
+
+@unhurried
+@given(costs(), st.integers(1, 5))
+@example(np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0]]), 4)
+def test_hypervolume_counts_the_dominated_cells(points, reference):
+    m = points.shape[1]
+    cells = itertools.product(range(reference), repeat=m)
+    volume = sum(bool(np.all(points <= cell, axis=1).any()) for cell in cells)
+    assert fronts.hypervolume(points, [reference] * m) == pytest.approx(volume)
+    assert fronts.hypervolume(points[::-1] / 8 - 1, [reference / 8 - 1] * m) == pytest.approx(
+        volume / 8**m
+    )
+
+
+def test_hypervolume_of_unlike_sides():
+    assert fronts.hypervolume([[0.0, 0.0, 0.0]], (1, 2, 3)) == pytest.approx(6)
+    assert fronts.hypervolume([[1, 4], [2, 3]], [3, 6]) == pytest.approx(5)
+
+
+@pytest.mark.parametrize("points", [[], np.zeros((0, 2)), [[2, 0], [0, 3]], [[9, 9]]])
+def test_hypervolume_is_zero_where_nothing_is_better_than_the_reference(points):
+    assert fronts.hypervolume(points, (2, 2)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("points", "reference"), [([[1, 2]], (3,)), ([[1]], 3), ([1, 2], (3, 3)), ([[1, 2]], [[3, 3]])]
+)
+def test_hypervolume_needs_shapes_that_match(points, reference):
+    with pytest.raises(InvalidValueError, match=r"reference must match the points: .*costs \(F, M"):
+        fronts.hypervolume(points, reference)
+
+
+# ---- the archive
+
+
+@unhurried
+@given(generations())
+def test_the_archive_holds_what_deaps_holds(generations):
+    ours, stock = fronts.ParetoFront(), tools.ParetoFront()
+    for population in generations:
+        ours.update(population)
+        stock.update(population)
+        assert members(ours) == members(stock)
+        values = [ticket.fitness.wvalues for ticket in ours]
+        assert values == [ticket.fitness.wvalues for ticket in stock]
+        assert [key.wvalues for key in ours.keys] == values[::-1]
+
+
+def test_the_archive_keeps_copies_and_its_own_members():
+    front = fronts.ParetoFront()
+    ticket = evaluated([1, 0], (1.0, 2.0))
+    front.update([ticket])
+    kept = front[0]
+    ticket[0] = 0
+    del ticket.fitness.values
+    front.update(iter([evaluated([1, 0], (1.0, 2.0)), evaluated([1, 1], (2.0, 1.0))]))
+    front.update([])
+    assert front[0] is kept
+    assert [list(member) for member in front] == [[1, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(("alike", "n_kept"), [(True, 1), (False, 3)])
+def test_similar_decides_which_equals_are_kept(alike, n_kept):
+    one, other = evaluated([1, 0], (1.0, 2.0)), evaluated([0, 1], (1.0, 2.0))
+    front = fronts.ParetoFront(lambda a, b: alike)
+    front.update([one, other, one])
+    assert len(front) == n_kept
+    assert front[0] == one
+
+
+def test_the_archive_still_does_what_deaps_base_class_offers():
+    front = fronts.ParetoFront()
+    front.update([evaluated([1, 0], (1.0, 2.0)), evaluated([0, 1], (2.0, 1.0))])
+    back = pickle.loads(pickle.dumps(front))
+    assert members(back) == members(front)
+    front.insert(evaluated([1, 1], (1.5, 1.5)))
+    assert [ticket.fitness.values[0] for ticket in front] == [1.0, 1.5, 2.0]
+    front.remove(0)
+    assert [key.values[0] for key in front.keys] == [2.0, 1.5]
+    front.clear()
+    front.update([evaluated([0, 0], (9.0, 9.0))])
+    assert len(front) == 1
+
+
+def test_the_archive_refuses_what_is_not_evaluated_and_stays_as_it_is():
+    front = fronts.ParetoFront()
+    front.update([evaluated([1], (1.0, 2.0))])
+    with pytest.raises(InvalidValueError, match="individuals must be evaluated"):
+        front.update([evaluated([1], (0.0, 0.0)), Ticket([1])])
+    assert [ticket.fitness.values for ticket in front] == [(1.0, 2.0)]
+
+
+# ---- picks
+
+
+def test_the_knee_does_not_depend_on_units_or_directions():
+    values = [(0.0, 1.0), (0.1, 0.3), (0.6, 0.2), (1.0, 0.0)]
+    for scale, weight in ((1, -1.0), (1000, -1.0), (-1, 1.0)):
+        front = [evaluated([1], (scale * a + 5, b), (weight, -1.0)) for a, b in values]
+        assert fronts.knee(front) is front[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "at"),
+    [
+        ([(0, 0, 1), (0, 1, 0), (1, 0, 0), (0.5, 0.5, 0.5)], 3),
+        ([(2.0,), (1.0,), (3.0,)], 1),
+        ([(3.0, 4.0)], 0),
+    ],
+)
+def test_the_knee_of_three_objectives_of_one_and_of_one_member(values, at):
+    front = [evaluated([1], value) for value in values]
+    assert fronts.knee(front) is front[at]
+
+
+def test_best_picks_by_objective_and_density():
+    names, weights = ("accuracy", "density"), (1.0, -1.0)
+    dense = evaluated([1, 1, 1, 1], (0.9, 1.0), weights, names)
+    half = evaluated([1, 1, 0, 0], (0.8, 0.5), weights, names)
+    sparse = evaluated([1, 0, 0, 0], (0.8, 0.25), weights, names)
+    front = [dense, half, sparse]
+    assert fronts.best(front) is dense
+    assert fronts.best(front, max_density=0.5) is sparse  # as accurate as half, and sparser
+    assert fronts.best(front, objective="density") is fronts.best(front, objective=1) is sparse
+
+
+def test_picks_of_nothing_or_of_what_is_not_there_are_refused():
+    front = [evaluated([1, 1, 0, 0], (0.8, 0.5), names=("loss", "density"))]
+    for pick in (fronts.knee, fronts.best):
+        with pytest.raises(InvalidValueError, match=r"front must have members: .*Update it with"):
+            pick(fronts.ParetoFront())
+        with pytest.raises(InvalidValueError, match="individuals must be evaluated"):
+            pick([Ticket([1])])
+    cases = [
+        (r"met by the front: expected at least 0\.5, got 0\.4", {"max_density": 0.4}),
+        (r"max_density must be a density", {"max_density": 0}),
+        (r"objective .*Did you mean 'density'", {"objective": "densty"}),
+        (r"objective must .*an int in \[0, 1\], got 2", {"objective": 2}),
+        (r"objective must be a whole number", {"objective": None}),
+    ]
+    for text, options in cases:
+        with pytest.raises(NetsError, match=text):
+            fronts.best(front, **options)

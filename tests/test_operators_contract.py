@@ -1,0 +1,193 @@
+"""The contract that every operator keeps, over the registry of operators."""
+
+import functools
+import inspect
+import random
+
+import numpy as np
+import pytest
+import torch
+from deap import base, creator
+
+from nets_deap import MaskLayout, Ticket, operators
+from nets_deap.fitness import fitness_class
+from nets_deap.learnt import Learnt
+from nets_deap.operators import crossover, mutation
+
+# Arguments by operator: (ordinary ones, harsh ones, those that ask for no change).
+OFTEN, NEVER, ALL, NO = {"indpb": 0.9}, {"indpb": 0.0}, {"fraction": 1.0}, {"fraction": 0.0}
+SETTINGS: dict[str, tuple[dict, ...]] = {
+    "cx_uniform": ({}, OFTEN, NEVER),
+    "cx_layers": ({}, OFTEN, NEVER),
+    "cx_neurons": ({}, OFTEN, NEVER),
+    "cx_interpolate": ({}, {}),
+    "mut_flip": ({"indpb": 0.5}, {"indpb": 1.0}, NEVER),
+    "mut_prune": ({}, ALL, NO),
+    "mut_regrow": ({}, ALL, NO),
+    "mut_swap": ({}, ALL, {"fraction": (0, 0)}),
+    "mut_layer": ({}, {"sigma": 1e6}, {"sigma": 1e-12}),
+    "mut_one_of": ({}, {}, {}),
+}
+USUAL, HARSH, NEUTRAL = range(3)
+SHAPES = {  # no D is a multiple of 8
+    "plain": [("mask", (13,))],
+    "bit": [("w", (1,))],
+    "one": [("w", (3, 7))],
+    "many": [("a", (5, 3)), ("b", (4, 2, 3, 3)), ("c", (1, 1)), ("d", (3, 4))],
+}
+W0 = np.random.default_rng(1).normal(size=100)
+LAYOUTS = {k: MaskLayout(s, W0[: MaskLayout(s).size]) for k, s in SHAPES.items()}
+TRIALS = [(density, seed) for density in (0.0, 0.5, 1.0) for seed in range(5)]
+every_operator = pytest.mark.parametrize("name", SETTINGS)
+every_layout = pytest.mark.parametrize("kind", SHAPES)
+
+
+def takes(name, argument):
+    return argument in inspect.signature(getattr(operators, name)).parameters
+
+
+def bound(name, setting=USUAL, kind="many", **more):
+    """Return an operator with its arguments; plain tickets have no weights to go by."""
+    if name == "mut_one_of":
+        more["operators"] = [bound(op.__name__, setting, kind) for op in operators.MUTATIONS]
+    if kind == "plain" and takes(name, "by"):
+        more["by"] = "random"
+    return functools.partial(getattr(operators, name), **SETTINGS[name][setting], **more)
+
+
+def parents(name, kind="many", density=0.5, seed=0, cls=Ticket):
+    """Return one or two evaluated and trained tickets without an empty layer."""
+    rng, layout, found = np.random.default_rng(seed), LAYOUTS[kind], []
+    for i in range(2 if name.startswith("cx_") else 1):
+        mask = rng.random(layout.size) < density
+        mask[[layer.start + rng.integers(layer.size) for layer in layout.layers]] = True
+        ticket = cls(mask, None if kind == "plain" else layout)
+        ticket.fitness = ticket.fitness or fitness_class(("loss",), (-1.0,))()
+        ticket.fitness.values = (0.25 + i,)
+        ticket.learnt = Learnt(ticket.digest, 3, rng.normal(size=ticket.kept))
+        found.append(ticket)
+    return found
+
+
+def masks(tickets):
+    return [ticket.mask.tolist() for ticket in tickets]
+
+
+def test_contract_covers_every_operator_there_is():
+    def named(names):
+        return {name for name in names if name.startswith(("cx_", "mut_"))}
+
+    registry = {op.__name__ for op in operators.CROSSOVERS + operators.MUTATIONS}
+    assert named(operators.__all__) == named(vars(crossover)) | named(vars(mutation))
+    assert named(operators.__all__) == named(dir(operators)) == set(SETTINGS)
+    assert registry == set(SETTINGS) - {"mut_one_of"}
+    assert {op.__name__ for op in operators.CROSSOVERS} == {n for n in registry if n[:3] == "cx_"}
+
+
+@pytest.mark.parametrize("setting", [USUAL, HARSH])
+@every_layout
+@every_operator
+def test_in_place_with_fitness_untouched_and_nothing_empty(name, kind, setting):
+    for density, seed in TRIALS:
+        tickets, layout = parents(name, kind, density, seed), LAYOUTS[kind]
+        fitnesses = [ticket.fitness for ticket in tickets]
+        children = bound(name, setting, kind)(*tickets, rng=np.random.default_rng(seed))
+        assert type(children) is tuple
+        for i, (child, ticket, fitness) in enumerate(
+            zip(children, tickets, fitnesses, strict=True)
+        ):
+            assert child is ticket
+            assert child.fitness is fitness
+            assert child.fitness.values == (0.25 + i,)
+            assert len(child) == layout.size
+            assert child.packed.shape == (-(-layout.size // 8),)
+            assert not np.unpackbits(child.packed, bitorder="little")[layout.size :].any()
+            assert layout.counts(child.packed).min() >= 1
+
+
+@every_layout
+@every_operator
+def test_no_network_is_ever_empty(name, kind):
+    allow = {"allow_empty_layers": True} if takes(name, "allow_empty_layers") else {}
+    for setting, seed in (
+        (setting, seed) for setting in range(len(SETTINGS[name])) for seed in range(6)
+    ):
+        sparse, empty = (parents(name, kind, 0.0, seed) for _ in range(2))
+        for ticket in empty:
+            ticket.mask = np.zeros(len(ticket))
+        for tickets in (sparse, empty):
+            rng = np.random.default_rng(seed)
+            assert all(
+                child.kept for child in bound(name, setting, kind, **allow)(*tickets, rng=rng)
+            )
+
+
+@every_operator
+def test_type_and_attributes_are_preserved(name):
+    class Named(Ticket):
+        label = "none"
+
+    creator.create("ContractFitness", base.Fitness, weights=(-1.0,))
+    creator.create("ContractTicket", Ticket, fitness=creator.ContractFitness, label="none")
+    made = creator.ContractTicket
+    del creator.ContractFitness, creator.ContractTicket
+    for cls in (Named, made):
+        tickets = parents(name, cls=cls)
+        tickets[0].label = "mine"
+        children = bound(name)(*tickets)
+        assert [type(child) for child in children] == [cls] * len(tickets)
+        assert children[0].label == "mine"
+
+
+@every_operator
+def test_same_generator_same_children_and_random_stays_put(name):
+    def run(seed):
+        return masks(bound(name)(*parents(name), rng=np.random.default_rng(seed)))
+
+    state = random.getstate()
+    assert run(0) == run(0)
+    assert any(run(seed) != run(0) for seed in range(1, 12))
+    assert random.getstate() == state
+
+
+@every_operator
+def test_random_seed_alone_repeats_a_run_and_no_other_state_is_touched(name):
+    def state():
+        legacy = np.random.get_state()  # noqa: NPY002
+        return legacy[1].tolist(), legacy[2], torch.get_rng_state().tolist()
+
+    def run(seed):
+        random.seed(seed)
+        return [masks(bound(name)(*parents(name))) for _ in range(4)]
+
+    before = state()
+    assert run(3) == run(3)
+    assert any(run(seed) != run(3) for seed in range(4, 12))
+    assert state() == before
+
+
+@every_operator
+def test_learnt_is_forgotten_exactly_where_bits_changed(name):
+    changed = 0
+    for seed in range(30):
+        tickets = parents(name, seed=seed)
+        before, learnt = masks(tickets), [ticket.learnt for ticket in tickets]
+        bound(name)(*tickets, rng=np.random.default_rng(seed))
+        same = [now == then for now, then in zip(masks(tickets), before, strict=True)]
+        expected = [known if kept else None for known, kept in zip(learnt, same, strict=True)]
+        assert [ticket.learnt for ticket in tickets] == expected
+        changed += same.count(False)
+    assert changed > 0
+
+
+@every_layout
+@every_operator
+def test_asked_for_no_change_the_parents_come_back(name, kind):
+    for density, seed in TRIALS:
+        tickets, rng = parents(name, kind, density, seed), np.random.default_rng(seed)
+        if name == "cx_interpolate":  # between equal parents there is only one density
+            tickets[1].mask, tickets[1].learnt = tickets[0].mask, tickets[0].learnt
+        before, learnt = masks(tickets), [ticket.learnt for ticket in tickets]
+        bound(name, USUAL if name == "cx_interpolate" else NEUTRAL, kind)(*tickets, rng=rng)
+        assert masks(tickets) == before
+        assert [ticket.learnt for ticket in tickets] == learnt

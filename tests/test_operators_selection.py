@@ -1,0 +1,141 @@
+"""Selection: what NSGA-II selects, and that being better never hurts."""
+
+import numpy as np
+import pytest
+from deap import tools
+from deap.tools import emo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nets_deap import Ticket
+from nets_deap.fitness import fitness_class
+from nets_deap.operators import sel_nsga2
+
+
+def population(values, weights=None):
+    """Return evaluated tickets with these objective values, minimised unless weighted."""
+    values = np.asarray(values, dtype=float)
+    weights = weights or (-1.0,) * values.shape[1]
+    kind = fitness_class(tuple(f"f{i}" for i in range(len(weights))), tuple(weights))
+    found = [Ticket([1, 0], fitness=kind()) for _ in values]
+    for ticket, row in zip(found, values.tolist(), strict=True):
+        ticket.fitness.values = tuple(row)
+    return found
+
+
+def places(chosen, individuals):
+    """Return the positions of the very objects that were chosen."""
+    position = {id(individual): i for i, individual in enumerate(individuals)}
+    return [position[id(individual)] for individual in chosen]
+
+
+@st.composite
+def points(draw, objectives=(1, 2, 3)):
+    """Draw points (P, M) with many ties, weights of either sign, and how many to select."""
+    m = draw(st.sampled_from(objectives))
+    values = draw(st.lists(st.tuples(*[st.integers(0, 6)] * m), min_size=1, max_size=25))
+    weights = draw(st.tuples(*[st.sampled_from([-1.0, 1.0])] * m))
+    return values, weights, draw(st.integers(0, len(values)))
+
+
+@settings(deadline=None)
+@given(m=st.integers(2, 3), n=st.integers(1, 40), seed=st.integers(0, 2**32), data=st.data())
+def test_selects_what_deap_selects(m, n, seed, data):
+    """Without ties in an objective, crowding distances are those of DEAP."""
+    rng, k = np.random.default_rng(seed), data.draw(st.integers(1, n))
+    values = np.array([rng.permutation(n) for _ in range(m)]).T
+    weights = tuple(rng.choice([-1.0, 1.0], m).tolist())
+    ours, theirs = population(values, weights), population(values, weights)
+    mine = places(sel_nsga2(ours, k), ours)
+    deap = places(tools.selNSGA2(theirs, k), theirs)
+    for front in emo.sortNondominated(theirs, n):
+        emo.assignCrowdingDist(front)
+    crowd = [individual.fitness.crowding_dist for individual in theirs]
+    assert len(set(mine)) == k
+    for i in mine:
+        assert ours[i].fitness.crowding_dist == pytest.approx(crowd[i])
+    for i in set(mine) ^ set(deap):  # only ties with the last one selected may differ
+        assert crowd[i] == pytest.approx(crowd[deap[-1]])
+
+
+@settings(deadline=None)
+@given(points(objectives=(2, 3)))
+def test_takes_as_many_of_each_front_as_deap_with_ties(drawn):
+    values, weights, k = drawn
+    individuals = population(values, weights)
+    fronts = emo.sortNondominated(individuals, len(individuals))
+    rank = {id(individual): r for r, front in enumerate(fronts) for individual in front}
+    chosen = [rank[id(individual)] for individual in sel_nsga2(individuals, k)]
+    assert chosen == sorted(rank.values())[:k]
+
+
+@settings(deadline=None)
+@given(points())
+def test_a_strictly_better_ticket_is_never_less_likely_to_survive(drawn):
+    values, weights, k = drawn
+    individuals = population(values, weights)
+    order = places(sel_nsga2(individuals, k), individuals)
+    survives = [i in order for i in range(len(individuals))]
+    assert sum(survives) == k
+    for i, one in enumerate(individuals):
+        for j, other in enumerate(individuals):
+            if one.fitness.dominates(other.fitness):
+                assert survives[i] >= survives[j]
+                assert not survives[j] or order.index(i) < order.index(j)
+
+
+@settings(deadline=None)
+@given(points(objectives=(1,)))
+def test_one_objective_selects_the_best(drawn):
+    values, weights, k = drawn
+    individuals = population(values, weights)
+    chosen = [individual.fitness.wvalues[0] for individual in sel_nsga2(individuals, k)]
+    assert chosen == sorted((i.fitness.wvalues[0] for i in individuals), reverse=True)[:k]
+
+
+def test_the_least_crowded_of_a_front_come_first():
+    values = [[0, 10], [2, 6], [3, 5], [8, 1], [10, 0], [10, 10]]
+    individuals = population(values)
+    assert places(sel_nsga2(individuals, 6), individuals) == [0, 4, 3, 2, 1, 5]
+    assert places(sel_nsga2(individuals, 3), individuals) == [0, 4, 3]
+    # Half the sum of what the neighbours leave open of the span, 10: (3 + 5) / 20 and so on.
+    distances = [individual.fitness.crowding_dist for individual in individuals[:5]]
+    assert distances == pytest.approx([np.inf, 0.4, 0.55, 0.6, np.inf])
+
+
+def test_none_and_all():
+    individuals = population([[1, 2], [2, 1], [3, 3]])
+    assert sel_nsga2(individuals, 0) == []
+    assert sel_nsga2([], 0) == []
+    assert places(sel_nsga2(individuals, 3), individuals) == [0, 1, 2]
+    assert places(sel_nsga2(tuple(individuals[::-1]), 3), individuals) == [1, 0, 2]
+
+
+def test_sets_what_the_crowded_tournament_needs():
+    rng = np.random.default_rng(0)
+    individuals = population(rng.random((20, 2)))
+    chosen = sel_nsga2(individuals, 12)
+    assert all(individual.fitness.crowding_dist >= 0 for individual in individuals)
+    parents = tools.selTournamentDCD(chosen, 12)
+    assert len(parents) == 12
+    assert set(places(parents, individuals)) <= set(places(chosen, individuals))
+
+
+@pytest.mark.parametrize(
+    ("k", "text"),
+    [
+        (3, r"k must be in range: expected an int in \[0, 2\], got 3"),
+        (-1, r"k must be in range: expected an int in \[0, 2\], got -1"),
+        (1.0, r"k must be a whole number: expected an int in \[0, 2\], got float"),
+    ],
+)
+def test_numbers_that_cannot_be_selected(k, text):
+    with pytest.raises((ValueError, TypeError), match=text):
+        sel_nsga2(population([[1, 2], [2, 1]]), k)
+
+
+def test_refuses_what_is_not_evaluated():
+    individuals = population([[1, 2], [2, 1]])
+    del individuals[1].fitness.values
+    with pytest.raises(ValueError, match=r"individuals must be evaluated: .* got one without"):
+        sel_nsga2(individuals, 1)
