@@ -60,9 +60,9 @@ def calls(monkeypatch):
     return seen
 
 
-def run(name, toolbox, n=N, **more):
+def run(name, toolbox, **more):
     """Run a stock algorithm; return the population and the logbook."""
-    return ALGORITHMS[name](toolbox.population(n=n), toolbox, verbose=False, **more)
+    return ALGORITHMS[name](toolbox.population(n=N), toolbox, verbose=False, **more)
 
 
 def evaluate(individuals, toolbox):
@@ -280,10 +280,8 @@ def test_evolution_finds_sparse_tickets_that_solve_xor():
     toolbox, front, volumes = make_toolbox(task, density=(0.1, 1.0)), ParetoFront(), []
     follow = tools.Statistics()
     follow.register("volume", lambda _: volumes.append(volume(list(front))))
-    algorithms.eaMuPlusLambda(
-        *(toolbox.population(n=20), toolbox, 20, 20, 0.4, 0.6, 8),
-        **{"stats": follow, "halloffame": front, "verbose": False},
-    )
+    more = {"stats": follow, "halloffame": front, "verbose": False}
+    algorithms.eaMuPlusLambda(toolbox.population(n=20), toolbox, 20, 20, 0.4, 0.6, 8, **more)
     assert len(volumes) == 9
     assert np.diff(volumes).min() >= 0
     assert volumes[-1] > 1.1 * volumes[0]

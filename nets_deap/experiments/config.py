@@ -54,12 +54,13 @@ class SearchConfig:
     population: int = 40
     offspring: int | None = None
     generations: int = 20
-    cxpb: float = 0.3
-    mutpb: float = 0.7
+    cxpb: float = 0.1
+    mutpb: float = 0.9
     objectives: tuple[str, ...] = ("val_loss", "density")
     density: tuple[float, float] = (0.01, 1.0)
+    first_density: tuple[float, float] = (0.3, 1.0)
     distribution: str = "erk"
-    prune: tuple[float, float] = (0.1, 0.5)
+    prune: tuple[float, float] = (0.2, 0.6)
     flips: float | None = None
     patience: int | None = None
     max_steps: int | None = None
@@ -79,6 +80,9 @@ class SearchConfig:
                 lambda: real("search.mutpb", self.mutpb, low=0, high=1),
                 lambda: real("search.cxpb + search.mutpb", total, high=1 + 1e-9),
                 lambda: _checks.interval("search.density", self.density, _checks.density),
+                lambda: _checks.interval(
+                    "search.first_density", self.first_density, _checks.density
+                ),
                 lambda: _checks.choice("search.distribution", self.distribution, distributions),
                 lambda: _checks.interval("search.prune", self.prune, _checks.density),
                 lambda: unless_none(real, "search.flips", self.flips, low=0, high=1),
@@ -209,7 +213,7 @@ PRESETS: dict[str, Config] = {
         about="LeNet-300-100 on 5,000 MNIST digits, embedded: no download, under 3 minutes",
         task=TaskConfig(dataset="mnist5k"),
         recipe=replace(LENET_RECIPE, steps=150),
-        search=SearchConfig(population=24, generations=10),
+        search=SearchConfig(population=16, generations=16),
         final=FinalConfig(steps=1000, members=8),
     ),
     "xor-mlp10": Config(

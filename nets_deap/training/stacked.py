@@ -113,12 +113,6 @@ class _Chunk:
             name: start.unsqueeze(0).repeat(self.p, *[1] * start.ndim)
             for name, start in problem.buffers.items()
         }
-        self._gradients = vmap(
-            grad_and_value(self._loss, has_aux=True),
-            in_dims=(0, 0, 0, None, None),
-            randomness="same",
-        )
-        self._outputs = vmap(self._score, in_dims=(0, 0, 0, None, None), randomness="same")
 
     def run(self, batches: Tensor, watch: Watch | None) -> Outcome:
         """Train, measure and hand everything over as NumPy arrays."""
@@ -151,13 +145,19 @@ class _Chunk:
         """Take all steps; return the training loss (P,) and the points of the curve."""
         problem, plan, tensors = self.problem, self.plan, list(self.trained.values())
         optimizer = make_optimizer(problem.recipe, tensors, fused=True)
+        # Not kept on self: a reference cycle would keep the memory of finished chunks.
+        gradients_of = vmap(
+            grad_and_value(self._loss, has_aux=True),
+            in_dims=(0, 0, 0, None, None),
+            randomness="same",
+        )
         inputs, targets = problem.train
         tail = torch.zeros(self.p, dtype=torch.float64, device=problem.device)
         curve: list[tuple[Tensor, Tensor]] = []
         problem.model.train()
         for step in range(plan.steps):
             rows = batches[step]
-            gradients, (loss, self.buffers) = self._gradients(
+            gradients, (loss, self.buffers) = gradients_of(
                 self.trained, self.fixed, self.buffers, inputs[rows], targets[rows]
             )
             for name, tensor in self.trained.items():
@@ -180,6 +180,7 @@ class _Chunk:
     def _measure(self, split: Split) -> tuple[Tensor, Tensor]:
         """Return loss (P,) and accuracy (P,) on a whole split, in evaluation mode."""
         self.problem.model.eval()
+        outputs_of = vmap(self._score, in_dims=(0, 0, 0, None, None), randomness="same")
         inputs, targets = split
         n, rows = len(inputs), max(64, EVAL_ROWS // self.p)
         loss = torch.zeros(self.p, dtype=torch.float64, device=self.problem.device)
@@ -187,7 +188,7 @@ class _Chunk:
         with torch.no_grad():
             for start in range(0, n, rows):
                 x, y = inputs[start : start + rows], targets[start : start + rows]
-                losses, hits = self._outputs(self.trained, self.fixed, self.buffers, x, y)
+                losses, hits = outputs_of(self.trained, self.fixed, self.buffers, x, y)
                 loss += losses.double() * len(x)
                 correct += hits
         return loss / n, correct / n
