@@ -56,6 +56,11 @@ class Evaluator:
             raise _checks.bad_type("task", "be a task", "a nets.Task", task)
         self.task = task
         self.objectives = resolve(objectives)
+        names = [objective.name for objective in self.objectives]
+        if "val_accuracy" in names and task.recipe.loss == "mse":
+            raise _checks.bad_value(
+                "objectives", "be defined for the loss", "losses only under mse", names
+            )
         self.generation = 0
 
     def __call__(self, ticket: Ticket) -> Values:

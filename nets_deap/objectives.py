@@ -98,7 +98,11 @@ def resolve(objectives: str | Objective | Sequence[str | Objective]) -> tuple[Ob
     Raises:
         InvalidValueError: None at all, an unknown name, or one name twice.
     """
-    given = [objectives] if isinstance(objectives, (str, Objective)) else list(objectives)
+    if isinstance(objectives, (str, Objective)):
+        objectives = [objectives]
+    if not isinstance(objectives, (list, tuple)):
+        raise _checks.bad_type("objectives", "be names or Objectives", "a tuple", objectives)
+    given = list(objectives)
     found = tuple(item if isinstance(item, Objective) else _by_name(item) for item in given)
     names = [objective.name for objective in found]
     if not found or len(set(names)) < len(names):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 from nets_deap import _checks, bits
 from nets_deap.data.convert import Split, as_split
 from nets_deap.data.splits import digest_of_splits
-from nets_deap.masks import MaskLayout, Selector, digest_of
+from nets_deap.masks import MaskLayout, Selector
 from nets_deap.ticket import Ticket
 from nets_deap.training.device import pick_device
 from nets_deap.training.losses import chance_loss, prepare_target
+from nets_deap.training.modules import digest_of_model, dtype_of
 from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem
 from nets_deap.training.recipe import Recipe
@@ -93,15 +93,22 @@ class Task:
         self.chunk = None if chunk is None else _checks.whole("chunk", chunk)
         self.trainer = _checks.choice("trainer", trainer, TRAINERS)
         self.device = pick_device(device)
+        kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+        if kinds not in ({torch.float32}, {torch.float64}):
+            names = sorted(str(kind).removeprefix("torch.") for kind in kinds)
+            raise _checks.bad_value(
+                "model", "have one dtype", "float32 or float64 throughout", names
+            )
+        dtype = dtype_of(model)
         self.layout = MaskLayout.of(model, maskable)
         self.ledger = Ledger()
+        self._training = model.training
         if not any(p.requires_grad for p in model.parameters()):
             raise _checks.bad_value(
                 "model", "have parameters to train", "one that requires a gradient", "none"
             )
         self.model_digest = digest_of_model(model)
         private = copy.deepcopy(model)
-        dtype = next(p.dtype for p in private.parameters() if p.is_floating_point())
         splits = {"train": as_split("train", train, dtype), "val": as_split("val", val, dtype)}
         if test is not None:
             splits["test"] = as_split("test", test, dtype)
@@ -136,7 +143,7 @@ class Task:
         """A fresh copy of the model with its initial weights, on the CPU."""
         model = copy.deepcopy(self.problem.model).cpu()
         model.load_state_dict({**self.problem.initial, **self.problem.buffers}, strict=False)
-        return model
+        return model.train(self._training)
 
     @property
     def steps(self) -> int:
@@ -282,14 +289,3 @@ class Task:
         if not isinstance(output, Tensor):
             raise _checks.bad_type("model", "return one tensor", "a Tensor", output)
         return inputs, prepare_target(self.recipe.loss, name, targets, output)
-
-
-def digest_of_model(model: nn.Module) -> str:
-    """Return the SHA-256 over a module's parameters, buffers and printed structure."""
-    tensors = (*model.named_parameters(), *model.named_buffers())
-    content = [
-        [name, list(t.shape), t.requires_grad, digest_of(t.detach().cpu().numpy())]
-        for name, t in tensors
-    ]
-    structure = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))  # without addresses in memory
-    return hashlib.sha256(json.dumps([structure, content]).encode()).hexdigest()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap import bits
+from nets_deap.training.device import seeded
 from nets_deap.training.losses import loss_of, n_correct
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split
@@ -19,11 +20,9 @@ from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split
 
 def train_one_by_one(problem: Problem, masks: list[bits.Bytes], plan: Plan) -> Outcome:
     """Train one network for each mask in turn; the same contract as ``train_stacked``."""
-    device = [problem.device] if problem.device.type == "cuda" else []
     parts = []
     for packed in masks:
-        with torch.random.fork_rng(devices=device):
-            torch.manual_seed(plan.seed)
+        with seeded(plan.seed, problem.device):
             parts.append(_train(problem, packed, plan))
     return Outcome.concatenate(parts)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from nets_deap import _checks, bits
+from nets_deap.training.device import seeded
 from nets_deap.training.losses import loss_of, n_correct
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, State
@@ -116,9 +117,8 @@ class _Chunk:
 
     def run(self, batches: Tensor, watch: Watch | None) -> Outcome:
         """Train, measure and hand everything over as NumPy arrays."""
-        plan, cuda = self.plan, [self.problem.device] if self.problem.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(plan.seed)
+        plan = self.plan
+        with seeded(plan.seed, self.problem.device):
             train_loss, curve = self._train(batches, watch)
             val_loss, val_accuracy = curve[-1] if curve else self._measure(self.problem.val)
             nothing = torch.full((self.p,), torch.nan, dtype=torch.float64)
@@ -157,9 +157,11 @@ class _Chunk:
         problem.model.train()
         for step in range(plan.steps):
             rows = batches[step]
-            gradients, (loss, self.buffers) = gradients_of(
-                self.trained, self.fixed, self.buffers, inputs[rows], targets[rows]
-            )
+            batch = (self.trained, self.fixed, self.buffers, inputs[rows], targets[rows])
+            if step:
+                gradients, (loss, self.buffers) = gradients_of(*batch)
+            else:
+                gradients, (loss, self.buffers) = self._first(gradients_of, batch)
             for name, tensor in self.trained.items():
                 # Fused optimisers read memory in order, whatever the strides say.
                 tensor.grad = gradients[name].contiguous()
@@ -176,6 +178,21 @@ class _Chunk:
                 curve.append(self._measure(problem.val))
                 problem.model.train()
         return tail / plan.tail, curve
+
+    def _first(self, gradients_of: Callable[..., Any], batch: tuple[Any, ...]) -> Any:
+        """Take the first gradient; word what ``torch.func`` says of a module it cannot batch."""
+        try:
+            return gradients_of(*batch)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise _checks.bad_value(
+                "model",
+                "train as a batch",
+                "a module that works under torch.func",
+                type(self.problem.model).__name__,
+                f"Train it with trainer='one_by_one' instead, which is slower. torch says: {error}",
+            ) from error
 
     def _measure(self, split: Split) -> tuple[Tensor, Tensor]:
         """Return loss (P,) and accuracy (P,) on a whole split, in evaluation mode."""
@@ -198,19 +215,22 @@ class _Chunk:
     ) -> tuple[Tensor, State]:
         """Return one network's loss on one minibatch and its updated buffers."""
         fresh = {name: buffer.clone() for name, buffer in buffers.items()}
-        return loss_of(self.problem.recipe.loss, self._call(trained, fixed, fresh, x), y), fresh
+        state = self._full(trained, fixed, fresh)
+        output = functional_call(self.problem.model, state, (x,))
+        # Buffers may have been written in place or set anew; ``state`` holds both.
+        return loss_of(self.problem.recipe.loss, output, y), {name: state[name] for name in fresh}
 
     def _score(
         self, trained: State, fixed: State, buffers: State, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return one network's loss and number of correct outputs on some examples."""
-        name, output = self.problem.recipe.loss, self._call(trained, fixed, buffers, x)
+        name, state = self.problem.recipe.loss, self._full(trained, fixed, buffers)
+        output = functional_call(self.problem.model, state, (x,))
         return loss_of(name, output, y), n_correct(name, output, y)
 
-    def _call(self, trained: State, fixed: State, buffers: State, x: Tensor) -> Any:
-        """Run one network on some examples."""
-        state = {**self.shared, **fixed, **trained, **buffers}
-        return functional_call(self.problem.model, state, (x,))
+    def _full(self, trained: State, fixed: State, buffers: State) -> State:
+        """Return all parameters and buffers of one network by name."""
+        return {**self.shared, **fixed, **trained, **buffers}
 
     def _state(self, i: int) -> State:
         """Return parameters and buffers of one network, on the CPU."""
