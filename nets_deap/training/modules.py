@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nets_deap import _checks
+from nets_deap.masks import digest_of
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
