@@ -93,7 +93,7 @@ def make_toolbox(
     indpb = min(1.0, 2 / task.layout.size) if flips is None else flips
     mutations = (
         functools.partial(mut_prune, fraction=prune),
-        mut_swap,
+        functools.partial(mut_swap, fraction=(0.01, 0.3)),
         mut_regrow,
         mut_layer,
         functools.partial(mut_flip, indpb=indpb),

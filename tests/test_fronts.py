@@ -160,6 +160,7 @@ def test_the_archive_holds_what_deaps_holds(generations):
 
 def test_the_archive_keeps_copies_and_its_own_members():
     front = fronts.ParetoFront()
+    front.update([])
     ticket = evaluated([1, 0], (1.0, 2.0))
     front.update([ticket])
     kept = front[0]
@@ -206,16 +207,16 @@ def test_the_archive_refuses_what_is_not_evaluated_and_stays_as_it_is():
 
 
 def test_the_knee_does_not_depend_on_units_or_directions():
-    values = [(0.0, 1.0), (0.1, 0.3), (0.6, 0.2), (1.0, 0.0)]
+    values = [(0.0, 1.0), (0.2, 0.65), (0.45, 0.45), (1.0, 0.0)]  # the third is nearer to (0, 0)
     for scale, weight in ((1, -1.0), (1000, -1.0), (-1, 1.0)):
-        front = [evaluated([1], (scale * a + 5, b), (weight, -1.0)) for a, b in values]
+        front = [evaluated([1], (scale * a + 5, b / 100), (weight, -1.0)) for a, b in values]
         assert fronts.knee(front) is front[1]
 
 
 @pytest.mark.parametrize(
     ("values", "at"),
     [
-        ([(0, 0, 1), (0, 1, 0), (1, 0, 0), (0.5, 0.5, 0.5)], 3),
+        ([(3, 3, 4), (3, 4, 3), (4, 3, 3), (3.5, 3.5, 3.5)], 3),
         ([(2.0,), (1.0,), (3.0,)], 1),
         ([(3.0, 4.0)], 0),
     ],
@@ -233,6 +234,7 @@ def test_best_picks_by_objective_and_density():
     front = [dense, half, sparse]
     assert fronts.best(front) is dense
     assert fronts.best(front, max_density=0.5) is sparse  # as accurate as half, and sparser
+    assert fronts.best(front, max_density=0.25) is sparse
     assert fronts.best(front, objective="density") is fronts.best(front, objective=1) is sparse
 
 

@@ -162,6 +162,7 @@ def test_pickles_hold_no_layout_and_find_it_when_it_is_built_again():
     assert not back.has_layout
     with pytest.raises(CallOrderError, match="it came from another process"):
         back.layout
+    assert back.layout_key == key
     again = MaskLayout([("gone", (10,))], initial)
     assert back.layout is again
     assert pickle.loads(data).layout is again
@@ -175,6 +176,7 @@ CHANGES = {
     "mask": lambda ticket: setattr(ticket, "mask", [0] * 10),
     "assign": lambda ticket: ticket.assign(np.array([1, 0], dtype=np.uint8)),
     "there and back": lambda ticket: [ticket.__setitem__(1, bit) for bit in (1, 0)],
+    "all there and back": lambda ticket: [setattr(ticket, "mask", m) for m in ([0] * 10, MASK)],
     "behind its back": lambda ticket: ticket._packed.__setitem__(0, 1),
 }
 

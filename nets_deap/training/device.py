@@ -9,6 +9,8 @@ import torch
 
 from nets_deap import _checks
 
+ONE_THREAD_BELOW = 200_000
+
 
 def pick_device(device: str) -> torch.device:
     """Return the torch device; ``"auto"`` is CUDA when there.
@@ -44,3 +46,20 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
             with torch.cuda.device(one):
                 torch.cuda.manual_seed(seed)
         yield
+
+
+@contextmanager
+def threads_for(weights: int, device: torch.device) -> Iterator[None]:
+    """Use one CPU thread while tensors of ``weights`` elements train, if they are small.
+
+    Threads that wait for each other cost small tensors more than they give, several times more
+    where other programs use the cores.
+    """
+    before = torch.get_num_threads()
+    if device.type == "cpu" and weights < ONE_THREAD_BELOW and before > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)

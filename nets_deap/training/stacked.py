@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from nets_deap import _checks, bits
-from nets_deap.training.device import seeded
+from nets_deap.training.device import seeded, threads_for
 from nets_deap.training.losses import loss_of, n_correct
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, State
@@ -118,7 +118,9 @@ class _Chunk:
     def run(self, batches: Tensor, watch: Watch | None) -> Outcome:
         """Train, measure and hand everything over as NumPy arrays."""
         plan = self.plan
-        with seeded(plan.seed, self.problem.device):
+        weights = sum(tensor.numel() for tensor in self.trained.values())
+        device = self.problem.device
+        with seeded(plan.seed, device), threads_for(weights, device):
             train_loss, curve = self._train(batches, watch)
             val_loss, val_accuracy = curve[-1] if curve else self._measure(self.problem.val)
             nothing = torch.full((self.p,), torch.nan, dtype=torch.float64)
@@ -127,7 +129,7 @@ class _Chunk:
                 test_loss, test_accuracy = self._measure(self.problem.test)
         stacked = {**self.trained, **self.fixed}
         flat = torch.cat([stacked[n].reshape(self.p, -1) for n in self.problem.layout.names], 1)
-        weights = flat.cpu().numpy()
+        final = flat.cpu().numpy()
         measured = (train_loss, val_loss, val_accuracy, test_loss, test_accuracy)
         return Outcome(
             metrics={n: t.cpu().numpy() for n, t in zip(METRICS, measured, strict=True)},
@@ -135,7 +137,7 @@ class _Chunk:
             curve=np.stack([loss.cpu().numpy() for loss, _ in curve], axis=1)
             if curve
             else np.zeros((self.p, 0)),
-            values=[w[mask] for w, mask in zip(weights, self.masks, strict=True)],
+            values=[w[mask] for w, mask in zip(final, self.masks, strict=True)],
             states=[self._state(i) for i in range(self.p)] if plan.keep_states else [],
         )
 
