@@ -107,6 +107,13 @@ def test_an_interval_names_the_end_that_is_wrong():
         _checks.interval("x", (1, 2), _checks.density)
 
 
+def test_none_passes_where_it_may():
+    assert _checks.unless_none(_checks.whole, "x", None, low=3) is None
+    assert _checks.unless_none(_checks.whole, "x", 3, low=3) == 3
+    with pytest.raises(InvalidValueError, match=r"x must be in range: expected an int >= 3, got 2"):
+        _checks.unless_none(_checks.whole, "x", 2, low=3)
+
+
 def test_long_values_are_cut():
     with pytest.raises(InvalidValueError, match=r"^.{200,300}\.\.\.\.$"):
         _checks.length("x", list(range(1000)), 3, "D")

@@ -1,0 +1,1 @@
+"""Runs: the folder a search leaves behind, and the recorder that writes it."""

@@ -1,0 +1,132 @@
+"""``RunFolder``: the files of one run, each written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nets_deap import _checks
+from nets_deap.errors import FileAccessError
+
+FILES = ("config.json", "log.jsonl", "log.csv", "front.csv", "front.png")
+TICKETS = "tickets"
+
+
+class RunFolder:
+    """A folder that holds one run.
+
+    ``config.json`` (everything that was set, versions, seeds), ``log.jsonl`` and ``log.csv`` (a row
+    a generation), ``front.csv``, ``front.png`` and ``tickets/*.safetensors``.
+
+    Args:
+        path: The folder; made with its parents if it is not there.
+        overwrite: Replace the files of an earlier run; other files in the folder stay.
+
+    Raises:
+        InvalidValueError: It holds something already and ``overwrite`` is off.
+        FileAccessError: It cannot be made or written.
+    """
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        try:
+            held = sorted(entry.name for entry in self.path.iterdir()) if self.path.exists() else []
+            if held and not overwrite:
+                raise _checks.bad_value(
+                    "path",
+                    "be a new or empty folder",
+                    "no files",
+                    f"{self.path} with {', '.join(held[:5])}",
+                    "Choose another folder, or overwrite the earlier run with overwrite=True "
+                    "(--overwrite).",
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".writable.{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+            for name in FILES:
+                (self.path / name).unlink(missing_ok=True)
+            shutil.rmtree(self.path / TICKETS, ignore_errors=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    @classmethod
+    def existing(cls, path: str | Path) -> RunFolder:
+        """Return a folder that a run has already made; nothing in it is touched."""
+        folder = cls.__new__(cls)
+        folder.path = Path(path)
+        return folder
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file."""
+        self.write_text(name, json.dumps(content, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file: a temporary file first, then put in place."""
+        target = self.path / name
+        part = target.with_name(f".{name}.{os.getpid()}.part")
+        try:
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, target)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise self._unwritable(error) from error
+
+    def append(self, name: str, line: str) -> None:
+        """Add a line to a text file."""
+        try:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def append_row(self, row: Mapping[str, Any]) -> None:
+        """Add a generation to ``log.jsonl`` and ``log.csv``."""
+        self.append("log.jsonl", json.dumps(row))
+        lines = csv_text([row]).splitlines()
+        if not (self.path / "log.csv").exists():
+            self.append("log.csv", lines[0])
+        self.append("log.csv", lines[1])
+
+    def write_front(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``front.csv``."""
+        self.write_text("front.csv", csv_text(rows))
+
+    def write_tickets(self, tickets: Sequence[Any]) -> None:
+        """Make ``tickets/`` hold exactly these tickets, each under the start of its digest."""
+        folder = self.path / TICKETS
+        try:
+            folder.mkdir(exist_ok=True)
+            wanted = {f"{ticket.digest[:16]}.safetensors": ticket for ticket in tickets}
+            present = {entry.name for entry in folder.glob("*.safetensors")}
+            for name in wanted.keys() - present:
+                wanted[name].save(folder / name)
+            for name in present - wanted.keys():
+                (folder / name).unlink()
+        except FileAccessError:
+            raise
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> FileAccessError:
+        """Word that the folder cannot be written."""
+        return FileAccessError(
+            f"path must be a writable folder: cannot write in {self.path} ({error.strerror}). "
+            "Choose another place."
+        )
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV with a header; columns are those of all rows, in order."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
