@@ -77,8 +77,12 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--population", type=int, help="tickets in a generation")
     run.add_argument("--device", help="auto (CUDA when there), cpu, cuda or cuda:N")
     run.add_argument("--data-dir", help="folder with MNIST/raw (default: $NETS_DEAP_DATA)")
-    run.add_argument("--out", help="run folder (default: runs/PRESET-seedN)")
-    run.add_argument("--overwrite", action="store_true", help="replace an earlier run in --out")
+    run.add_argument(
+        "--out", help="run folder (default: runs/PRESET-seedN, with a number if that is there)"
+    )
+    run.add_argument(
+        "--overwrite", action="store_true", help="replace the earlier run in the folder"
+    )
     run.add_argument(
         "--progress",
         choices=["auto", "bar", "lines", "none"],
@@ -100,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     config = _configured(options)
     from nets_deap.experiments.run import default_path, run
 
-    path = options.out or default_path(options.preset, config.seed)
+    path = options.out or default_path(options.preset, config.seed, new=not options.overwrite)
     report = run(
         config,
         path,

@@ -78,9 +78,25 @@ class Evaluator:
         Returns:
             Values in the order of ``tickets``; empty for none.
         """
-        values = self._evaluate(list(tickets))
+        tickets = list(tickets)
+        for ticket in tickets:
+            self._check_fitness(ticket)
+        values = self._evaluate(tickets)
         self.generation += 1
         return values
+
+    def _check_fitness(self, ticket: Ticket) -> None:
+        """Raise if a ticket's fitness has other directions than the objectives."""
+        weights = getattr(getattr(ticket, "fitness", None), "weights", None)
+        wanted = [objective.weight for objective in self.objectives]
+        if weights and [w > 0 for w in weights] != [w > 0 for w in wanted]:
+            names = [objective.name for objective in self.objectives]
+            raise _checks.bad_value(
+                "fitness.weights",
+                "have the signs of the objectives",
+                f"{wanted} for {names}",
+                weights,
+            )
 
     def _evaluate(self, tickets: list[Ticket]) -> list[Values]:
         """Train each distinct mask once, with this generation's minibatches."""
@@ -113,6 +129,8 @@ class Evaluator:
             if values is None:
                 diverged += 1
                 found[genes] = worst_values(self.objectives)
+                for twin in twins:
+                    twin.learnt = None
                 continue
             found[genes] = values
             for twin in twins:

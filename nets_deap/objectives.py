@@ -64,6 +64,14 @@ class Objective:
         _checks.real("worst", self.worst)
         if self.reference != "chance":
             _checks.real("reference", self.reference)
+        elif self.direction == "max":
+            raise _checks.bad_value(
+                "reference",
+                "be a number for a maximised objective",
+                "a float",
+                "chance",
+                "'chance' is a loss; give the value that counts as nothing, such as worst.",
+            )
 
     @property
     def weight(self) -> float:
@@ -77,10 +85,18 @@ class Objective:
 
 
 def values_of(objectives: Sequence[Objective], measured: Measured) -> tuple[float, ...] | None:
-    """Return the objectives' values as plain floats; None if the network diverged."""
+    """Return the objectives' values as plain floats; None if the network diverged.
+
+    It did if any value or loss is not finite, or worse than the declared worst value.
+    """
     values = tuple(float(objective.measure(measured)) for objective in objectives)
     losses = (measured.metrics["train_loss"], measured.metrics["val_loss"])
-    return values if all(map(math.isfinite, (*values, *losses))) else None
+    finite = all(map(math.isfinite, (*values, *losses)))
+    # Beyond the worst value a network would rank below those that have no value at all.
+    within = all(
+        o.weight * value >= o.weight * o.worst for o, value in zip(objectives, values, strict=True)
+    )
+    return values if finite and within else None
 
 
 def worst_values(objectives: Sequence[Objective]) -> tuple[float, ...]:

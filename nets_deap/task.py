@@ -115,7 +115,9 @@ class Task:
         self.data_digest = digest_of_splits(
             *(part.numpy() for split in splits.values() for part in split)
         )
-        checked = {name: self._fit(private, name, split) for name, split in splits.items()}
+        checked = {
+            name: self._fit(copy.deepcopy(private), name, split) for name, split in splits.items()
+        }
         if self.recipe.batch_size > len(checked["train"][0]):
             raise _checks.bad_value(
                 "recipe.batch_size",

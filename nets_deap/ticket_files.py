@@ -89,7 +89,14 @@ def load(cls: type[_T], path: str | Path) -> _T:
                 "Update nets_deap to read it."
             )
         ticket = _build(cls, description, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         if isinstance(error, TicketFileError):
             raise
         raise TicketFileError(f"{path} is no valid ticket file: {error!r}") from error
@@ -142,6 +149,10 @@ def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) 
     mask = bits.unpack(packed, layout.size)
     if not np.array_equal(bits.pack(mask), packed):
         raise TicketFileError("the padding bits of the mask are not zero")
+    if description["size"] != layout.size or description["digest"] != bits.digest(
+        packed, layout.size
+    ):
+        raise TicketFileError("size and digest do not match the mask")
     stored = description.get("fitness")
     ticket = cls(mask, layout=layout)
     if stored and not getattr(ticket.fitness, "weights", None):

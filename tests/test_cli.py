@@ -85,7 +85,7 @@ def test_default_folders_do_not_collide(tmp_path, monkeypatch, capsys):
             ["run", "xor-mlp10", "--set", "search.objectives=loss"],
             "objectives must be a known name",
         ),
-        (["run", "xor-mlp10", "--population", "0"], "search.population must be in range"),
+        (["run", "xor-mlp10", "--population", "1"], "search.population must be in range"),
         (["run", "xor-mlp10", "--seed", "-1"], "seed must be in range"),
         (["run", "xor-mlp10", "--device", "tpu"], "device must be"),
         (["run", "xor-mlp10", "--device", "cuda:99"], "device must be there"),
@@ -168,3 +168,10 @@ def test_help_and_errors_as_users_start_it():
     bad = call("run", "xor-mlp10", "--set", "recipe.lr=-1")
     assert bad.returncode == 2
     assert "Traceback" not in bad.stderr
+
+
+def test_overwrite_replaces_the_default_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["run", "xor-mlp10", "--overwrite", *TINY]) == 0
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["xor-mlp10-seed0"]

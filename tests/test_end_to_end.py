@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from deap import creator
 
 from nets_deap.cli import main
 from nets_deap.data.mnist import ENVIRONMENT, default_data_dir
@@ -37,7 +38,11 @@ def test_snippets_of_the_readme_run_as_written(number, tmp_path, monkeypatch):
         text = re.sub(pattern, small, text)
     script = tmp_path / "snippet.py"
     script.write_text(text)
-    runpy.run_path(str(script))
+    try:
+        runpy.run_path(str(script))
+    finally:
+        for name in ("Fitness", "Mine"):
+            creator.__dict__.pop(name, None)
 
 
 def test_quickstart_on_real_digits(tmp_path, capsys):

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import torch
 from deap import base, tools
+from torch import nn
 
+import nets_deap as nets
 from nets_deap import Evaluator, Objective, Recipe, Task, Ticket, batch_map, tasks
+from nets_deap.errors import InvalidValueError
 from nets_deap.fitness import fitness_class
+from nets_deap.learnt import Learnt
 from nets_deap.models import MLP
 from nets_deap.training.problem import Plan
 
@@ -275,8 +279,37 @@ def test_a_diverged_network_gets_the_worst_values_and_is_counted(caplog):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_an_objective_that_is_not_finite_counts_as_divergence(task, tickets, value):
-    odd = Objective("odd", "max", -7.0, lambda m: value if m.ticket.density == 0.5 else 1.0)
+    odd = Objective("odd", "max", -7.0, lambda m: value if m.ticket.density == 0.5 else 1.0, 0.0)
     values = batch_map(Evaluator(task, ["val_loss", odd, "val_accuracy"]), tickets)
     assert values[2] == (1e6, -7.0, 0.0)
     assert [row[1] for row in values] == [1.0, 1.0, -7.0, 1.0]
     assert task.ledger.diverged == 1
+
+
+def test_values_beyond_the_worst_count_as_divergence_so_that_nothing_ranks_below_it(caplog):
+    """A finite loss of 1e15 would otherwise rank below the 1e6 of a network without any."""
+    data = (np.ones((4, 2), np.float32), np.ones((4, 1), np.float32))
+    recipe = Recipe(optimizer="sgd", lr=5.0, batch_size=4, steps=8, loss="mse")
+    task = Task(nn.Linear(2, 1), train=data, val=data, recipe=recipe, device="cpu")
+    evaluator = Evaluator(task, ("val_loss", "density"))
+    assert evaluator(task.dense_ticket()) == (1e6, 1.0)
+    assert task.ledger.diverged == 1
+
+
+def test_a_diverged_training_clears_what_an_earlier_one_learnt():
+    data = (np.ones((4, 2), np.float32), np.ones((4, 1), np.float32))
+    recipe = Recipe(optimizer="sgd", lr=5.0, batch_size=4, steps=8, loss="mse")
+    task = Task(nn.Linear(2, 1), train=data, val=data, recipe=recipe, device="cpu")
+    ticket = task.dense_ticket()
+    ticket.learnt = Learnt(ticket.digest, 1, np.ones(2, np.float32))
+    Evaluator(task, "val_loss")(ticket)
+    assert ticket.learnt is None
+
+
+def test_a_fitness_of_the_wrong_direction_is_refused(xor_task):
+    toolbox = nets.make_toolbox(xor_task)
+    population = toolbox.population(n=2)
+    wrong = fitness_class(("val_loss", "density"), (1.0, -1.0))
+    population[0].fitness = wrong()
+    with pytest.raises(InvalidValueError, match=r"fitness.weights must have the signs"):
+        toolbox.map(toolbox.evaluate, population)

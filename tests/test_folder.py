@@ -20,11 +20,23 @@ def test_refuses_a_folder_that_holds_something(tmp_path):
 
 def test_overwrite_replaces_only_a_runs_own_files(tmp_path):
     first = RunFolder(tmp_path)
-    first.write_json("config.json", {"a": 1})
+    first.write_json("config.json", {"versions": {"nets_deap": "0"}})
     first.append_row({"generation": 0})
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "tickets").mkdir()
+    (tmp_path / "tickets" / "0123456789abcdef.safetensors").write_text("")
+    (tmp_path / "tickets" / "concert.safetensors").write_text("mine")
     RunFolder(tmp_path, overwrite=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.txt"]
+    left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert left == ["notes.txt", "tickets/concert.safetensors"]
+
+
+@pytest.mark.parametrize("content", ["{}", "not json", "[]"])
+def test_overwrite_refuses_a_folder_that_no_run_wrote(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InvalidValueError, match=r"earlier run to overwrite.*nothing was removed"):
+        RunFolder(tmp_path, overwrite=True)
+    assert (tmp_path / "config.json").read_text() == content
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nets_deap import Objective, Ticket, penalised, steps_to_loss
+from nets_deap.errors import InvalidValueError
 from nets_deap.objectives import (
     FACTORIES,
     OBJECTIVES,
@@ -74,7 +75,7 @@ def test_curves():
 def test_anything_not_finite_spoils_all_objectives(value):
     for broken in ("train_loss", "val_loss"):
         assert values_of(resolve("density"), measured({**METRICS, broken: value})) is None
-    odd = Objective("odd", "max", -1.0, lambda _: value)
+    odd = Objective("odd", "max", -1.0, lambda _: value, 0.0)
     assert values_of(resolve(["density", odd]), measured()) is None
     assert worst_values(resolve(["density", odd, "val_accuracy"])) == (1.0, -1.0, 0.0)
 
@@ -114,3 +115,8 @@ def test_bad_objectives(objectives, message):
 def test_bad_fields(direction, worst, reference, message):
     with pytest.raises((ValueError, TypeError), match=message):
         Objective("x", direction, worst, lambda m: 0.0, reference)
+
+
+def test_a_maximised_objective_needs_a_reference_of_its_own():
+    with pytest.raises(InvalidValueError, match="reference must be a number for a maximised"):
+        Objective("x", "max", 0.0, lambda m: 0.0)

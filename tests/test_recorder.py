@@ -164,3 +164,33 @@ def test_tools_statistics_still_work(xor_task):
     stats.register("min", min)
     _, log, population = evolve(xor_task, stats, ngen=1)
     assert log[-1]["min"] == min(t.fitness.values[0] for t in population)
+
+
+def test_saved_tickets_agree_with_the_front_also_after_another_evaluation(xor_task, tmp_path):
+    recorder = nets.Recorder(tmp_path, task=xor_task, progress="none")
+    toolbox = nets.make_toolbox(xor_task)
+    (ticket,) = toolbox.population(n=1)
+    for values in ((0.5, ticket.density), (0.25, ticket.density)):
+        ticket.fitness.values = values
+        recorder.compile([ticket])
+    (saved,) = (tmp_path / "tickets").iterdir()
+    assert nets.Ticket.load(saved).fitness.values == (0.25, ticket.density)
+    (row,) = read_csv(tmp_path / "front.csv")
+    assert float(row["val_loss"]) == 0.25
+
+
+def test_an_empty_population_is_refused(xor_task):
+    with pytest.raises(InvalidValueError, match="population must have members"):
+        nets.Recorder(task=xor_task, progress="none").compile([])
+
+
+def test_a_diverged_member_shows_its_real_density(xor_task):
+    recorder = nets.Recorder(task=xor_task, progress="none")
+    toolbox = nets.make_toolbox(xor_task)
+    (ticket,) = toolbox.population(n=1)
+    ticket.mask = [i < 5 for i in range(len(ticket))]
+    ticket.fitness.values = (1e6, 1.0)
+    recorder.compile([ticket])
+    from nets_deap.runs.recorder import front_rows
+
+    assert front_rows(recorder.front)[0]["density"] == 5 / 12

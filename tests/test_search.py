@@ -76,3 +76,38 @@ def test_all_bad_arguments_are_told_together(xor_task):
 def test_a_wrong_kind_is_a_type_error(xor_task):
     with pytest.raises(InvalidTypeError, match="population must be a whole number"):
         nets.search(xor_task, population=2.5)
+
+
+def test_the_front_holds_offspring_that_did_not_survive(xor_task, monkeypatch):
+    seen = []
+    original = nets.Evaluator.batch
+
+    def batch(self, tickets):
+        tickets = list(tickets)
+        values = original(self, tickets)
+        seen.extend(values)
+        return values
+
+    monkeypatch.setattr(nets.Evaluator, "batch", batch)
+    result = nets.search(xor_task, population=4, generations=6, progress="none", seed=2)
+    nondominated = {
+        v
+        for v in seen
+        if not any(w != v and all(a <= b for a, b in zip(w, v, strict=True)) for w in seen)
+    }
+    assert {t.fitness.values for t in result.front} == nondominated
+
+
+def test_a_toolbox_used_again_gives_the_same_again(xor_task):
+    toolbox = nets.make_toolbox(xor_task)
+    options = {"toolbox": toolbox, "population": 6, "generations": 1, "progress": "none"}
+    assert front_of(nets.search(xor_task, **options)) == front_of(nets.search(xor_task, **options))
+
+
+def test_a_bad_option_leaves_random_state_and_the_earlier_run_alone(xor_task, tmp_path):
+    options = {"population": 4, "generations": 0, "progress": "none", "path": tmp_path}
+    nets.search(xor_task, **options)
+    before = random.getstate(), sorted(tmp_path.rglob("*"))
+    with pytest.raises(InvalidValueError, match="distribution must be a known name"):
+        nets.search(xor_task, **options, overwrite=True, distribution="bogus")
+    assert (random.getstate(), sorted(tmp_path.rglob("*"))) == before

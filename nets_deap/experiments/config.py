@@ -73,7 +73,7 @@ class SearchConfig:
         _checks.together(
             "search",
             (
-                lambda: whole("search.population", self.population),
+                lambda: whole("search.population", self.population, low=2),
                 lambda: unless_none(whole, "search.offspring", self.offspring),
                 lambda: whole("search.generations", self.generations, low=0),
                 lambda: real("search.cxpb", self.cxpb, low=0, high=1),

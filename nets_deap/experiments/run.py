@@ -147,11 +147,11 @@ def final_rows(result: SearchResult, final: FinalTraining) -> list[dict[str, Any
     return rows
 
 
-def default_path(preset: str, seed: int) -> Path:
-    """Return a run folder that is not there yet: ``runs/PRESET-seedN``, with a number if needed."""
+def default_path(preset: str, seed: int, *, new: bool = True) -> Path:
+    """Return ``runs/PRESET-seedN``; if it must be ``new``, with a number where that is there."""
     base = Path("runs") / f"{preset}-seed{seed}"
     path, number = base, 2
-    while path.exists():
+    while new and path.exists():
         path, number = base.with_name(f"{base.name}-{number}"), number + 1
     return path
 

@@ -11,6 +11,7 @@ from typing import Any
 from deap import algorithms, base, tools
 
 from nets_deap import _checks
+from nets_deap.evaluator import Evaluator, unwrap
 from nets_deap.fronts import ParetoFront
 from nets_deap.objectives import Objective
 from nets_deap.runs.recorder import Recorder, SearchStopped
@@ -65,7 +66,7 @@ def search(
 
     Args:
         task: What to train on.
-        population: Tickets that survive each generation (mu), >= 1.
+        population: Tickets that survive each generation (mu), >= 2.
         offspring: Tickets made each generation (lambda); None for as many as ``population``.
         generations: After the first population, >= 0.
         cxpb: Probability that a child comes from crossover.
@@ -92,7 +93,7 @@ def search(
     _checks.together(
         "search",
         (
-            lambda: _checks.whole("population", population),
+            lambda: _checks.whole("population", population, low=2),
             lambda: _checks.unless_none(_checks.whole, "offspring", offspring),
             lambda: _checks.whole("generations", generations, low=0),
             lambda: _checks.real("cxpb", cxpb, low=0, high=1),
@@ -113,6 +114,18 @@ def search(
         "mutpb": mutpb,
         "seed": task.seed if seed is None else _checks.whole("seed", seed, low=0),
     }
+    evaluator = unwrap(box.evaluate)
+    if isinstance(evaluator, Evaluator):
+        evaluator.generation = 0  # so that a toolbox used before gives the same again
+    before = random.getstate()
+    random.seed(settings["seed"])
+    try:
+        tickets: list[Ticket] = box.population(n=population)
+    except BaseException:
+        random.setstate(before)
+        raise
+    started = random.getstate()
+    random.setstate(before)
     recorder = Recorder(
         path,
         task=task,
@@ -124,10 +137,8 @@ def search(
         overwrite=overwrite,
         config={"search": settings, **(config or {})},
     )
-    before = random.getstate()
-    random.seed(settings["seed"])
     stopped = None
-    tickets: list[Ticket] = box.population(n=population)
+    random.setstate(started)
     try:
         algorithms.eaMuPlusLambda(
             tickets,
@@ -138,6 +149,7 @@ def search(
             mutpb=min(mutpb, 1 - cxpb),
             ngen=generations,
             stats=recorder,
+            halloffame=recorder.front,  # sees the offspring that do not survive, too
             verbose=False,
         )
     except SearchStopped as stop:

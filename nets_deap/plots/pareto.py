@@ -12,6 +12,7 @@ import numpy as np
 from nets_deap import _checks, _optional
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.experiments.search import SearchResult
+from nets_deap.fronts import costs_of
 from nets_deap.runs.recorder import objective_names
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
@@ -44,6 +45,7 @@ def pareto_front(
     members = list(front)
     if not members:
         raise _checks.bad_value("front", "have members", "at least one", 0)
+    costs_of(members)  # raises where one has not been evaluated
     names = objective_names(members[0].fitness)
     ax = _axes() if ax is None else ax
     for i in objectives if len(names) > 1 else ():

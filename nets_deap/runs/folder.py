@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-import shutil
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         self.path = Path(path)
+        self._written: dict[str, tuple[float, ...]] = {}
         try:
             held = sorted(entry.name for entry in self.path.iterdir()) if self.path.exists() else []
             if held and not overwrite:
@@ -50,9 +51,8 @@ class RunFolder:
             probe = self.path / f".writable.{os.getpid()}"
             probe.touch()
             probe.unlink()
-            for name in FILES:
-                (self.path / name).unlink(missing_ok=True)
-            shutil.rmtree(self.path / TICKETS, ignore_errors=True)
+            if held:
+                self._remove_earlier_run()
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -61,6 +61,7 @@ class RunFolder:
         """Return a folder that a run has already made; nothing in it is touched."""
         folder = cls.__new__(cls)
         folder.path = Path(path)
+        folder._written = {}
         return folder
 
     def write_json(self, name: str, content: Any) -> None:
@@ -104,15 +105,39 @@ class RunFolder:
         try:
             folder.mkdir(exist_ok=True)
             wanted = {f"{ticket.digest[:16]}.safetensors": ticket for ticket in tickets}
-            present = {entry.name for entry in folder.glob("*.safetensors")}
-            for name in wanted.keys() - present:
-                wanted[name].save(folder / name)
-            for name in present - wanted.keys():
-                (folder / name).unlink()
+            for name, ticket in wanted.items():
+                # The same mask can come back with other values, from another generation.
+                if self._written.get(name) != ticket.fitness.values:
+                    ticket.save(folder / name)
+                    self._written[name] = ticket.fitness.values
+            for name in self._written.keys() - wanted.keys():
+                (folder / name).unlink(missing_ok=True)
+                del self._written[name]
         except FileAccessError:
             raise
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def _remove_earlier_run(self) -> None:
+        """Remove the files of an earlier run, and nothing else; refuse if there was none."""
+        try:
+            facts = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+            facts["versions"]["nets_deap"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _checks.bad_value(
+                "path",
+                "hold an earlier run to overwrite",
+                "a config.json that a run wrote",
+                f"{self.path} without one",
+                "Choose another folder; nothing was removed.",
+            ) from error
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+        for entry in (self.path / TICKETS).glob("*.safetensors"):
+            if re.fullmatch(r"[0-9a-f]{16}", entry.stem):
+                entry.unlink()
+        if (self.path / TICKETS).is_dir() and not any((self.path / TICKETS).iterdir()):
+            (self.path / TICKETS).rmdir()
 
     def _unwritable(self, error: OSError) -> FileAccessError:
         """Word that the folder cannot be written."""

@@ -86,7 +86,9 @@ class Recorder:
             _checks.real, "max_seconds", max_seconds, low=0, open_low=True
         )
         _checks.unless_none(_checks.whole, "generations", generations, low=0)
-        self.reference = None if reference is None else [_checks.real("reference", r) for r in reference]
+        self.reference = (
+            None if reference is None else [_checks.real("reference", r) for r in reference]
+        )
         self.progress = Progress(progress, generations)
         self.task = task
         self.front = ParetoFront()
@@ -106,6 +108,8 @@ class Recorder:
         Returns:
             The generation's row of the log, for the algorithm's own logbook.
         """
+        if not len(population):
+            raise _checks.bad_value("population", "have members", "at least one", 0)
         self.generation += 1
         self.front.update(population)
         names = objective_names(population[0].fitness)
@@ -222,7 +226,8 @@ def front_rows(front: Sequence[Any]) -> list[dict[str, Any]]:
     rows = []
     for ticket in sorted(front, key=lambda t: (-t.kept, t.fitness.values, t.digest)):
         row = {"ticket": ticket.digest[:16], "kept": ticket.kept, "density": ticket.density}
-        rows.append({**row, **named_values(ticket.fitness)})
+        values = named_values(ticket.fitness)
+        rows.append({**row, **{name: v for name, v in values.items() if name not in row}})
     return rows
 
 

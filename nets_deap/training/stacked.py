@@ -7,8 +7,8 @@ the optimiser sees it, pruned weights, momenta and second moments stay exactly z
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, S
 CPU_CHUNK_BYTES = 64 * 2**20
 CPU_CHUNK_MAX = 512
 CUDA_MEMORY_SHARE = 0.4
-EVAL_ROWS = 8192
+EVAL_ROWS = 1000
 
 # Gradients are masked bit by bit: as fast as a product, and zero also where they are not finite.
 _BITS = {
@@ -80,10 +80,11 @@ def default_chunk(problem: Problem) -> int:
     itemsize = next(iter(problem.initial.values())).element_size()
     one = 5 * itemsize * sum(p.numel() for p in problem.initial.values())
     if problem.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(problem.device)
+        # All memory, not what is free now: the chunk must not change within a run.
+        memory = torch.cuda.get_device_properties(problem.device).total_memory
         sample = problem.train[0][0].numel() * itemsize
         activations = 8 * sample * max(problem.recipe.batch_size, 64)
-        return max(1, int(CUDA_MEMORY_SHARE * free / (one + activations)))
+        return max(1, int(CUDA_MEMORY_SHARE * memory / (one + activations)))
     return max(1, min(CPU_CHUNK_MAX, CPU_CHUNK_BYTES // one))
 
 
@@ -160,10 +161,8 @@ class _Chunk:
         for step in range(plan.steps):
             rows = batches[step]
             batch = (self.trained, self.fixed, self.buffers, inputs[rows], targets[rows])
-            if step:
+            with self._worded():
                 gradients, (loss, self.buffers) = gradients_of(*batch)
-            else:
-                gradients, (loss, self.buffers) = self._first(gradients_of, batch)
             for name, tensor in self.trained.items():
                 # Fused optimisers read memory in order, whatever the strides say.
                 tensor.grad = gradients[name].contiguous()
@@ -181,13 +180,14 @@ class _Chunk:
                 problem.model.train()
         return tail / plan.tail, curve
 
-    def _first(self, gradients_of: Callable[..., Any], batch: tuple[Any, ...]) -> Any:
-        """Take the first gradient; word what ``torch.func`` says of a module it cannot batch."""
+    @contextmanager
+    def _worded(self) -> Iterator[None]:
+        """Word what torch says of a module or minibatch that it cannot train as a batch."""
         try:
-            return gradients_of(*batch)
+            yield
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise _checks.bad_value(
                 "model",
                 "train as a batch",
@@ -201,13 +201,14 @@ class _Chunk:
         self.problem.model.eval()
         outputs_of = vmap(self._score, in_dims=(0, 0, 0, None, None), randomness="same")
         inputs, targets = split
-        n, rows = len(inputs), max(64, EVAL_ROWS // self.p)
+        n, rows = len(inputs), EVAL_ROWS
         loss = torch.zeros(self.p, dtype=torch.float64, device=self.problem.device)
         correct = torch.zeros_like(loss)
         with torch.no_grad():
             for start in range(0, n, rows):
                 x, y = inputs[start : start + rows], targets[start : start + rows]
-                losses, hits = outputs_of(self.trained, self.fixed, self.buffers, x, y)
+                with self._worded():
+                    losses, hits = outputs_of(self.trained, self.fixed, self.buffers, x, y)
                 loss += losses.double() * len(x)
                 correct += hits
         return loss / n, correct / n
