@@ -211,7 +211,7 @@ def _parse(text: str, kind: Any) -> Any:
 # Small networks cost nearly the same in any number, so the population is large.
 XOR_SEARCH: dict[str, Any] = {
     "population": 250,
-    "generations": 12,
+    "generations": 22,
     "first_density": (0.2, 1.0),
     "prune": (0.05, 0.5),
     "cxpb": 0.2,
