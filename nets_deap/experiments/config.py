@@ -211,7 +211,6 @@ def _parse(text: str, kind: Any) -> Any:
 # Small networks cost nearly the same in any number, so the population is large.
 XOR_SEARCH: dict[str, Any] = {
     "population": 250,
-    "generations": 22,
     "first_density": (0.2, 1.0),
     "prune": (0.05, 0.5),
     "cxpb": 0.2,
@@ -230,14 +229,14 @@ PRESETS: dict[str, Config] = {
         about="XOR with a 2-10-1 network (30 weights), a few seconds",
         task=TaskConfig(kind="xor", hidden=10),
         recipe=XOR_RECIPE,
-        search=SearchConfig(density=(0.1, 1.0), **XOR_SEARCH),
+        search=SearchConfig(generations=22, density=(0.1, 1.0), **XOR_SEARCH),
         final=FinalConfig(steps=200, members=30),
     ),
     "xor-mlp100": Config(
         about="XOR with a 2-100-1 network (300 weights), a few seconds",
         task=TaskConfig(kind="xor", hidden=100),
         recipe=XOR_RECIPE,
-        search=SearchConfig(density=(0.01, 1.0), **XOR_SEARCH),
+        search=SearchConfig(generations=12, density=(0.01, 1.0), **XOR_SEARCH),
         final=FinalConfig(steps=200, members=30),
     ),
     "lenet-mnist": Config(
