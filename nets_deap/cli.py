@@ -168,11 +168,13 @@ def _bench(options: argparse.Namespace) -> int:
     """Print what evolution costs."""
     from nets_deap.bench.evolution import measure
 
-    cost = measure(population=options.population, generations=options.generations)
-    print(
-        f"evolution without training, {cost.size} bits, mu = lambda = {cost.population}: "
-        f"median {1000 * cost.median:.1f} ms a generation "
-        f"(min {1000 * min(cost.seconds):.1f}, max {1000 * max(cost.seconds):.1f}, "
-        f"{len(cost.seconds)} generations)"
-    )
+    for plain, operators in ((True, "cx_uniform and mut_flip"), (False, "the toolbox's operators")):
+        cost = measure(population=options.population, generations=options.generations, plain=plain)
+        print(
+            f"evolution without training, {operators}, "
+            f"{cost.size} bits, mu = lambda = {cost.population}: "
+            f"median {1000 * cost.median:.1f} ms a generation "
+            f"(min {1000 * min(cost.seconds):.1f}, max {1000 * max(cost.seconds):.1f}, "
+            f"{len(cost.seconds)} generations)"
+        )
     return 0

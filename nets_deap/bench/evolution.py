@@ -12,6 +12,7 @@ from deap import algorithms
 
 from nets_deap import _checks, tasks
 from nets_deap.evaluator import Evaluator
+from nets_deap.operators import cx_uniform, mut_flip
 from nets_deap.toolbox import make_toolbox
 
 
@@ -51,7 +52,7 @@ class _FreeEvaluator(Evaluator):
         return [(1 - ticket.density, ticket.density) for ticket in tickets]
 
 
-def measure(*, population: int = 100, generations: int = 30) -> EvolutionCost:
+def measure(*, population: int = 100, generations: int = 30, plain: bool = False) -> EvolutionCost:
     """Measure stock ``eaMuPlusLambda`` on LeNet-300-100's 266,200 bits without any training.
 
     Selection, crossover, mutation, cloning, batching: everything of a generation but training.
@@ -59,12 +60,17 @@ def measure(*, population: int = 100, generations: int = 30) -> EvolutionCost:
     Args:
         population: mu and lambda.
         generations: How many to time, >= 1.
+        plain: With ``cx_uniform`` and ``mut_flip`` (indpb 1e-3) instead of the toolbox's own
+            operators, which look at every kept weight: what DEAP itself costs.
     """
     _checks.whole("population", population)
     _checks.whole("generations", generations)
     task = tasks.lenet(dataset="mnist5k", device="cpu")
     toolbox = make_toolbox(task)
     toolbox.register("evaluate", _FreeEvaluator(task, ("val_loss", "density")))
+    if plain:
+        toolbox.register("mate", cx_uniform)
+        toolbox.register("mutate", mut_flip, indpb=1e-3)
     clock = _Clock()
     state = random.getstate()
     random.seed(0)
