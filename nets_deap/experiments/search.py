@@ -117,45 +117,41 @@ def search(
     evaluator = unwrap(box.evaluate)
     if isinstance(evaluator, Evaluator):
         evaluator.generation = 0  # so that a toolbox used before gives the same again
-    before = random.getstate()
-    random.seed(settings["seed"])
-    try:
-        tickets: list[Ticket] = box.population(n=population)
-    except BaseException:
-        random.setstate(before)
-        raise
-    started = random.getstate()
-    random.setstate(before)
-    recorder = Recorder(
-        path,
-        task=task,
-        generations=generations,
-        progress=progress,
-        patience=patience,
-        max_steps=max_steps,
-        max_seconds=max_seconds,
-        overwrite=overwrite,
-        config={"search": settings, **(config or {})},
-    )
     stopped = None
-    random.setstate(started)
+    before = random.getstate()
     try:
-        algorithms.eaMuPlusLambda(
-            tickets,
-            box,
-            mu=population,
-            lambda_=children,
-            cxpb=cxpb,
-            mutpb=min(mutpb, 1 - cxpb),
-            ngen=generations,
-            stats=recorder,
-            halloffame=recorder.front,  # sees the offspring that do not survive, too
-            verbose=False,
+        random.seed(settings["seed"])
+        tickets: list[Ticket] = box.population(n=population)
+        # After the population: what is wrong with the toolbox shows before a folder is touched.
+        recorder = Recorder(
+            path,
+            task=task,
+            generations=generations,
+            progress=progress,
+            patience=patience,
+            max_steps=max_steps,
+            max_seconds=max_seconds,
+            overwrite=overwrite,
+            config={"search": settings, **(config or {})},
         )
-    except SearchStopped as stop:
-        stopped = stop.reason
+        try:
+            algorithms.eaMuPlusLambda(
+                tickets,
+                box,
+                mu=population,
+                lambda_=children,
+                cxpb=cxpb,
+                mutpb=min(mutpb, 1 - cxpb),
+                ngen=generations,
+                stats=recorder,
+                halloffame=recorder.front,  # sees the offspring that do not survive, too
+                verbose=False,
+            )
+        except SearchStopped as stop:
+            stopped = stop.reason
+        finally:
+            recorder.progress.close()
     finally:
-        recorder.progress.close()
         random.setstate(before)
     folder = recorder.folder
     return SearchResult(
