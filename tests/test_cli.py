@@ -35,6 +35,7 @@ def test_run_prints_the_table_and_leaves_the_folder(tmp_path, capsys):
     assert config["preset"] == "xor-mlp10"
     assert config["config"]["seed"] == config["task"]["seed"] == config["search"]["seed"] == 3
     assert config["task"]["recipe"]["steps"] == 10
+    assert [o["direction"] for o in config["search"]["objectives"]] == ["min", "min"]
     rows = read_csv(out / "front.csv")
     trained = [row for row in rows if row["test_accuracy"]]
     assert 1 <= len(trained) <= 3

@@ -13,7 +13,7 @@ from deap import algorithms, base, tools
 from nets_deap import _checks
 from nets_deap.evaluator import Evaluator, unwrap
 from nets_deap.fronts import ParetoFront
-from nets_deap.objectives import Objective
+from nets_deap.objectives import Objective, describe
 from nets_deap.runs.recorder import Recorder, SearchStopped
 from nets_deap.task import Task
 from nets_deap.ticket import Ticket
@@ -106,7 +106,7 @@ def search(
             "toolbox", "come alone", "no objectives or toolbox options beside it", "both"
         )
     box = make_toolbox(task, objectives=objectives, **options) if toolbox is None else toolbox
-    settings = {
+    settings: dict[str, Any] = {
         "population": population,
         "offspring": children,
         "generations": generations,
@@ -116,6 +116,7 @@ def search(
     }
     evaluator = unwrap(box.evaluate)
     if isinstance(evaluator, Evaluator):
+        settings["objectives"] = describe(evaluator.objectives)
         evaluator.generation = 0  # so that a toolbox used before gives the same again
     stopped = None
     before = random.getstate()
