@@ -11,24 +11,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nets_deap import _checks, bits
-from nets_deap.data.convert import Split, as_split
+from nets_deap.data.convert import as_split
 from nets_deap.data.splits import digest_of_splits
 from nets_deap.masks import MaskLayout, Selector
 from nets_deap.ticket import Ticket
 from nets_deap.training.device import pick_device
-from nets_deap.training.losses import chance_loss, prepare_target
-from nets_deap.training.modules import digest_of_model, dtype_of
-from nets_deap.training.one_by_one import train_one_by_one
-from nets_deap.training.problem import METRICS, Outcome, Plan, Problem
+from nets_deap.training.dispatch import check_trainer, train
+from nets_deap.training.losses import chance_loss
+from nets_deap.training.modules import digest_of_model, dtype_of, fitted
+from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe
 from nets_deap.training.result import TrainResult
-from nets_deap.training.stacked import train_stacked
 
 FINAL_TRAINING = 2**31 - 1
-TRAINERS = ("stacked", "one_by_one")
 
 
 @dataclass
@@ -58,7 +56,10 @@ class Task:
         seed: Seed of all minibatches.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         chunk: Networks trained at once; None chooses by memory.
-        trainer: ``"stacked"``, or ``"one_by_one"``, the slow reference.
+        trainer: ``"stacked"`` (any module, as a batch), ``"sparse"`` (fully connected networks on
+            the CPU by their kept weights alone; needs numba, the extra ``fast``),
+            ``"one_by_one"`` (the slow reference), or ``"auto"``: sparse for tickets below 30 %
+            density where it can, else stacked.
         name: What the task is called in logs.
 
     Raises:
@@ -79,7 +80,7 @@ class Task:
         seed: int = 0,
         device: str = "auto",
         chunk: int | None = None,
-        trainer: str = "stacked",
+        trainer: str = "auto",
         name: str = "task",
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -91,7 +92,7 @@ class Task:
         self.seed = _checks.whole("seed", seed, low=0)
         self.recipe = recipe if loss is None else replace(recipe, loss=loss)
         self.chunk = None if chunk is None else _checks.whole("chunk", chunk)
-        self.trainer = _checks.choice("trainer", trainer, TRAINERS)
+        self.trainer = trainer
         self.device = pick_device(device)
         kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
         if kinds not in ({torch.float32}, {torch.float64}):
@@ -116,7 +117,8 @@ class Task:
             *(part.numpy() for split in splits.values() for part in split)
         )
         checked = {
-            name: self._fit(copy.deepcopy(private), name, split) for name, split in splits.items()
+            name: fitted(copy.deepcopy(private), self.recipe.loss, name, split)
+            for name, split in splits.items()
         }
         if self.recipe.batch_size > len(checked["train"][0]):
             raise _checks.bad_value(
@@ -139,6 +141,7 @@ class Task:
             val=on_device["val"],
             test=on_device.get("test"),
         )
+        check_trainer(self.trainer, self.problem)
 
     @property
     def model(self) -> nn.Module:
@@ -183,6 +186,7 @@ class Task:
         steps: int | None = None,
         seed: int | None = None,
         on_chunk: Callable[[int], None] | None = None,
+        starts: Sequence[Start | None] | None = None,
     ) -> list[TrainResult]:
         """Train tickets from W0, all on the same minibatches, and measure them on every split.
 
@@ -191,6 +195,7 @@ class Task:
             steps: Optimiser steps; None for the recipe's.
             seed: Seed of the minibatches; None for one that the search never uses.
             on_chunk: Called with the number of networks that have just been trained.
+            starts: Weights to start from instead of W0, for controls; None for W0.
 
         Returns:
             One result each, in order; empty for no tickets.
@@ -206,7 +211,7 @@ class Task:
         )
         if not tickets:
             return []
-        outcome = self.run(tickets, plan, on_chunk)
+        outcome = self.run(tickets, plan, on_chunk, starts=starts)
         return [
             TrainResult(
                 density=ticket.density,
@@ -219,9 +224,21 @@ class Task:
         ]
 
     def run(
-        self, tickets: Sequence[Ticket], plan: Plan, on_chunk: Callable[[int], None] | None = None
+        self,
+        tickets: Sequence[Ticket],
+        plan: Plan,
+        on_chunk: Callable[[int], None] | None = None,
+        *,
+        starts: Sequence[Start | None] | None = None,
     ) -> Outcome:
-        """Train tickets by a plan with this task's trainer, and enter the cost in the ledger."""
+        """Train tickets by a plan with this task's trainer, and enter the cost in the ledger.
+
+        Args:
+            tickets: Tickets of this task's layout, not empty.
+            plan: Steps, seed and what to measure.
+            on_chunk: Called with the number of networks that have just been trained.
+            starts: Where each training starts; None for W0.
+        """
         masks: list[bits.Bytes] = []
         for ticket in tickets:
             if not isinstance(ticket, Ticket):
@@ -236,10 +253,15 @@ class Task:
                     "Make it with this task, or build the task with the ticket's model and seed.",
                 )
             masks.append(ticket.packed)
-        if self.trainer == "one_by_one":
-            outcome = train_one_by_one(self.problem, masks, plan)
-        else:
-            outcome = train_stacked(self.problem, masks, plan, chunk=self.chunk, on_chunk=on_chunk)
+        outcome = train(
+            self.problem,
+            masks,
+            plan,
+            trainer=self.trainer,
+            starts=None if starts is None else list(starts),
+            chunk=self.chunk,
+            on_chunk=on_chunk,
+        )
         self.ledger.networks += len(masks)
         self.ledger.network_steps += len(masks) * plan.steps
         return outcome
@@ -271,23 +293,3 @@ class Task:
             "recipe": asdict(self.recipe),
             "fingerprint": self.fingerprint,
         }
-
-    def _fit(self, model: nn.Module, name: str, split: Split) -> tuple[Tensor, Tensor]:
-        """Check that the model takes the inputs and the loss the targets."""
-        inputs, targets = split
-        mode = model.training
-        with torch.random.fork_rng(devices=[]):
-            try:
-                with torch.no_grad():
-                    output = model.eval()(inputs[:1].to(next(model.parameters()).device))
-            except Exception as error:
-                shape = tuple(inputs.shape)
-                hint = f"The model said: {error}"
-                raise _checks.bad_value(
-                    f"{name} inputs", "fit the model", "what its forward takes", shape, hint
-                ) from error
-            finally:
-                model.train(mode)
-        if not isinstance(output, Tensor):
-            raise _checks.bad_type("model", "return one tensor", "a Tensor", output)
-        return inputs, prepare_target(self.recipe.loss, name, targets, output)

@@ -1,4 +1,4 @@
-"""What must be known of a user's module before it trains: its dtype and its digest."""
+"""What must be known of a user's module before it trains: dtype, digest, and that data fit it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import json
 import re
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nets_deap import _checks
+from nets_deap.data.convert import Split
 from nets_deap.masks import digest_of
+from nets_deap.training.losses import prepare_target
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
@@ -31,3 +33,24 @@ def digest_of_model(model: nn.Module) -> str:
     ]
     structure = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))  # without addresses in memory
     return hashlib.sha256(json.dumps([structure, content]).encode()).hexdigest()
+
+
+def fitted(model: nn.Module, loss: str, name: str, split: Split) -> Split:
+    """Return a split whose inputs the model takes and whose targets suit the loss, or raise."""
+    inputs, targets = split
+    mode = model.training
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.no_grad():
+                output = model.eval()(inputs[:1].to(next(model.parameters()).device))
+        except Exception as error:
+            shape = tuple(inputs.shape)
+            hint = f"The model said: {error}"
+            raise _checks.bad_value(
+                f"{name} inputs", "fit the model", "what its forward takes", shape, hint
+            ) from error
+        finally:
+            model.train(mode)
+    if not isinstance(output, Tensor):
+        raise _checks.bad_type("model", "return one tensor", "a Tensor", output)
+    return inputs, prepare_target(loss, name, targets, output)

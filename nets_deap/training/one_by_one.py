@@ -15,19 +15,25 @@ from nets_deap import bits
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import loss_of, n_correct
 from nets_deap.training.optimizers import make_optimizer, set_lr
-from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split
+from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, Start
 
 
-def train_one_by_one(problem: Problem, masks: list[bits.Bytes], plan: Plan) -> Outcome:
+def train_one_by_one(
+    problem: Problem,
+    masks: list[bits.Bytes],
+    plan: Plan,
+    *,
+    starts: list[Start | None] | None = None,
+) -> Outcome:
     """Train one network for each mask in turn; the same contract as ``train_stacked``."""
     parts = []
-    for packed in masks:
+    for packed, start in zip(masks, starts or [None] * len(masks), strict=True):
         with seeded(plan.seed, problem.device):
-            parts.append(_train(problem, packed, plan))
+            parts.append(_train(problem, packed, plan, start))
     return Outcome.concatenate(parts)
 
 
-def _train(problem: Problem, packed: bits.Bytes, plan: Plan) -> Outcome:
+def _train(problem: Problem, packed: bits.Bytes, plan: Plan, start: Start | None) -> Outcome:
     """Train and measure one network."""
     model = copy.deepcopy(problem.model)
     model.load_state_dict({**problem.initial, **problem.buffers}, strict=False)
@@ -40,6 +46,10 @@ def _train(problem: Problem, packed: bits.Bytes, plan: Plan) -> Outcome:
     with torch.no_grad():
         for name, gate in gates.items():
             named[name].masked_fill_(~gate, 0)
+        if start is not None:
+            everything = {**named, **dict(model.named_buffers())}
+            for name, tensor in start.tensors(problem.layout, mask).items():
+                everything[name].copy_(tensor)
     trainable = [p for name, p in named.items() if name not in problem.frozen]
     optimizer = make_optimizer(problem.recipe, trainable, fused=False)
     batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
@@ -75,6 +85,7 @@ def _train(problem: Problem, packed: bits.Bytes, plan: Plan) -> Outcome:
         curve_steps=plan.curve_steps,
         curve=np.array([curve], dtype=np.float64).reshape(1, -1),
         values=[flat.cpu().numpy()[mask]],
+        others=[problem.others_of(_full_state(model))],
         states=[_full_state(model)] if plan.keep_states else [],
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +17,27 @@ from nets_deap.training.recipe import Recipe
 
 Split = tuple[Tensor, Tensor]
 State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a network's training starts if not at W0.
+
+    Attributes:
+        values: Weights at the kept positions of its mask, in mask order, shape (kept,).
+        others: Parameters and buffers outside of the mask, by name; those that are missing start
+            as they do at W0.
+    """
+
+    values: NDArray[Any]
+    others: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def tensors(self, layout: MaskLayout, mask: NDArray[np.bool_]) -> dict[str, Tensor]:
+        """Return the tensors that differ from W0 by name, pruned weights zero."""
+        flat = np.zeros(layout.size, dtype=self.values.dtype)
+        flat[mask] = self.values
+        named = {**layout.split(flat), **self.others}
+        return {name: torch.from_numpy(np.array(value)) for name, value in named.items()}
 
 
 @dataclass(frozen=True)
@@ -47,6 +70,15 @@ class Problem:
     def device(self) -> torch.device:
         """Where everything lives."""
         return self.train[0].device
+
+    def others_of(self, state: State) -> dict[str, NDArray[Any]]:
+        """Return what training changes outside of the mask: copies, by name."""
+        masked, frozen = set(self.layout.names), self.frozen
+        return {
+            name: tensor.detach().cpu().numpy().copy()
+            for name, tensor in state.items()
+            if name not in masked and name not in frozen
+        }
 
 
 @dataclass(frozen=True)
@@ -92,6 +124,7 @@ class Outcome:
         curve_steps: The K steps of the validation curve; empty unless asked for.
         curve: Validation losses, shape (P, K).
         values: Trained weights at the kept positions of each mask, in mask order.
+        others: Trained parameters and buffers outside of each mask, by name.
         states: All parameters and buffers of each network by name; empty unless asked for.
     """
 
@@ -99,7 +132,22 @@ class Outcome:
     curve_steps: tuple[int, ...]
     curve: NDArray[np.float64]
     values: list[NDArray[np.floating]]
+    others: list[dict[str, NDArray[Any]]]
     states: list[State]
+
+    def split(self) -> list[Outcome]:
+        """Cut into the outcomes of single networks; the inverse of ``concatenate``."""
+        return [
+            Outcome(
+                metrics={name: vector[i : i + 1] for name, vector in self.metrics.items()},
+                curve_steps=self.curve_steps,
+                curve=self.curve[i : i + 1],
+                values=[self.values[i]],
+                others=[self.others[i]],
+                states=self.states[i : i + 1],
+            )
+            for i in range(len(self.values))
+        ]
 
     @classmethod
     def concatenate(cls, parts: list[Outcome]) -> Outcome:
@@ -109,5 +157,6 @@ class Outcome:
             curve_steps=parts[0].curve_steps,
             curve=np.concatenate([part.curve for part in parts]),
             values=[v for part in parts for v in part.values],
+            others=[other for part in parts for other in part.others],
             states=[s for part in parts for s in part.states],
         )

@@ -19,7 +19,7 @@ from nets_deap import _checks, bits
 from nets_deap.training.device import seeded, threads_for
 from nets_deap.training.losses import loss_of, n_correct
 from nets_deap.training.optimizers import make_optimizer, set_lr
-from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, State
+from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, Start, State
 
 CPU_CHUNK_BYTES = 64 * 2**20
 CPU_CHUNK_MAX = 512
@@ -42,6 +42,7 @@ def train_stacked(
     masks: list[bits.Bytes],
     plan: Plan,
     *,
+    starts: list[Start | None] | None = None,
     chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
     watch: Watch | None = None,
@@ -52,6 +53,7 @@ def train_stacked(
         problem: Model, data and recipe.
         masks: P packed masks, not empty.
         plan: Steps, seed and what to measure.
+        starts: Where each training starts; None for W0.
         chunk: Networks trained at once; None chooses by memory. It does not change the results
             beyond float rounding.
         on_chunk: Called with the number of networks that a finished chunk held.
@@ -65,7 +67,10 @@ def train_stacked(
     parts = []
     for start in range(0, len(masks), size):
         stack = np.stack(masks[start : start + size])
-        parts.append(_Chunk(problem, stack, plan).run(batches, watch))
+        own: list[Start | None] = [None] * len(stack)
+        if starts is not None:
+            own = starts[start : start + size]
+        parts.append(_Chunk(problem, stack, plan, own).run(batches, watch))
         if on_chunk is not None:
             on_chunk(len(stack))
     return Outcome.concatenate(parts)
@@ -91,7 +96,9 @@ def default_chunk(problem: Problem) -> int:
 class _Chunk:
     """Networks that train together: their stacked parameters, masks and buffers."""
 
-    def __init__(self, problem: Problem, stack: bits.Bytes, plan: Plan) -> None:
+    def __init__(
+        self, problem: Problem, stack: bits.Bytes, plan: Plan, starts: list[Start | None]
+    ) -> None:
         self.problem, self.plan, self.p = problem, plan, len(stack)
         self.masks = np.stack([bits.unpack(row, problem.layout.size) for row in stack])
         device = problem.device
@@ -115,6 +122,11 @@ class _Chunk:
             name: start.unsqueeze(0).repeat(self.p, *[1] * start.ndim)
             for name, start in problem.buffers.items()
         }
+        for i, begin in enumerate(starts):
+            if begin is not None:
+                for name, tensor in begin.tensors(problem.layout, self.masks[i]).items():
+                    home = next(s for s in (self.trained, self.fixed, self.buffers) if name in s)
+                    home[name][i] = tensor
 
     def run(self, batches: Tensor, watch: Watch | None) -> Outcome:
         """Train, measure and hand everything over as NumPy arrays."""
@@ -139,6 +151,12 @@ class _Chunk:
             if curve
             else np.zeros((self.p, 0)),
             values=[w[mask] for w, mask in zip(final, self.masks, strict=True)],
+            others=[
+                self.problem.others_of(
+                    {n: t[i] for n, t in {**self.trained, **self.buffers}.items()}
+                )
+                for i in range(self.p)
+            ],
             states=[self._state(i) for i in range(self.p)] if plan.keep_states else [],
         )
 
