@@ -17,15 +17,18 @@ _HOMES = {
     "Evaluator": "evaluator",
     "MaskLayout": "masks",
     "NetsError": "errors",
+    "NicheArchive": "fronts",
     "Objective": "objectives",
     "ParetoFront": "fronts",
     "Recipe": "training.recipe",
     "Recorder": "runs.recorder",
     "SearchStopped": "runs.recorder",
+    "StepBudget": "budget",
     "Task": "task",
     "Ticket": "ticket",
     "batch_map": "evaluator",
     "best": "fronts",
+    "cut_out": "compact",
     "hypervolume": "fronts",
     "knee": "fronts",
     "make_toolbox": "toolbox",
@@ -33,21 +36,25 @@ _HOMES = {
     "search": "experiments.search",
     "steps_to_loss": "objectives",
 }
-_MODULES = ("data", "models", "objectives", "operators", "plots", "tasks")
+_MODULES = ("baselines", "data", "models", "objectives", "operators", "plots", "sanity", "tasks")
 
 __all__ = [
     "Evaluator",
     "MaskLayout",
     "NetsError",
+    "NicheArchive",
     "Objective",
     "ParetoFront",
     "Recipe",
     "Recorder",
     "SearchStopped",
+    "StepBudget",
     "Task",
     "Ticket",
+    "baselines",
     "batch_map",
     "best",
+    "cut_out",
     "data",
     "hypervolume",
     "knee",
@@ -57,17 +64,29 @@ __all__ = [
     "operators",
     "penalised",
     "plots",
+    "sanity",
     "search",
     "steps_to_loss",
     "tasks",
 ]
 
 if TYPE_CHECKING:
-    from nets_deap import data, models, objectives, operators, plots, tasks
+    from nets_deap import (
+        baselines,
+        data,
+        models,
+        objectives,
+        operators,
+        plots,
+        sanity,
+        tasks,
+    )
+    from nets_deap.budget import StepBudget
+    from nets_deap.compact import cut_out
     from nets_deap.errors import NetsError
     from nets_deap.evaluator import Evaluator, batch_map
     from nets_deap.experiments.search import search
-    from nets_deap.fronts import ParetoFront, best, hypervolume, knee
+    from nets_deap.fronts import NicheArchive, ParetoFront, best, hypervolume, knee
     from nets_deap.masks import MaskLayout
     from nets_deap.objectives import Objective, penalised, steps_to_loss
     from nets_deap.runs.recorder import Recorder, SearchStopped

@@ -8,17 +8,25 @@ from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nets_deap import _checks
+from nets_deap.budget import StepBudget
 from nets_deap.learnt import Learnt
 from nets_deap.objectives import Measured, Objective, resolve, values_of, worst_values
 from nets_deap.task import Task
 from nets_deap.ticket import Ticket
-from nets_deap.training.problem import Plan
+from nets_deap.training.gradients import dense_gradient
+from nets_deap.training.problem import Outcome, Plan, Start
 
 logger = logging.getLogger("nets_deap")
 
 Values = tuple[float, ...]
-Genes = tuple[str, int, bytes]
+Genes = tuple[Any, ...]
+
+INHERIT = ("none", "weights")
+SLOPE_BATCHES = 10
 
 
 class _Request(BaseException):
@@ -38,30 +46,51 @@ class Evaluator:
     decorators such as ``tools.DeltaPenalty``. A single call trains a batch of one.
 
     All tickets of a generation see the same minibatches; the next generation sees others. Equal
-    masks in one batch are trained once.
+    tickets in one batch are trained once.
 
     Args:
         task: What to train on.
         objectives: Names or ``Objective``s, M of them.
+        inherit: ``"none"``: every ticket trains from W0 (Baldwinian); ``"weights"``: from the
+            trained values of its parent's kept weights, regrown ones from 0 (Lamarckian).
+        budget: Shares steps x networks out over the generations; None trains the recipe's steps.
+        slopes: Also measure the gradient after training, over 10 minibatches, which count as 10
+            steps; operators with ``by="gradient"`` need it.
 
     Returns (when called with a ticket):
         M plain floats. A network that diverged (any number not finite) gets the worst value of
         every objective and is counted in ``task.ledger.diverged``.
     """
 
-    __slots__ = ("generation", "objectives", "task")
+    __slots__ = ("budget", "generation", "inherit", "objectives", "slopes", "task")
 
-    def __init__(self, task: Task, objectives: str | Objective | Sequence[str | Objective]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        objectives: str | Objective | Sequence[str | Objective],
+        *,
+        inherit: str = "none",
+        budget: StepBudget | None = None,
+        slopes: bool = False,
+    ) -> None:
         if not isinstance(task, Task):
             raise _checks.bad_type("task", "be a task", "a nets.Task", task)
         self.task = task
         self.objectives = resolve(objectives)
+        self.inherit = _checks.choice("inherit", inherit, INHERIT)
+        self.budget, self.slopes = budget, slopes
         names = [objective.name for objective in self.objectives]
         if "val_accuracy" in names and task.recipe.loss == "mse":
             raise _checks.bad_value(
                 "objectives", "be defined for the loss", "losses only under mse", names
             )
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin at generation 0 again, with the budget unspent."""
         self.generation = 0
+        if self.budget is not None:
+            self.budget.spent = 0
 
     def __call__(self, ticket: Ticket) -> Values:
         """Train one ticket from W0 and return its objectives, M plain floats."""
@@ -99,48 +128,109 @@ class Evaluator:
             )
 
     def _evaluate(self, tickets: list[Ticket]) -> list[Values]:
-        """Train each distinct mask once, with this generation's minibatches."""
+        """Train each distinct network once, with this generation's minibatches."""
         if not tickets:
             return []
         for ticket in tickets:
             if not isinstance(ticket, Ticket):
                 raise _checks.bad_type("individual", "be a ticket", "a nets.Ticket", ticket)
+        keys = [self._genes(ticket) for ticket in tickets]
         places: dict[Genes, list[Ticket]] = {}
-        for ticket in tickets:
-            places.setdefault(_genes(ticket), []).append(ticket)
-        curve = any(objective.needs_curve for objective in self.objectives)
-        plan = Plan(
-            steps=self.task.steps,
-            seed=self.task.derived_seed(self.generation),
-            curve_points=self.task.recipe.val_points if curve else 0,
-        )
-        outcome = self.task.run([twins[0] for twins in places.values()], plan)
+        for key, ticket in zip(keys, tickets, strict=True):
+            places.setdefault(key, []).append(ticket)
+        trained = self._train([twins[0] for twins in places.values()])
         found: dict[Genes, Values] = {}
         diverged = 0
-        for i, (genes, twins) in enumerate(places.items()):
-            metrics = {
-                name: float(outcome.metrics[name][i])
-                for name in ("train_loss", "val_loss", "val_accuracy")
-            }
-            measured = Measured(
-                twins[0], metrics, plan.steps, outcome.curve_steps, outcome.curve[i]
-            )
+        for (key, twins), (measured, learnt) in zip(places.items(), trained, strict=True):
             values = values_of(self.objectives, measured)
             if values is None:
                 diverged += 1
-                found[genes] = worst_values(self.objectives)
-                for twin in twins:
-                    twin.learnt = None
-                continue
-            found[genes] = values
+            found[key] = worst_values(self.objectives) if values is None else values
             for twin in twins:
-                twin.learnt = Learnt(twin.digest, plan.steps, outcome.values[i], metrics)
+                twin.heritage = None if values is None else learnt
         if diverged:
             self.task.ledger.diverged += diverged
             logger.warning(
                 "%d of %d networks diverged and got the worst values", diverged, len(places)
             )
-        return [found[_genes(ticket)] for ticket in tickets]
+        return [found[key] for key in keys]
+
+    def _train(self, tickets: list[Ticket]) -> list[tuple[Measured, Learnt]]:
+        """Train tickets that are all different; return what was measured and learnt of each."""
+        steps = [self.task.steps] * len(tickets)
+        if self.budget is not None:
+            cost = SLOPE_BATCHES if self.slopes else 0
+            shares = self.budget.allocate(len(tickets), self.generation, least=1 + cost)
+            steps = [share - cost for share in shares]
+        found: dict[int, tuple[Measured, Learnt]] = {}
+        for length in sorted(set(steps)):
+            places = [i for i, own in enumerate(steps) if own == length]
+            some = [tickets[i] for i in places]
+            plan = Plan(
+                steps=length,
+                seed=self.task.derived_seed(self.generation),
+                curve_points=self.task.recipe.val_points
+                if any(objective.needs_curve for objective in self.objectives)
+                else 0,
+                keep_states=any(objective.needs_state for objective in self.objectives),
+            )
+            starts = [self._start(ticket) for ticket in some]
+            outcome = self.task.run(some, plan, starts=starts)
+            for place, ticket, part in zip(places, some, outcome.split(), strict=True):
+                found[place] = self._read(ticket, part, plan)
+        return [found[i] for i in range(len(tickets))]
+
+    def _start(self, ticket: Ticket) -> Start | None:
+        """Return where a ticket's training starts; None for W0."""
+        heritage = ticket.heritage
+        if self.inherit == "none" or heritage is None:
+            return None
+        return Start(heritage.at(ticket.mask), heritage.others)
+
+    def _read(self, ticket: Ticket, part: Outcome, plan: Plan) -> tuple[Measured, Learnt]:
+        """Return what was measured and learnt of one trained ticket."""
+        names = ("train_loss", "val_loss", "val_accuracy")
+        metrics = {name: float(part.metrics[name][0]) for name in names}
+        measured = Measured(
+            ticket,
+            metrics,
+            plan.steps,
+            part.curve_steps,
+            part.curve[0],
+            task=self.task,
+            state=(lambda: part.states[0]) if part.states else None,
+        )
+        before = ticket.heritage.steps if self._start(ticket) and ticket.heritage else 0
+        slopes, grown = self._slopes(ticket, part) if self.slopes else (None, None)
+        learnt = Learnt(
+            digest=ticket.digest,
+            steps=before + plan.steps,
+            values=part.values[0],
+            metrics=metrics,
+            packed=ticket.packed.copy(),
+            others=part.others[0],
+            slopes=slopes,
+            grown=grown,
+        )
+        return measured, learnt
+
+    def _slopes(self, ticket: Ticket, part: Outcome) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return |gradient| at the kept weights, and the pruned ones where it is largest."""
+        batch = self.task.recipe.batch_size
+        plan = Plan(SLOPE_BATCHES, self.task.derived_seed(self.generation, 1))
+        rows = plan.batches(len(self.task.problem.train[0]), batch).reshape(-1)
+        start = Start(part.values[0], part.others[0])
+        gradient = np.abs(dense_gradient(self.task.problem, ticket.packed, rows, start))
+        self.task.ledger.network_steps += SLOPE_BATCHES
+        mask = ticket.mask
+        free = np.flatnonzero(~mask)
+        most = min(len(free), max(1, ticket.kept // 2))
+        first = free[np.argpartition(-gradient[free], most - 1)[:most]] if most else free
+        return gradient[mask], first[np.argsort(-gradient[first], kind="stable")]
+
+    def _genes(self, ticket: Ticket) -> Genes:
+        """Return what makes two tickets the same training: genes and inheritance."""
+        return *ticket.genes, id(ticket.heritage) if self.inherit == "weights" else 0
 
 
 def batch_map(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[Any]:
@@ -190,11 +280,6 @@ def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, functools.partial):
         function = function.func
     return function
-
-
-def _genes(ticket: Ticket) -> Genes:
-    """Return what makes two tickets the same network: layout, size and bits."""
-    return ticket._layout_key, len(ticket), ticket.packed.tobytes()
 
 
 def _extras(function: Callable[..., Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
 from operator import eq
 from typing import Any
@@ -115,6 +116,47 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         ordered = [by_values[values] for values in sorted(by_values, reverse=True)]
         self.items: list[Any] = [member for twins in ordered for member in twins]
         self.keys = [member.fitness for member in reversed(self.items)]
+
+
+class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
+    """An archive that keeps the best ticket of each niche of log density: no region starves.
+
+    Use it as ``halloffame=``. Where tickets inherit, a later one has trained longer than an
+    earlier one, and dominance between them would be unfair; niches compare only tickets that are
+    about equally sparse. Members are copies, densest first.
+
+    Args:
+        width: Ratio of a niche's upper to its lower end, > 1.
+        by: ``"density"``, or the name of a positive objective to spread over instead.
+
+    Raises:
+        InvalidValueError: ``width`` is not above 1.
+    """
+
+    def __init__(self, width: float = 1.1, *, by: str = "density") -> None:
+        super().__init__(maxsize=None)
+        self.width = _checks.real("width", width, low=1, open_low=True)
+        self.by = by
+
+    def update(self, population: Iterable[Any]) -> None:
+        """Take in each individual that is the first of its niche, or better than its holder."""
+        holders = {self.niche(member): member for member in self.items}
+        for individual in population:
+            cell = self.niche(individual)
+            held = holders.get(cell)
+            if held is None or individual.fitness.wvalues[0] > held.fitness.wvalues[0]:
+                holders[cell] = copy.deepcopy(individual)
+        self.items: list[Any] = [holders[cell] for cell in sorted(holders, reverse=True)]
+        self.keys = [member.fitness for member in reversed(self.items)]
+
+    def niche(self, individual: Any) -> int:
+        """Return the number of the niche that an evaluated individual belongs to."""
+        costs_of([individual])
+        value = individual.density
+        if self.by != "density":
+            names = individual.fitness.names
+            value = individual.fitness.values[names.index(_checks.choice("by", self.by, names))]
+        return math.floor(math.log(max(value, 1e-12)) / math.log(self.width))
 
 
 def knee(front: Sequence[Any]) -> Any:

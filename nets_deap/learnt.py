@@ -1,11 +1,15 @@
-"""``Learnt``: what the last training of a mask learnt."""
+"""``Learnt``: what the last training of a mask learnt, and what children inherit of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
+
+from nets_deap import bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,13 +17,74 @@ class Learnt:
     """What a ticket's last training learnt, tied to the mask that was trained.
 
     Attributes:
-        digest: Digest of that mask.
-        steps: Optimiser steps taken from W0.
+        digest: Digest of that mask; empty for the average of two parents, which nobody trained.
+        steps: Optimiser steps taken since W0, those of ancestors included if it inherited.
         values: Trained values of the kept weights in mask order, shape (kept,); read-only.
         metrics: Measured numbers by name, such as ``val_loss`` and ``val_accuracy``.
+        packed: The mask's packed bits.
+        others: Trained parameters and buffers outside of the mask, by name.
+        slopes: |gradient| of the training loss at the kept weights, shape (kept,); None where no
+            operator asked for it.
+        grown: Positions of pruned weights with the largest |gradient|, largest first; None
+            likewise.
     """
 
     digest: str
     steps: int
     values: NDArray[Any]
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float]
+    packed: bits.Bytes
+    others: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    slopes: NDArray[Any] | None = None
+    grown: NDArray[np.int64] | None = None
+
+    def freeze(self) -> None:
+        """Make the arrays read-only: copies of a ticket share them."""
+        for array in (self.values, self.packed, self.slopes, self.grown, *self.others.values()):
+            if array is not None:
+                array.setflags(write=False)
+
+    def at(self, mask: bits.Mask) -> NDArray[Any]:
+        """Return the values at the kept positions of another mask (D,); 0 where none is known."""
+        return self._spread(self.values, mask.size)[mask]
+
+    def slopes_at(self, mask: bits.Mask) -> NDArray[Any] | None:
+        """Return |gradient| at the kept positions of another mask; 0 where it is not known."""
+        return None if self.slopes is None else self._spread(self.slopes, mask.size)[mask]
+
+    def average(self, other: Learnt, size: int) -> Learnt:
+        """Return what lies midway between two: all values averaged, pruned weights as zero.
+
+        It keeps the union of both masks. Slopes average likewise; candidates for regrowth are
+        those of the first, then of the second.
+        """
+        packed = self.packed | other.packed
+        mask = bits.unpack(packed, size)
+
+        def midway(one: NDArray[Any], two: NDArray[Any]) -> NDArray[Any]:
+            middle = (self._spread(one, size) + other._spread(two, size))[mask] / 2
+            found: NDArray[Any] = middle.astype(one.dtype, copy=False)
+            return found
+
+        slopes, grown = None, None
+        if self.slopes is not None and other.slopes is not None:
+            slopes = midway(self.slopes, other.slopes)
+        if self.grown is not None and other.grown is not None:
+            both = np.concatenate([self.grown, other.grown])
+            grown = both[np.sort(np.unique(both, return_index=True)[1])]
+        # Integers, such as a count of batches, stay those of the first.
+        others = {
+            name: ((one + other.others[name]) / 2).astype(one.dtype)
+            if one.dtype.kind == "f" and name in other.others
+            else one
+            for name, one in self.others.items()
+        }
+        steps = max(self.steps, other.steps)
+        values = midway(self.values, other.values)
+        return Learnt("", steps, values, {}, packed, others, slopes, grown)
+
+    def _spread(self, values: NDArray[Any], size: int) -> NDArray[Any]:
+        """Return values at the kept weights as a vector (D,)."""
+        flat = np.zeros(size, dtype=values.dtype)
+        flat[bits.unpack(self.packed, size)] = values
+        return flat

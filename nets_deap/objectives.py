@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
+from nets_deap import extra_objectives as extra
 from nets_deap.ticket import Ticket
 
 WORST_LOSS = 1e6
@@ -27,6 +28,9 @@ class Measured:
         steps: Optimiser steps it was trained for.
         curve_steps: Steps of the validation curve; empty unless an objective needs it.
         curve: Validation losses at those steps.
+        task: The ``nets.Task`` it was trained on.
+        state: Returns the trained parameters and buffers by name, pruned weights zero; None unless
+            an objective needs them.
     """
 
     ticket: Ticket
@@ -34,6 +38,8 @@ class Measured:
     steps: int
     curve_steps: tuple[int, ...] = ()
     curve: NDArray[np.float64] | None = None
+    task: Any = None
+    state: Callable[[], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,11 @@ class Objective:
         worst: The finite value that a diverged network gets.
         measure: Computes it from what was measured; a non-finite result counts as diverged.
         reference: Where the hypervolume is measured from: a number, or ``"chance"`` for the loss
-            of the best constant output, plus ``reference_offset``.
+            of the best constant output, plus ``reference_offset``; or ``"dense"`` for the value
+            of the dense ticket, where the objective needs nothing but the mask.
         needs_curve: Whether the validation curve must be measured during training.
         reference_offset: Added to the reference.
+        needs_state: Whether it needs the trained network itself (``Measured.state``).
     """
 
     name: str
@@ -58,13 +66,14 @@ class Objective:
     reference: float | str = "chance"
     needs_curve: bool = False
     reference_offset: float = 0.0
+    needs_state: bool = False
 
     def __post_init__(self) -> None:
         _checks.choice("direction", self.direction, DIRECTIONS)
         _checks.real("worst", self.worst)
-        if self.reference != "chance":
+        if self.reference not in ("chance", "dense"):
             _checks.real("reference", self.reference)
-        elif self.direction == "max":
+        elif self.direction == "max" and self.reference == "chance":
             raise _checks.bad_value(
                 "reference",
                 "be a number for a maximised objective",
@@ -78,9 +87,12 @@ class Objective:
         """DEAP's weight: -1.0 to minimise, 1.0 to maximise."""
         return -1.0 if self.direction == "min" else 1.0
 
-    def reference_for(self, chance: float) -> float:
+    def reference_for(self, chance: float, dense: Ticket) -> float:
         """Return the reference value, given the loss of the best constant output."""
-        base = chance if self.reference == "chance" else float(self.reference)
+        if self.reference == "dense":
+            base = float(self.measure(Measured(dense, {}, 0)))
+        else:
+            base = chance if self.reference == "chance" else float(self.reference)
         return base + self.reference_offset
 
 
@@ -175,6 +187,18 @@ def steps_to_loss(loss: float) -> Objective:
     return Objective(f"steps_to_{limit:g}", "min", 1e9, measure, reference=1e4, needs_curve=True)
 
 
+def noise_accuracy(sigma: float) -> Objective:
+    """Return the validation accuracy under Gaussian input noise of that size, maximised.
+
+    Args:
+        sigma: Standard deviation of the noise on each input, >= 0; the same noise every time.
+    """
+    measure = extra.noise_accuracy(sigma)
+    worst = extra.WORST_ACCURACY
+    name = f"noise_accuracy_{sigma:g}"
+    return Objective(name, "max", worst, measure, reference=0.0, needs_state=True)
+
+
 def _metric(name: str) -> Callable[[Measured], float]:
     """Return a function that reads one metric."""
     return lambda measured: measured.metrics[name]
@@ -196,6 +220,18 @@ OBJECTIVES: dict[str, Objective] = {
         Objective("val_accuracy", "max", 0.0, _metric("val_accuracy"), reference=0.0),
         Objective("train_loss", "min", WORST_LOSS, _metric("train_loss")),
         Objective("density", "min", 1.0, lambda measured: measured.ticket.density, reference=1.0),
+        Objective(
+            "multiply_adds", "min", extra.WORST_COUNT, extra.multiply_adds, reference="dense"
+        ),
+        Objective("live_inputs", "min", extra.WORST_COUNT, extra.live_inputs, reference="dense"),
+        Objective(
+            "int8_accuracy",
+            "max",
+            extra.WORST_ACCURACY,
+            extra.int8_accuracy,
+            reference=0.0,
+            needs_state=True,
+        ),
         Objective("val_curve_area", "min", WORST_LOSS, _area, needs_curve=True),
     )
 }
@@ -203,6 +239,7 @@ OBJECTIVES: dict[str, Objective] = {
 FACTORIES: dict[str, Callable[[float], Objective]] = {
     "penalised": penalised,
     "steps_to_loss": steps_to_loss,
+    "noise_accuracy": noise_accuracy,
 }
 
 

@@ -237,7 +237,8 @@ class Task:
             tickets: Tickets of this task's layout, not empty.
             plan: Steps, seed and what to measure.
             on_chunk: Called with the number of networks that have just been trained.
-            starts: Where each training starts; None for W0.
+            starts: Where each training starts; None for the ticket's own initial weights, which
+                are W0 unless its class has others.
         """
         masks: list[bits.Bytes] = []
         for ticket in tickets:
@@ -253,12 +254,16 @@ class Task:
                     "Make it with this task, or build the task with the ticket's model and seed.",
                 )
             masks.append(ticket.packed)
+        begin: list[Start | None] = []
+        for ticket, start in zip(tickets, starts or [None] * len(masks), strict=True):
+            own = ticket.own_values() if start is None else None
+            begin.append(start if own is None else Start(own))
         outcome = train(
             self.problem,
             masks,
             plan,
             trainer=self.trainer,
-            starts=None if starts is None else list(starts),
+            starts=begin,
             chunk=self.chunk,
             on_chunk=on_chunk,
         )

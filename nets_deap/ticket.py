@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nets_deap import _checks, bits
+from nets_deap import _checks
+from nets_deap.bitlist import BitList
 from nets_deap.errors import CallOrderError
 from nets_deap.learnt import Learnt
 from nets_deap.masks import MaskLayout, known_layout
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 Self = TypeVar("Self", bound="Ticket")
 
 
-class Ticket:
+class Ticket(BitList):
     """A mask over initial weights, as a list-like DEAP individual of ``D`` bits.
 
     Holds packed bits, 33 kB for LeNet-300-100. Single bits read as ``bool``; slices are copies
@@ -33,64 +35,29 @@ class Ticket:
         layout: The layout they belong to; None for a plain vector of bits.
         fitness: A DEAP fitness; ``toolbox.individual`` and ``creator`` provide one.
 
+    Attributes:
+        strategy: Strategy parameters that evolve with the ticket, by name: a layer's name for the
+            logarithm of the factor that its weights' saliency has in ``mut_prune``. Operators
+            replace it, never change it.
+
     Raises:
         InvalidValueError: The mask is not a vector of bits, or of another length than the layout.
     """
 
     fitness: Any = None
+    strategy: dict[str, float] = MappingProxyType({})  # type: ignore[assignment]
 
     def __init__(
         self, mask: Iterable[Any] = (), layout: MaskLayout | None = None, fitness: Any = None
     ) -> None:
-        array = bits.as_mask(mask)
+        super().__init__(mask)
         if layout is not None:
-            layout.check_bits(array.size)
-        self._size = int(array.size)
-        self._packed = bits.pack(array)
+            layout.check_bits(self._size)
         self._layout = layout
         self._layout_key = layout.key if layout is not None else ""
         self._learnt: Learnt | None = None
         if fitness is not None:
             self.fitness = fitness
-
-    # ---- the mask
-
-    @property
-    def packed(self) -> bits.Bytes:
-        """The packed bits, shape (ceil(D / 8),), as a read-only view; write with ``assign``."""
-        view: bits.Bytes = self._packed.view()
-        view.setflags(write=False)
-        return view
-
-    def assign(self, packed: bits.Bytes) -> None:
-        """Replace all bits by packed ones; what was learnt is forgotten if they differ."""
-        _checks.shape("packed", packed.shape, self._packed.shape, "(ceil(D / 8),)")
-        fresh = packed.astype(np.uint8, copy=True)
-        bits.clear_padding(fresh, self._size)
-        if not np.array_equal(fresh, self._packed):
-            self._packed = fresh
-            self._learnt = None
-
-    @property
-    def mask(self) -> bits.Mask:
-        """The mask as a fresh bool vector (D,); assign to it to replace the bits."""
-        return bits.unpack(self._packed, self._size)
-
-    @mask.setter
-    def mask(self, mask: Iterable[Any]) -> None:
-        array = bits.as_mask(mask)
-        _checks.length("mask", array.size, self._size, "D")
-        self.assign(bits.pack(array))
-
-    @property
-    def kept(self) -> int:
-        """Number of kept weights."""
-        return bits.count(self._packed)
-
-    @property
-    def density(self) -> float:
-        """Kept / maskable over the whole network, in [0, 1]; 0.0 for a ticket of no bits."""
-        return self.kept / self._size if self._size else 0.0
 
     @property
     def layer_densities(self) -> dict[str, float]:
@@ -98,11 +65,6 @@ class Ticket:
         layout = self.layout
         counts = layout.counts(self._packed)
         return {la.name: int(n) / la.size for la, n in zip(layout.layers, counts, strict=True)}
-
-    @property
-    def digest(self) -> str:
-        """A digest of the mask, 32 hexadecimal digits, the same on every machine."""
-        return bits.digest(self._packed, self._size)
 
     # ---- what belongs to it
 
@@ -134,10 +96,11 @@ class Ticket:
 
     @property
     def learnt(self) -> Learnt | None:
-        """What the last training of exactly this mask learnt; None if never or no longer."""
-        if self._learnt is not None and self._learnt.digest != self.digest:
-            self._learnt = None
-        return self._learnt
+        """What the last training learnt if it was of exactly this mask, else None."""
+        learnt = self._learnt
+        if learnt is None or not learnt.digest:
+            return None
+        return learnt if np.array_equal(learnt.packed, self._packed) else None
 
     @learnt.setter
     def learnt(self, learnt: Learnt | None) -> None:
@@ -147,47 +110,35 @@ class Ticket:
                 raise _checks.bad_value(
                     "learnt", "belong to this mask", f"digest {self.digest}", learnt.digest
                 )
-            learnt.values.setflags(write=False)
+        self.heritage = learnt
+
+    @property
+    def heritage(self) -> Learnt | None:
+        """What the last training of this ticket or its ancestors learnt; None if never trained.
+
+        Mutation leaves it as it is, so it may belong to another mask than the ticket's own;
+        crossover averages the parents'. Operators take saliency from it, and with
+        ``inherit="weights"`` training goes on from it.
+        """
+        return self._learnt
+
+    @heritage.setter
+    def heritage(self, learnt: Learnt | None) -> None:
+        if learnt is not None:
+            _checks.shape("heritage.packed", learnt.packed.shape, self._packed.shape, "(bytes,)")
+            learnt.freeze()
         self._learnt = learnt
 
-    # ---- a list of bits
+    @property
+    def genes(self) -> tuple[Any, ...]:
+        """What makes two tickets the same network: layout, size and bits."""
+        return self._layout_key, self._size, self._packed.tobytes()
 
-    def __len__(self) -> int:
-        return self._size
+    def own_values(self) -> NDArray[Any] | None:
+        """Return initial weights of the ticket's own at its kept positions; None for W0."""
+        return None
 
-    @overload
-    def __getitem__(self, key: int) -> bool: ...
-    @overload
-    def __getitem__(self, key: slice) -> bits.Mask: ...
-    def __getitem__(self, key: int | slice) -> bool | bits.Mask:
-        if isinstance(key, slice):
-            start, stop, step = key.indices(self._size)
-            if step == 1:
-                return bits.unpack_range(self._packed, start, max(start, stop))
-            strided: bits.Mask = self.mask[key].copy()
-            return strided
-        i = self._index(key)
-        return bool(self._packed[i >> 3] >> (i & 7) & 1)
-
-    def __setitem__(self, key: int | slice, value: Any) -> None:
-        if isinstance(key, slice):
-            mask, new = self.mask, bits.as_mask(value, "value")
-            selected = len(range(*key.indices(self._size)))
-            _checks.length("value", new.size, selected, "bits in the slice", "Length is fixed.")
-            mask[key] = new
-            self.assign(bits.pack(mask))
-            return
-        i = self._index(key)
-        bit = bits.as_mask([value], "value")[0]
-        if bit != self[i]:
-            self._packed[i >> 3] ^= 1 << (i & 7)
-            self._learnt = None
-
-    def __iter__(self) -> Iterator[bool]:
-        return iter(self.mask.tolist())
-
-    def __contains__(self, bit: object) -> bool:
-        return bit in (0, 1) and (self.kept > 0 if bit else self.kept < self._size)
+    # ---- comparison and copies
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ticket):
@@ -199,8 +150,6 @@ class Ticket:
         )
 
     __hash__ = None  # type: ignore[assignment]  # mutable, as lists are
-
-    # ---- copies
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         new = self.__class__.__new__(self.__class__)
@@ -222,7 +171,7 @@ class Ticket:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _layout=known_layout(state["_layout_key"]))
         if self._learnt is not None:
-            self._learnt.values.setflags(write=False)  # NumPy unpickles arrays writeable
+            self._learnt.freeze()  # NumPy unpickles arrays writeable
 
     def __repr__(self) -> str:
         values = getattr(self.fitness, "values", ()) if self.fitness is not None else ()
@@ -283,14 +232,5 @@ class Ticket:
             self._layout = known_layout(self._layout_key)
         return self._layout
 
-    def _index(self, key: Any) -> int:
-        """Return a position in [0, D) from an index as lists take it."""
-        i = operator.index(key)
-        if not -self._size <= i < self._size:
-            raise IndexError(
-                f"ticket index out of range: expected -{self._size}..{self._size - 1}, got {i}"
-            )
-        return i % self._size
 
-
-_SHARED = frozenset(("_size", "_layout", "_layout_key", "_learnt"))
+_SHARED = frozenset(("_size", "_layout", "_layout_key", "_learnt", "strategy"))

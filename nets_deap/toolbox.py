@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from deap import base
 
 from nets_deap import _checks
+from nets_deap.budget import StepBudget
 from nets_deap.evaluator import Evaluator, batch_map
 from nets_deap.fitness import fitness_class
 from nets_deap.objectives import Objective
 from nets_deap.operators import (
+    cx_average,
     cx_interpolate,
     init_log_spaced,
     keep_density,
@@ -37,34 +39,64 @@ def make_toolbox(
     task: Task,
     *,
     objectives: str | Objective | Sequence[str | Objective] = DEFAULT_OBJECTIVES,
+    inherit: str = "none",
     density: tuple[float, float] = (0.01, 1.0),
-    first_density: tuple[float, float] = (0.3, 1.0),
+    first_density: tuple[float, float] | None = None,
     distribution: Distribution = "erk",
-    prune: tuple[float, float] = (0.2, 0.6),
+    prune: tuple[float, float] | None = None,
     flips: float | None = None,
+    noise: float = 0.0,
+    sigma: float = 0.0,
+    gradient: bool = False,
+    budget: StepBudget | None = None,
 ) -> base.Toolbox:
     """Return a ``deap.base.Toolbox`` with everything an evolution of tickets needs.
 
-    Registers ``individual``, ``population(n=...)`` (log-spaced over ``first_density``), ``mate``
-    (``cx_interpolate``), ``mutate`` (mostly ``mut_prune``, else swaps, regrowth, one layer's
-    density or flips; density is kept within its range), ``select`` (``sel_nsga2``), ``evaluate``
-    and ``map``. Register others over them one by one.
+    Registers ``individual``, ``population(n=...)`` (log-spaced over ``first_density``), ``mate``,
+    ``mutate`` (density is kept within its range), ``select`` (``sel_nsga2``), ``evaluate`` and
+    ``map``. Register others over them one by one.
+
+    With ``inherit="none"`` (Baldwinian) each ticket trains from W0; ``mate`` is
+    ``cx_interpolate``, ``mutate`` mostly ``mut_prune``, else swaps, regrowth, one layer's density
+    or flips. With ``inherit="weights"`` (Lamarckian) the search of a child goes on from its
+    parent's trained weights; the ticket is still its mask over W0, and what counts is
+    ``task.train(ticket)``, from W0. The first population is dense, ``mate`` is ``cx_average`` and
+    ``mutate`` is ``mut_prune``; both prune. Best with ``eaMuCommaLambda``: each generation is
+    sparser than the one before, and a ``NicheArchive`` as hall of fame keeps the whole front.
 
     Args:
         task: What to train on.
         objectives: M names or ``nets.Objective``s; see ``nets_deap.objectives``.
+        inherit: ``"none"`` or ``"weights"``.
         density: Least and greatest density of tickets, in (0, 1].
         first_density: Least and greatest density of the first population, in (0, 1]; the part of
             it within ``density`` counts. Sparser tickets then come from pruning trained ones,
-            which finds better ones than drawing sparse masks at random does.
+            which finds better ones than drawing sparse masks at random does. None: 0.3 to 1, or
+            dense where weights are inherited.
         distribution: How the first tickets spread over layers; see ``operators.layer_counts``.
-        prune: Interval of the fraction that ``mut_prune`` draws from.
+        prune: Interval of the fraction that is pruned at once. None: 0.2 to 0.6, or 0.2 where
+            weights are inherited.
         flips: Probability of a flip for each bit when flipping; None for two flips expected.
+        noise: Of the saliency; see ``mut_prune``.
+        sigma: Of the layers' factors, which evolve with the ticket; see ``mut_prune``.
+        gradient: Measure gradients after training, and then prune by |w * gradient| and swap
+            weights for those of largest gradient in one mutation of three each.
+        budget: Shares steps x networks out over the generations; None trains the recipe's steps.
+
+    Raises:
+        InvalidValueError: An argument is out of range.
     """
-    evaluator = Evaluator(task, objectives)
+    evaluator = Evaluator(task, objectives, inherit=inherit, budget=budget, slopes=gradient)
+    lamarckian = inherit == "weights"
     low, high = _checks.interval("density", density, _checks.density)
+    if first_density is None:
+        first_density = (1.0, 1.0) if lamarckian else (0.3, 1.0)
+    if prune is None:
+        prune = (0.2, 0.2) if lamarckian else (0.2, 0.6)
     _checks.interval("prune", prune, _checks.density)
     _checks.unless_none(_checks.real, "flips", flips, low=0, high=1)
+    _checks.real("noise", noise, low=0)
+    _checks.real("sigma", sigma, low=0)
     least = len(task.layout.layers) / task.layout.size
     low, high = max(low, least), max(high, least)
     first = _checks.interval("first_density", first_density, _checks.density)
@@ -72,7 +104,7 @@ def make_toolbox(
     kind = fitness_class(
         tuple(objective.name for objective in evaluator.objectives),
         tuple(objective.weight for objective in evaluator.objectives),
-        tuple(o.reference_for(task.chance_loss) for o in evaluator.objectives),
+        tuple(o.reference_for(task.chance_loss, task.dense_ticket()) for o in evaluator.objectives),
     )
 
     def make(mask: Any, layout: Any = None) -> Ticket:
@@ -90,19 +122,26 @@ def make_toolbox(
             make, task.layout, 1, low=d, high=d, distribution=distribution, rng=span
         )[0]
 
-    indpb = min(1.0, 2 / task.layout.size) if flips is None else flips
-    mutations = (
-        functools.partial(mut_prune, fraction=prune),
-        functools.partial(mut_swap, fraction=(0.01, 0.3)),
-        mut_regrow,
-        mut_layer,
-        functools.partial(mut_flip, indpb=indpb),
-    )
     toolbox = base.Toolbox()
     toolbox.register("individual", individual)
     toolbox.register("population", population)
-    toolbox.register("mate", cx_interpolate)
-    toolbox.register("mutate", mut_one_of, operators=mutations, weights=(6, 1, 1, 1, 1))
+    pruning = functools.partial(mut_prune, fraction=prune, noise=noise, sigma=sigma)
+    if lamarckian:
+        toolbox.register("mate", cx_average, fraction=prune, noise=noise)
+        mutations: tuple[Callable[..., Any], ...] = (pruning,)
+        weights: tuple[int, ...] = (1,)
+    else:
+        indpb = min(1.0, 2 / task.layout.size) if flips is None else flips
+        toolbox.register("mate", cx_interpolate)
+        mutations = (
+            pruning,
+            functools.partial(mut_swap, fraction=(0.01, 0.3)),
+            mut_regrow,
+            mut_layer,
+            functools.partial(mut_flip, indpb=indpb),
+        )
+        weights = (6, 1, 1, 1, 1)
+    toolbox.register("mutate", mut_one_of, operators=mutations, weights=weights)
     for name in ("mate", "mutate"):
         toolbox.decorate(name, keep_density(low, high))
     toolbox.register("select", sel_nsga2)

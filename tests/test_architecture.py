@@ -11,12 +11,12 @@ ROOT = Path(__file__).parent.parent / "nets_deap"
 # level goes to a lower row or stays in its own.
 FLOORS = [
     {"errors", "_checks", "_optional", "__init__"},
-    {"bits", "masks", "fronts", "fitness", "learnt"},
-    {"ticket_files", "ticket"},
+    {"bits", "masks", "structure", "fronts", "fitness", "learnt", "budget", "statistics"},
+    {"bitlist", "ticket_files", "ticket"},
     {"models", "data"},
-    {"training", "operators"},
-    {"objectives", "task", "evaluator"},
-    {"tasks", "toolbox"},
+    {"training", "operators", "compact"},
+    {"extra_objectives", "objectives", "task", "evaluator"},
+    {"tasks", "toolbox", "baselines", "sanity"},
     {"runs"},
     {"experiments", "plots", "bench"},
     {"cli", "__main__"},

@@ -52,9 +52,9 @@ def calls(monkeypatch):
     """The number of networks of every training so far."""
     seen, run = [], Task.run
 
-    def spy(self, tickets, *more):
+    def spy(self, tickets, *more, **options):
         seen.append(len(tickets))
-        return run(self, tickets, *more)
+        return run(self, tickets, *more, **options)
 
     monkeypatch.setattr(Task, "run", spy)
     return seen

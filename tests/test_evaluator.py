@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from deap import base, tools
+from learning import learn
 from torch import nn
 
 import nets_deap as nets
 from nets_deap import Evaluator, Objective, Recipe, Task, Ticket, batch_map, tasks
 from nets_deap.errors import InvalidValueError
 from nets_deap.fitness import fitness_class
-from nets_deap.learnt import Learnt
 from nets_deap.models import MLP
 from nets_deap.training.problem import Plan
 
@@ -51,9 +51,9 @@ def calls(monkeypatch):
     """The number of networks and the plan of every training so far."""
     seen, run = [], Task.run
 
-    def spy(self, tickets, plan, *more):
+    def spy(self, tickets, plan, *more, **options):
         seen.append((len(tickets), plan))
-        return run(self, tickets, plan, *more)
+        return run(self, tickets, plan, *more, **options)
 
     monkeypatch.setattr(Task, "run", spy)
     return seen
@@ -301,7 +301,7 @@ def test_a_diverged_training_clears_what_an_earlier_one_learnt():
     recipe = Recipe(optimizer="sgd", lr=5.0, batch_size=4, steps=8, loss="mse")
     task = Task(nn.Linear(2, 1), train=data, val=data, recipe=recipe, device="cpu")
     ticket = task.dense_ticket()
-    ticket.learnt = Learnt(ticket.digest, 1, np.ones(2, np.float32))
+    learn(ticket, np.ones(2, np.float32))
     Evaluator(task, "val_loss")(ticket)
     assert ticket.learnt is None
 

@@ -35,7 +35,9 @@ def test_final_training_is_the_tasks_own_and_controls_have_the_same_layer_counts
     trained = []
     original = type(xor_task).run
     monkeypatch.setattr(
-        type(xor_task), "run", lambda s, t, p, *a: trained.extend(t) or original(s, t, p, *a)
+        type(xor_task),
+        "run",
+        lambda s, t, p, *a, **k: trained.extend(t) or original(s, t, p, *a, **k),
     )
     calls = []
     final = train_front(

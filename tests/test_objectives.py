@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nets_deap import Objective, Ticket, penalised, steps_to_loss
+from nets_deap import MaskLayout, Objective, Ticket, penalised, steps_to_loss
 from nets_deap.errors import InvalidValueError
 from nets_deap.objectives import (
     FACTORIES,
@@ -20,10 +20,14 @@ from nets_deap.objectives import (
 METRICS = {"train_loss": 0.25, "val_loss": 0.5, "val_accuracy": 0.75}
 OWN = Objective("own", "max", -9.0, lambda m: m.steps / 10, reference=2.0, reference_offset=0.5)
 
+# One input, two hidden neurons, of which the ticket keeps one, and one output.
+LAYOUT = MaskLayout([("a", (2, 1)), ("b", (1, 2))])
+DENSE = Ticket([1, 1, 1, 1], LAYOUT)
+
 
 def measured(metrics=METRICS, curve_steps=(10, 20, 40), curve=(1.0, 0.8, 0.5)):
     """Return what was measured of a ticket of density 0.5 in 40 steps."""
-    return Measured(Ticket([1, 0, 1, 0]), metrics, 40, curve_steps, np.array(curve))
+    return Measured(Ticket([1, 0, 1, 0], LAYOUT), metrics, 40, curve_steps, np.array(curve))
 
 
 TABLE = [
@@ -31,6 +35,8 @@ TABLE = [
     ("val_accuracy", 0.75, "max", 0.0, 0.0),
     ("train_loss", 0.25, "min", 1e6, 0.7),
     ("density", 0.5, "min", 1.0, 1.0),
+    ("multiply_adds", 2.0, "min", 1e15, 4.0),
+    ("live_inputs", 1.0, "min", 1e15, 1.0),
     ("val_curve_area", (10 * 0.9 + 20 * 0.65) / 30, "min", 1e6, 0.7),  # two trapezia
     (penalised(0.2), 0.5 + ((0.5 - 0.2) / 0.8) ** 2, "min", 1e6, 1.7),
     ("penalised:0.75", 0.5 + ((0.5 - 0.75) / 0.25) ** 2, "min", 1e6, 1.7),
@@ -49,13 +55,17 @@ def test_value_direction_worst_and_reference(objective, value, direction, worst,
     assert type(values[0]) is float
     assert (found.direction, found.worst) == (direction, worst)
     assert found.weight == {"min": -1.0, "max": 1.0}[direction]
-    assert found.reference_for(chance=0.7) == pytest.approx(reference)
+    assert found.reference_for(chance=0.7, dense=DENSE) == pytest.approx(reference)
     assert found.weight * found.worst < found.weight * value, "a diverged network would win"
 
 
 def test_every_named_objective_stands_in_the_table():
     named = {row[0].partition(":")[0] for row in TABLE if isinstance(row[0], str)}
-    assert named == {*OBJECTIVES, *FACTORIES}
+    of_the_network = {"int8_accuracy", "noise_accuracy"}  # measured in test_extra_objectives
+    assert named | of_the_network == {*OBJECTIVES, *FACTORIES}
+    assert OBJECTIVES["int8_accuracy"].needs_state
+    found = resolve("noise_accuracy:0.5")[0]
+    assert (found.name, found.direction, found.needs_state) == ("noise_accuracy_0.5", "max", True)
 
 
 def test_curves():

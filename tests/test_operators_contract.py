@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from deap import base, creator
+from learning import learn
 
 from nets_deap import MaskLayout, Ticket, operators
 from nets_deap.fitness import fitness_class
-from nets_deap.learnt import Learnt
-from nets_deap.operators import crossover, mutation
+from nets_deap.operators import crossover, mutation, structured
 
 # Arguments by operator: (ordinary ones, harsh ones, those that ask for no change).
 OFTEN, NEVER, ALL, NO = {"indpb": 0.9}, {"indpb": 0.0}, {"fraction": 1.0}, {"fraction": 0.0}
@@ -21,11 +21,16 @@ SETTINGS: dict[str, tuple[dict, ...]] = {
     "cx_layers": ({}, OFTEN, NEVER),
     "cx_neurons": ({}, OFTEN, NEVER),
     "cx_interpolate": ({}, {}),
+    "cx_average": ({"noise": 0.3}, ALL, {}),
+    "cx_structure": ({}, OFTEN, NEVER),
     "mut_flip": ({"indpb": 0.5}, {"indpb": 1.0}, NEVER),
     "mut_prune": ({}, ALL, NO),
     "mut_regrow": ({}, ALL, NO),
     "mut_swap": ({}, ALL, {"fraction": (0, 0)}),
     "mut_layer": ({}, {"sigma": 1e6}, {"sigma": 1e-12}),
+    "mut_columns": ({}, ALL, NO),
+    "mut_inputs": ({"fraction": (0.2, 0.8)}, ALL, NO),
+    "mut_neurons": ({"fraction": (0.2, 0.8)}, ALL, NO),
     "mut_one_of": ({}, {}, {}),
 }
 USUAL, HARSH, NEUTRAL = range(3)
@@ -34,19 +39,25 @@ SHAPES = {  # no D is a multiple of 8
     "bit": [("w", (1,))],
     "one": [("w", (3, 7))],
     "many": [("a", (5, 3)), ("b", (4, 2, 3, 3)), ("c", (1, 1)), ("d", (3, 4))],
+    "chain": [("a", (4, 8)), ("b", (4, 4)), ("c", (3, 4))],
 }
+BETWEEN = ("cx_interpolate", "cx_average")
+STRUCTURED = {op.__name__ for op in operators.STRUCTURED}
 W0 = np.random.default_rng(1).normal(size=100)
 LAYOUTS = {k: MaskLayout(s, W0[: MaskLayout(s).size]) for k, s in SHAPES.items()}
 TRIALS = [(density, seed) for density in (0.0, 0.5, 1.0) for seed in range(5)]
 every_operator = pytest.mark.parametrize("name", SETTINGS)
-every_layout = pytest.mark.parametrize("kind", SHAPES)
+every_pair = pytest.mark.parametrize(
+    ("name", "kind"),
+    [(n, k) for n in SETTINGS for k in SHAPES if k == "chain" or n not in STRUCTURED],
+)
 
 
 def takes(name, argument):
     return argument in inspect.signature(getattr(operators, name)).parameters
 
 
-def bound(name, setting=USUAL, kind="many", **more):
+def bound(name, setting=USUAL, kind=None, **more):
     """Return an operator with its arguments; plain tickets have no weights to go by."""
     if name == "mut_one_of":
         more["operators"] = [bound(op.__name__, setting, kind) for op in operators.MUTATIONS]
@@ -55,8 +66,9 @@ def bound(name, setting=USUAL, kind="many", **more):
     return functools.partial(getattr(operators, name), **SETTINGS[name][setting], **more)
 
 
-def parents(name, kind="many", density=0.5, seed=0, cls=Ticket):
+def parents(name, kind=None, density=0.5, seed=0, cls=Ticket):
     """Return one or two evaluated and trained tickets without an empty layer."""
+    kind = kind or ("chain" if name in STRUCTURED else "many")
     rng, layout, found = np.random.default_rng(seed), LAYOUTS[kind], []
     for i in range(2 if name.startswith("cx_") else 1):
         mask = rng.random(layout.size) < density
@@ -64,7 +76,7 @@ def parents(name, kind="many", density=0.5, seed=0, cls=Ticket):
         ticket = cls(mask, None if kind == "plain" else layout)
         ticket.fitness = ticket.fitness or fitness_class(("loss",), (-1.0,))()
         ticket.fitness.values = (0.25 + i,)
-        ticket.learnt = Learnt(ticket.digest, 3, rng.normal(size=ticket.kept))
+        learn(ticket, rng.normal(size=ticket.kept), steps=3)
         found.append(ticket)
     return found
 
@@ -78,15 +90,16 @@ def test_contract_covers_every_operator_there_is():
         return {name for name in names if name.startswith(("cx_", "mut_"))}
 
     registry = {op.__name__ for op in operators.CROSSOVERS + operators.MUTATIONS}
-    assert named(operators.__all__) == named(vars(crossover)) | named(vars(mutation))
+    homes = named(vars(crossover)) | named(vars(mutation)) | named(vars(structured))
+    assert named(operators.__all__) == homes
     assert named(operators.__all__) == named(dir(operators)) == set(SETTINGS)
-    assert registry == set(SETTINGS) - {"mut_one_of"}
-    assert {op.__name__ for op in operators.CROSSOVERS} == {n for n in registry if n[:3] == "cx_"}
+    assert registry | STRUCTURED == set(SETTINGS) - {"mut_one_of"}
+    crossed = {op.__name__ for op in operators.CROSSOVERS} | {"cx_structure"}
+    assert crossed == {name for name in SETTINGS if name[:3] == "cx_"}
 
 
 @pytest.mark.parametrize("setting", [USUAL, HARSH])
-@every_layout
-@every_operator
+@every_pair
 def test_in_place_with_fitness_untouched_and_nothing_empty(name, kind, setting):
     for density, seed in TRIALS:
         tickets, layout = parents(name, kind, density, seed), LAYOUTS[kind]
@@ -105,8 +118,7 @@ def test_in_place_with_fitness_untouched_and_nothing_empty(name, kind, setting):
             assert layout.counts(child.packed).min() >= 1
 
 
-@every_layout
-@every_operator
+@every_pair
 def test_no_network_is_ever_empty(name, kind):
     allow = {"allow_empty_layers": True} if takes(name, "allow_empty_layers") else {}
     for setting, seed in (
@@ -180,14 +192,13 @@ def test_learnt_is_forgotten_exactly_where_bits_changed(name):
     assert changed > 0
 
 
-@every_layout
-@every_operator
+@every_pair
 def test_asked_for_no_change_the_parents_come_back(name, kind):
     for density, seed in TRIALS:
         tickets, rng = parents(name, kind, density, seed), np.random.default_rng(seed)
-        if name == "cx_interpolate":  # between equal parents there is only one density
+        if name in BETWEEN:  # between equal parents there is only one child
             tickets[1].mask, tickets[1].learnt = tickets[0].mask, tickets[0].learnt
         before, learnt = masks(tickets), [ticket.learnt for ticket in tickets]
-        bound(name, USUAL if name == "cx_interpolate" else NEUTRAL, kind)(*tickets, rng=rng)
+        bound(name, NEUTRAL if name not in BETWEEN else -1, kind)(*tickets, rng=rng)
         assert masks(tickets) == before
         assert [ticket.learnt for ticket in tickets] == learnt

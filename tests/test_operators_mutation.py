@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from learning import learn
 
 from nets_deap import MaskLayout, Ticket
-from nets_deap.learnt import Learnt
 from nets_deap.operators import mut_flip, mut_layer, mut_one_of, mut_prune, mut_regrow, mut_swap
 
 D = 63
@@ -27,7 +27,7 @@ def tickets(draw):
     mask[[part.start for part in PARTS]] = True
     ticket = Ticket(mask, layout)
     if draw(st.booleans()):
-        ticket.learnt = Learnt(ticket.digest, 1, trained[mask])
+        learn(ticket, trained[mask])
         initial = trained
     return ticket, mask, np.abs(initial), rng
 

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from learning import learn
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
@@ -14,7 +15,6 @@ from safetensors.torch import save_file as save_torch
 from nets_deap import ticket_files
 from nets_deap.errors import CallOrderError, FileAccessError, InvalidValueError, TicketFileError
 from nets_deap.fitness import fitness_class
-from nets_deap.learnt import Learnt
 from nets_deap.masks import MaskLayout, known_layout
 from nets_deap.models import MLP, lenet_300_100
 from nets_deap.ticket import Ticket
@@ -98,7 +98,7 @@ def test_a_ticket_without_a_valid_fitness_stays_so(ticket, tmp_path):
 def test_the_description_is_plain_json_even_of_numpy_numbers(ticket, tmp_path):
     ticket.fitness.values = (np.float32(0.25), np.float64(0.5))
     metrics = {"val_loss": np.float32(0.25), "val_accuracy": 0.75}
-    ticket.learnt = Learnt(ticket.digest, 30, np.zeros(10), metrics)
+    learn(ticket, np.zeros(10), steps=30, metrics=metrics)
     description = read(ticket.save(tmp_path / "a"))[1]
     assert description["metrics"] == {"steps": 30, "val_loss": 0.25, "val_accuracy": 0.75}
     assert description["fitness"]["values"] == [0.25, 0.5]

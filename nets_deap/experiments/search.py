@@ -11,13 +11,16 @@ from typing import Any
 from deap import algorithms, base, tools
 
 from nets_deap import _checks
+from nets_deap.budget import StepBudget
 from nets_deap.evaluator import Evaluator, unwrap
-from nets_deap.fronts import ParetoFront
+from nets_deap.fronts import NicheArchive
 from nets_deap.objectives import Objective, describe
 from nets_deap.runs.recorder import Recorder, SearchStopped
 from nets_deap.task import Task
 from nets_deap.ticket import Ticket
 from nets_deap.toolbox import DEFAULT_OBJECTIVES, make_toolbox
+
+ALGORITHMS = {"plus": algorithms.eaMuPlusLambda, "comma": algorithms.eaMuCommaLambda}
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,15 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        front: The Pareto front over all generations.
+        front: The Pareto front over all generations; where weights are inherited the best ticket
+            of each niche of log density.
         population: The last population.
         logbook: A row a generation.
         path: The run folder, if one was written.
         stopped: Why it stopped early; None if it ran to the end.
     """
 
-    front: ParetoFront
+    front: tools.HallOfFame
     population: list[Ticket]
     logbook: tools.Logbook
     path: Path | None
@@ -48,6 +52,10 @@ def search(
     cxpb: float = 0.1,
     mutpb: float = 0.9,
     objectives: str | Objective | Sequence[str | Objective] = DEFAULT_OBJECTIVES,
+    inherit: str = "none",
+    algorithm: str | None = None,
+    budget: int | None = None,
+    growth: float = 1.0,
     toolbox: base.Toolbox | None = None,
     path: str | Path | None = None,
     seed: int | None = None,
@@ -59,20 +67,25 @@ def search(
     config: dict[str, Any] | None = None,
     **options: Any,
 ) -> SearchResult:
-    """Evolve tickets with DEAP's ``eaMuPlusLambda``.
+    """Evolve tickets with DEAP's ``eaMuPlusLambda`` or ``eaMuCommaLambda``.
 
     Python's global random state is the same afterwards as before. The same task, arguments and
     seed give the same result on the same machine.
 
     Args:
         task: What to train on.
-        population: Tickets that survive each generation (mu), >= 2.
+        population: Tickets that survive each generation (mu), >= 1.
         offspring: Tickets made each generation (lambda); None for as many as ``population``.
         generations: After the first population, >= 0.
         cxpb: Probability that a child comes from crossover.
         mutpb: Probability that it comes from mutation; the two add up to at most 1.
         objectives: See ``nets.make_toolbox``.
-        toolbox: Use this one; ``objectives`` and ``options`` are then its own matter.
+        inherit: See ``nets.make_toolbox``.
+        algorithm: ``"plus"`` or ``"comma"``; None for comma where weights are inherited (parents
+            have trained less than their children, so they cannot compete), else plus.
+        budget: Steps x networks of the whole search, kept exactly; None trains the recipe's steps.
+        growth: Steps of the last generation over those of the first; see ``nets.StepBudget``.
+        toolbox: Use this one; what is given to ``nets.make_toolbox`` is then its own matter.
         path: Run folder; None writes nothing.
         seed: Seed of the evolution; None for the task's.
         progress: See ``nets.Recorder``.
@@ -93,7 +106,7 @@ def search(
     _checks.together(
         "search",
         (
-            lambda: _checks.whole("population", population, low=2),
+            lambda: _checks.whole("population", population),
             lambda: _checks.unless_none(_checks.whole, "offspring", offspring),
             lambda: _checks.whole("generations", generations, low=0),
             lambda: _checks.real("cxpb", cxpb, low=0, high=1),
@@ -101,11 +114,24 @@ def search(
             lambda: _checks.real("cxpb + mutpb", cxpb + mutpb, low=0, high=1 + 1e-9),
         ),
     )
-    if toolbox is not None and (options or objectives != DEFAULT_OBJECTIVES):
+    given = {"objectives": objectives != DEFAULT_OBJECTIVES, "inherit": inherit != "none"}
+    beside = [name for name, is_given in {**given, "budget": budget}.items() if is_given]
+    if toolbox is not None and (options or beside):
         raise _checks.bad_value(
-            "toolbox", "come alone", "no objectives or toolbox options beside it", "both"
+            "toolbox", "come alone", "no toolbox options beside it", [*beside, *options]
         )
-    box = make_toolbox(task, objectives=objectives, **options) if toolbox is None else toolbox
+    box = toolbox
+    if box is None:
+        shares = None if budget is None else StepBudget(budget, generations, growth=growth)
+        box = make_toolbox(task, objectives=objectives, inherit=inherit, budget=shares, **options)
+    evaluator = unwrap(box.evaluate)
+    lamarckian = isinstance(evaluator, Evaluator) and evaluator.inherit == "weights"
+    kind = ("comma" if lamarckian else "plus") if algorithm is None else algorithm
+    evolve = ALGORITHMS[_checks.choice("algorithm", kind, ALGORITHMS)]
+    if kind == "comma" and children < population:
+        raise _checks.bad_value(
+            "offspring", "be enough for algorithm='comma'", f"at least {population}", children
+        )
     settings: dict[str, Any] = {
         "population": population,
         "offspring": children,
@@ -113,11 +139,13 @@ def search(
         "cxpb": cxpb,
         "mutpb": mutpb,
         "seed": task.seed if seed is None else _checks.whole("seed", seed, low=0),
+        "algorithm": kind,
     }
-    evaluator = unwrap(box.evaluate)
     if isinstance(evaluator, Evaluator):
         settings["objectives"] = describe(evaluator.objectives)
-        evaluator.generation = 0  # so that a toolbox used before gives the same again
+        settings["inherit"] = evaluator.inherit
+        settings["budget"] = None if evaluator.budget is None else evaluator.budget.total
+        evaluator.restart()  # so that a toolbox used before gives the same again
     stopped = None
     before = random.getstate()
     try:
@@ -134,9 +162,10 @@ def search(
             max_seconds=max_seconds,
             overwrite=overwrite,
             config={"search": settings, **(config or {})},
+            archive=NicheArchive() if lamarckian else None,
         )
         try:
-            algorithms.eaMuPlusLambda(
+            evolve(
                 tickets,
                 box,
                 mu=population,

@@ -13,6 +13,7 @@ from nets_deap.ticket import Ticket
 
 Rng = np.random.Generator
 Positions = NDArray[np.int64]
+Scores = NDArray[np.floating]
 
 
 def generator(rng: Rng | None) -> Rng:
@@ -57,20 +58,62 @@ def draw_fraction(argument: str, fraction: float | tuple[float, float], rng: Rng
     return _unit(argument, fraction)
 
 
-def saliency(ticket: Ticket, kept: Positions) -> NDArray[np.floating] | None:
-    """Return |w| at all kept positions: of the trained weights, else of W0, else None."""
-    learnt = ticket.learnt
-    if learnt is not None:
-        trained: NDArray[np.floating] = np.abs(learnt.values)
-        return trained
-    initial = ticket.layout.initial if ticket.has_layout else None
-    if initial is None:
-        return None
-    scores: NDArray[np.floating] = np.abs(initial[kept])
+def saliency(ticket: Ticket, kept: Positions, by: str = "magnitude") -> Scores | None:
+    """Return what all kept weights are worth, shape (kept,); None where no weights are known.
+
+    By magnitude |w|, of the trained weights, else of W0; by gradient |w * gradient|. Weights that
+    have been regrown since the last training count as 0.
+    """
+    heritage = ticket.heritage
+    if heritage is None:
+        initial = ticket.layout.initial if ticket.has_layout else None
+        if initial is None:
+            return None
+        untrained: Scores = np.abs(initial[kept])
+        return untrained
+    same = np.array_equal(heritage.packed, ticket.packed)
+    mask = None if same else ticket.mask
+    scores: Scores = np.abs(heritage.values if mask is None else heritage.at(mask))
+    if by == "gradient":
+        slopes = heritage.slopes if mask is None else heritage.slopes_at(mask)
+        assert slopes is not None
+        scores = scores * slopes
     return scores
 
 
-def smallest(scores: NDArray[np.floating], k: int) -> Positions:
+def weighted(ticket: Ticket, kept: Positions, scores: Scores | None) -> Scores | None:
+    """Multiply the saliency of kept weights by the layers' factors of the ticket's strategy."""
+    if scores is None or not ticket.strategy:
+        return scores
+    factors = [ticket.strategy.get(layer.name, 0.0) for layer in layers_of(ticket)]
+    ends = np.searchsorted(kept, [layer.stop for layer in layers_of(ticket)])
+    spread: Scores = scores * np.repeat(np.exp(factors), np.diff(ends, prepend=0))
+    return spread
+
+
+def share_heritage(
+    children: tuple[Ticket, Ticket],
+    before: tuple[bits.Bytes, bits.Bytes],
+    *,
+    unchanged_too: bool = False,
+) -> None:
+    """Let two children inherit what lies midway between what their parents learnt.
+
+    A child whose bits are still those of its parent keeps what that one learnt, unless
+    ``unchanged_too``. Strategies are averaged likewise.
+    """
+    first, second = (child.heritage for child in children)
+    middle = first or second
+    if first is not None and second is not None and first is not second:
+        middle = first.average(second, len(children[0]))
+    one, two = (child.strategy for child in children)
+    strategy = {name: (one.get(name, 0.0) + two.get(name, 0.0)) / 2 for name in {**one, **two}}
+    for child, packed in zip(children, before, strict=True):
+        if unchanged_too or not np.array_equal(child.packed, packed):
+            child.heritage, child.strategy = middle, strategy
+
+
+def smallest(scores: Scores, k: int) -> Positions:
     """Return the places of the ``k`` smallest scores, exactly ``k`` also with ties."""
     if k >= len(scores):
         return np.arange(len(scores))

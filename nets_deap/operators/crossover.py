@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from nets_deap import _checks, bits
-from nets_deap.operators._common import Rng, check_pair, choose, generator, layers_of, write
+from nets_deap.operators._common import (
+    Rng,
+    check_pair,
+    choose,
+    draw_fraction,
+    generator,
+    layers_of,
+    saliency,
+    share_heritage,
+    smallest,
+    weighted,
+    write,
+)
 from nets_deap.ticket import Ticket
 
 Pair = tuple[Ticket, Ticket]
@@ -114,6 +126,7 @@ def cx_interpolate(
     """
     check_pair(ind1, ind2)
     source = generator(rng)
+    before = ind1.packed, ind2.packed
     one, other = ind1.mask, ind2.mask
     both, free = one & other, np.flatnonzero(one ^ other)
     k1, k2, shared = ind1.kept, ind2.kept, int(both.sum())
@@ -122,6 +135,58 @@ def cx_interpolate(
         mask = both.copy()
         mask[choose(free, k - shared, source)] = True
         write(child, mask, source, allow_empty_layers)
+    share_heritage((ind1, ind2), before)
+    return ind1, ind2
+
+
+def cx_average(
+    ind1: Ticket,
+    ind2: Ticket,
+    *,
+    fraction: float | tuple[float, float] = 0.0,
+    noise: float = 0.0,
+    allow_empty_layers: bool = False,
+    rng: Rng | None = None,
+) -> Pair:
+    """Average what both parents learnt and keep the weights of largest saliency.
+
+    Saliency is |w| of the averaged trained weights, a pruned weight counting as 0 (of W0 where
+    nothing is learnt), over the union of both masks; the layers' factors of the averaged strategy
+    multiply it. The children keep as many weights as their parents, less a fraction. For
+    relatives: the weights of tickets that descend from the same W0 and the same first steps lie in
+    one basin, where their average is at least as good as they are. In place; returns a tuple;
+    fitness untouched.
+
+    Args:
+        ind1: One parent.
+        ind2: The other, of the same layout.
+        fraction: Of the kept weights, in [0, 1], that is pruned as well; or an interval to draw
+            from.
+        noise: Standard deviation of the logarithm of a factor on each saliency, >= 0.
+        allow_empty_layers: Whether a layer may lose all its weights.
+        rng: NumPy generator; None for one seeded from ``random``.
+
+    Reference:
+        Wortsman et al. 2022, Model soups (averages of relatives).
+    """
+    check_pair(ind1, ind2)
+    source = generator(rng)
+    less = 1 - draw_fraction("fraction", fraction, source)
+    sigma = _checks.real("noise", noise, low=0)
+    before, counts = (ind1.packed, ind2.packed), (ind1.kept, ind2.kept)
+    union = bits.unpack(ind1.packed | ind2.packed, len(ind1))
+    for child in (ind1, ind2):
+        child.mask = union
+    share_heritage((ind1, ind2), before, unchanged_too=True)
+    kept = np.flatnonzero(union)
+    scores = weighted(ind1, kept, saliency(ind1, kept))
+    for child, k in zip((ind1, ind2), counts, strict=True):
+        own = source.random(len(kept)) if scores is None else scores
+        if sigma:
+            own = own * source.lognormal(0, sigma, len(kept))
+        mask = union.copy()
+        mask[kept[smallest(own, len(kept) - round(less * k))]] = False
+        write(child, mask, source, allow_empty_layers)
     return ind1, ind2
 
 
@@ -129,12 +194,14 @@ def _exchange(
     ind1: Ticket, ind2: Ticket, difference: bits.Bytes, rng: Rng, allow_empty_layers: bool
 ) -> Pair:
     """Swap the packed bits that ``difference`` marks; mend what that would empty."""
+    before = ind1.packed, ind2.packed
     for child in (ind1, ind2):
         packed = child.packed ^ difference
         if _leaves_empty(child, packed, allow_empty_layers):
             write(child, bits.unpack(packed, len(child)), rng, allow_empty_layers)
         else:
             child.assign(packed)
+    share_heritage((ind1, ind2), before)
     return ind1, ind2
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nets_deap import _checks
+from nets_deap.errors import NetsError
 from nets_deap.operators._common import (
+    Positions,
     Rng,
     check_ticket,
     choose,
@@ -16,13 +18,15 @@ from nets_deap.operators._common import (
     layers_of,
     saliency,
     smallest,
+    weighted,
     write,
 )
 from nets_deap.ticket import Ticket
 
 Mutated = tuple[Ticket]
 Fraction = float | tuple[float, float]
-CRITERIA = ("magnitude", "random")
+CRITERIA = ("magnitude", "gradient", "random")
+GROWTH = ("random", "gradient")
 
 
 def mut_flip(
@@ -54,44 +58,72 @@ def mut_prune(
     *,
     fraction: Fraction = (0.1, 0.4),
     by: str = "magnitude",
+    noise: float = 0.0,
+    sigma: float = 0.0,
     allow_empty_layers: bool = False,
     rng: Rng | None = None,
 ) -> Mutated:
     """Prune a fraction of the kept weights. In place; returns a tuple; fitness untouched.
 
+    The weights of least saliency go, over the whole network at once. Each layer's saliency is
+    multiplied by a factor exp(s) of the ticket's own, ``individual.strategy[layer]`` = s, which
+    mutates first and which children inherit: self-adaptation decides which layers are pruned more.
+
     Args:
         individual: The ticket.
         fraction: Of the kept weights, in [0, 1], rounded to a whole number; or an interval to
             draw from.
-        by: ``"magnitude"``: the smallest |w| over the whole network, of the trained weights when
-            the ticket has them, else of W0; ``"random"``.
+        by: The saliency: ``"magnitude"``: |w| of the trained weights when the ticket has them,
+            else of W0; ``"gradient"``: |w * gradient| after training, which an evaluator with
+            ``slopes=True`` measures; ``"random"``.
+        noise: Standard deviation of the logarithm of a factor on each saliency, >= 0.
+        sigma: Standard deviation of the change of each s, >= 0; 0 leaves them as they are.
         allow_empty_layers: Whether a layer may lose all its weights.
         rng: NumPy generator; None for one seeded from ``random``.
+
+    Reference:
+        Beyer and Schwefel 2002, Evolution strategies (self-adaptation).
     """
     check_ticket(individual)
     source = generator(rng)
+    _checks.real("noise", noise, low=0)
+    if _checks.real("sigma", sigma, low=0):
+        steps = source.normal(0, sigma, len(layers_of(individual)))
+        old = individual.strategy
+        names = [layer.name for layer in layers_of(individual)]
+        moved = {n: old.get(n, 0.0) + float(s) for n, s in zip(names, steps, strict=True)}
+        individual.strategy = {**old, **moved}
     mask = individual.mask
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    mask[_least(individual, k, by, source)] = False
+    mask[_least(individual, k, by, source, noise=noise)] = False
     write(individual, mask, source, allow_empty_layers)
     return (individual,)
 
 
 def mut_regrow(
-    individual: Ticket, *, fraction: Fraction = (0.05, 0.3), rng: Rng | None = None
+    individual: Ticket,
+    *,
+    fraction: Fraction = (0.05, 0.3),
+    by: str = "random",
+    rng: Rng | None = None,
 ) -> Mutated:
-    """Regrow random pruned weights. In place; returns a tuple; fitness untouched.
+    """Regrow pruned weights. In place; returns a tuple; fitness untouched.
 
     Args:
         individual: The ticket.
         fraction: Of the kept weights, >= 0 and at most 1, rounded; or an interval to draw from.
+        by: ``"random"``; or ``"gradient"``: where |gradient| was largest after training, which an
+            evaluator with ``slopes=True`` measures (at most half of the kept weights).
         rng: NumPy generator; None for one seeded from ``random``.
+
+    Reference:
+        Evci et al. 2020, Rigging the Lottery (growth by gradient).
     """
     check_ticket(individual)
     source = generator(rng)
     mask = individual.mask
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    mask[choose(np.flatnonzero(~mask), k, source)] = True
+    mask[_grown(individual, k, by, source)] = True
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -101,17 +133,19 @@ def mut_swap(
     *,
     fraction: Fraction = (0.01, 0.1),
     by: str = "magnitude",
+    grow: str = "random",
     rng: Rng | None = None,
 ) -> Mutated:
-    """Prune some weights and regrow as many random ones: density stays exactly the same.
+    """Prune some weights and regrow as many: density stays exactly the same.
 
-    In place; returns a tuple; fitness untouched. Weights are regrown in the layer that lost them.
+    In place; returns a tuple; fitness untouched. With ``grow="random"`` weights are regrown in the
+    layer that lost them, as far as it has room; with ``grow="gradient"`` anywhere.
 
     Args:
         individual: The ticket.
-        fraction: Of the kept weights, in [0, 1], rounded, as far as their layers have room; or an
-            interval to draw from.
-        by: ``"magnitude"`` or ``"random"``, as for ``mut_prune``.
+        fraction: Of the kept weights, in [0, 1], rounded; or an interval to draw from.
+        by: ``"magnitude"``, ``"gradient"`` or ``"random"``, as for ``mut_prune``.
+        grow: ``"random"`` or ``"gradient"``, as for ``mut_regrow``.
         rng: NumPy generator; None for one seeded from ``random``.
     """
     check_ticket(individual)
@@ -119,13 +153,19 @@ def mut_swap(
     before = individual.mask
     mask = before.copy()
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    losers = np.sort(_least(individual, k, by, source))
-    for layer in layers_of(individual):
-        lost = losers[np.searchsorted(losers, layer.start) : np.searchsorted(losers, layer.stop)]
-        free = layer.start + np.flatnonzero(~before[layer.start : layer.stop])
-        grown = choose(free, len(lost), source)
-        mask[choose(lost, len(grown), source)] = False
+    _checks.choice("grow", grow, GROWTH)
+    if grow == "gradient":
+        grown = _grown(individual, k, grow, source)
+        mask[_least(individual, len(grown), by, source)] = False
         mask[grown] = True
+    else:
+        losers = np.sort(_least(individual, k, by, source))
+        for layer in layers_of(individual):
+            lost = losers[slice(*np.searchsorted(losers, (layer.start, layer.stop)))]
+            free = layer.start + np.flatnonzero(~before[layer.start : layer.stop])
+            grown = choose(free, len(lost), source)
+            mask[choose(lost, len(grown), source)] = False
+            mask[grown] = True
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -195,23 +235,45 @@ def mut_one_of(
 
 
 def _least(
-    individual: Ticket, k: int, by: str, rng: Rng, within: tuple[int, int] | None = None
-) -> np.typing.NDArray[np.int64]:
-    """Return ``k`` kept positions: those of smallest |w|, or random ones."""
+    individual: Ticket,
+    k: int,
+    by: str,
+    rng: Rng,
+    *,
+    noise: float = 0.0,
+    within: tuple[int, int] | None = None,
+) -> Positions:
+    """Return ``k`` kept positions: those of least saliency, or random ones."""
     _check_by(individual, by)
     kept = np.flatnonzero(individual.mask)
-    scores = saliency(individual, kept) if by == "magnitude" else None
+    scores = None
+    if by != "random":
+        scores = weighted(individual, kept, saliency(individual, kept, by))
+    if scores is not None and noise:
+        scores = scores * rng.lognormal(0, noise, len(scores))
     if within is not None:
         inside = slice(*np.searchsorted(kept, within))
         kept, scores = kept[inside], scores[inside] if scores is not None else None
     return choose(kept, k, rng) if scores is None else kept[smallest(scores, k)]
 
 
+def _grown(individual: Ticket, k: int, by: str, rng: Rng) -> Positions:
+    """Return up to ``k`` pruned positions: those of largest gradient, or random ones."""
+    free = ~individual.mask
+    if _checks.choice("by", by, GROWTH) == "random":
+        return choose(np.flatnonzero(free), k, rng)
+    heritage = individual.heritage
+    if heritage is None or heritage.grown is None:
+        raise _no_gradient("by", by)
+    return heritage.grown[free[heritage.grown]][:k]
+
+
 def _check_by(individual: Ticket, by: str) -> None:
     """Raise unless the ticket has what the criterion ``by`` needs."""
     _checks.choice("by", by, CRITERIA)
+    heritage = individual.heritage
     initial = individual.layout.initial if individual.has_layout else None
-    if by == "magnitude" and initial is None and individual.learnt is None:
+    if by == "magnitude" and initial is None and heritage is None:
         raise _checks.bad_value(
             "by",
             "have weights to go by",
@@ -219,3 +281,16 @@ def _check_by(individual: Ticket, by: str) -> None:
             "neither",
             "Give the ticket a layout with initial weights, or prune by='random'.",
         )
+    if by == "gradient" and (heritage is None or heritage.slopes is None):
+        raise _no_gradient("by", by)
+
+
+def _no_gradient(argument: str, by: str) -> NetsError:
+    """Word that a ticket has no gradient to go by."""
+    return _checks.bad_value(
+        argument,
+        "have gradients to go by",
+        "a ticket that an evaluator with slopes=True has trained",
+        f"{by!r} for one without",
+        "Make the toolbox with gradient=True, or go by magnitude.",
+    )

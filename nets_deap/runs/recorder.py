@@ -56,6 +56,7 @@ class Recorder:
         max_seconds: Stop once so many seconds are spent.
         overwrite: Replace an earlier run in the folder.
         config: More facts for ``config.json``.
+        archive: Keeps the front; None for a ``ParetoFront``.
 
     Raises:
         InvalidValueError: The folder holds something; an argument is out of range.
@@ -76,6 +77,7 @@ class Recorder:
         max_seconds: float | None = None,
         overwrite: bool = False,
         config: Mapping[str, Any] | None = None,
+        archive: tools.HallOfFame | None = None,
     ) -> None:
         if not isinstance(task, Task):
             raise _checks.bad_type("task", "be a task", "a nets.Task", task)
@@ -91,7 +93,7 @@ class Recorder:
         )
         self.progress = Progress(progress, generations)
         self.task = task
-        self.front = ParetoFront()
+        self.front = ParetoFront() if archive is None else archive
         self.logbook = tools.Logbook()
         self.generation = -1
         self._config = dict(config or {})

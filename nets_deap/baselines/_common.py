@@ -1,0 +1,91 @@
+"""What all baselines share: densities, places in the random sequence, ranking, and costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap import _checks
+from nets_deap.masks import MaskLayout
+from nets_deap.task import Task
+from nets_deap.ticket import Ticket
+from nets_deap.training.problem import Outcome, Plan, Start
+
+Positions = NDArray[np.int64]
+Scores = NDArray[Any]
+
+# First words of a place in the random sequence: no two families of baselines share one.
+RANDOM, MAGNITUDE, SALIENCY, RIGL = 7001, 7002, 7003, 7004
+# Last words: what is drawn there. Never 0: a trailing zero would not make another seed.
+BATCHES, CHOICES = 1, 2
+
+
+def as_densities(densities: float | Iterable[float]) -> list[float]:
+    """Return one or more densities in (0, 1], densest first."""
+    if not isinstance(densities, (Real, Iterable)):
+        raise _checks.bad_type("densities", "be densities", "floats in (0, 1]", densities)
+    given = [densities] if isinstance(densities, Real) else list(densities)
+    if not given:
+        raise _checks.bad_value("densities", "hold densities", "at least one", 0)
+    return sorted((_checks.density("densities", one) for one in given), reverse=True)
+
+
+def kept_at(layout: MaskLayout, density: float) -> int:
+    """Return how many weights a density keeps: round(density * D), at least one."""
+    return max(1, round(density * layout.size))
+
+
+def seed_at(task: Task, seed: int, *place: int) -> int:
+    """Return the seed of one place in a baseline that runs with ``seed``."""
+    return task.derived_seed(_checks.whole("seed", seed, low=0), *place)
+
+
+def generator_at(task: Task, seed: int, *place: int) -> np.random.Generator:
+    """Return the generator of one place in a baseline that runs with ``seed``."""
+    return np.random.default_rng(seed_at(task, seed, *place))
+
+
+def ranked(scores: Scores, rng: np.random.Generator) -> Positions:
+    """Return the places of scores (n,), largest first; ties in random order."""
+    order: Positions = np.lexsort((rng.random(len(scores)), -scores))
+    return order
+
+
+def charge(task: Task, examples: int) -> int:
+    """Enter a gradient over some examples in the ledger; return its cost in steps x networks."""
+    steps = math.ceil(examples / task.recipe.batch_size)
+    task.ledger.network_steps += steps
+    return steps
+
+
+def draw_rows(task: Task, examples: int, rng: np.random.Generator) -> Positions:
+    """Return the indices of distinct training examples, shape (examples,)."""
+    return rng.choice(len(task.problem.train[0]), examples, replace=False)
+
+
+def run_finite(
+    task: Task, tickets: Sequence[Ticket], plan: Plan, starts: Sequence[Start | None]
+) -> Outcome:
+    """Train tickets; raise if one diverged, as its weights then rank nothing."""
+    outcome = task.run(tickets, plan, starts=starts)
+    for ticket, values in zip(tickets, outcome.values, strict=True):
+        check_finite(task, ticket, bool(np.isfinite(values).all()))
+    return outcome
+
+
+def check_finite(task: Task, ticket: Ticket, finite: bool) -> None:
+    """Raise, and count it in the ledger, if a ticket's training diverged."""
+    if not finite:
+        task.ledger.diverged += 1
+        raise _checks.bad_value(
+            "task.recipe",
+            "train without diverging",
+            "finite weights",
+            f"others at density {ticket.density:.4f}",
+            "Try a smaller learning rate.",
+        )

@@ -1,0 +1,248 @@
+"""Magnitude pruning: one shot, iterative with rewinding (IMP), and the chain that inherits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap import _checks, bits
+from nets_deap.baselines._common import (
+    BATCHES,
+    CHOICES,
+    MAGNITUDE,
+    Scores,
+    as_densities,
+    generator_at,
+    kept_at,
+    ranked,
+    run_finite,
+    seed_at,
+)
+from nets_deap.baselines.result import Baseline, Level
+from nets_deap.masks import MaskLayout
+from nets_deap.operators.init import layer_counts
+from nets_deap.task import Task
+from nets_deap.training.problem import Plan, Start
+
+SCOPES = ("global", "layerwise")
+
+Share = tuple[int, int, int]  # [start, stop) of the mask, and how many weights it keeps
+
+
+def one_shot(
+    task: Task,
+    densities: float | Iterable[float],
+    *,
+    steps: int,
+    seed: int = 0,
+    scope: str = "global",
+) -> Baseline:
+    """Train the dense network once from W0, then prune it by |w| to each density.
+
+    Args:
+        task: The task.
+        densities: One or more densities in (0, 1]; each ticket keeps exactly round(density * D)
+            weights.
+        steps: Optimiser steps of the dense training: the cost of the whole search.
+        seed: Of the minibatches.
+        scope: ``"global"`` ranks all weights together (a layer may end up empty);
+            ``"layerwise"`` gives every layer the same density.
+
+    Returns:
+        Levels that all cost ``steps``.
+
+    Raises:
+        InvalidValueError: The training diverged, or a layer would be empty (layerwise).
+
+    Reference:
+        Han et al. 2015, Learning both Weights and Connections, https://arxiv.org/abs/1506.02626.
+    """
+    layout, plan = task.layout, _plan(task, seed, 1, steps)
+    everywhere = _checks.choice("scope", scope, SCOPES) == "global"
+    goals: list[list[Share]] = []
+    for density in as_densities(densities):
+        if everywhere:
+            goals.append([(0, layout.size, kept_at(layout, density))])
+        else:
+            goals.append(_shares(layout, layer_counts(layout, density, "uniform")))
+    outcome = run_finite(task, [task.dense_ticket()], plan, [None])
+    scores = np.abs(outcome.values[0])
+    # The same order of ties at every density keeps the tickets nested.
+    masks = [_keep(scores, goal, generator_at(task, seed, MAGNITUDE, 1, CHOICES)) for goal in goals]
+    levels = [Level(task.ticket(mask), plan.steps) for mask in masks]
+    return Baseline.of(_named("one-shot", scope), levels)
+
+
+def imp(
+    task: Task,
+    *,
+    rounds: int,
+    steps: int,
+    fraction: float = 0.2,
+    scope: str = "global",
+    output_fraction: float | None = None,
+    rewind_to: int = 0,
+    seed: int = 0,
+) -> Baseline:
+    """Find tickets by iterative magnitude pruning with rewinding.
+
+    Each round trains the ticket it has, prunes the smallest |w| and goes back to the start. Each
+    uses other minibatches.
+
+    Args:
+        task: The task.
+        rounds: Rounds of pruning; as many levels, the dense one not among them.
+        steps: Optimiser steps of each round.
+        fraction: Of the kept weights that a round prunes, in (0, 1). Level n keeps exactly
+            round(D (1 - fraction)^n) weights; layerwise, each layer as many of its own, >= 1.
+        scope: ``"global"`` ranks all weights together (a layer may end up empty);
+            ``"layerwise"`` ranks each layer by itself.
+        output_fraction: Layerwise, the fraction of the last layer; None for half of ``fraction``.
+        rewind_to: Step of a dense training that all rounds, and the final training, start from;
+            0 for W0. These steps are spent once. Optimiser and learning-rate schedule start anew.
+        seed: Of the minibatches.
+
+    Returns:
+        Nested levels of growing cost.
+
+    Raises:
+        InvalidValueError: A training diverged, or ``output_fraction`` with scope ``"global"``.
+
+    Reference:
+        Frankle & Carbin 2019, The Lottery Ticket Hypothesis, https://arxiv.org/abs/1803.03635;
+        for ``rewind_to``: Frankle et al. 2020, Linear Mode Connectivity and the Lottery Ticket
+        Hypothesis, https://arxiv.org/abs/1912.05671.
+    """
+    goals = _goals(task.layout, rounds, fraction, scope, output_fraction)
+    _checks.whole("rewind_to", rewind_to, low=0)
+    _checks.whole("steps", steps)
+    origin: Start | None = None
+    if rewind_to:
+        plan = _plan(task, seed, 0, rewind_to)
+        outcome = run_finite(task, [task.dense_ticket()], plan, [None])
+        origin = Start(outcome.values[0], outcome.others[0])
+    levels = _rounds(task, goals, steps, seed, origin=origin, rewound=rewind_to, inherit=False)
+    return Baseline.of(_named("imp", scope), levels)
+
+
+def chain(
+    task: Task,
+    *,
+    rounds: int,
+    steps: int,
+    fraction: float = 0.2,
+    scope: str = "global",
+    seed: int = 0,
+) -> Baseline:
+    """Find tickets by iterative magnitude pruning that goes on from its trained weights.
+
+    As ``imp``, but a round starts from the weights that the one before left, with a fresh
+    optimiser. The tickets are masks over W0 all the same: their final training starts there.
+
+    Args:
+        task: The task.
+        rounds: As for ``imp``.
+        steps: Optimiser steps of each round; far fewer than for ``imp`` will do.
+        fraction: As for ``imp``; layerwise, the last layer loses half of it.
+        scope: As for ``imp``.
+        seed: Of the minibatches; round n sees those of ``imp``'s round n.
+
+    Returns:
+        Nested levels of growing cost.
+
+    Raises:
+        InvalidValueError: A training diverged.
+
+    Reference:
+        Han et al. 2015, Learning both Weights and Connections, https://arxiv.org/abs/1506.02626,
+        for the training; the return to W0 is Frankle & Carbin's.
+    """
+    goals = _goals(task.layout, rounds, fraction, scope, None)
+    levels = _rounds(task, goals, steps, seed, origin=None, rewound=0, inherit=True)
+    return Baseline.of(_named("chain", scope), levels)
+
+
+def _rounds(
+    task: Task,
+    goals: list[list[Share]],
+    steps: int,
+    seed: int,
+    *,
+    origin: Start | None,
+    rewound: int,
+    inherit: bool,
+) -> list[Level]:
+    """Train, prune to the next goal, and start again: at ``origin``, or where training ended."""
+    ticket, start, spent = task.dense_ticket(), origin, rewound
+    levels: list[Level] = []
+    for level, goal in enumerate(goals, 1):
+        plan = _plan(task, seed, level, steps)
+        outcome = run_finite(task, [ticket], plan, [start])
+        spent += plan.steps
+        before = ticket.mask
+        trained = np.zeros(task.layout.size, dtype=outcome.values[0].dtype)
+        trained[before] = outcome.values[0]
+        # Pruned weights rank below kept ones that happen to be zero.
+        scores = np.where(before, np.abs(trained), -1)
+        mask = _keep(scores, goal, generator_at(task, seed, MAGNITUDE, level, CHOICES))
+        ticket = task.ticket(mask)
+        rewinding = None if origin is None else Start(origin.values[mask], origin.others)
+        start = Start(trained[mask], outcome.others[0]) if inherit else rewinding
+        levels.append(Level(ticket, spent, rewinding, rewound))
+    return levels
+
+
+def _goals(
+    layout: MaskLayout, rounds: int, fraction: float, scope: str, output_fraction: float | None
+) -> list[list[Share]]:
+    """Return what each round keeps, and where."""
+    n = _checks.whole("rounds", rounds)
+    keep = 1 - _fraction("fraction", fraction)
+    if _checks.choice("scope", scope, SCOPES) == "global":
+        if output_fraction is not None:
+            raise _checks.bad_value(
+                "output_fraction",
+                "be left out with scope='global'",
+                "None",
+                output_fraction,
+                "A global ranking has no fraction of its own for a layer; use scope='layerwise'.",
+            )
+        return [[(0, layout.size, kept_at(layout, keep**level))] for level in range(1, n + 1)]
+    last = fraction / 2 if output_fraction is None else output_fraction
+    keeps = np.full(len(layout.layers), keep)
+    keeps[-1] = 1 - _fraction("output_fraction", last)
+    sizes = layout.sizes()
+    return [
+        _shares(layout, np.maximum(1, np.rint(sizes * keeps**level)).astype(np.int64))
+        for level in range(1, n + 1)
+    ]
+
+
+def _shares(layout: MaskLayout, counts: NDArray[np.int64]) -> list[Share]:
+    """Return one share for each layer."""
+    return [(la.start, la.stop, int(k)) for la, k in zip(layout.layers, counts, strict=True)]
+
+
+def _keep(scores: Scores, goal: list[Share], rng: np.random.Generator) -> bits.Mask:
+    """Return the mask (D,) that keeps the largest scores of each share."""
+    mask = np.zeros(len(scores), dtype=np.bool_)
+    for start, stop, k in goal:
+        mask[start + ranked(scores[start:stop], rng)[:k]] = True
+    return mask
+
+
+def _plan(task: Task, seed: int, level: int, steps: int) -> Plan:
+    """Return the plan of one round."""
+    return Plan(_checks.whole("steps", steps), seed_at(task, seed, MAGNITUDE, level, BATCHES))
+
+
+def _fraction(argument: str, value: float) -> float:
+    """Return a fraction that prunes something and leaves something."""
+    return _checks.real(argument, value, low=0, high=1, open_low=True, open_high=True)
+
+
+def _named(name: str, scope: str) -> str:
+    """Return a method's name with its scope, unless that is the usual one."""
+    return name if scope == "global" else f"{name}-{scope}"

@@ -1,0 +1,97 @@
+"""``Baseline``: the tickets that a method other than evolution found, and what they cost."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nets_deap import _checks
+from nets_deap.task import Task
+from nets_deap.ticket import Ticket
+from nets_deap.training.problem import Start
+from nets_deap.training.result import TrainResult
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One ticket of a baseline.
+
+    Attributes:
+        ticket: The ticket.
+        search_steps: Steps x networks spent up to this level, its own and all denser ones included.
+        start: Where its final training starts; None for W0.
+        rewound_steps: The step of a dense training that ``start`` holds; 0 for W0.
+        trained: Its trained network, where the method yields one and nothing is rewound.
+    """
+
+    ticket: Ticket
+    search_steps: int = 0
+    start: Start | None = None
+    rewound_steps: int = 0
+    trained: TrainResult | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """The tickets that one method found.
+
+    Attributes:
+        name: The method's name, as in ``BASELINES``.
+        levels: One or more levels, densest first.
+        search_steps: Steps x networks of the whole search, gradients included.
+        nested: Whether every ticket is a subset of the one before.
+    """
+
+    name: str
+    levels: tuple[Level, ...]
+    search_steps: int
+    nested: bool
+
+    @classmethod
+    def of(cls, name: str, levels: Sequence[Level]) -> Baseline:
+        """Return a baseline of levels; cost and nesting are read off them.
+
+        Raises:
+            InvalidValueError: No levels, or not densest first.
+        """
+        kept = [level.ticket.kept for level in levels]
+        if not kept or kept != sorted(kept, reverse=True):
+            raise _checks.bad_value("levels", "be ordered", "one or more, densest first", kept)
+        masks = [level.ticket.packed for level in levels]
+        nested = all(not np.any(sparser & ~denser) for denser, sparser in itertools.pairwise(masks))
+        return cls(name, tuple(levels), levels[-1].search_steps, nested)
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """The tickets, densest first."""
+        return [level.ticket for level in self.levels]
+
+    def train(self, task: Task, steps: int, seed: int | None = None) -> list[TrainResult]:
+        """Train every level from W0, or from its ``start``, all on the same minibatches.
+
+        A level that is ``trained`` already is not trained again, whatever ``steps`` says.
+
+        Args:
+            task: The task that the baseline was found on.
+            steps: Optimiser steps of each.
+            seed: Seed of the minibatches; None for one that no search uses.
+
+        Returns:
+            One result each, in the order of ``levels``.
+
+        Raises:
+            InvalidValueError: The tickets belong to another task.
+        """
+        waiting = [level for level in self.levels if level.trained is None]
+        fresh = iter(
+            task.train_all(
+                [level.ticket for level in waiting],
+                steps=steps,
+                seed=seed,
+                starts=[level.start for level in waiting],
+            )
+        )
+        return [next(fresh) if lv.trained is None else lv.trained for lv in self.levels]

@@ -1,0 +1,140 @@
+"""Saliency of weights at W0: SNIP, GraSP and SynFlow, larger = keep."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from nets_deap import _checks, bits
+from nets_deap.task import Task
+from nets_deap.training.gradients import dense_gradient
+from nets_deap.training.losses import loss_of
+
+# Modules that SynFlow replaces by the identity: a linear network conserves saliency.
+_ACTIVATIONS = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SELU,
+    nn.SiLU,
+    nn.Hardtanh,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.Tanh,
+)
+
+
+def snip_scores(task: Task, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Return |g * w| at W0, shape (D,), with g the gradient of the mean loss over ``rows``.
+
+    Args:
+        task: The task.
+        rows: Indices of training examples, shape (N,).
+    """
+    dense, initial = task.dense_ticket(), task.layout.require_initial()
+    gradient = dense_gradient(task.problem, dense.packed, torch.from_numpy(rows))
+    scores: NDArray[np.floating] = np.abs(gradient * initial)
+    return scores
+
+
+def grasp_scores(task: Task, rows: NDArray[np.int64], temperature: float) -> NDArray[np.floating]:
+    """Return w * (H g) at W0, shape (D,), with the loss over outputs divided by ``temperature``.
+
+    This is the paper's score with its sign turned round: its largest are pruned, these are kept.
+
+    Args:
+        task: The task.
+        rows: Indices of training examples, shape (N,).
+        temperature: What logits are divided by, > 0.
+    """
+    problem = task.problem
+    names = task.layout.names
+    leaves = {name: problem.initial[name].detach().clone().requires_grad_() for name in names}
+    state = {**problem.initial, **problem.buffers, **leaves}
+    chosen = torch.from_numpy(rows)
+    inputs, targets = problem.train[0][chosen], problem.train[1][chosen]
+    model, mode = problem.model, problem.model.training
+    try:
+        output = functional_call(model.eval(), state, (inputs,)) / temperature
+        loss = loss_of(problem.recipe.loss, output, targets)
+        weights = list(leaves.values())
+        first = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+        # The gradient of g'g with one g held fixed is H g.
+        product = torch.stack([(g.detach() * g).sum() for g in first]).sum()
+        second = torch.autograd.grad(product, weights, materialize_grads=True)
+    finally:
+        model.train(mode)
+    return _flat([w.detach() * hg for w, hg in zip(weights, second, strict=True)])
+
+
+class SynFlow:
+    """Synaptic flow of a task's network: |w * dR/dw| under a mask, without data.
+
+    R is the sum of the outputs for an input of ones when every parameter is replaced by its
+    absolute value and every activation module by the identity. In float64: products over many
+    layers leave the range of float32. The model works in evaluation mode.
+
+    Args:
+        task: The task.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.layout = task.layout
+        self.model = _linearised(task.problem.model).double().eval()
+        everything = {**task.problem.initial, **task.problem.buffers}
+        self.state = {
+            name: t.detach().double().abs() if t.is_floating_point() else t.clone()
+            for name, t in everything.items()
+        }
+        example = task.problem.train[0][:1]
+        self.ones = torch.ones_like(example, dtype=torch.float64)
+
+    def scores(self, mask: bits.Mask) -> NDArray[np.floating]:
+        """Return the scores of all maskable weights, shape (D,); 0 for pruned ones.
+
+        Args:
+            mask: Kept weights, shape (D,).
+
+        Raises:
+            InvalidValueError: R overflows even float64.
+        """
+        leaves: dict[str, Tensor] = {}
+        for name, gate in self.layout.split(mask).items():
+            kept = torch.from_numpy(np.ascontiguousarray(gate)).to(self.ones.device)
+            leaves[name] = (self.state[name] * kept).requires_grad_()
+        flow = functional_call(self.model, {**self.state, **leaves}, (self.ones,)).sum()
+        weights = list(leaves.values())
+        gradients = torch.autograd.grad(flow, weights, materialize_grads=True)
+        found = _flat([(w.detach() * g).abs() for w, g in zip(weights, gradients, strict=True)])
+        if not np.isfinite(found).all():
+            raise _checks.bad_value(
+                "model",
+                "have a finite synaptic flow",
+                "products of |w| over all layers within float64",
+                float(flow.detach()),
+                "Scale the initial weights down.",
+            )
+        return found
+
+
+def _linearised(model: nn.Module) -> nn.Module:
+    """Return a copy of a module in which activation modules pass their input through."""
+    linear = copy.deepcopy(model)
+    for module in list(linear.modules()):
+        for name, child in list(module._modules.items()):  # a shared one each time
+            if isinstance(child, _ACTIVATIONS):
+                setattr(module, name, nn.Identity())
+    return linear
+
+
+def _flat(tensors: list[Tensor]) -> NDArray[np.floating]:
+    """Return tensors as one vector (D,) in mask order."""
+    flat: NDArray[np.floating] = torch.cat([t.reshape(-1) for t in tensors]).cpu().numpy()
+    return flat

@@ -1,0 +1,291 @@
+"""Inheritance: what children go on from, in mutation, crossover, copies and the evaluator."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from deap import algorithms
+from learning import learn
+
+import nets_deap as nets
+from nets_deap import bits, operators
+from nets_deap.training.problem import Plan, Start
+
+LAYOUT = nets.MaskLayout([("a", (4, 3)), ("b", (2, 4))], np.linspace(0.1, 2, 20))
+
+
+def ticket_of(kept, values, **more):
+    ticket = nets.Ticket(np.isin(np.arange(20), kept), layout=LAYOUT)
+    learn(ticket, np.asarray(values, dtype=np.float32), **more)
+    return ticket
+
+
+# ---- what is learnt, at another mask
+
+
+def test_values_at_another_mask_are_the_parents_and_zero_where_regrown():
+    learnt = ticket_of([2, 5, 9], [0.2, 0.5, 0.9], slopes=np.array([1.0, 2.0, 3.0])).learnt
+    other = np.isin(np.arange(20), [1, 5, 9])
+    np.testing.assert_allclose(learnt.at(other), [0, 0.5, 0.9])
+    np.testing.assert_allclose(learnt.slopes_at(other), [0, 2, 3])
+
+
+def test_the_average_is_the_midpoint_of_both_vectors():
+    one = ticket_of(
+        [0, 1, 2],
+        [1, 2, 3],
+        steps=5,
+        others={"bias": np.array([1.0, 0.0]), "calls": np.array(3)},
+        slopes=np.ones(3),
+        grown=np.array([7, 4]),
+    ).learnt
+    two = ticket_of(
+        [1, 2, 3],
+        [4, 5, 6],
+        steps=9,
+        others={"bias": np.array([3.0, 1.0]), "calls": np.array(9)},
+        slopes=3 * np.ones(3),
+        grown=np.array([4, 9]),
+    ).learnt
+    middle = one.average(two, 20)
+    assert np.flatnonzero(bits.unpack(middle.packed, 20)).tolist() == [0, 1, 2, 3]
+    assert middle.values.tolist() == [0.5, 3, 4, 3]
+    assert middle.values.dtype == np.float32
+    assert middle.slopes.tolist() == [0.5, 2, 2, 1.5]
+    assert middle.grown.tolist() == [7, 4, 9]
+    assert middle.others["bias"].tolist() == [2, 0.5]
+    assert middle.others["calls"] == 3
+    assert middle.steps == 9
+    assert one.average(ticket_of([1], [1]).learnt, 20).slopes is None
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+def test_what_is_inherited_travels_compactly_and_cannot_be_changed(copied):
+    ticket = ticket_of([2, 5], [0.25, -0.5], others={"bias": np.ones(2)})
+    ticket.strategy = {"a": 0.5}
+    ticket[7] = 1
+    back = copied(ticket)
+    assert back.learnt is None
+    assert back.heritage.values.tolist() == [0.25, -0.5]
+    assert back.strategy == {"a": 0.5}
+    for array in (back.heritage.values, back.heritage.packed, back.heritage.others["bias"]):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    # Kept positions only: a ticket of few weights stays small.
+    assert len(pickle.dumps(back)) < 1500
+
+
+# ---- operators
+
+
+def test_a_child_of_crossover_inherits_the_average_and_an_unchanged_one_its_own():
+    one, two = ticket_of([0, 1, 14], [1, 1, 1]), ticket_of([0, 2, 14], [3, 3, 3])
+    own = one.heritage
+    operators.cx_uniform(one, two, indpb=0.0)
+    assert one.heritage is own
+    operators.cx_layers(one, two, indpb=1.0)
+    assert one.heritage.values.tolist() == [2, 0.5, 1.5, 2]
+    assert two.heritage is one.heritage
+    assert one.learnt is None
+
+
+def test_a_child_of_only_one_trained_parent_inherits_from_that():
+    one, two = ticket_of([0, 1, 14], [1, 1, 1]), nets.Ticket([0, 0, 1] * 6 + [0, 1], layout=LAYOUT)
+    trained = one.heritage
+    operators.cx_layers(one, two, indpb=1.0)
+    assert one.heritage is trained
+    assert two.heritage is trained
+
+
+def test_cx_average_keeps_the_largest_of_the_average_and_prunes_a_fraction():
+    one = ticket_of([0, 1, 2, 3, 12, 13], [9, 1, 5, -8, 7, 1])
+    two = ticket_of([0, 2, 3, 4, 12, 14], [9, -5, -8, 3, 7, 1])
+    child, other = operators.cx_average(one, two, fraction=0.5)
+    # Sums: 18, 1, 0, -16, 3, ..., 14, 1, 1; the half of six weights is three.
+    assert np.flatnonzero(child.mask).tolist() == [0, 3, 12]
+    assert child == other
+    assert child.heritage.at(child.mask).tolist() == [9, -8, 7]
+    assert child.learnt is None
+
+
+def test_cx_average_of_untrained_tickets_goes_by_the_initial_weights():
+    one = nets.Ticket(np.arange(20) % 2 == 0, layout=LAYOUT)
+    two = nets.Ticket(np.arange(20) % 2 == 1, layout=LAYOUT)
+    child, _ = operators.cx_average(one, two)
+    # The largest of W0 are the last ones; a layer that would be empty keeps a weight.
+    assert child.mask[11:].all()
+    assert child.kept == 10
+    bare = [nets.Ticket([1, 0, 1, 0]), nets.Ticket([0, 1, 1, 0])]
+    assert [t.kept for t in operators.cx_average(*bare, rng=np.random.default_rng(0))] == [2, 2]
+
+
+def test_noise_makes_the_two_children_differ():
+    pair = [ticket_of(range(20), np.linspace(1, 1.2, 20)) for _ in range(2)]
+    one, two = operators.cx_average(*pair, fraction=0.5, noise=0.3, rng=np.random.default_rng(0))
+    assert one.kept == two.kept == 10
+    assert one != two
+
+
+def test_layer_factors_evolve_with_the_ticket_and_decide_which_layer_is_pruned():
+    ticket = ticket_of(range(20), np.ones(20))
+    ticket.strategy = {"a": 1.0, "b": -1.0}
+    operators.mut_prune(ticket, fraction=0.25)
+    assert ticket.mask[:12].all()
+    assert ticket.kept == 15
+    before = ticket.strategy
+    operators.mut_prune(ticket, fraction=0.1, sigma=0.1, rng=np.random.default_rng(0))
+    assert before == {"a": 1.0, "b": -1.0}
+    assert set(ticket.strategy) == {"a", "b"}
+    assert 0 < abs(ticket.strategy["a"] - 1) < 1
+    mate = ticket_of([3, 15], [1, 1])
+    mate.strategy = {"a": 3.0}
+    wanted = {"a": (ticket.strategy["a"] + 3) / 2, "b": ticket.strategy["b"] / 2}
+    child, _ = operators.cx_average(ticket, mate)
+    assert child.strategy == pytest.approx(wanted)
+
+
+def test_pruning_by_gradient_goes_by_the_product():
+    kept = [0, 1, 2, 13, 14]
+    ticket = ticket_of(kept, [1, 2, 3, 4, 5], slopes=np.array([9.0, 1.0, 3.0, 0.1, 1.0]))
+    operators.mut_prune(ticket, fraction=0.4, by="gradient")
+    assert np.flatnonzero(ticket.mask).tolist() == [0, 2, 14]
+
+
+def test_regrowth_and_swaps_by_gradient_take_the_largest_first():
+    ticket = ticket_of([0, 1, 2, 13], [1, 2, 3, 4], grown=np.array([9, 15, 2, 7]))
+    operators.mut_regrow(ticket, fraction=0.5, by="gradient")
+    assert np.flatnonzero(ticket.mask).tolist() == [0, 1, 2, 9, 13, 15]
+    operators.mut_swap(ticket, fraction=0.17, grow="gradient")
+    # The regrown ones count as 0 and go first; 7 is the only candidate left.
+    assert ticket.mask[7]
+    assert ticket.kept == 6
+    assert ticket.mask[[0, 1, 2, 13]].all()
+
+
+@pytest.mark.parametrize(
+    ("operator", "options"),
+    [
+        (operators.mut_prune, {"by": "gradient"}),
+        (operators.mut_regrow, {"by": "gradient"}),
+        (operators.mut_swap, {"grow": "gradient"}),
+    ],
+)
+def test_what_needs_gradients_says_how_to_get_them(operator, options):
+    ticket = ticket_of([0, 1, 2, 13], [1, 2, 3, 4])
+    with pytest.raises(
+        ValueError, match=r"by must have gradients to go by: .* Make the toolbox with gradient=True"
+    ):
+        operator(ticket, fraction=0.5, **options)
+
+
+# ---- the evaluator
+
+
+@pytest.fixture
+def task():
+    recipe = nets.Recipe(lr=0.05, batch_size=4, steps=20, loss="binary_cross_entropy")
+    return nets.tasks.xor(hidden=6, recipe=recipe, dtype="float64")
+
+
+def test_a_child_goes_on_from_its_parents_values_and_the_ticket_is_still_w0(task):
+    box = nets.make_toolbox(task, inherit="weights")
+    (parent,) = box.population(n=1)
+    assert parent.density == 1
+    parent.fitness.values = box.map(box.evaluate, [parent])[0]
+    first = parent.learnt
+    assert first.steps == 20
+    child = box.clone(parent)
+    box.mutate(child)
+    del child.fitness.values
+    assert child.kept == round(0.8 * parent.kept)
+    mask = child.mask
+    wanted = task.run(
+        [child],
+        Plan(20, task.derived_seed(1)),
+        starts=[Start(first.at(mask), first.others)],
+    )
+    (values,) = box.map(box.evaluate, [child])
+    assert values == (wanted.metrics["val_loss"][0], child.density)
+    np.testing.assert_array_equal(child.learnt.values, wanted.values[0])
+    assert child.learnt.steps == 40
+    assert set(child.learnt.others) == {"layers.0.bias", "layers.1.bias"}
+    # What is reported is trained from W0, whatever was inherited.
+    fresh = task.ticket(mask)
+    assert task.train(child).val_loss == task.train(fresh).val_loss
+
+
+def test_without_inheritance_a_child_trains_from_w0(task):
+    box = nets.make_toolbox(task)
+    one, two = task.ticket(np.ones(18)), task.ticket(np.ones(18))
+    learn(one, np.full(18, 3.0))
+    values = [box.clone(box.evaluate)(ticket) for ticket in (one, two)]
+    assert values[0] == values[1]
+
+
+def test_equal_masks_with_other_ancestors_are_other_networks(task):
+    evaluator = nets.Evaluator(task, "val_loss", inherit="weights")
+    tickets = [task.ticket(np.ones(18)) for _ in range(4)]
+    learn(tickets[2], np.full(18, 0.3), others={})
+    tickets[3].heritage = tickets[2].heritage
+    before = task.ledger.networks
+    values = evaluator.batch(tickets)
+    assert task.ledger.networks - before == 2
+    assert values[0] == values[1] != values[2] == values[3]
+
+
+def test_a_search_keeps_its_budget_exactly_and_starts_dense(task):
+    found = nets.search(
+        task, inherit="weights", population=2, offspring=3, generations=4, budget=500,
+        cxpb=0.5, mutpb=0.5, density=(0.3, 1.0), noise=0.2, sigma=0.1, seed=3, progress="none",
+    )  # fmt: skip
+    assert task.ledger.network_steps == 500
+    # The two dense tickets of the first population are one network.
+    assert found.logbook[0]["evaluations"] == 1
+    assert isinstance(found.front, nets.NicheArchive)
+    densities = [ticket.density for ticket in found.front]
+    assert densities == sorted(densities, reverse=True)
+    assert densities[0] == 1
+    assert densities[-1] < 0.5
+    again = nets.search(
+        nets.tasks.xor(hidden=6, recipe=task.recipe, dtype="float64"), inherit="weights",
+        population=2, offspring=3, generations=4, budget=500, cxpb=0.5, mutpb=0.5,
+        density=(0.3, 1.0), noise=0.2, sigma=0.1, seed=3, progress="none",
+    )  # fmt: skip
+    assert [t.digest for t in again.front] == [t.digest for t in found.front]
+
+
+def test_slopes_are_measured_and_paid_for(task):
+    found = nets.search(
+        task, inherit="weights", population=1, generations=3, budget=200, cxpb=0, mutpb=1,
+        gradient=True, progress="none",
+    )  # fmt: skip
+    assert task.ledger.network_steps == 200
+    sparsest = found.front[-1]
+    learnt = sparsest.learnt
+    assert learnt.steps == 200 - 4 * 10
+    assert learnt.slopes.shape == learnt.values.shape
+    assert len(learnt.grown) == min(sparsest.kept // 2, 18 - sparsest.kept)
+    assert not sparsest.mask[learnt.grown].any()
+
+
+def test_the_budget_must_match_the_generations(task):
+    budget = nets.StepBudget(200, 2)
+    box = nets.make_toolbox(task, inherit="weights", budget=budget)
+    with pytest.raises(nets.errors.CallOrderError, match="this is generation 3"):
+        algorithms.eaMuCommaLambda(
+            box.population(n=1), box, mu=1, lambda_=1, cxpb=0, mutpb=1, ngen=5, verbose=False
+        )
+
+
+def test_bad_choices_are_refused(task):
+    with pytest.raises(ValueError, match="inherit must be a known name"):
+        nets.make_toolbox(task, inherit="weigths")
+    with pytest.raises(ValueError, match="algorithm must be a known name"):
+        nets.search(task, algorithm="comma+")
+    with pytest.raises(
+        ValueError, match=r"offspring must be enough for algorithm='comma': expected at least 4"
+    ):
+        nets.search(task, algorithm="comma", population=4, offspring=3)
+    with pytest.raises(ValueError, match=r"toolbox must come alone: .*\['inherit', 'budget'\]"):
+        nets.search(task, toolbox=nets.make_toolbox(task), inherit="weights", budget=5)
