@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 # the command line's help) does not cost the import of torch.
 _HOMES = {
     "Evaluator": "evaluator",
+    "Genome": "genome",
     "MaskLayout": "masks",
     "NetsError": "errors",
     "NicheArchive": "fronts",
@@ -40,6 +41,7 @@ _MODULES = ("baselines", "data", "models", "objectives", "operators", "plots", "
 
 __all__ = [
     "Evaluator",
+    "Genome",
     "MaskLayout",
     "NetsError",
     "NicheArchive",
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     from nets_deap.evaluator import Evaluator, batch_map
     from nets_deap.experiments.search import search
     from nets_deap.fronts import NicheArchive, ParetoFront, best, hypervolume, knee
+    from nets_deap.genome import Genome
     from nets_deap.masks import MaskLayout
     from nets_deap.objectives import Objective, penalised, steps_to_loss
     from nets_deap.runs.recorder import Recorder, SearchStopped

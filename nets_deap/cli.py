@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import nets_deap
+from nets_deap import commands
+from nets_deap.commands import configured
 from nets_deap.errors import NetsError
-from nets_deap.experiments.config import PRESETS, Config, preset
+from nets_deap.experiments.presets import PRESETS, preset
 
 USAGE_ERROR = 2
 EPILOG = """\
@@ -46,12 +48,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=nets_deap.__version__)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_run(commands)
-    listing = commands.add_parser("presets", help="list the presets of 'run'")
+    parsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(parsers)
+    listing = parsers.add_parser("presets", help="list the presets of 'run'")
     listing.add_argument("name", nargs="?", help="show every field of this preset, for --set")
     listing.set_defaults(command=_presets)
-    bench = commands.add_parser("bench", help="measure what things cost on this machine")
+    _add_compare(parsers)
+    _add_baseline(parsers)
+    _add_ticket(parsers)
+    bench = parsers.add_parser("bench", help="measure what things cost on this machine")
     bench.add_argument("what", choices=["evolution"], help="evolution: a generation less training")
     bench.add_argument("--population", type=int, default=100, help="tickets (default: 100)")
     bench.add_argument("--generations", type=int, default=30, help="how many (default: 30)")
@@ -59,9 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(commands: Any) -> None:
+def _add_run(parsers: Any) -> None:
     """Add the command ``run``."""
-    run = commands.add_parser(
+    run = parsers.add_parser(
         "run",
         help="evolve tickets for a preset and train the front from W0",
         description="Evolve tickets for a preset, train the front from W0 beside the dense "
@@ -71,12 +76,9 @@ def _add_run(commands: Any) -> None:
         + "\n\nEvery field for --set: nets-deap presets NAME",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("preset", metavar="PRESET", help="which experiment; see below")
-    run.add_argument("--seed", type=int, help="seed of everything (default: 0)")
+    _add_experiment(run)
     run.add_argument("--generations", type=int, help="generations after the first population")
     run.add_argument("--population", type=int, help="tickets in a generation")
-    run.add_argument("--device", help="auto (CUDA when there), cpu, cuda or cuda:N")
-    run.add_argument("--data-dir", help="folder with MNIST/raw (default: $NETS_DEAP_DATA)")
     run.add_argument(
         "--out", help="run folder (default: runs/PRESET-seedN, with a number if that is there)"
     )
@@ -89,19 +91,93 @@ def _add_run(commands: Any) -> None:
         default="auto",
         help="default: a bar on a terminal, else lines",
     )
-    run.add_argument(
+    run.set_defaults(command=_run)
+
+
+def _add_experiment(
+    command: argparse.ArgumentParser, *, seed: bool = True, named: bool = True
+) -> None:
+    """Add what every command on a preset takes; the preset is ``named`` or an option."""
+    if named:
+        command.add_argument("preset", metavar="PRESET", help="which experiment: nets-deap presets")
+    else:
+        command.add_argument(
+            "--preset", default="lenet-mnist", help="which experiment (default: lenet-mnist)"
+        )
+    if seed:
+        command.add_argument("--seed", type=int, help="seed of everything (default: 0)")
+    command.add_argument("--device", help="auto (CUDA when there), cpu, cuda or cuda:N")
+    command.add_argument("--data-dir", help="folder with MNIST/raw (default: $NETS_DEAP_DATA)")
+    command.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
         help="set any field, such as recipe.lr=0.002; may be repeated",
     )
-    run.set_defaults(command=_run)
+
+
+def _add_compare(parsers: Any) -> None:
+    """Add the command ``compare``."""
+    compare = parsers.add_parser(
+        "compare",
+        help="evolution and every baseline over several seeds, with statistics",
+        description="Run evolution and the baselines, paired by seed, train everything they find "
+        "from W0, and leave a table, tests, a figure and the raw rows. What a folder holds already "
+        "is not run again.",
+    )
+    _add_experiment(compare, seed=False)
+    compare.add_argument("--seeds", type=int, default=10, help="how many (default: 10)")
+    compare.add_argument("--first-seed", type=int, default=0, help="the first (default: 0)")
+    compare.add_argument("--budget", type=int, help="steps x networks (default: the preset's)")
+    compare.add_argument("--methods", help="names with commas between (default: all)")
+    compare.add_argument("--densities", help="levels with commas between (default: 0.107 to 0.007)")
+    compare.add_argument("--out", help="folder (default: runs/compare-PRESET)")
+    compare.set_defaults(command=lambda options: commands.compare(options, _say))
+
+
+def _add_baseline(parsers: Any) -> None:
+    """Add the command ``baseline``."""
+    baseline = parsers.add_parser(
+        "baseline",
+        help="find tickets by one method other than evolution",
+        description="Find tickets by one method at several densities and train them from W0.",
+    )
+    baseline.add_argument("name", metavar="NAME", help="imp, chain, snip, ...: the name, or 'list'")
+    _add_experiment(baseline, named=False)
+    baseline.add_argument("--budget", type=int, help="steps x networks (default: the preset's)")
+    baseline.add_argument(
+        "--densities", help="levels with commas between (default: 0.107 to 0.007)"
+    )
+    baseline.add_argument("--out", help="folder for the tickets (default: none is written)")
+    baseline.set_defaults(command=lambda options: commands.baseline(options, _say))
+
+
+def _add_ticket(parsers: Any) -> None:
+    """Add the command ``ticket``."""
+    ticket = parsers.add_parser("ticket", help="look at a ticket file")
+    what = ticket.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    check = what.add_parser(
+        "check",
+        help="is it a winning ticket? shuffled, re-initialised, inverted, dense",
+        description="Train a ticket beside its mask shuffled within layers, its mask over other "
+        "initial weights, an inverted mask and the dense network, and say whether it wins.",
+    )
+    check.add_argument("file", metavar="FILE", help="a ticket: *.safetensors")
+    _add_experiment(check, named=False)
+    check.add_argument(
+        "--steps", type=int, help="steps of each (default: the preset's final.steps)"
+    )
+    check.add_argument("--seeds", type=int, default=5, help="replicates (default: 5)")
+    check.add_argument("--tolerance", type=float, default=0.1, help="in pp (default: 0.1)")
+    check.add_argument("--margin", type=float, default=0.5, help="in pp (default: 0.5)")
+    check.add_argument("--json", help="also write the report to this file")
+    check.set_defaults(command=lambda options: commands.check(options, _say))
 
 
 def _run(options: argparse.Namespace) -> int:
     """Run an experiment and print its table."""
-    config = _configured(options)
+    config = configured(options)
     from nets_deap.experiments.run import default_path, run
 
     path = options.out or default_path(options.preset, config.seed, new=not options.overwrite)
@@ -120,35 +196,9 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _configured(options: argparse.Namespace) -> Config:
-    """Return the preset's configuration with what the command line sets."""
-    config = preset(options.preset)
-    settings: dict[str, Any] = {}
-    for item in options.set:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise _usage(f"--set must be FIELD=VALUE: expected an '=', got {item!r}.")
-        settings[name.strip()] = value
-    flags = {
-        "seed": options.seed,
-        "search.generations": options.generations,
-        "search.population": options.population,
-        "task.device": options.device,
-        "task.data_dir": options.data_dir,
-    }
-    for name, value in flags.items():
-        if value is not None and name in settings:
-            raise _usage(f"{name} must be set once: expected its flag or --set, got both.")
-        if value is not None:
-            settings[name] = value
-    return config.override(settings)
-
-
-def _usage(text: str) -> NetsError:
-    """Return an error about the command line itself."""
-    from nets_deap.errors import InvalidValueError
-
-    return InvalidValueError(text)
+def _say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
 
 
 def _presets(options: argparse.Namespace) -> int:

@@ -135,15 +135,13 @@ def wilcoxon(ours: ArrayLike, theirs: ArrayLike, *, alternative: str = "greater"
 
 
 def interpolate_front(densities: ArrayLike, accuracies: ArrayLike, targets: ArrayLike) -> Vector:
-    """Return the best accuracy that a front attains at target densities.
+    """Return the accuracy of a front at target densities.
 
-    A member satisfies every target at least as dense as itself. So members no more accurate than a
-    sparser (or equally dense) one do not count; between the others, accuracy is linear in the
-    logarithm of the density. For targets denser than the densest of them it is the accuracy of
-    that member; for targets sparser than the sparsest it is NaN: nothing is extrapolated.
-
-    Where the accuracies are noisy, dropping the less accurate members is a choice by that noise,
-    and a front of more members gains more from it: compare fronts of equally many members.
+    Linear in the logarithm of the density between neighbouring members; of members with equal
+    density the mean. No member is dropped for being worse than another: choosing by a noisy
+    measurement would favour the front with more members. For targets denser than the densest
+    member it is the accuracy of that member, which satisfies them; for targets sparser than the
+    sparsest it is NaN: nothing is extrapolated.
 
     Args:
         densities: Shape (F,), each in (0, 1], in any order.
@@ -160,12 +158,9 @@ def interpolate_front(densities: ArrayLike, accuracies: ArrayLike, targets: Arra
     places, heights = _densities("densities", densities), _vector("accuracies", accuracies)
     _checks.length("accuracies", heights.size, places.size, "F", "Give one for each density.")
     goals = _densities("targets", targets)
-    order = np.lexsort((-heights, places))  # sparsest first, the most accurate of equals first
-    places, heights = places[order], heights[order]
-    best_before = np.maximum.accumulate(np.concatenate([[-np.inf], heights[:-1]]))
-    counts = heights > best_before
-    members, values = places[counts], heights[counts]
-    attained: Vector = np.interp(np.log(goals), np.log(members), values)
+    members, which = np.unique(places, return_inverse=True)
+    means = np.bincount(which.reshape(-1), heights) / np.bincount(which.reshape(-1))
+    attained: Vector = np.interp(np.log(goals), np.log(members), means)
     attained[goals < members[0]] = np.nan
     return attained
 

@@ -17,6 +17,7 @@ from nets_deap.objectives import Objective
 from nets_deap.operators import (
     cx_average,
     cx_interpolate,
+    cx_then_mutate,
     init_log_spaced,
     keep_density,
     mut_flip,
@@ -24,6 +25,7 @@ from nets_deap.operators import (
     mut_one_of,
     mut_prune,
     mut_regrow,
+    mut_shrink,
     mut_swap,
     sel_nsga2,
 )
@@ -33,6 +35,7 @@ from nets_deap.task import Task
 from nets_deap.ticket import Ticket
 
 DEFAULT_OBJECTIVES = ("val_loss", "density")
+STRUCTURAL = ("multiply_adds", "live_inputs")
 
 
 def make_toolbox(
@@ -61,8 +64,10 @@ def make_toolbox(
     or flips. With ``inherit="weights"`` (Lamarckian) the search of a child goes on from its
     parent's trained weights; the ticket is still its mask over W0, and what counts is
     ``task.train(ticket)``, from W0. The first population is dense, ``mate`` is ``cx_average`` and
-    ``mutate`` is ``mut_prune``; both prune. Best with ``eaMuCommaLambda``: each generation is
-    sparser than the one before, and a ``NicheArchive`` as hall of fame keeps the whole front.
+    ``mutate`` is ``mut_prune``; both prune. Where ``multiply_adds`` or ``live_inputs`` is among
+    the objectives, ``mutate`` is ``mut_shrink``, also after crossover. Best with
+    ``eaMuCommaLambda``: each generation is sparser than the one before, and a ``NicheArchive`` as
+    hall of fame keeps the whole front.
 
     Args:
         task: What to train on.
@@ -74,11 +79,12 @@ def make_toolbox(
             which finds better ones than drawing sparse masks at random does. None: 0.3 to 1, or
             dense where weights are inherited.
         distribution: How the first tickets spread over layers; see ``operators.layer_counts``.
-        prune: Interval of the fraction that is pruned at once. None: 0.2 to 0.6, or 0.2 where
-            weights are inherited.
+        prune: Interval of the fraction that is pruned at once, of the kept weights or for
+            ``mut_shrink`` of the multiply-adds. None: 0.2 to 0.6; 0.2 where weights are inherited;
+            0.15 to 0.25 for ``mut_shrink``.
         flips: Probability of a flip for each bit when flipping; None for two flips expected.
         noise: Of the saliency; see ``mut_prune``.
-        sigma: Of the layers' factors, which evolve with the ticket; see ``mut_prune``.
+        sigma: Of the strategy that evolves with the ticket; see ``mut_prune``, ``mut_shrink``.
         gradient: Measure gradients after training, and then prune by |w * gradient| and swap
             weights for those of largest gradient in one mutation of three each.
         budget: Shares steps x networks out over the generations; None trains the recipe's steps.
@@ -88,11 +94,13 @@ def make_toolbox(
     """
     evaluator = Evaluator(task, objectives, inherit=inherit, budget=budget, slopes=gradient)
     lamarckian = inherit == "weights"
+    names = {objective.name for objective in evaluator.objectives}
+    structured = lamarckian and not names.isdisjoint(STRUCTURAL)
     low, high = _checks.interval("density", density, _checks.density)
     if first_density is None:
         first_density = (1.0, 1.0) if lamarckian else (0.3, 1.0)
     if prune is None:
-        prune = (0.2, 0.2) if lamarckian else (0.2, 0.6)
+        prune = (0.15, 0.25) if structured else (0.2, 0.2) if lamarckian else (0.2, 0.6)
     _checks.interval("prune", prune, _checks.density)
     _checks.unless_none(_checks.real, "flips", flips, low=0, high=1)
     _checks.real("noise", noise, low=0)
@@ -122,14 +130,19 @@ def make_toolbox(
             make, task.layout, 1, low=d, high=d, distribution=distribution, rng=span
         )[0]
 
+    mutations: tuple[Callable[..., Any], ...]
+    weights: tuple[int, ...]
     toolbox = base.Toolbox()
     toolbox.register("individual", individual)
     toolbox.register("population", population)
     pruning = functools.partial(mut_prune, fraction=prune, noise=noise, sigma=sigma)
-    if lamarckian:
+    if structured:
+        shrinking = functools.partial(mut_shrink, fraction=prune, sigma=sigma)
+        toolbox.register("mate", cx_then_mutate, cross=cx_average, mutate=shrinking)
+        mutations, weights = (shrinking,), (1,)
+    elif lamarckian:
         toolbox.register("mate", cx_average, fraction=prune, noise=noise)
-        mutations: tuple[Callable[..., Any], ...] = (pruning,)
-        weights: tuple[int, ...] = (1,)
+        mutations, weights = (pruning,), (1,)
     else:
         indpb = min(1.0, 2 / task.layout.size) if flips is None else flips
         toolbox.register("mate", cx_interpolate)

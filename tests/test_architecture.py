@@ -12,14 +12,14 @@ ROOT = Path(__file__).parent.parent / "nets_deap"
 FLOORS = [
     {"errors", "_checks", "_optional", "__init__"},
     {"bits", "masks", "structure", "fronts", "fitness", "learnt", "budget", "statistics"},
-    {"bitlist", "ticket_files", "ticket"},
+    {"bitlist", "ticket_files", "ticket", "genome"},
     {"models", "data"},
     {"training", "operators", "compact"},
     {"extra_objectives", "objectives", "task", "evaluator"},
     {"tasks", "toolbox", "baselines", "sanity"},
     {"runs"},
     {"experiments", "plots", "bench"},
-    {"cli", "__main__"},
+    {"commands", "cli", "__main__"},
 ]
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -4,7 +4,8 @@ import json
 import pytest
 
 from nets_deap.errors import InvalidTypeError, InvalidValueError
-from nets_deap.experiments.config import PRESETS, Config, preset
+from nets_deap.experiments.config import Config
+from nets_deap.experiments.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nets_deap import fronts
 from nets_deap.errors import InvalidValueError, NetsError
 from nets_deap.fitness import fitness_class
+from nets_deap.fronts import NicheArchive
 from nets_deap.ticket import Ticket
 
 unhurried = settings(deadline=None)
@@ -255,3 +256,54 @@ def test_picks_of_nothing_or_of_what_is_not_there_are_refused():
     for text, options in cases:
         with pytest.raises(NetsError, match=text):
             fronts.best(front, **options)
+
+
+# ---- the archive of niches
+
+
+def placed(density, loss):
+    """Return an evaluated ticket of 1,000 bits."""
+    ticket = Ticket(np.arange(1000) < round(1000 * density))
+    ticket.fitness = fitness_class(("val_loss", "size"), (-1.0, -1.0))()
+    ticket.fitness.values = (loss, 5000 * density)
+    return ticket
+
+
+def test_niches_keep_the_best_of_about_equal_density_whatever_dominates_it():
+    archive = NicheArchive(width=2.0)
+    archive.update([placed(0.9, 0.5), placed(0.3, 0.2), placed(0.4, 0.3)])
+    archive.update([placed(0.8, 0.4), placed(0.02, 0.1), placed(0.35, 0.25)])
+    # 0.02 is better than all of them in both objectives, and yet each niche keeps its best.
+    assert [(t.density, t.fitness.values[0]) for t in archive] == [
+        (0.8, 0.4),
+        (0.3, 0.2),
+        (0.02, 0.1),
+    ]
+    assert archive[0].fitness is archive.keys[-1]
+
+
+def test_niches_hold_copies_and_keep_the_first_of_equals():
+    archive, first = NicheArchive(), placed(0.5, 0.3)
+    archive.update([first])
+    held = archive[0]
+    first[0] = not first[0]
+    archive.update([placed(0.5, 0.3)])
+    assert archive[0] is held
+    assert held.kept == 500
+    archive.clear()
+    assert len(archive) == 0
+
+
+def test_niches_may_spread_over_an_objective():
+    archive = NicheArchive(width=10.0, by="size")
+    archive.update([placed(0.5, 0.3), placed(0.9, 0.2), placed(0.1, 0.9)])
+    assert [t.fitness.values[0] for t in archive] == [0.2, 0.9]
+    with pytest.raises(InvalidValueError, match=r"by must be a known name: .*'val_loss', 'size'"):
+        NicheArchive(by="sizes").update([placed(0.5, 0.3)])
+
+
+def test_niches_refuse_what_is_not_evaluated_and_widths_that_are_none():
+    with pytest.raises(InvalidValueError, match="individuals must be evaluated"):
+        NicheArchive().update([Ticket([1, 0])])
+    with pytest.raises(InvalidValueError, match=r"width must be in range"):
+        NicheArchive(width=1.0)

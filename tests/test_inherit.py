@@ -289,3 +289,28 @@ def test_bad_choices_are_refused(task):
         nets.search(task, algorithm="comma", population=4, offspring=3)
     with pytest.raises(ValueError, match=r"toolbox must come alone: .*\['inherit', 'budget'\]"):
         nets.search(task, toolbox=nets.make_toolbox(task), inherit="weights", budget=5)
+
+
+def test_a_search_for_few_multiply_adds_shrinks_and_spreads_over_them():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(60, 6)).astype(np.float32)
+    data = {name: (x, (x.sum(1) > 0).astype(int)) for name in ("train", "val")}
+    model = nets.models.MLP((6, 12, 8, 2))
+    task = nets.Task(model, **data, recipe=nets.Recipe(batch_size=20, lr=0.01))
+    found = nets.search(
+        task, objectives=("val_loss", "multiply_adds"), inherit="weights", population=2,
+        offspring=3, generations=6, cxpb=0.5, mutpb=0.5, budget=600, sigma=0.2,
+        density=(0.1, 1.0), progress="none",
+    )  # fmt: skip
+    assert task.ledger.network_steps == 600
+    assert found.front.by == "multiply_adds"
+    adds = [ticket.fitness.values[1] for ticket in found.front]
+    assert adds == sorted(adds, reverse=True)
+    assert adds[0] == 6 * 12 + 12 * 8 + 8 * 2
+    assert adds[-1] < 0.5 * adds[0]
+    assert found.front[0].fitness.reference[1] == adds[0]
+
+
+def test_crossover_needs_two_parents(task):
+    with pytest.raises(ValueError, match=r"population must be in range: expected an int >= 2"):
+        nets.search(task, population=1, cxpb=0.1, mutpb=0.9)

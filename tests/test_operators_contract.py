@@ -12,7 +12,8 @@ from learning import learn
 
 from nets_deap import MaskLayout, Ticket, operators
 from nets_deap.fitness import fitness_class
-from nets_deap.operators import crossover, mutation, structured
+from nets_deap.genome import Genome
+from nets_deap.operators import crossover, genome, mutation, shrink, structured
 
 # Arguments by operator: (ordinary ones, harsh ones, those that ask for no change).
 OFTEN, NEVER, ALL, NO = {"indpb": 0.9}, {"indpb": 0.0}, {"fraction": 1.0}, {"fraction": 0.0}
@@ -31,7 +32,16 @@ SETTINGS: dict[str, tuple[dict, ...]] = {
     "mut_columns": ({}, ALL, NO),
     "mut_inputs": ({"fraction": (0.2, 0.8)}, ALL, NO),
     "mut_neurons": ({"fraction": (0.2, 0.8)}, ALL, NO),
+    "mut_shrink": ({"fraction": (0.2, 0.8)}, ALL, {"fraction": 0.0, "thin": 1.0}),
+    "cx_then_mutate": ({}, {}, {}),
     "mut_one_of": ({}, {}, {}),
+    "cx_genes": ({}, OFTEN, NEVER),
+    "mut_noise": (
+        {"sigma": 0.5, "indpb": 0.5},
+        {"sigma": 1e6, "indpb": 1.0},
+        {"sigma": 0.0, "indpb": 1.0},
+    ),
+    "mut_resample": ({"indpb": 0.5}, {"indpb": 1.0}, NEVER),
 }
 USUAL, HARSH, NEUTRAL = range(3)
 SHAPES = {  # no D is a multiple of 8
@@ -43,13 +53,19 @@ SHAPES = {  # no D is a multiple of 8
 }
 BETWEEN = ("cx_interpolate", "cx_average")
 STRUCTURED = {op.__name__ for op in operators.STRUCTURED}
+GENOME = {op.__name__ for op in operators.GENOME}
 W0 = np.random.default_rng(1).normal(size=100)
 LAYOUTS = {k: MaskLayout(s, W0[: MaskLayout(s).size]) for k, s in SHAPES.items()}
 TRIALS = [(density, seed) for density in (0.0, 0.5, 1.0) for seed in range(5)]
 every_operator = pytest.mark.parametrize("name", SETTINGS)
 every_pair = pytest.mark.parametrize(
     ("name", "kind"),
-    [(n, k) for n in SETTINGS for k in SHAPES if k == "chain" or n not in STRUCTURED],
+    [
+        (n, k)
+        for n in SETTINGS
+        for k in SHAPES
+        if not ((n in STRUCTURED and k != "chain") or (n in GENOME and k == "plain"))
+    ],
 )
 
 
@@ -61,19 +77,30 @@ def bound(name, setting=USUAL, kind=None, **more):
     """Return an operator with its arguments; plain tickets have no weights to go by."""
     if name == "mut_one_of":
         more["operators"] = [bound(op.__name__, setting, kind) for op in operators.MUTATIONS]
+    if name == "cx_then_mutate":
+        more["cross"] = bound("cx_uniform", setting, kind)
+        more["mutate"] = bound("mut_prune", setting, kind)
     if kind == "plain" and takes(name, "by"):
         more["by"] = "random"
     return functools.partial(getattr(operators, name), **SETTINGS[name][setting], **more)
 
 
-def parents(name, kind=None, density=0.5, seed=0, cls=Ticket):
+def kind_of(name):
+    """Return the class of individuals that an operator works on."""
+    return Genome if name in GENOME else Ticket
+
+
+def parents(name, kind=None, density=0.5, seed=0, cls=None):
     """Return one or two evaluated and trained tickets without an empty layer."""
+    cls = cls or kind_of(name)
     kind = kind or ("chain" if name in STRUCTURED else "many")
     rng, layout, found = np.random.default_rng(seed), LAYOUTS[kind], []
     for i in range(2 if name.startswith("cx_") else 1):
         mask = rng.random(layout.size) < density
         mask[[layer.start + rng.integers(layer.size) for layer in layout.layers]] = True
         ticket = cls(mask, None if kind == "plain" else layout)
+        if name in GENOME:
+            ticket.weights = rng.normal(size=layout.size)
         ticket.fitness = ticket.fitness or fitness_class(("loss",), (-1.0,))()
         ticket.fitness.values = (0.25 + i,)
         learn(ticket, rng.normal(size=ticket.kept), steps=3)
@@ -82,7 +109,12 @@ def parents(name, kind=None, density=0.5, seed=0, cls=Ticket):
 
 
 def masks(tickets):
-    return [ticket.mask.tolist() for ticket in tickets]
+    """Return the tickets' masks, with the kept weights of those that have their own."""
+    own = [ticket.own_values() for ticket in tickets]
+    return [
+        (ticket.mask.tolist(), None if values is None else values.tolist())
+        for ticket, values in zip(tickets, own, strict=True)
+    ]
 
 
 def test_contract_covers_every_operator_there_is():
@@ -90,12 +122,13 @@ def test_contract_covers_every_operator_there_is():
         return {name for name in names if name.startswith(("cx_", "mut_"))}
 
     registry = {op.__name__ for op in operators.CROSSOVERS + operators.MUTATIONS}
-    homes = named(vars(crossover)) | named(vars(mutation)) | named(vars(structured))
+    rooms = (crossover, mutation, structured, shrink, genome)
+    homes = set().union(*(named(vars(room)) for room in rooms))
     assert named(operators.__all__) == homes
     assert named(operators.__all__) == named(dir(operators)) == set(SETTINGS)
-    assert registry | STRUCTURED == set(SETTINGS) - {"mut_one_of"}
-    crossed = {op.__name__ for op in operators.CROSSOVERS} | {"cx_structure"}
-    assert crossed == {name for name in SETTINGS if name[:3] == "cx_"}
+    assert registry | STRUCTURED | GENOME == set(SETTINGS) - {"mut_one_of", "cx_then_mutate"}
+    crossed = {op.__name__ for op in operators.CROSSOVERS} | {"cx_structure", "cx_genes"}
+    assert crossed | {"cx_then_mutate"} == {name for name in SETTINGS if name[:3] == "cx_"}
 
 
 @pytest.mark.parametrize("setting", [USUAL, HARSH])
@@ -136,11 +169,11 @@ def test_no_network_is_ever_empty(name, kind):
 
 @every_operator
 def test_type_and_attributes_are_preserved(name):
-    class Named(Ticket):
+    class Named(kind_of(name)):
         label = "none"
 
     creator.create("ContractFitness", base.Fitness, weights=(-1.0,))
-    creator.create("ContractTicket", Ticket, fitness=creator.ContractFitness, label="none")
+    creator.create("ContractTicket", kind_of(name), fitness=creator.ContractFitness, label="none")
     made = creator.ContractTicket
     del creator.ContractFitness, creator.ContractTicket
     for cls in (Named, made):

@@ -1,4 +1,7 @@
-"""Selection: what NSGA-II selects, and that being better never hurts."""
+"""Selection: what NSGA-II and the roulette select, and that being better never hurts."""
+
+import functools
+import random
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 from nets_deap import Ticket
 from nets_deap.fitness import fitness_class
-from nets_deap.operators import sel_nsga2
+from nets_deap.operators import elitist, sel_nsga2, sel_roulette_low
 
 
 def population(values, weights=None):
@@ -139,3 +142,72 @@ def test_refuses_what_is_not_evaluated():
     del individuals[1].fitness.values
     with pytest.raises(ValueError, match=r"individuals must be evaluated: .* got one without"):
         sel_nsga2(individuals, 1)
+
+
+# ---- one objective: a roulette wheel for losses, and elitism
+
+
+def draws(values, weights=None, k=6000):
+    """Return how often the wheel draws each of some individuals, as shares."""
+    individuals = population([[value] for value in values], weights)
+    chosen = sel_roulette_low(individuals, k, rng=np.random.default_rng(0))
+    return np.bincount(places(chosen, individuals), minlength=len(values)) / k
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.5, 0.9], [-900, -5, -1], [-1, 0, 1], [0.1, 0.2, 1e6]])
+def test_the_roulette_turns_towards_low_losses_whatever_their_sign(values):
+    assert draws(values) == pytest.approx([3 / 6, 2 / 6, 1 / 6], abs=0.03)
+    assert draws(values, (1.0,)) == pytest.approx([1 / 6, 2 / 6, 3 / 6], abs=0.03)
+
+
+def test_deaps_own_roulette_favours_the_worst_loss():
+    individuals = population([[0.1], [0.5], [0.9]])
+    chosen = places(tools.selRoulette(individuals, 3000), individuals)
+    assert np.bincount(chosen)[2] > 1500
+
+
+def test_equal_losses_have_equal_shares():
+    assert draws([2.0, 2.0, 2.0, 2.0]) == pytest.approx([0.25] * 4, abs=0.03)
+    assert draws([1.0, 3.0, 3.0]) == pytest.approx([3 / 6, 1.5 / 6, 1.5 / 6], abs=0.03)
+
+
+def test_the_roulette_repeats_by_seed_and_draws_nothing_from_nothing():
+    individuals = population([[1.0], [2.0], [3.0]])
+    random.seed(2)
+    first = sel_roulette_low(individuals, 20)
+    random.seed(2)
+    assert places(sel_roulette_low(individuals, 20), individuals) == places(first, individuals)
+    assert sel_roulette_low(individuals, 0) == sel_roulette_low([], 0) == []
+
+
+def test_what_the_roulette_refuses():
+    with pytest.raises(ValueError, match=r"have one objective to be drawn by: expected M = 1"):
+        sel_roulette_low(population([[1, 2], [2, 1]]), 1)
+    with pytest.raises(ValueError, match="be there to draw from"):
+        sel_roulette_low([], 1)
+    with pytest.raises(ValueError, match="k must be in range"):
+        sel_roulette_low(population([[1]]), -1)
+
+
+def test_elitism_keeps_the_best_whatever_selects():
+    individuals = population([[3], [1], [2], [5], [4]])
+    worst = functools.partial(tools.selWorst)
+    assert places(elitist(worst, 2)(individuals, 4), individuals) == [1, 2, 3, 4]
+    assert places(elitist(worst, 9)(individuals, 3), individuals) == [1, 2, 0]
+    assert places(elitist(worst, 0)(individuals, 2), individuals) == [3, 4]
+    assert elitist(worst, 1)([], 0) == []
+    best = population([[3, 9], [1, 5], [1, 2]], (1.0, -1.0))
+    assert places(elitist(worst, 3)(best, 3), best) == [0, 2, 1]
+
+
+def test_no_individual_is_kept_twice_as_the_best():
+    one, two = population([[1], [2]])
+    assert elitist(tools.selBest, 2)([one, one, two], 2) == [one, two]
+    assert elitist(tools.selBest, 2)([one, one, two], 2)[1] is two
+
+
+def test_what_elitism_refuses():
+    with pytest.raises(ValueError, match="n must be in range"):
+        elitist(tools.selBest, -1)
+    with pytest.raises(ValueError, match="k must be in range"):
+        elitist(tools.selBest)(population([[1]]), -1)

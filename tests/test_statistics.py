@@ -172,13 +172,9 @@ def test_a_front_of_one_member_is_a_step():
     assert found[1:].tolist() == [0.9, 0.9]
 
 
-def test_members_that_a_sparser_one_beats_do_not_count():
-    # At 0.05 the member of 0.1 would pull down what 0.01 and 1.0 attain.
+def test_no_member_is_dropped_for_its_accuracy_and_equal_densities_are_averaged():
     found = interpolate_front([1.0, 0.1, 0.01, 0.01], [0.98, 0.7, 0.9, 0.6], [0.01, 0.1, 1.0])
-    assert found == pytest.approx([0.9, 0.94, 0.98])
-    twins = interpolate_front([0.01, 1.0, 1.0, 1.0], [0.9, 0.91, 0.98, 0.92], [0.1])
-    assert twins == pytest.approx([0.94])
-    assert interpolate_front([0.1, 0.5], [0.98, 0.97], [0.7]) == 0.98
+    assert found == pytest.approx([0.75, 0.7, 0.98])
 
 
 @unhurried
@@ -189,13 +185,11 @@ def test_what_a_front_attains(front, targets, random):
     found = interpolate_front(densities, accuracies, targets)
     assert np.isnan(found).tolist() == [t < min(densities) for t in targets]
     attained = found[~np.isnan(found)]
-    assert (np.diff(attained) >= -1e-12).all()
-    for target, value in zip(targets, found, strict=True):
-        enough = [a for d, a in front if d <= target]
-        assert not enough or max(enough) - 1e-12 <= value <= max(accuracies) + 1e-12
+    assert (attained >= min(accuracies) - 1e-12).all()
+    assert (attained <= max(accuracies) + 1e-12).all()
     shuffled = random.sample(front, len(front))
     again = interpolate_front(*zip(*shuffled, strict=True), targets)
-    np.testing.assert_array_equal(found, again)
+    np.testing.assert_allclose(found, again, rtol=1e-12)
 
 
 @unhurried

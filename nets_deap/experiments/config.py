@@ -1,4 +1,4 @@
-"""``Config``: everything that can be set of an experiment, and the presets.
+"""``Config``: everything that can be set of an experiment.
 
 Nothing here imports torch, so that the command line answers at once.
 """
@@ -13,7 +13,7 @@ from typing import Any, Union
 
 from nets_deap import _checks
 from nets_deap.errors import InvalidValueError, NetsError
-from nets_deap.training.recipe import LENET_RECIPE, XOR_RECIPE, Recipe
+from nets_deap.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,19 @@ class TaskConfig:
         )
 
 
+def _density_pair(name: str, pair: tuple[float, float] | None) -> None:
+    """Raise unless a pair of densities is an interval, or None."""
+    if pair is not None:
+        _checks.interval(name, pair, _checks.density)
+
+
 @dataclass(frozen=True)
 class SearchConfig:
-    """How tickets evolve; the fields are arguments of ``nets.search`` and ``nets.make_toolbox``."""
+    """How tickets evolve; the fields are arguments of ``nets.search`` and ``nets.make_toolbox``.
+
+    ``genome`` is ``"mask"``, or ``"weights"`` for genomes whose initial weights evolve with their
+    masks, by ``experiments.nets2023``, which has its own inheritance, budget and algorithm.
+    """
 
     population: int = 40
     offspring: int | None = None
@@ -57,11 +67,19 @@ class SearchConfig:
     cxpb: float = 0.1
     mutpb: float = 0.9
     objectives: tuple[str, ...] = ("val_loss", "density")
+    genome: str = "mask"
+    inherit: str = "none"
+    algorithm: str | None = None
+    budget: int | None = None
+    growth: float = 1.0
     density: tuple[float, float] = (0.01, 1.0)
-    first_density: tuple[float, float] = (0.3, 1.0)
+    first_density: tuple[float, float] | None = None
     distribution: str = "erk"
-    prune: tuple[float, float] = (0.2, 0.6)
+    prune: tuple[float, float] | None = None
     flips: float | None = None
+    noise: float = 0.0
+    sigma: float = 0.0
+    gradient: bool = False
     patience: int | None = None
     max_steps: int | None = None
     max_seconds: float | None = None
@@ -73,18 +91,26 @@ class SearchConfig:
         _checks.together(
             "search",
             (
-                lambda: whole("search.population", self.population, low=2),
+                lambda: whole("search.population", self.population, low=2 if self.cxpb else 1),
                 lambda: unless_none(whole, "search.offspring", self.offspring),
                 lambda: whole("search.generations", self.generations, low=0),
                 lambda: real("search.cxpb", self.cxpb, low=0, high=1),
                 lambda: real("search.mutpb", self.mutpb, low=0, high=1),
                 lambda: real("search.cxpb + search.mutpb", total, high=1 + 1e-9),
                 lambda: _checks.interval("search.density", self.density, _checks.density),
-                lambda: _checks.interval(
-                    "search.first_density", self.first_density, _checks.density
+                lambda: _checks.choice("search.genome", self.genome, ("mask", "weights")),
+                self._check_genome,
+                lambda: _checks.choice("search.inherit", self.inherit, ("none", "weights")),
+                lambda: _checks.choice(
+                    "search.algorithm", self.algorithm or "plus", ("plus", "comma")
                 ),
+                lambda: unless_none(whole, "search.budget", self.budget),
+                lambda: real("search.growth", self.growth, low=0, open_low=True),
+                lambda: _density_pair("search.first_density", self.first_density),
                 lambda: _checks.choice("search.distribution", self.distribution, distributions),
-                lambda: _checks.interval("search.prune", self.prune, _checks.density),
+                lambda: _density_pair("search.prune", self.prune),
+                lambda: real("search.noise", self.noise, low=0),
+                lambda: real("search.sigma", self.sigma, low=0),
                 lambda: unless_none(real, "search.flips", self.flips, low=0, high=1),
                 lambda: unless_none(whole, "search.patience", self.patience),
                 lambda: unless_none(whole, "search.max_steps", self.max_steps),
@@ -93,6 +119,20 @@ class SearchConfig:
                 ),
             ),
         )
+
+    def _check_genome(self) -> None:
+        """Refuse what genomes with weights of their own do not use."""
+        fixed = ("inherit", "budget", "growth", "algorithm", "distribution", "density", "gradient")
+        plain = {f.name: f.default for f in fields(self)}
+        given = [name for name in (*fixed, "noise") if getattr(self, name) != plain[name]]
+        if self.genome == "weights" and given:
+            raise _checks.bad_value(
+                "search.genome",
+                "stand without what it does not use",
+                "genome 'weights' with the defaults of these fields",
+                ", ".join(f"search.{name}" for name in given),
+                "Leave them out, or set search.genome=mask.",
+            )
 
 
 @dataclass(frozen=True)
@@ -206,49 +246,3 @@ def _parse(text: str, kind: Any) -> Any:
             return text.lower() in ("true", "yes", "1")
         raise ValueError(text)
     return kind(text)
-
-
-# Small networks cost nearly the same in any number, so the population is large.
-XOR_SEARCH: dict[str, Any] = {
-    "population": 250,
-    "first_density": (0.2, 1.0),
-    "prune": (0.05, 0.5),
-    "cxpb": 0.2,
-    "mutpb": 0.8,
-}
-
-PRESETS: dict[str, Config] = {
-    "quickstart": Config(
-        about="LeNet-300-100 on 5,000 MNIST digits, embedded: no download, under 3 minutes",
-        task=TaskConfig(dataset="mnist5k"),
-        recipe=replace(LENET_RECIPE, steps=150),
-        search=SearchConfig(population=16, generations=16),
-        final=FinalConfig(steps=1000, members=8),
-    ),
-    "xor-mlp10": Config(
-        about="XOR with a 2-10-1 network (30 weights), a few seconds",
-        task=TaskConfig(kind="xor", hidden=10),
-        recipe=XOR_RECIPE,
-        search=SearchConfig(generations=22, density=(0.1, 1.0), **XOR_SEARCH),
-        final=FinalConfig(steps=200, members=30),
-    ),
-    "xor-mlp100": Config(
-        about="XOR with a 2-100-1 network (300 weights), a few seconds",
-        task=TaskConfig(kind="xor", hidden=100),
-        recipe=XOR_RECIPE,
-        search=SearchConfig(generations=12, density=(0.01, 1.0), **XOR_SEARCH),
-        final=FinalConfig(steps=200, members=30),
-    ),
-    "lenet-mnist": Config(
-        about="LeNet-300-100 on full MNIST, under 10 minutes on two cores",
-        task=TaskConfig(dataset="mnist"),
-        recipe=LENET_RECIPE,
-        search=SearchConfig(population=24, generations=20),
-        final=FinalConfig(steps=4600, members=8),
-    ),
-}
-
-
-def preset(name: str) -> Config:
-    """Return a preset by name."""
-    return PRESETS[_checks.choice("preset", name, PRESETS, "See: nets-deap presets")]

@@ -93,7 +93,7 @@ def run(
     """
     resolve(config.search.objectives)
     task = build_task(config)
-    options = vars(config.search)
+    options = options_of(config, task)
     result = search(
         task,
         **options,
@@ -126,6 +126,15 @@ def run(
     except MissingExtraError as error:
         notes.append(f"front.png was not drawn: {error}")
     return RunReport(result, final, folder.path, notes)
+
+
+def options_of(config: Config, task: Task) -> dict[str, Any]:
+    """Return the arguments of ``search`` that a configuration asks for."""
+    if config.search.genome == "weights":
+        from nets_deap.experiments.nets2023 import search_options
+
+        return search_options(task, config.search)
+    return {name: value for name, value in vars(config.search).items() if name != "genome"}
 
 
 def final_rows(result: SearchResult, final: FinalTraining) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from nets_deap.objectives import Objective, describe
 from nets_deap.runs.recorder import Recorder, SearchStopped
 from nets_deap.task import Task
 from nets_deap.ticket import Ticket
-from nets_deap.toolbox import DEFAULT_OBJECTIVES, make_toolbox
+from nets_deap.toolbox import DEFAULT_OBJECTIVES, STRUCTURAL, make_toolbox
 
 ALGORITHMS = {"plus": algorithms.eaMuPlusLambda, "comma": algorithms.eaMuCommaLambda}
 
@@ -74,7 +74,7 @@ def search(
 
     Args:
         task: What to train on.
-        population: Tickets that survive each generation (mu), >= 1.
+        population: Tickets that survive each generation (mu), >= 1; >= 2 with crossover.
         offspring: Tickets made each generation (lambda); None for as many as ``population``.
         generations: After the first population, >= 0.
         cxpb: Probability that a child comes from crossover.
@@ -106,7 +106,7 @@ def search(
     _checks.together(
         "search",
         (
-            lambda: _checks.whole("population", population),
+            lambda: _checks.whole("population", population, low=2 if cxpb else 1),
             lambda: _checks.unless_none(_checks.whole, "offspring", offspring),
             lambda: _checks.whole("generations", generations, low=0),
             lambda: _checks.real("cxpb", cxpb, low=0, high=1),
@@ -125,8 +125,10 @@ def search(
         shares = None if budget is None else StepBudget(budget, generations, growth=growth)
         box = make_toolbox(task, objectives=objectives, inherit=inherit, budget=shares, **options)
     evaluator = unwrap(box.evaluate)
-    lamarckian = isinstance(evaluator, Evaluator) and evaluator.inherit == "weights"
-    kind = ("comma" if lamarckian else "plus") if algorithm is None else algorithm
+    archive = None
+    if isinstance(evaluator, Evaluator) and evaluator.inherit == "weights":
+        archive = _archive(evaluator)
+    kind = ("plus" if archive is None else "comma") if algorithm is None else algorithm
     evolve = ALGORITHMS[_checks.choice("algorithm", kind, ALGORITHMS)]
     if kind == "comma" and children < population:
         raise _checks.bad_value(
@@ -162,7 +164,7 @@ def search(
             max_seconds=max_seconds,
             overwrite=overwrite,
             config={"search": settings, **(config or {})},
-            archive=NicheArchive() if lamarckian else None,
+            archive=archive,
         )
         try:
             evolve(
@@ -191,3 +193,9 @@ def search(
         path=None if folder is None else folder.path,
         stopped=stopped,
     )
+
+
+def _archive(evaluator: Evaluator) -> NicheArchive:
+    """Return an archive that spreads over what the search makes small: density, or its like."""
+    names = [objective.name for objective in evaluator.objectives]
+    return NicheArchive(by=next((name for name in STRUCTURAL if name in names), "density"))

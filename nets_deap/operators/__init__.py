@@ -11,6 +11,7 @@ from nets_deap.operators.crossover import (
     cx_neurons,
     cx_uniform,
 )
+from nets_deap.operators.genome import cx_genes, init_genomes, mut_noise, mut_resample
 from nets_deap.operators.init import init_density, init_log_spaced, layer_counts, random_mask
 from nets_deap.operators.mutation import (
     mut_flip,
@@ -21,25 +22,33 @@ from nets_deap.operators.mutation import (
     mut_swap,
 )
 from nets_deap.operators.repair import keep_density
-from nets_deap.operators.selection import sel_nsga2
+from nets_deap.operators.selection import elitist, sel_nsga2, sel_roulette_low
+from nets_deap.operators.shrink import cx_then_mutate, mut_shrink
 from nets_deap.operators.structured import cx_structure, mut_columns, mut_inputs, mut_neurons
 
 CROSSOVERS = (cx_uniform, cx_layers, cx_neurons, cx_interpolate, cx_average)
 MUTATIONS = (mut_flip, mut_prune, mut_regrow, mut_swap, mut_layer)
 # These see whole neurons and inputs, so they take chains of fully connected layers only.
-STRUCTURED = (cx_structure, mut_columns, mut_inputs, mut_neurons)
+STRUCTURED = (cx_structure, mut_columns, mut_inputs, mut_neurons, mut_shrink)
+# These see weights that evolve with the mask, so they take genomes only.
+GENOME = (cx_genes, mut_noise, mut_resample)
 
 __all__ = [
     "CROSSOVERS",
+    "GENOME",
     "MUTATIONS",
     "STRUCTURED",
     "cx_average",
+    "cx_genes",
     "cx_interpolate",
     "cx_layers",
     "cx_neurons",
     "cx_structure",
+    "cx_then_mutate",
     "cx_uniform",
+    "elitist",
     "init_density",
+    "init_genomes",
     "init_log_spaced",
     "keep_density",
     "layer_counts",
@@ -48,10 +57,14 @@ __all__ = [
     "mut_inputs",
     "mut_layer",
     "mut_neurons",
+    "mut_noise",
     "mut_one_of",
     "mut_prune",
     "mut_regrow",
+    "mut_shrink",
+    "mut_resample",
     "mut_swap",
     "random_mask",
     "sel_nsga2",
+    "sel_roulette_low",
 ]

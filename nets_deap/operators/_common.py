@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks, bits
+from nets_deap.genome import Genome
 from nets_deap.masks import Layer
 from nets_deap.ticket import Ticket
 
@@ -26,8 +27,8 @@ def layers_of(ticket: Ticket) -> tuple[Layer, ...]:
     return ticket.layout.layers if ticket.has_layout else (Layer("mask", (len(ticket),), 0),)
 
 
-def check_pair(one: Ticket, other: Ticket) -> None:
-    """Raise unless two tickets can be crossed."""
+def check_pair(one: Ticket, other: Ticket, *, genes: bool = False) -> None:
+    """Raise unless two tickets can be crossed: ``genes`` with their weights, or masks alone."""
     hint = "Cross tickets of one layout."
     check_ticket(one)
     check_ticket(other)
@@ -35,6 +36,15 @@ def check_pair(one: Ticket, other: Ticket) -> None:
     if one.layout_key != other.layout_key:
         keys = [ticket.layout_key[:12] or "none" for ticket in (one, other)]
         raise _checks.bad_value("ind2", "have the layout of ind1", keys[0], keys[1], hint)
+    own = [ticket.weights if isinstance(ticket, Genome) else None for ticket in (one, other)]
+    if not genes and own[0] is not own[1] and not np.array_equal(*own):  # type: ignore[arg-type]
+        raise _checks.bad_value(
+            "ind2",
+            "have the weights of ind1, as masks are exchanged without them",
+            "equal weights",
+            "other ones",
+            "Cross genomes with cx_genes.",
+        )
 
 
 def check_ticket(individual: object) -> None:
@@ -61,16 +71,15 @@ def draw_fraction(argument: str, fraction: float | tuple[float, float], rng: Rng
 def saliency(ticket: Ticket, kept: Positions, by: str = "magnitude") -> Scores | None:
     """Return what all kept weights are worth, shape (kept,); None where no weights are known.
 
-    By magnitude |w|, of the trained weights, else of W0; by gradient |w * gradient|. Weights that
-    have been regrown since the last training count as 0.
+    By magnitude |w|, of the trained weights, else of the initial ones (a genome's own, or W0); by
+    gradient |w * gradient|. Weights that have been regrown since the last training count as 0.
     """
     heritage = ticket.heritage
     if heritage is None:
-        initial = ticket.layout.initial if ticket.has_layout else None
-        if initial is None:
-            return None
-        untrained: Scores = np.abs(initial[kept])
-        return untrained
+        initial = ticket.own_values()
+        if initial is None and ticket.has_layout and ticket.layout.initial is not None:
+            initial = ticket.layout.initial[kept]
+        return None if initial is None else np.abs(initial)
     same = np.array_equal(heritage.packed, ticket.packed)
     mask = None if same else ticket.mask
     scores: Scores = np.abs(heritage.values if mask is None else heritage.at(mask))

@@ -62,7 +62,7 @@ def mut_neurons(
     Raises:
         InvalidValueError: The layout is no chain, or has no weights to go by.
     """
-    layout, before, values, source = _begin(individual, rng)
+    layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)
     sigma = _checks.real("noise", noise, low=0)
     live = structure.live_units(layout, before)
@@ -101,7 +101,7 @@ def mut_inputs(
     Raises:
         InvalidValueError: The layout is no chain, or has no weights to go by.
     """
-    layout, before, values, source = _begin(individual, rng)
+    layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)
     inputs = np.flatnonzero(structure.live_units(layout, before)[0])
     place = inputs[_weakest(unit_norms(layout, values)[0][inputs], share)]
@@ -132,7 +132,7 @@ def mut_columns(
     Raises:
         InvalidValueError: The layout is no chain, or has no weights to go by.
     """
-    layout, before, values, source = _begin(individual, rng)
+    layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)
     powers = _draw_power("a", a, source), _draw_power("b", b, source)
     kept = np.flatnonzero(before)
@@ -145,7 +145,7 @@ def mut_columns(
         mask[kept[ranked[spared:]]] = False
         return mask
 
-    mask = _connected(layout, before, len(lost), without)
+    mask = connected(layout, before, len(lost), without)
     write(individual, mask, source, allow_empty_layers=False)
     return (individual,)
 
@@ -176,7 +176,7 @@ def cx_structure(
     draws = [np.flatnonzero(source.random(la.shape[0]) < p) for la in layout.layers[:-1]]
     level = np.repeat(np.arange(1, len(layout.layers)), [len(units) for units in draws])
     place = np.concatenate([*draws, np.zeros(0, dtype=np.int64)])
-    swap = _weights_of(layout, level, place)
+    swap = weights_of(layout, level, place)
     before = ind1.packed, ind2.packed
     one, other = ind1.mask, ind2.mask
     pairs = ((ind1, one, np.where(swap, other, one)), (ind2, other, np.where(swap, one, other)))
@@ -186,12 +186,12 @@ def cx_structure(
         score = np.array([strengths[i][unit] for i, unit in zip(level, place, strict=True)])
         order = np.argsort(-score, kind="stable")
         keep = functools.partial(_with_own, layout, own, swapped, level[order], place[order])
-        write(child, _connected(layout, own, len(order), keep), source, allow_empty_layers=False)
+        write(child, connected(layout, own, len(order), keep), source, allow_empty_layers=False)
     share_heritage((ind1, ind2), before)
     return ind1, ind2
 
 
-def _begin(individual: Ticket, rng: Rng | None) -> tuple[MaskLayout, bits.Mask, Vector, Rng]:
+def begin(individual: Ticket, rng: Rng | None) -> tuple[MaskLayout, bits.Mask, Vector, Rng]:
     """Return layout, mask, |w| (D,) and generator of a ticket that has weights to go by."""
     check_ticket(individual)
     structure.check_chain(individual.layout)
@@ -242,9 +242,9 @@ def _remove_units(
     layout = individual.layout
 
     def without(spared: int) -> bits.Mask:
-        return before & ~_weights_of(layout, level[spared:], place[spared:])
+        return before & ~weights_of(layout, level[spared:], place[spared:])
 
-    mask = _connected(layout, before, len(level), without)
+    mask = connected(layout, before, len(level), without)
     write(individual, mask, rng, allow_empty_layers=False)
     return (individual,)
 
@@ -260,10 +260,10 @@ def _with_own(
     """Return swapped bits, with those of a child's own first ``spared`` units kept as well."""
     if not spared:
         return swapped
-    return swapped | (own & _weights_of(layout, level[:spared], place[:spared]))
+    return swapped | (own & weights_of(layout, level[:spared], place[:spared]))
 
 
-def _weights_of(layout: MaskLayout, level: Positions, place: Positions) -> bits.Mask:
+def weights_of(layout: MaskLayout, level: Positions, place: Positions) -> bits.Mask:
     """Mark all weights into and out of some units; level 0 counts inputs, i the neurons of i."""
     marked = np.zeros(layout.size, dtype=np.bool_)
     parts = list(layout.split(marked).values())
@@ -273,7 +273,7 @@ def _weights_of(layout: MaskLayout, level: Positions, place: Positions) -> bits.
     return marked
 
 
-def _connected(
+def connected(
     layout: MaskLayout, before: bits.Mask, removed: int, after: Callable[[int], bits.Mask]
 ) -> bits.Mask:
     """Return ``after(n)`` for the least n in [0, removed] that leaves an input and output joined.

@@ -71,7 +71,7 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> None:
         """Write a text file: a temporary file first, then put in place."""
         target = self.path / name
-        part = target.with_name(f".{name}.{os.getpid()}.part")
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             part.write_text(text, encoding="utf-8")
             os.replace(part, target)

@@ -1,0 +1,145 @@
+"""What the commands of the command line do; each says its lines through ``say``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+from nets_deap.errors import NetsError
+from nets_deap.experiments.config import Config
+from nets_deap.experiments.presets import preset
+
+Say = Callable[[str], None]
+
+
+def compare(options: Namespace, say: Say) -> int:
+    """Compare methods and print the summary."""
+    config = configured(options)
+    from nets_deap.experiments import compare as comparison
+    from nets_deap.experiments.methods import METHODS
+
+    path = options.out or f"runs/compare-{options.preset}"
+    summary = comparison.compare(
+        config,
+        path,
+        seeds=range(options.first_seed, options.first_seed + options.seeds),
+        budget=_budget(options, config),
+        methods=options.methods.split(",") if options.methods else tuple(METHODS),
+        densities=_densities(options) or comparison.DENSITIES,
+        on_done=say,
+    )
+    say(f"\n{summary.text()}\n\nfolder: {path}")
+    return 0
+
+
+def baseline(options: Namespace, say: Say) -> int:
+    """Run one method and print a row for each of its tickets."""
+    from nets_deap.experiments.methods import METHODS
+
+    if options.name == "list":
+        for method in METHODS.values():
+            say(f"{method.name:<14}  {method.about}")
+        return 0
+    config = configured(options)
+    from nets_deap.experiments.compare import DENSITIES, find, rows_of
+    from nets_deap.experiments.run import build_task
+    from nets_deap.runs.folder import RunFolder, csv_text
+
+    task = build_task(config)
+    levels = tuple(sorted(_densities(options) or DENSITIES, reverse=True))
+    folder = None if options.out is None else RunFolder(options.out)
+    found, seconds = find(task, config, options.name, _budget(options, config), levels)
+    rows = rows_of(task, config, options.name, found, seconds)
+    if folder is not None:
+        folder.write_text("rows.csv", csv_text(rows))
+        for level in found.levels:
+            level.ticket.save(folder.path / f"{level.ticket.digest[:16]}.safetensors")
+    about = METHODS[options.name].about
+    cost = f"{found.search_steps} steps x networks, {seconds:.1f} s"
+    say(f"{options.name}: {about}; search of {cost}\n")
+    say("kept      density    test acc.")
+    for row in rows:
+        say(f"{row['kept']:<8}  {100 * row['density']:5.2f} %  {100 * row['test_accuracy']:8.2f} %")
+    return 0
+
+
+def check(options: Namespace, say: Say) -> int:
+    """Check a ticket and print the report."""
+    config = configured(options)
+    import json
+
+    from nets_deap import sanity
+    from nets_deap.experiments.run import build_task
+    from nets_deap.runs.folder import RunFolder
+    from nets_deap.ticket import Ticket
+
+    loaded = Ticket.load(options.file)
+    task = build_task(config)
+    report = sanity.check(
+        loaded,
+        task,
+        steps=options.steps or config.final.steps,
+        seeds=options.seeds,
+        tolerance=options.tolerance / 100,
+        margin=options.margin / 100,
+    )
+    say(report.table())
+    if options.json:
+        from pathlib import Path
+
+        target = Path(options.json)
+        RunFolder.existing(target.parent).write_text(
+            target.name, json.dumps(report.as_dict(), indent=2) + "\n"
+        )
+    return 0
+
+
+def _budget(options: Namespace, config: Config) -> int:
+    """Return the budget that is asked for, or the preset's."""
+    budget: int | None = config.search.budget if options.budget is None else options.budget
+    if budget is None:
+        raise _usage("--budget must be given: expected steps x networks, as the preset has none.")
+    return budget
+
+
+def _densities(options: Namespace) -> tuple[float, ...]:
+    """Return the density levels that are asked for; none for the default."""
+    try:
+        return tuple(float(text) for text in (options.densities or "").split(",") if text)
+    except ValueError:
+        raise _usage(
+            f"--densities must be numbers: expected 0.1,0.02, got {options.densities!r}."
+        ) from None
+
+
+def configured(options: Namespace) -> Config:
+    """Return the preset's configuration with what the command line sets."""
+    config = preset(options.preset)
+    settings: dict[str, Any] = {}
+    for item in options.set:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise _usage(f"--set must be FIELD=VALUE: expected an '=', got {item!r}.")
+        settings[name.strip()] = value
+    given = vars(options)
+    flags = {
+        "seed": given.get("seed"),
+        "search.generations": given.get("generations"),
+        "search.population": given.get("population"),
+        "task.device": options.device,
+        "task.data_dir": options.data_dir,
+    }
+    for name, value in flags.items():
+        if value is not None and name in settings:
+            raise _usage(f"{name} must be set once: expected its flag or --set, got both.")
+        if value is not None:
+            settings[name] = value
+    return config.override(settings)
+
+
+def _usage(text: str) -> NetsError:
+    """Return an error about the command line itself."""
+    from nets_deap.errors import InvalidValueError
+
+    return InvalidValueError(text)

@@ -1,0 +1,176 @@
+"""``compare``: evolution and every baseline, paired by seed, measured alike, and resumable."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nets_deap import _checks, structure
+from nets_deap.baselines import Baseline
+from nets_deap.errors import MissingExtraError, NetsError
+from nets_deap.experiments.config import Config
+from nets_deap.experiments.methods import EVOLUTION, METHODS, Setting
+from nets_deap.experiments.run import build_task
+from nets_deap.experiments.summary import Summary, summarise
+from nets_deap.runs.comparison import ComparisonFolder
+from nets_deap.runs.folder import csv_text
+from nets_deap.task import Task
+from nets_deap.ticket import Ticket
+
+# After 10 to 22 rounds of pruning a fifth: 10.7, 6.9, 4.4, 2.8, 1.8, 1.2 and 0.7 %.
+DENSITIES = tuple(0.8**level for level in range(10, 23, 2))
+Row = dict[str, Any]
+
+
+def compare(
+    config: Config,
+    path: str | Path,
+    *,
+    seeds: Sequence[int],
+    budget: int,
+    methods: Sequence[str] = tuple(METHODS),
+    densities: Sequence[float] = DENSITIES,
+    on_done: Callable[[str], None] | None = None,
+) -> Summary:
+    """Run methods over seeds, each once, and summarise them.
+
+    For each seed all methods share model, W0, data and the minibatches of the final training.
+    What a folder holds already, finished, is not run again; so an interrupted comparison goes on,
+    and a finished one is summarised anew at once.
+
+    Args:
+        config: A preset: task, recipe, search and final training.
+        path: The folder: ``comparison.json``, ``results/*.json``, ``rows.csv``, ``summary.txt``,
+            ``summary.json`` and, with matplotlib, ``comparison.png``.
+        seeds: One or more seeds >= 0.
+        budget: Steps x networks of the search; some methods get a stated multiple of it.
+        methods: Names of ``METHODS``.
+        densities: Levels in (0, 1), in any order.
+        on_done: Called with a line for each method and seed.
+
+    Returns:
+        The summary over everything that the folder holds for these methods and seeds.
+
+    Raises:
+        InvalidValueError: An argument is out of range, or the folder holds another comparison.
+        FileAccessError: The folder cannot be read or written.
+    """
+    chosen = [_checks.choice("methods", name, METHODS) for name in methods]
+    levels = tuple(sorted({_checks.density("densities", d) for d in densities}, reverse=True))
+    _checks.whole("budget", budget)
+    if not chosen or not levels or not len(seeds) or len(set(seeds)) < len(seeds):
+        raise _checks.bad_value(
+            "compare", "have work", "methods, densities and distinct seeds", [chosen, [*seeds]]
+        )
+    # Evolution first: same-layers needs its tickets.
+    chosen = sorted(set(chosen), key=list(METHODS).index)
+    folder = ComparisonFolder(path, _identity(config, budget, levels))
+    say = on_done or (lambda line: None)
+    for seed in [_checks.whole("seeds", seed, low=0) for seed in seeds]:
+        waiting = [name for name in ("dense", *chosen) if not folder.has(seed, name)]
+        if not waiting:
+            continue
+        task = build_task(replace(config, seed=seed))
+        for name in waiting:
+            rows = _measure(task, config, name, budget, levels, folder)
+            folder.put(seed, name, rows)
+            say(_line(seed, name, rows))
+    rows = [row for seed in seeds for name in ("dense", *chosen) for row in folder.get(seed, name)]
+    summary = summarise(rows, levels)
+    folder.write_text("rows.csv", csv_text(rows))
+    folder.write_text("summary.txt", summary.text() + "\n")
+    folder.write_text("summary.json", json.dumps(summary.as_dict(), indent=2) + "\n")
+    try:
+        from nets_deap.plots.comparison import save_comparison
+
+        save_comparison(summary, folder.path / "comparison.png")
+    except MissingExtraError as error:
+        say(f"comparison.png was not drawn: {error}")
+    return summary
+
+
+def find(
+    task: Task,
+    config: Config,
+    name: str,
+    budget: int,
+    densities: tuple[float, ...],
+    evolved: Sequence[Ticket] = (),
+) -> tuple[Baseline, float]:
+    """Run one method; return what it found and the seconds of its search."""
+    method = METHODS[_checks.choice("method", name, METHODS)]
+    setting = Setting(task, config, budget, densities, evolved)
+    start = time.perf_counter()
+    found = method.find(setting, round(budget * method.budgets))
+    return found, time.perf_counter() - start
+
+
+def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: float) -> list[Row]:
+    """Train everything a method found from W0 and return a row for each ticket."""
+    results = found.train(task, config.final.steps)
+    return [
+        {
+            "seed": task.seed,
+            "method": name,
+            "density": level.ticket.density,
+            "kept": level.ticket.kept,
+            "multiply_adds": _multiply_adds(level.ticket),
+            "test_accuracy": result.test_accuracy,
+            "test_loss": result.test_loss,
+            "val_accuracy": result.val_accuracy,
+            "search_steps": found.search_steps,
+            "search_seconds": round(seconds, 2),
+            "final_steps": config.final.steps,
+            "ticket": level.ticket.digest[:16],
+        }
+        for level, result in zip(found.levels, results, strict=True)
+    ]
+
+
+def _multiply_adds(ticket: Ticket) -> int | None:
+    """Return the multiply-adds after cutting out; None where the layout is no chain."""
+    try:
+        structure.check_chain(ticket.layout)
+    except NetsError:
+        return None
+    return structure.multiply_adds(ticket.layout, ticket.mask)
+
+
+def _measure(
+    task: Task,
+    config: Config,
+    name: str,
+    budget: int,
+    densities: tuple[float, ...],
+    folder: ComparisonFolder,
+) -> list[Row]:
+    """Run and train one method for one seed."""
+    if name == "dense":
+        from nets_deap.baselines import Level
+
+        found, seconds = Baseline.of("dense", [Level(task.dense_ticket())]), 0.0
+    else:
+        evolved = folder.tickets(task.seed, task.layout) if name == "same-layers" else []
+        found, seconds = find(task, config, name, budget, densities, evolved)
+    if name == EVOLUTION:
+        folder.put_tickets(task.seed, found.tickets)
+    return rows_of(task, config, name, found, seconds)
+
+
+def _identity(config: Config, budget: int, densities: tuple[float, ...]) -> dict[str, Any]:
+    """Return what must be the same for results to belong to one comparison."""
+    plain = config.as_dict()
+    plain["task"] = {k: v for k, v in plain["task"].items() if k not in ("data_dir", "device")}
+    plain["final"] = {"steps": config.final.steps}
+    del plain["seed"], plain["about"]
+    return {"config": plain, "budget": budget, "densities": list(densities)}
+
+
+def _line(seed: int, name: str, rows: Sequence[Row]) -> str:
+    """Return a line of progress."""
+    accuracy = ", ".join(f"{100 * r['test_accuracy']:.2f} @ {100 * r['density']:.2f}" for r in rows)
+    return f"seed {seed}  {name:<14} {rows[0]['search_steps']:>7} steps  {accuracy} %"

@@ -1,0 +1,181 @@
+"""The methods that a comparison runs: evolution and every baseline, by name and cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nets_deap import _checks, baselines
+from nets_deap.baselines import Baseline, Level
+from nets_deap.experiments.config import Config
+from nets_deap.experiments.run import options_of
+from nets_deap.experiments.search import search
+from nets_deap.task import Task
+from nets_deap.ticket import Ticket
+
+FRACTION = 0.2
+EVOLUTION = "evolution"
+EVOLUTION_ADDS = "evolution-adds"
+# Members denser than this are large after cutting out as well, and slow to train.
+DENSEST = 0.2
+ADDS: dict[str, Any] = {
+    "objectives": ("val_loss", "multiply_adds"),
+    "inherit": "weights",
+    "population": 2,
+    "offspring": 3,
+    "generations": 16,
+    "cxpb": 0.5,
+    "mutpb": 0.5,
+    "density": (0.005, 1.0),
+    "sigma": 0.2,
+}
+# Masks hold whole weights: a member this near to a density level, as a ratio, is on it.
+NEAR = 1.01
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one method is run with.
+
+    Attributes:
+        task: Of this seed.
+        config: The preset, for evolution and the final training.
+        budget: Steps x networks; a method may spend a stated multiple of it.
+        densities: The density levels, densest first.
+        evolved: The tickets that evolution found for this seed, or none yet.
+    """
+
+    task: Task
+    config: Config
+    budget: int
+    densities: tuple[float, ...]
+    evolved: Sequence[Ticket] = ()
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of pruning a fifth that lead from dense to the sparsest level."""
+        return math.ceil(math.log(self.densities[-1] * 1.0001) / math.log(1 - FRACTION) - 1e-3)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method: its name, what it is, and how many budgets it may spend."""
+
+    name: str
+    about: str
+    find: Callable[[Setting, int], Baseline]
+    budgets: float = 1.0
+
+
+def evolve(setting: Setting, budget: int) -> Baseline:
+    """Search as the preset says, within a budget of steps x networks."""
+    options = {**options_of(setting.config, setting.task), "budget": budget}
+    before = setting.task.ledger.network_steps
+    found = search(setting.task, **options, seed=setting.task.seed, progress="none")
+    cost = setting.task.ledger.network_steps - before
+    members = sorted(found.front, key=lambda ticket: -ticket.kept)
+    return Baseline.of(EVOLUTION, [Level(ticket, cost) for ticket in _about(members, setting)])
+
+
+def evolve_adds(setting: Setting, budget: int) -> Baseline:
+    """Search for few multiply-adds after cutting out, with averaging crossover."""
+    before = setting.task.ledger.network_steps
+    found = search(setting.task, **ADDS, budget=budget, seed=setting.task.seed, progress="none")
+    cost = setting.task.ledger.network_steps - before
+    members = sorted(found.front, key=lambda ticket: -ticket.kept)
+    inside = [ticket for ticket in members if ticket.density <= DENSEST]
+    return Baseline.of(EVOLUTION_ADDS, [Level(ticket, cost) for ticket in inside])
+
+
+def _about(members: Sequence[Ticket], setting: Setting) -> list[Ticket]:
+    """Return the members of a front that the density levels lie between."""
+    inside = [t for t in members if t.density <= setting.densities[0] * NEAR]
+    above = [t for t in members if t.density > setting.densities[0] * NEAR]
+    first = [] if inside and inside[0].density * NEAR >= setting.densities[0] else above[-1:]
+    return [*first, *inside]
+
+
+def _chain(setting: Setting, budget: int) -> Baseline:
+    """Return the inherited chain; the budget is spread evenly over its rounds."""
+    rounds = setting.rounds
+    found = baselines.chain(setting.task, rounds=rounds, steps=budget // rounds, fraction=FRACTION)
+    return _near_levels(found, setting)
+
+
+def _imp(setting: Setting, budget: int, scope: str = "global") -> Baseline:
+    """Return iterative magnitude pruning; the budget is spread evenly over its rounds."""
+    rounds = setting.rounds
+    found = baselines.imp(
+        setting.task, rounds=rounds, steps=budget // rounds, fraction=FRACTION, scope=scope
+    )
+    return _near_levels(found, setting)
+
+
+def _near_levels(found: Baseline, setting: Setting) -> Baseline:
+    """Keep the rounds about the density levels."""
+    wanted = {ticket.digest for ticket in _about(found.tickets, setting)}
+    levels = [level for level in found.levels if level.ticket.digest in wanted]
+    return Baseline(found.name, tuple(levels), found.search_steps, found.nested)
+
+
+def _at_levels(baseline: Callable[..., Baseline]) -> Callable[[Setting, int], Baseline]:
+    """Return a method that needs nothing but the task and the density levels."""
+    return lambda setting, _: baseline(setting.task, setting.densities)
+
+
+def _same_layers(setting: Setting, budget: int) -> Baseline:
+    """Return random masks with the layer densities of this seed's evolved tickets."""
+    if not setting.evolved:
+        raise _checks.bad_value(
+            "methods",
+            "name evolution before same-layers",
+            "the evolved tickets of this seed",
+            "none",
+            "Add evolution to the methods.",
+        )
+    return baselines.random_like(setting.task, list(setting.evolved), seed=setting.task.seed)
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(EVOLUTION, "the preset's search", evolve),
+        Method(
+            EVOLUTION_ADDS,
+            "objectives: validation loss and multiply-adds after cutting out",
+            evolve_adds,
+            budgets=3.0,
+        ),
+        Method("chain", "prune a fifth of |w|, go on from the weights there are", _chain),
+        Method("imp", "global IMP, rewound to W0 before every round", _imp, budgets=3.0),
+        Method(
+            "imp-layerwise",
+            "IMP layer by layer, the output layer at half the rate",
+            lambda s, budget: _imp(s, budget, "layerwise"),
+            budgets=3.0,
+        ),
+        Method(
+            "one-shot",
+            "train dense, prune once",
+            lambda s, budget: baselines.one_shot(s.task, s.densities, steps=budget),
+        ),
+        Method("snip", "|w g| at W0", _at_levels(baselines.snip), 0.0),
+        Method("grasp", "w H g at W0", _at_levels(baselines.grasp), 0.0),
+        Method("synflow", "synaptic flow at W0", _at_levels(baselines.synflow), 0.0),
+        Method(
+            "same-layers", "random, as many weights of each layer as evolution", _same_layers, 0.0
+        ),
+        Method(
+            "erk", "random, layers as Erdos-Renyi kernels", _at_levels(baselines.random_erk), 0.0
+        ),
+        Method("random", "random, uniform over layers", _at_levels(baselines.random_uniform), 0.0),
+        Method(
+            "rigl",
+            "dynamic sparse training; its own network, nothing is rewound",
+            lambda s, _: baselines.rigl(s.task, s.densities, steps=s.config.final.steps),
+            0.0,
+        ),
+    )
+}

@@ -1,0 +1,300 @@
+"""``Summary``: what a comparison says: means, intervals, hypervolumes, tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap.experiments.methods import EVOLUTION, EVOLUTION_ADDS, METHODS, NEAR
+from nets_deap.fronts import hypervolume
+from nets_deap.statistics import WilcoxonResult, bootstrap_interval, interpolate_front, wilcoxon
+
+Row = dict[str, Any]
+
+# The hypervolumes' reference: an error of 20 %, and the dense network's size.
+REFERENCE_ERROR = 0.2
+# Shares of the dense network's multiply-adds at which accuracy is read off.
+SHARES = (0.225, 0.075)
+
+
+@dataclass(frozen=True, eq=False)
+class MethodSummary:
+    """One method over R seeds and K density levels.
+
+    Attributes:
+        name: The method.
+        seeds: Its R seeds.
+        accuracy: Test accuracy interpolated at the levels, shape (R, K); NaN where a front does
+            not reach a level.
+        hypervolume: Shape (R,): the area that its tickets dominate in the plane of test error and
+            log10 density, up to an error of 20 % and density 1, in per cent x decades.
+        adds_accuracy: Test accuracy interpolated at ``SHARES`` of the dense network's
+            multiply-adds, after cutting out, shape (R, 2); NaN where it does not reach them.
+        adds_hypervolume: As ``hypervolume``, over log10 of that share, shape (R,).
+        search_steps: Mean steps x networks of its search.
+        search_seconds: Mean seconds of its search.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    accuracy: NDArray[np.float64]
+    hypervolume: NDArray[np.float64]
+    adds_accuracy: NDArray[np.float64]
+    adds_hypervolume: NDArray[np.float64]
+    search_steps: float
+    search_seconds: float
+
+    @property
+    def overall(self) -> NDArray[np.float64]:
+        """Mean accuracy over the levels of each seed, shape (R,)."""
+        means: NDArray[np.float64] = self.accuracy.mean(axis=1)
+        return means
+
+
+@dataclass(frozen=True, eq=False)
+class Test:
+    """Evolution against one baseline, paired by seed, one-sided (evolution greater).
+
+    Attributes:
+        baseline: Its name.
+        accuracy: Of the mean accuracy over the levels.
+        hypervolume: Of the hypervolumes.
+        difference: Mean difference of the mean accuracy, evolution - baseline.
+        low: Lower end of its 95 % bootstrap interval.
+        high: Upper end.
+    """
+
+    baseline: str
+    accuracy: WilcoxonResult
+    hypervolume: WilcoxonResult
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What a comparison says.
+
+    Attributes:
+        densities: The K levels, densest first.
+        methods: One for each method, in the order of ``METHODS``.
+        tests: Evolution against each baseline, where both have a number on every level.
+        adds_tests: Of ``adds_hypervolume``, by method: the search for few multiply-adds against
+            every other method.
+        dense: Test accuracy of the dense network, one for each seed.
+        final_steps: Steps of the final training.
+    """
+
+    densities: tuple[float, ...]
+    methods: tuple[MethodSummary, ...]
+    tests: tuple[Test, ...]
+    adds_tests: dict[str, WilcoxonResult]
+    dense: NDArray[np.float64]
+    final_steps: int
+
+    def text(self) -> str:
+        """Return everything as aligned text."""
+        n = len(self.dense)
+        head = ["method", *(f"{100 * d:.2f} %" for d in self.densities), "mean", "hypervolume"]
+        lines = [[*head, "steps", "seconds"]]
+        for one in self.methods:
+            cells = [_mean_and_interval(column) for column in one.accuracy.T]
+            mean, volume = _mean_and_interval(one.overall), f"{one.hypervolume.mean():.2f}"
+            cost = [f"{one.search_steps:.0f}", f"{one.search_seconds:.1f}"]
+            lines.append([one.name, *cells, mean, volume, *cost])
+        parts = [
+            f"Test accuracy in % after {self.final_steps:,} steps from W0, mean and 95 % bootstrap "
+            f"interval over {n} seed{'s' if n > 1 else ''}; dense: "
+            f"{_mean_and_interval(self.dense)}",
+            _aligned(lines),
+        ]
+        if self.tests:
+            rows = [["evolution -", "pp", "95 % interval", "wins", "p", "hv wins", "hv p"]]
+            for test in self.tests:
+                rows.append(
+                    [
+                        test.baseline,
+                        f"{100 * test.difference:+.3f}",
+                        f"[{100 * test.low:+.3f}, {100 * test.high:+.3f}]",
+                        f"{test.accuracy.wins}/{test.accuracy.n}",
+                        f"{test.accuracy.p_value:.4f}",
+                        f"{test.hypervolume.wins}/{test.hypervolume.n}",
+                        f"{test.hypervolume.p_value:.4f}",
+                    ]
+                )
+            parts.append(
+                "Mean accuracy over the levels and hypervolume, paired by seed; p: Wilcoxon "
+                "signed-rank test, one-sided\n" + _aligned(rows)
+            )
+        if not all(np.isnan(one.adds_hypervolume).any() for one in self.methods):
+            parts.append(self._adds_text())
+        return "\n\n".join(parts)
+
+    def _adds_text(self) -> str:
+        """Return the part about multiply-adds as aligned text."""
+        rows = [["method", *(f"<= {100 * s:.1f} %" for s in SHARES), "hypervolume", "wins", "p"]]
+        for one in self.methods:
+            test = self.adds_tests.get(one.name)
+            tested = ["", ""] if test is None else [f"{test.wins}/{test.n}", f"{test.p_value:.4f}"]
+            cells = [_mean_and_interval(column) for column in one.adds_accuracy.T]
+            rows.append([one.name, *cells, f"{one.adds_hypervolume.mean():.2f}", *tested])
+        return (
+            "Test accuracy in % at shares of the dense network's multiply-adds, after dead inputs "
+            f"and neurons are cut out; wins and p: hypervolume of {EVOLUTION_ADDS} against it\n"
+            + _aligned(rows)
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain data for JSON; NaN becomes None."""
+        return {
+            "densities": list(self.densities),
+            "final_steps": self.final_steps,
+            "dense": self.dense.tolist(),
+            "methods": {
+                one.name: {
+                    "about": METHODS[one.name].about,
+                    "seeds": list(one.seeds),
+                    "accuracy": [
+                        [None if math.isnan(value) else value for value in row]
+                        for row in one.accuracy.tolist()
+                    ],
+                    "hypervolume": one.hypervolume.tolist(),
+                    "adds_accuracy": [
+                        [None if math.isnan(value) else value for value in row]
+                        for row in one.adds_accuracy.tolist()
+                    ],
+                    "adds_hypervolume": [
+                        None if math.isnan(value) else value
+                        for value in one.adds_hypervolume.tolist()
+                    ],
+                    "search_steps": one.search_steps,
+                    "search_seconds": one.search_seconds,
+                }
+                for one in self.methods
+            },
+            "tests": {
+                test.baseline: {
+                    "difference": test.difference,
+                    "interval": [test.low, test.high],
+                    "accuracy": vars(test.accuracy),
+                    "hypervolume": vars(test.hypervolume),
+                }
+                for test in self.tests
+            },
+            "adds_tests": {name: vars(test) for name, test in self.adds_tests.items()},
+        }
+
+
+def summarise(rows: Sequence[Row], densities: Sequence[float]) -> Summary:
+    """Summarise the rows of a comparison.
+
+    Args:
+        rows: One for each ticket; the method ``dense`` gives the dense baseline.
+        densities: K levels, densest first.
+    """
+    levels = tuple(densities)
+    present = {row["method"] for row in rows}
+    methods = tuple(_one(name, rows, levels) for name in METHODS if name in present)
+    by_name = {one.name: one for one in methods}
+    ours, small = by_name.get(EVOLUTION), by_name.get(EVOLUTION_ADDS)
+    return Summary(
+        densities=levels,
+        methods=methods,
+        tests=tuple(_test(ours, one) for one in methods if ours is not None and _fair(ours, one)),
+        adds_tests={
+            one.name: wilcoxon(small.adds_hypervolume, one.adds_hypervolume)
+            for one in methods
+            if small is not None
+            and one is not small
+            and one.seeds == small.seeds
+            and np.isfinite([small.adds_hypervolume, one.adds_hypervolume]).all()
+        },
+        dense=np.array([row["test_accuracy"] for row in rows if row["method"] == "dense"]),
+        final_steps=rows[0]["final_steps"],
+    )
+
+
+def _one(name: str, rows: Sequence[Row], densities: Sequence[float]) -> MethodSummary:
+    """Summarise one method."""
+    own = [row for row in rows if row["method"] == name]
+    seeds = tuple(dict.fromkeys(row["seed"] for row in own))
+    accuracy, volumes, adds_accuracy, adds_volumes = [], [], [], []
+    whole = max((row["multiply_adds"] or 0 for row in rows), default=0)
+    for seed in seeds:
+        part = [row for row in own if row["seed"] == seed]
+        places = np.array([row["density"] for row in part])
+        heights = np.array([row["test_accuracy"] for row in part])
+        # Masks hold whole weights: a hair beside a level is on it.
+        snapped = [next((d for d in densities if 1 / NEAR < p / d < NEAR), p) for p in places]
+        accuracy.append(interpolate_front(snapped, heights, densities))
+        volumes.append(_volume(heights, np.array(snapped)))
+        if any(row["multiply_adds"] is None for row in part):
+            adds_accuracy.append(np.full(len(SHARES), np.nan))
+            adds_volumes.append(np.nan)
+            continue
+        # A disconnected network needs none, but it cannot be drawn on a logarithmic axis.
+        shares = np.array([max(row["multiply_adds"], 1) / whole for row in part])
+        adds_accuracy.append(interpolate_front(shares, heights, SHARES))
+        adds_volumes.append(_volume(heights, shares))
+    return MethodSummary(
+        name=name,
+        seeds=seeds,
+        accuracy=np.array(accuracy),
+        hypervolume=np.array(volumes),
+        adds_accuracy=np.array(adds_accuracy),
+        adds_hypervolume=np.array(adds_volumes),
+        search_steps=float(np.mean([row["search_steps"] for row in own])),
+        search_seconds=float(np.mean([row["search_seconds"] for row in own])),
+    )
+
+
+def _volume(accuracies: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
+    """Return the area dominated in the plane of error in per cent and log10 of sizes in (0, 1]."""
+    costs = np.stack([100 * (1 - accuracies), np.log10(sizes)], axis=1)
+    return hypervolume(costs, (100 * REFERENCE_ERROR, 0.0))
+
+
+def _fair(ours: MethodSummary, other: MethodSummary) -> bool:
+    """Tell whether two methods can be compared pair by pair on all levels."""
+    whole = not (np.isnan(ours.accuracy).any() or np.isnan(other.accuracy).any())
+    return other is not ours and other.seeds == ours.seeds and whole
+
+
+def _test(ours: MethodSummary, other: MethodSummary) -> Test:
+    """Compare evolution with a baseline."""
+    difference = ours.overall - other.overall
+    low, high = bootstrap_interval(difference)
+    return Test(
+        other.name,
+        wilcoxon(ours.overall, other.overall),
+        wilcoxon(ours.hypervolume, other.hypervolume),
+        float(difference.mean()),
+        low,
+        high,
+    )
+
+
+def _mean_and_interval(shares: NDArray[np.float64]) -> str:
+    """Return the mean of accuracies in per cent, with its interval where there are several."""
+    if np.isnan(shares).any():
+        return "-"
+    mean = f"{100 * shares.mean():.2f}"
+    if len(shares) < 2:
+        return mean
+    low, high = bootstrap_interval(shares)
+    return f"{mean} [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as text in columns."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in lines
+    )
