@@ -27,7 +27,7 @@ _HOMES = {
     "StepBudget": "budget",
     "Task": "task",
     "Ticket": "ticket",
-    "batch_map": "evaluator",
+    "batch_map": "batching",
     "best": "fronts",
     "cut_out": "compact",
     "hypervolume": "fronts",
@@ -83,10 +83,11 @@ if TYPE_CHECKING:
         sanity,
         tasks,
     )
+    from nets_deap.batching import batch_map
     from nets_deap.budget import StepBudget
     from nets_deap.compact import cut_out
     from nets_deap.errors import NetsError
-    from nets_deap.evaluator import Evaluator, batch_map
+    from nets_deap.evaluator import Evaluator
     from nets_deap.experiments.search import search
     from nets_deap.fronts import NicheArchive, ParetoFront, best, hypervolume, knee
     from nets_deap.genome import Genome

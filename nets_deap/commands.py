@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
+from nets_deap import _checks
 from nets_deap.errors import NetsError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.presets import preset
@@ -41,15 +42,17 @@ def baseline(options: Namespace, say: Say) -> int:
         for method in METHODS.values():
             say(f"{method.name:<14}  {method.about}")
         return 0
+    _checks.choice("name", options.name, METHODS, "See: nets-deap baseline list")
     config = configured(options)
-    from nets_deap.experiments.compare import DENSITIES, find, rows_of
+    budget = _budget(options, config)
+    from nets_deap.experiments.compare import DENSITIES, find, levels_of, rows_of
     from nets_deap.experiments.run import build_task
     from nets_deap.runs.folder import RunFolder, csv_text
 
+    levels = levels_of(_densities(options) or DENSITIES)
     task = build_task(config)
-    levels = tuple(sorted(_densities(options) or DENSITIES, reverse=True))
     folder = None if options.out is None else RunFolder(options.out)
-    found, seconds = find(task, config, options.name, _budget(options, config), levels)
+    found, seconds = find(task, config, options.name, budget, levels)
     rows = rows_of(task, config, options.name, found, seconds)
     if folder is not None:
         folder.write_text("rows.csv", csv_text(rows))
@@ -79,7 +82,7 @@ def check(options: Namespace, say: Say) -> int:
     report = sanity.check(
         loaded,
         task,
-        steps=options.steps or config.final.steps,
+        steps=config.final.steps if options.steps is None else options.steps,
         seeds=options.seeds,
         tolerance=options.tolerance / 100,
         margin=options.margin / 100,

@@ -1,17 +1,16 @@
-"""``Evaluator``: the batched ``evaluate`` of a toolbox, and the ``map`` that makes it batched."""
+"""``Evaluator``: the batched ``evaluate`` of a toolbox."""
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from contextvars import ContextVar
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
+from nets_deap.batching import Batched, Values
 from nets_deap.budget import StepBudget
 from nets_deap.learnt import Learnt
 from nets_deap.objectives import Measured, Objective, resolve, values_of, worst_values
@@ -22,24 +21,13 @@ from nets_deap.training.problem import Outcome, Plan, Start
 
 logger = logging.getLogger("nets_deap")
 
-Values = tuple[float, ...]
 Genes = tuple[Any, ...]
 
 INHERIT = ("none", "weights")
 SLOPE_BATCHES = 10
 
 
-class _Request(BaseException):
-    """Raised by the evaluator under ``batch_map`` to say what it would train."""
-
-    def __init__(self, evaluator: Evaluator, ticket: Ticket) -> None:
-        self.evaluator, self.ticket = evaluator, ticket
-
-
-_answers: ContextVar[list[Values] | None] = ContextVar("nets_deap_answers", default=None)
-
-
-class Evaluator:
+class Evaluator(Batched):
     """Trains tickets and returns their objectives; register it as a toolbox's ``evaluate``.
 
     With ``batch_map`` as the toolbox's ``map``, each generation trains as one batch, also through
@@ -62,7 +50,7 @@ class Evaluator:
         every objective and is counted in ``task.ledger.diverged``.
     """
 
-    __slots__ = ("budget", "generation", "inherit", "objectives", "slopes", "task")
+    __slots__ = ("again", "budget", "inherit", "objectives", "slopes", "task")
 
     def __init__(
         self,
@@ -89,20 +77,15 @@ class Evaluator:
     def restart(self) -> None:
         """Begin at generation 0 again, with the budget unspent."""
         self.generation = 0
+        self.again: list[Ticket] = []
         if self.budget is not None:
             self.budget.spent = 0
 
-    def __call__(self, ticket: Ticket) -> Values:
-        """Train one ticket from W0 and return its objectives, M plain floats."""
-        answers = _answers.get()
-        if answers is None:
-            return self._evaluate([ticket])[0]
-        if answers:
-            return answers.pop(0)
-        raise _Request(self, ticket)
-
     def batch(self, tickets: Iterable[Ticket]) -> list[Values]:
         """Evaluate one generation as one batch; then go on to the next generation's minibatches.
+
+        Tickets in ``again`` are evaluated with them, on the same minibatches, and get the mean of
+        all their evaluations as fitness, or where weights are inherited the last one.
 
         Returns:
             Values in the order of ``tickets``; empty for none.
@@ -110,9 +93,24 @@ class Evaluator:
         tickets = list(tickets)
         for ticket in tickets:
             self._check_fitness(ticket)
-        values = self._evaluate(tickets)
+        again, self.again = self.again if tickets else [], []
+        values = self._evaluate([*tickets, *again])
+        for ticket, fresh in zip(again, values[len(tickets) :], strict=True):
+            self._renew(ticket, fresh)
+        for ticket in tickets:
+            ticket.evaluations = 1
         self.generation += 1
-        return values
+        return values[: len(tickets)]
+
+    def _renew(self, ticket: Ticket, fresh: Values) -> None:
+        """Give a ticket that has been evaluated again its new fitness."""
+        n = ticket.evaluations
+        old = ticket.fitness.values
+        worst = worst_values(self.objectives)
+        if self.inherit == "none" and fresh != worst and old != worst:
+            fresh = tuple((n * then + now) / (n + 1) for then, now in zip(old, fresh, strict=True))
+        ticket.fitness.values = fresh
+        ticket.evaluations = n + 1
 
     def _check_fitness(self, ticket: Ticket) -> None:
         """Raise if a ticket's fitness has other directions than the objectives."""
@@ -200,7 +198,8 @@ class Evaluator:
             task=self.task,
             state=(lambda: part.states[0]) if part.states else None,
         )
-        before = ticket.heritage.steps if self._start(ticket) and ticket.heritage else 0
+        heritage = ticket.heritage if self.inherit == "weights" else None
+        before = 0 if heritage is None else heritage.steps
         slopes, grown = self._slopes(ticket, part) if self.slopes else (None, None)
         learnt = Learnt(
             digest=ticket.digest,
@@ -231,61 +230,3 @@ class Evaluator:
     def _genes(self, ticket: Ticket) -> Genes:
         """Return what makes two tickets the same training: genes and inheritance."""
         return *ticket.genes, id(ticket.heritage) if self.inherit == "weights" else 0
-
-
-def batch_map(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[Any]:
-    """Map as ``builtins.map`` does, but evaluate all tickets as one batch; a toolbox's ``map``.
-
-    A registered ``Evaluator`` gets the whole list. A function that calls one inside (a decorated
-    ``evaluate``) runs up to each of its evaluations, all those are trained as one batch, and it
-    runs again with the results; so it should have no side effects before it evaluates. Anything
-    else is simply called for each element.
-
-    Returns:
-        A list as long as the shortest iterable; empty for no elements.
-    """
-    inner = unwrap(function)
-    if isinstance(inner, Evaluator):
-        if len(iterables) != 1 or (function is not inner and _extras(function)):
-            raise _checks.bad_value(
-                "evaluate", "take tickets only", "map(evaluate, tickets)", "further arguments"
-            )
-        return inner.batch(iterables[0])
-    calls = list(zip(*iterables, strict=False))
-    results: list[Any] = [None] * len(calls)
-    answers: list[list[Values]] = [[] for _ in calls]
-    waiting = list(range(len(calls)))
-    while waiting:
-        requests: list[tuple[int, _Request]] = []
-        for i in waiting:
-            token = _answers.set(list(answers[i]))
-            try:
-                results[i] = function(*calls[i])
-            except _Request as request:
-                requests.append((i, request))
-            finally:
-                _answers.reset(token)
-        for evaluator in {id(r.evaluator): r.evaluator for _, r in requests}.values():
-            mine = [(i, r.ticket) for i, r in requests if r.evaluator is evaluator]
-            for (i, _), values in zip(mine, evaluator._evaluate([t for _, t in mine]), strict=True):
-                answers[i].append(values)
-        waiting = [i for i, _ in requests]
-        for evaluator in {id(r.evaluator): r.evaluator for _, r in requests}.values():
-            evaluator.generation += 1
-    return results
-
-
-def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what was registered, from inside any number of partials."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
-
-
-def _extras(function: Callable[..., Any]) -> bool:
-    """Tell whether any of the partials around a function holds arguments."""
-    while isinstance(function, functools.partial):
-        if function.args or function.keywords:
-            return True
-        function = function.func
-    return False

@@ -39,6 +39,7 @@ class Ticket(BitList):
         strategy: Strategy parameters that evolve with the ticket, by name: a layer's name for the
             logarithm of the factor that its weights' saliency has in ``mut_prune``. Operators
             replace it, never change it.
+        evaluations: How often its fitness has been measured.
 
     Raises:
         InvalidValueError: The mask is not a vector of bits, or of another length than the layout.
@@ -46,6 +47,7 @@ class Ticket(BitList):
 
     fitness: Any = None
     strategy: dict[str, float] = MappingProxyType({})  # type: ignore[assignment]
+    evaluations: int = 0
 
     def __init__(
         self, mask: Iterable[Any] = (), layout: MaskLayout | None = None, fitness: Any = None

@@ -10,8 +10,9 @@ import numpy as np
 from deap import base
 
 from nets_deap import _checks
+from nets_deap.batching import batch_map
 from nets_deap.budget import StepBudget
-from nets_deap.evaluator import Evaluator, batch_map
+from nets_deap.evaluator import Evaluator
 from nets_deap.fitness import fitness_class
 from nets_deap.objectives import Objective
 from nets_deap.operators import (
@@ -35,6 +36,7 @@ from nets_deap.task import Task
 from nets_deap.ticket import Ticket
 
 DEFAULT_OBJECTIVES = ("val_loss", "density")
+Select = Callable[..., list[Any]]
 STRUCTURAL = ("multiply_adds", "live_inputs")
 
 
@@ -51,6 +53,7 @@ def make_toolbox(
     noise: float = 0.0,
     sigma: float = 0.0,
     gradient: bool = False,
+    reevaluate: bool = False,
     budget: StepBudget | None = None,
 ) -> base.Toolbox:
     """Return a ``deap.base.Toolbox`` with everything an evolution of tickets needs.
@@ -85,8 +88,12 @@ def make_toolbox(
         flips: Probability of a flip for each bit when flipping; None for two flips expected.
         noise: Of the saliency; see ``mut_prune``.
         sigma: Of the strategy that evolves with the ticket; see ``mut_prune``, ``mut_shrink``.
-        gradient: Measure gradients after training, and then prune by |w * gradient| and swap
-            weights for those of largest gradient in one mutation of three each.
+        gradient: Measure gradients after training (10 more steps each), and in one mutation of
+            three prune by |w * gradient|, in another one of six swap weights for those of largest
+            gradient.
+        reevaluate: Evaluate survivors again with each generation's offspring, on the same
+            minibatches: a lucky draw does not survive for long. It costs as many networks again;
+            for algorithms whose parents compete with their offspring.
         budget: Shares steps x networks out over the generations; None trains the recipe's steps.
 
     Raises:
@@ -139,10 +146,10 @@ def make_toolbox(
     if structured:
         shrinking = functools.partial(mut_shrink, fraction=prune, sigma=sigma)
         toolbox.register("mate", cx_then_mutate, cross=cx_average, mutate=shrinking)
-        mutations, weights = (shrinking,), (1,)
+        mutations, weights = (shrinking,), (6,)
     elif lamarckian:
         toolbox.register("mate", cx_average, fraction=prune, noise=noise)
-        mutations, weights = (pruning,), (1,)
+        mutations, weights = (pruning,), (6,)
     else:
         indpb = min(1.0, 2 / task.layout.size) if flips is None else flips
         toolbox.register("mate", cx_interpolate)
@@ -154,10 +161,33 @@ def make_toolbox(
             functools.partial(mut_flip, indpb=indpb),
         )
         weights = (6, 1, 1, 1, 1)
+    if gradient:
+        mutations += (
+            functools.partial(mut_prune, fraction=prune, by="gradient", noise=noise, sigma=sigma),
+            functools.partial(mut_swap, fraction=(0.05, 0.2), grow="gradient"),
+        )
+        weights += (4, 2)
     toolbox.register("mutate", mut_one_of, operators=mutations, weights=weights)
     for name in ("mate", "mutate"):
         toolbox.decorate(name, keep_density(low, high))
     toolbox.register("select", sel_nsga2)
     toolbox.register("evaluate", evaluator)
     toolbox.register("map", batch_map)
+    if reevaluate:
+        toolbox.decorate("select", _again(evaluator))
     return toolbox
+
+
+def _again(evaluator: Evaluator) -> Callable[[Select], Select]:
+    """Return a decorator for selection that has the survivors evaluated with the next batch."""
+
+    def decorate(select: Select) -> Select:
+        @functools.wraps(select)
+        def selected(*args: Any, **kwargs: Any) -> list[Any]:
+            survivors = select(*args, **kwargs)
+            evaluator.again = list({id(ticket): ticket for ticket in survivors}.values())
+            return survivors
+
+        return selected
+
+    return decorate

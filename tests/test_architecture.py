@@ -15,7 +15,7 @@ FLOORS = [
     {"bitlist", "ticket_files", "ticket", "genome"},
     {"models", "data"},
     {"training", "operators", "compact"},
-    {"extra_objectives", "objectives", "task", "evaluator"},
+    {"extra_objectives", "objectives", "task", "batching", "evaluator"},
     {"tasks", "toolbox", "baselines", "sanity"},
     {"runs"},
     {"experiments", "plots", "bench"},

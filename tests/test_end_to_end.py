@@ -32,8 +32,10 @@ def test_snippets_of_the_readme_run_as_written(number, tmp_path, monkeypatch):
         (r"\bmu=\d+", "mu=4"),
         (r"\blambda_=\d+", "lambda_=4"),
         (r"\bngen=\d+", "ngen=1"),
-        (r"\bpopulation=\d+", "population=4"),
-        (r"\bgenerations=\d+", "generations=1"),
+        (r"\bpopulation=\d\d+", "population=4"),
+        (r"\bgenerations=\d+", "generations=4"),
+        (r"\bbudget=\d+", "budget=200"),
+        (r"\brounds=\d+", "rounds=2"),
     ):
         text = re.sub(pattern, small, text)
     script = tmp_path / "snippet.py"
@@ -65,7 +67,7 @@ def test_lenet_on_full_mnist(tmp_path, capsys):
             "or run 'nets-deap run lenet-mnist' once where it can be downloaded"
         )
     out = tmp_path / "run"
-    small = ["--population", "4", "--generations", "1", "--set", "recipe.steps=100"]
+    small = ["--generations", "6", "--set", "search.budget=700"]
     small += ["--set", "final.steps=600", "--set", "final.members=2"]
     assert main(["run", "lenet-mnist", "--out", str(out), "--progress", "none", *small]) == 0
     dense = float(re.search(r"(\d+\.\d+) %$", capsys.readouterr().out, re.M).group(1))

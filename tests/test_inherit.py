@@ -314,3 +314,54 @@ def test_a_search_for_few_multiply_adds_shrinks_and_spreads_over_them():
 def test_crossover_needs_two_parents(task):
     with pytest.raises(ValueError, match=r"population must be in range: expected an int >= 2"):
         nets.search(task, population=1, cxpb=0.1, mutpb=0.9)
+
+
+# ---- survivors evaluated again
+
+
+def test_survivors_are_evaluated_again_with_the_next_generation_and_averaged(task):
+    box = nets.make_toolbox(task, reevaluate=True)
+    pop = box.population(n=4)
+    for ticket, values in zip(pop, box.map(box.evaluate, pop), strict=True):
+        ticket.fitness.values = values
+    survivors = box.select(pop, 3)
+    first = [ticket.fitness.values for ticket in survivors]
+    child = box.clone(pop[0])
+    child[0] = not child[0]
+    before = task.ledger.networks
+    values = box.map(box.evaluate, [child])
+    assert len(values) == 1
+    assert task.ledger.networks - before == 1 + 3
+    plain = nets.Evaluator(task, ("val_loss", "density"))
+    plain.generation = 1
+    alone = [plain(box.clone(ticket)) for ticket in survivors]
+    for ticket, one, two in zip(survivors, first, alone, strict=True):
+        assert ticket.fitness.values == pytest.approx(np.mean([one, two], axis=0))
+        assert ticket.evaluations == 2
+    assert child.evaluations == 1
+    box.map(box.evaluate, [box.clone(child)])
+    assert task.ledger.networks - before == 1 + 3 + 3 + 1, "only once for each selection"
+
+
+def test_a_plus_search_may_evaluate_again_and_a_comma_search_may_not(task):
+    found = nets.search(
+        task, population=3, generations=2, reevaluate=True, budget=200, progress="none", seed=1
+    )
+    assert task.ledger.network_steps == 200
+    assert max(ticket.evaluations for ticket in found.population) >= 2
+    with pytest.raises(ValueError, match="reevaluate must be left out where parents die"):
+        nets.search(task, algorithm="comma", reevaluate=True)
+
+
+def test_gradients_reach_the_toolbox_s_mutations(task):
+    box = nets.make_toolbox(task, inherit="weights", gradient=True)
+    (ticket,) = box.population(n=1)
+    box.map(box.evaluate, [ticket])
+    operators.mut_prune(ticket, fraction=0.3)
+    box.map(box.evaluate, [ticket])
+    kept = set()
+    for seed in range(30):
+        child = box.clone(ticket)
+        box.mutate(child, rng=np.random.default_rng(seed))
+        kept.add(child.kept)
+    assert kept == {ticket.kept, round(0.8 * ticket.kept)}, "prunes and swaps"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nets_deap import Ticket
 from nets_deap.fitness import fitness_class
-from nets_deap.operators import elitist, sel_nsga2, sel_roulette_low
+from nets_deap.operators import elitist, sel_niched, sel_nsga2, sel_roulette_low
 
 
 def population(values, weights=None):
@@ -211,3 +211,41 @@ def test_what_elitism_refuses():
         elitist(tools.selBest, -1)
     with pytest.raises(ValueError, match="k must be in range"):
         elitist(tools.selBest)(population([[1]]), -1)
+
+
+# ---- survivors spread over density
+
+
+def of(density, loss):
+    ticket = Ticket(np.arange(1000) < round(1000 * density))
+    ticket.fitness = fitness_class(("loss", "size"), (-1.0, -1.0))()
+    ticket.fitness.values = (loss, density)
+    return ticket
+
+
+def test_each_niche_of_log_density_sends_its_best_before_any_sends_a_second():
+    crowd = [of(0.9 + i / 1000, 0.1 + i / 100) for i in range(10)]
+    sparse, worse, middle = of(0.01, 5.0), of(0.011, 6.0), of(0.1, 3.0)
+    chosen = sel_niched([*crowd, worse, sparse, middle], 4)
+    # Four niches between 0.909 and 0.01; one of them is empty.
+    assert [round(t.density, 3) for t in chosen[:3]] == [0.9, 0.1, 0.01]
+    assert chosen[2] is sparse
+    assert chosen[3] is crowd[1]
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 1), st.floats(0, 9)), min_size=1), st.data())
+def test_the_best_of_all_always_survives_and_nobody_twice(points, data):
+    tickets = [of(max(d, 0.001), loss) for d, loss in points]
+    k = data.draw(st.integers(1, len(tickets)))
+    chosen = sel_niched(tickets, k)
+    assert len({id(t) for t in chosen}) == k
+    best = min(t.fitness.values[0] for t in tickets)
+    assert best in [t.fitness.values[0] for t in chosen]
+    assert sel_niched(tickets, 0) == []
+
+
+def test_niched_selection_of_equal_densities_is_by_objective():
+    tickets = [of(0.5, loss) for loss in (3.0, 1.0, 2.0)]
+    assert [t.fitness.values[0] for t in sel_niched(tickets, 2)] == [1.0, 2.0]
+    with pytest.raises(ValueError, match="objective must be in range"):
+        sel_niched(tickets, 1, objective=2)

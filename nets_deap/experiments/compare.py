@@ -60,7 +60,7 @@ def compare(
         FileAccessError: The folder cannot be read or written.
     """
     chosen = [_checks.choice("methods", name, METHODS) for name in methods]
-    levels = tuple(sorted({_checks.density("densities", d) for d in densities}, reverse=True))
+    levels = levels_of(densities)
     _checks.whole("budget", budget)
     if not chosen or not levels or not len(seeds) or len(set(seeds)) < len(seeds):
         raise _checks.bad_value(
@@ -68,9 +68,10 @@ def compare(
         )
     # Evolution first: same-layers needs its tickets.
     chosen = sorted(set(chosen), key=list(METHODS).index)
+    numbers = [_checks.whole("seeds", seed, low=0) for seed in seeds]
     folder = ComparisonFolder(path, _identity(config, budget, levels))
     say = on_done or (lambda line: None)
-    for seed in [_checks.whole("seeds", seed, low=0) for seed in seeds]:
+    for seed in numbers:
         waiting = [name for name in ("dense", *chosen) if not folder.has(seed, name)]
         if not waiting:
             continue
@@ -79,7 +80,9 @@ def compare(
             rows = _measure(task, config, name, budget, levels, folder)
             folder.put(seed, name, rows)
             say(_line(seed, name, rows))
-    rows = [row for seed in seeds for name in ("dense", *chosen) for row in folder.get(seed, name)]
+    rows = [
+        row for seed in numbers for name in ("dense", *chosen) for row in folder.get(seed, name)
+    ]
     summary = summarise(rows, levels)
     folder.write_text("rows.csv", csv_text(rows))
     folder.write_text("summary.txt", summary.text() + "\n")
@@ -91,6 +94,13 @@ def compare(
     except MissingExtraError as error:
         say(f"comparison.png was not drawn: {error}")
     return summary
+
+
+def levels_of(densities: Sequence[float]) -> tuple[float, ...]:
+    """Return distinct density levels in (0, 1), densest first."""
+    limits: Any = {"low": 0, "high": 1, "open_low": True, "open_high": True}
+    distinct = {_checks.real("densities", density, **limits) for density in densities}
+    return tuple(sorted(distinct, reverse=True))
 
 
 def find(

@@ -80,6 +80,7 @@ class SearchConfig:
     noise: float = 0.0
     sigma: float = 0.0
     gradient: bool = False
+    reevaluate: bool = False
     patience: int | None = None
     max_steps: int | None = None
     max_seconds: float | None = None

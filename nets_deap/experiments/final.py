@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -54,10 +55,7 @@ def train_front(
     """
     chosen = spread(front, members)
     rng = np.random.default_rng(task.derived_seed(_checks.whole("steps", steps), 1))
-    controls = [
-        task.ticket(random_mask(task.layout, task.layout.counts(ticket.packed), rng))
-        for ticket in chosen
-    ]
+    controls = [_shuffled(task, ticket, rng) for ticket in chosen]
     everyone = [task.dense_ticket(), *chosen, *controls]
     done = 0
 
@@ -75,6 +73,14 @@ def train_front(
         )
     ]
     return FinalTraining(rows, dense, steps)
+
+
+def _shuffled(task: Task, ticket: Ticket, rng: np.random.Generator) -> Ticket:
+    """Return a random mask of a ticket's layer densities over the same initial weights."""
+    other = copy.deepcopy(ticket)  # a genome brings its own weights along
+    other.heritage = None
+    other.mask = random_mask(task.layout, task.layout.counts(ticket.packed), rng)
+    return other
 
 
 def spread(front: Sequence[Ticket], members: int) -> list[Ticket]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nets_deap import _checks, baselines
 from nets_deap.baselines import Baseline, Level
 from nets_deap.experiments.config import Config
+from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import options_of
 from nets_deap.experiments.search import search
 from nets_deap.task import Task
@@ -20,17 +20,6 @@ EVOLUTION = "evolution"
 EVOLUTION_ADDS = "evolution-adds"
 # Members denser than this are large after cutting out as well, and slow to train.
 DENSEST = 0.2
-ADDS: dict[str, Any] = {
-    "objectives": ("val_loss", "multiply_adds"),
-    "inherit": "weights",
-    "population": 2,
-    "offspring": 3,
-    "generations": 16,
-    "cxpb": 0.5,
-    "mutpb": 0.5,
-    "density": (0.005, 1.0),
-    "sigma": 0.2,
-}
 # Masks hold whole weights: a member this near to a density level, as a ratio, is on it.
 NEAR = 1.01
 
@@ -56,7 +45,8 @@ class Setting:
     @property
     def rounds(self) -> int:
         """Rounds of pruning a fifth that lead from dense to the sparsest level."""
-        return math.ceil(math.log(self.densities[-1] * 1.0001) / math.log(1 - FRACTION) - 1e-3)
+        rounds = math.log(self.densities[-1] * 1.0001) / math.log(1 - FRACTION)
+        return max(1, math.ceil(rounds - 1e-3))
 
 
 @dataclass(frozen=True)
@@ -71,6 +61,14 @@ class Method:
 
 def evolve(setting: Setting, budget: int) -> Baseline:
     """Search as the preset says, within a budget of steps x networks."""
+    if setting.config.search.genome != "mask":
+        raise _checks.bad_value(
+            "search.genome",
+            "be masks over W0, which all methods share",
+            "'mask'",
+            repr(setting.config.search.genome),
+            "Choose another preset.",
+        )
     options = {**options_of(setting.config, setting.task), "budget": budget}
     before = setting.task.ledger.network_steps
     found = search(setting.task, **options, seed=setting.task.seed, progress="none")
@@ -80,13 +78,15 @@ def evolve(setting: Setting, budget: int) -> Baseline:
 
 
 def evolve_adds(setting: Setting, budget: int) -> Baseline:
-    """Search for few multiply-adds after cutting out, with averaging crossover."""
+    """Search for few multiply-adds after cutting out, as the preset ``lenet-adds`` does."""
     before = setting.task.ledger.network_steps
-    found = search(setting.task, **ADDS, budget=budget, seed=setting.task.seed, progress="none")
+    options = {**options_of(PRESETS["lenet-adds"], setting.task), "budget": budget}
+    found = search(setting.task, **options, seed=setting.task.seed, progress="none")
     cost = setting.task.ledger.network_steps - before
     members = sorted(found.front, key=lambda ticket: -ticket.kept)
     inside = [ticket for ticket in members if ticket.density <= DENSEST]
-    return Baseline.of(EVOLUTION_ADDS, [Level(ticket, cost) for ticket in inside])
+    sparse = inside or members[-1:]
+    return Baseline.of(EVOLUTION_ADDS, [Level(ticket, cost) for ticket in sparse])
 
 
 def _about(members: Sequence[Ticket], setting: Setting) -> list[Ticket]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from deap import base, tools
 
 from nets_deap import _checks
-from nets_deap.evaluator import Evaluator, batch_map
+from nets_deap.batching import batch_map
+from nets_deap.evaluator import Evaluator
 from nets_deap.fitness import fitness_class
 from nets_deap.genome import Genome
 from nets_deap.objectives import penalised, resolve

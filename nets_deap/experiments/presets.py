@@ -76,6 +76,24 @@ PRESETS: dict[str, Config] = {
         ),
         final=FinalConfig(steps=4600, members=12),
     ),
+    "lenet-adds": Config(
+        about="LeNet-300-100 on full MNIST, objectives: validation loss and multiply-adds",
+        task=TaskConfig(dataset="mnist"),
+        recipe=LENET_RECIPE,
+        search=SearchConfig(
+            population=2,
+            offspring=3,
+            generations=16,
+            cxpb=0.5,
+            mutpb=0.5,
+            objectives=("val_loss", "multiply_adds"),
+            inherit="weights",
+            budget=20_000,
+            density=(0.005, 1.0),
+            sigma=0.2,
+        ),
+        final=FinalConfig(steps=4600, members=12),
+    ),
 }
 
 

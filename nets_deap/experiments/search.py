@@ -11,8 +11,9 @@ from typing import Any
 from deap import algorithms, base, tools
 
 from nets_deap import _checks
+from nets_deap.batching import unwrap
 from nets_deap.budget import StepBudget
-from nets_deap.evaluator import Evaluator, unwrap
+from nets_deap.evaluator import Evaluator
 from nets_deap.fronts import NicheArchive
 from nets_deap.objectives import Objective, describe
 from nets_deap.runs.recorder import Recorder, SearchStopped
@@ -130,6 +131,10 @@ def search(
         archive = _archive(evaluator)
     kind = ("plus" if archive is None else "comma") if algorithm is None else algorithm
     evolve = ALGORITHMS[_checks.choice("algorithm", kind, ALGORITHMS)]
+    if kind == "comma" and options.get("reevaluate"):
+        raise _checks.bad_value(
+            "reevaluate", "be left out where parents die", "algorithm='plus'", "algorithm='comma'"
+        )
     if kind == "comma" and children < population:
         raise _checks.bad_value(
             "offspring", "be enough for algorithm='comma'", f"at least {population}", children

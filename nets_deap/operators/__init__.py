@@ -22,7 +22,7 @@ from nets_deap.operators.mutation import (
     mut_swap,
 )
 from nets_deap.operators.repair import keep_density
-from nets_deap.operators.selection import elitist, sel_nsga2, sel_roulette_low
+from nets_deap.operators.selection import elitist, sel_niched, sel_nsga2, sel_roulette_low
 from nets_deap.operators.shrink import cx_then_mutate, mut_shrink
 from nets_deap.operators.structured import cx_structure, mut_columns, mut_inputs, mut_neurons
 
@@ -65,6 +65,7 @@ __all__ = [
     "mut_resample",
     "mut_swap",
     "random_mask",
+    "sel_niched",
     "sel_nsga2",
     "sel_roulette_low",
 ]

@@ -45,6 +45,34 @@ def sel_nsga2(individuals: Sequence[Any], k: int) -> list[Any]:
     return [individuals[i] for i in order[:k]]
 
 
+def sel_niched(individuals: Sequence[Any], k: int, *, objective: int = 0) -> list[Any]:
+    """Select ``k`` tickets spread evenly over log density: no region of the front starves.
+
+    The range of log density is cut into ``k`` niches of equal width. The best of each niche by one
+    objective survives; what empty niches leave goes to the second best of the others, and so on.
+    Crowding distance spreads over what is crowded; this spreads over density alone.
+
+    Args:
+        individuals: Evaluated tickets that keep at least one weight.
+        k: How many, at least 0 and at most as many as there are.
+        objective: Position of the objective that decides within a niche.
+
+    Returns:
+        References to the chosen ones: the best of all niches, densest first, then the second best.
+    """
+    _checks.whole("k", k, low=0, high=len(individuals))
+    if not k:
+        return []
+    costs = fronts.costs_of(individuals)
+    _checks.whole("objective", objective, low=0, high=costs.shape[1] - 1)
+    logs = np.log([ticket.density for ticket in individuals])
+    span = np.ptp(logs) or 1.0
+    niche = np.minimum((logs.max() - logs) / span * k, k - 1).astype(np.int64)
+    order = np.lexsort((costs[:, objective], niche))
+    place = np.arange(len(order)) - np.searchsorted(niche[order], niche[order])
+    return [individuals[i] for i in order[np.lexsort((niche[order], place))][:k]]
+
+
 def sel_roulette_low(individuals: Sequence[Any], k: int, *, rng: Rng | None = None) -> list[Any]:
     """Select ``k`` individuals by a roulette wheel that turns towards the better ones.
 

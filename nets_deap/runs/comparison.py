@@ -36,6 +36,7 @@ class ComparisonFolder(RunFolder):
         plain = json.loads(json.dumps(identity))
         if (self.path / HEAD).exists():
             held = self._read(HEAD)
+            held = held if isinstance(held, dict) else {}
             different = [key for key in plain if held.get(key) != plain[key]]
             if different:
                 raise _checks.bad_value(
@@ -51,8 +52,11 @@ class ComparisonFolder(RunFolder):
         else:
             super().__init__(path)
             self.write_json(HEAD, plain)
-        for name in ("results", "tickets"):
-            (self.path / name).mkdir(exist_ok=True)
+        try:
+            for name in ("results", "tickets"):
+                (self.path / name).mkdir(exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def has(self, seed: int, method: str) -> bool:
         """Tell whether a result is there."""

@@ -1,0 +1,107 @@
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+
+from nets_deap.errors import MissingExtraError
+from nets_deap.experiments.methods import METHODS
+from nets_deap.experiments.summary import summarise
+from nets_deap.plots.comparison import accuracy_over_density, save_comparison
+
+LEVELS = (0.3, 0.1, 0.03)
+
+
+def summary(names, *, seeds=3, levels=LEVELS, reach=LEVELS[-1]):
+    """Accuracies that fall with method, level and seed; erk ends at ``reach``."""
+    shared = {"multiply_adds": None, "search_steps": 1, "search_seconds": 0.1, "final_steps": 3}
+    rows = [
+        {
+            "seed": seed,
+            "method": name,
+            "density": level,
+            "test_accuracy": 0.95 - 0.01 * i - 0.02 * j - 0.001 * seed**2,
+            **shared,
+        }
+        for i, name in enumerate(("dense", *names))
+        for j, level in enumerate((1.0,) if name == "dense" else levels)
+        for seed in range(seeds)
+        if name != "erk" or level >= reach
+    ]
+    return summarise(rows, levels)
+
+
+@pytest.fixture
+def axes():
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+def test_a_line_for_each_method_and_the_dense_network_over_log_density(axes):
+    given = summary(["evolution", "imp", "erk"])
+    assert accuracy_over_density(given, axes) is axes
+    assert axes.get_xscale() == "log"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("density in %", "test accuracy in %")
+    *lines, dense = axes.lines
+    assert [line.get_label() for line in lines] == [one.name for one in given.methods]
+    for line, one in zip(lines, given.methods, strict=True):
+        assert line.get_xdata() == pytest.approx([30, 10, 3])
+        assert line.get_ydata() == pytest.approx(100 * one.accuracy.mean(axis=0))
+    assert dense.get_label() == "dense 94.83 %"
+    assert dense.get_ydata() == pytest.approx([100 * given.dense.mean()] * 2)
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert shown == [line.get_label() for line in axes.lines]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["30", "10", "3"]
+
+
+def test_bands_hold_the_means_and_need_more_than_one_seed(axes):
+    given = summary(["evolution", "imp"])
+    accuracy_over_density(given, axes)
+    assert len(axes.collections) == 2
+    for band, one in zip(axes.collections, given.methods, strict=True):
+        edge = band.get_paths()[0].vertices
+        at = edge[np.isclose(edge[:, 0], 10), 1]
+        column = 100 * one.accuracy[:, 1]
+        assert column.min() <= at.min() < column.mean() < at.max() <= column.max()
+    figure, other = plt.subplots()
+    accuracy_over_density(summary(["evolution", "imp"], seeds=1), other)
+    assert (len(other.lines), len(other.collections)) == (3, 0)
+    plt.close(figure)
+
+
+def test_a_method_that_does_not_reach_a_level_has_a_shorter_line_and_no_band(axes):
+    accuracy_over_density(summary(["evolution", "erk"], reach=0.1), axes)
+    assert np.isnan(axes.lines[1].get_ydata()).tolist() == [False, False, True]
+    assert len(axes.collections) == 1
+
+
+def test_all_methods_can_be_told_apart(axes):
+    accuracy_over_density(summary(list(METHODS)), axes)
+    styles = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+    assert len(styles) == len(METHODS) + 1
+    widths = [line.get_linewidth() for line in axes.lines]
+    assert widths[0] > max(widths[1:])
+
+
+def test_new_axes_are_made_where_none_are_given():
+    ax = accuracy_over_density(summary(["evolution"]))
+    assert len(ax.lines) == 2
+    plt.close(ax.figure)
+
+
+@pytest.mark.parametrize("levels", [LEVELS, (0.1,)])
+def test_the_figure_is_saved_and_closed(tmp_path, levels):
+    save_comparison(summary(["evolution", "imp"], levels=levels), tmp_path / "c.png")
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert plt.get_fignums() == []
+
+
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "nets-deap\[plots\]"'):
+        save_comparison(summary(["evolution"]), tmp_path / "c.png")
+    with pytest.raises(MissingExtraError, match="matplotlib"):
+        accuracy_over_density(summary(["evolution"]))
