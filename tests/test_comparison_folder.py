@@ -1,6 +1,7 @@
 """The folder of a comparison: whose results it takes, and what it gives back."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def test_a_new_folder_is_made_with_its_parents_and_opens_again(tmp_path):
 @pytest.mark.parametrize(
     ("identity", "text"),
     [
-        (changed(budget=30), r"got|budget = 30 \(there: 60\)"),
+        (changed(budget=30), r"budget = 30 \(there: 60\)"),
         (changed(densities=[0.3]), r"densities = \[0.3\] \(there: \[0.3, 0.1\]\)"),
         (
             changed(config={**IDENTITY["config"], "search": {"population": 8}}),
@@ -45,8 +46,8 @@ def test_another_comparison_is_refused_and_what_differs_is_named(tmp_path, ident
     ComparisonFolder(tmp_path / "c", IDENTITY).put(0, "erk", [{"seed": 0}])
     with pytest.raises(InvalidValueError, match="must hold the same comparison or nothing") as got:
         ComparisonFolder(tmp_path / "c", identity)
-    assert got.match(text)
-    assert got.match("Choose another folder")
+    assert re.search(text, str(got.value))
+    assert "Choose another folder" in str(got.value)
     assert ComparisonFolder(tmp_path / "c", IDENTITY).get(0, "erk") == [{"seed": 0}]
 
 

@@ -1,7 +1,5 @@
 """Every method of a comparison: what it finds, what it spends, from what it starts."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -213,7 +211,3 @@ def test_a_budget_too_small_for_a_network_each_is_refused(task):
 def test_an_unknown_method_is_told_with_a_guess(task):
     with pytest.raises(InvalidValueError, match=r"method must be a known name.*'one-shot'\?"):
         find(task, CONFIG, "oneshot", BUDGET, LEVELS)
-
-
-def test_what_the_search_for_multiply_adds_asks_for_is_plain_data():
-    assert json.loads(json.dumps(methods.ADDS))["objectives"] == ["val_loss", "multiply_adds"]

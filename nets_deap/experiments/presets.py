@@ -23,10 +23,20 @@ XOR_SEARCH: dict[str, Any] = {
 
 PRESETS: dict[str, Config] = {
     "quickstart": Config(
-        about="LeNet-300-100 on 5,000 MNIST digits, embedded: no download, under 3 minutes",
+        about="LeNet-300-100 on 5,000 MNIST digits, embedded: no download, about a minute",
         task=TaskConfig(dataset="mnist5k"),
         recipe=replace(LENET_RECIPE, steps=150),
-        search=SearchConfig(population=16, generations=16),
+        search=SearchConfig(
+            population=2,
+            generations=20,
+            cxpb=0.5,
+            mutpb=0.5,
+            inherit="weights",
+            budget=12_000,
+            density=(0.005, 1.0),
+            noise=0.1,
+            sigma=0.1,
+        ),
         final=FinalConfig(steps=1000, members=8),
     ),
     "xor-mlp10": Config(

@@ -76,7 +76,8 @@ def search(
     Args:
         task: What to train on.
         population: Tickets that survive each generation (mu), >= 1; >= 2 with crossover.
-        offspring: Tickets made each generation (lambda); None for as many as ``population``.
+        offspring: Tickets made each generation (lambda); None for as many as ``population``, or
+            twice as many with ``algorithm="comma"``, which selects among them alone.
         generations: After the first population, >= 0.
         cxpb: Probability that a child comes from crossover.
         mutpb: Probability that it comes from mutation; the two add up to at most 1.
@@ -103,7 +104,6 @@ def search(
     Raises:
         InvalidValueError: An argument is out of range; all bad ones are listed together.
     """
-    children = population if offspring is None else offspring
     _checks.together(
         "search",
         (
@@ -131,13 +131,19 @@ def search(
         archive = _archive(evaluator)
     kind = ("plus" if archive is None else "comma") if algorithm is None else algorithm
     evolve = ALGORITHMS[_checks.choice("algorithm", kind, ALGORITHMS)]
+    usual = 2 * population if kind == "comma" else population
+    children = usual if offspring is None else offspring
     if kind == "comma" and options.get("reevaluate"):
         raise _checks.bad_value(
             "reevaluate", "be left out where parents die", "algorithm='plus'", "algorithm='comma'"
         )
     if kind == "comma" and children < population:
         raise _checks.bad_value(
-            "offspring", "be enough for algorithm='comma'", f"at least {population}", children
+            "offspring",
+            "be enough for algorithm='comma'",
+            f"at least population = {population}",
+            children,
+            "Give more offspring or a smaller population.",
         )
     settings: dict[str, Any] = {
         "population": population,

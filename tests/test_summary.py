@@ -1,0 +1,260 @@
+"""The numbers of a summary against numbers computed by hand."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nets_deap.experiments.methods import METHODS
+from nets_deap.experiments.summary import SHARES, summarise
+
+
+def row(method, seed, density, accuracy, adds=None, *, steps=0, seconds=0.0):
+    return {
+        "seed": seed,
+        "method": method,
+        "density": density,
+        "multiply_adds": adds,
+        "test_accuracy": accuracy,
+        "search_steps": steps,
+        "search_seconds": seconds,
+        "final_steps": 1234,
+    }
+
+
+def dense(seeds, adds=None):
+    return [row("dense", seed, 1.0, 0.97 + 0.01 * seed, adds) for seed in seeds]
+
+
+def pairs(ours, theirs, baseline="erk"):
+    """Two levels, 0.2 and 0.1, of which the second is 0.02 below the first."""
+    return [
+        row(name, seed, level, accuracy - (0.02 if level == 0.1 else 0.0))
+        for name, accuracies in (("evolution", ours), (baseline, theirs))
+        for seed, accuracy in enumerate(accuracies)
+        for level in (0.2, 0.1)
+    ]
+
+
+def by_name(summary):
+    return {one.name: one for one in summary.methods}
+
+
+def staircase(points):
+    """The area below 0 and left of 20 that points (error, log10 size) dominate, cell by cell."""
+    inside = [(x, y) for x, y in points if x < 20 and y < 0]
+    xs = sorted({x for x, _ in inside} | {20.0})
+    ys = sorted({y for _, y in inside} | {0.0})
+    return sum(
+        (x1 - x0) * (y1 - y0)
+        for x0, x1 in itertools.pairwise(xs)
+        for y0, y1 in itertools.pairwise(ys)
+        if any(x <= x0 and y <= y0 for x, y in inside)
+    )
+
+
+def test_accuracies_are_read_off_at_the_levels_on_a_log_axis():
+    rows = [row("erk", 0, 0.4, 0.9), row("erk", 0, 0.1, 0.8), *dense([0])]
+    one = by_name(summarise(rows, (0.5, 0.4, 0.2, 0.1)))["erk"]
+    assert one.accuracy == pytest.approx(np.array([[0.9, 0.9, 0.85, 0.8]]))
+    assert one.overall == pytest.approx([(0.9 + 0.9 + 0.85 + 0.8) / 4])
+    assert one.seeds == (0,)
+
+
+def test_a_level_below_the_front_is_nan_in_every_mean_over_it():
+    rows = [row("erk", 0, 0.4, 0.9), row("erk", 0, 0.1, 0.8), row("erk", 1, 0.05, 0.7)]
+    summary = summarise([*rows, *dense([0, 1])], (0.2, 0.05))
+    one = by_name(summary)["erk"]
+    assert np.isnan(one.accuracy).tolist() == [[False, True], [False, False]]
+    assert np.isnan(one.overall).tolist() == [True, False]
+    cells = next(line for line in summary.text().splitlines() if line.startswith("erk")).split()
+    # The level at 0.2 has a number, that at 0.05 and the mean have none.
+    assert cells[1] == "77.50"
+    assert cells.count("-") == 2
+
+
+@pytest.mark.parametrize(("density", "reached"), [(0.1008, True), (0.0992, True), (0.102, False)])
+def test_a_hair_beside_a_level_is_on_it(density, reached):
+    one = by_name(summarise([row("erk", 0, density, 0.8), *dense([0])], (0.1,)))["erk"]
+    assert np.isfinite(one.accuracy).all() == reached
+
+
+def test_snapped_densities_count_in_the_hypervolume():
+    rows = [row("erk", 0, 0.1008, 0.9), *dense([0])]
+    # 10 % of error left of 20 %, one decade below density 1.
+    assert by_name(summarise(rows, (0.1,)))["erk"].hypervolume == pytest.approx([10.0])
+
+
+def test_the_hypervolume_of_a_staircase():
+    rows = [row("erk", 0, 0.1, 0.98), row("erk", 0, 0.01, 0.90), row("erk", 0, 0.001, 0.7)]
+    # Errors 2, 10 and 30; the last is beyond 20, so it counts nothing.
+    hand = (10 - 2) * 1 + (20 - 10) * 2
+    one = by_name(summarise([*rows, *dense([0])], (0.1,)))["erk"]
+    assert one.hypervolume == pytest.approx([hand])
+
+
+FRONT = st.lists(st.tuples(st.floats(0.7, 1), st.floats(0.001, 1)), min_size=1, max_size=6)
+
+
+@given(FRONT)
+def test_the_hypervolume_is_what_brute_force_counts(front):
+    rows = [row("erk", 0, size, accuracy, None) for accuracy, size in front]
+    one = by_name(summarise(rows, (1e-6,)))["erk"]
+    costs = [(100 * (1 - accuracy), math.log10(size)) for accuracy, size in front]
+    assert one.hypervolume[0] == pytest.approx(staircase(costs), abs=1e-9)
+
+
+def test_accuracy_at_shares_of_the_dense_multiply_adds():
+    rows = [
+        row("erk", 0, 0.2, 0.98, 3600),  # 0.45 of the dense network's
+        row("erk", 0, 0.1, 0.94, 900),  # 0.1125
+        row("erk", 0, 0.05, 0.90, 400),  # 0.05
+        *dense([0], adds=8000),
+    ]
+    assert SHARES == (0.225, 0.075)
+    one = by_name(summarise(rows, (0.2, 0.1)))["erk"]
+    # Both shares are geometric means of their neighbours.
+    assert one.adds_accuracy == pytest.approx(np.array([[0.96, 0.92]]))
+    hand = 4 * -math.log10(0.45) + 4 * -math.log10(0.1125) + 10 * -math.log10(0.05)
+    assert one.adds_hypervolume == pytest.approx([hand])
+
+
+def test_a_share_that_is_not_reached_is_nan_and_a_disconnected_network_needs_one():
+    rows = [row("erk", 0, 0.2, 0.9, 800), row("snip", 0, 0.2, 0.85, 0), *dense([0], adds=8000)]
+    found = by_name(summarise(rows, (0.2,)))
+    assert np.isnan(found["erk"].adds_accuracy).tolist() == [[False, True]]
+    assert found["erk"].adds_hypervolume == pytest.approx([10.0])
+    assert found["snip"].adds_hypervolume == pytest.approx([5 * math.log10(8000)])
+
+
+def test_costs_are_means_over_seeds_and_dense_is_listed():
+    rows = [row("imp", s, 0.1, 0.9, steps=100 + s, seconds=1.0 + s) for s in (0, 1)]
+    summary = summarise([*rows, *dense([0, 1])], (0.1,))
+    one = summary.methods[0]
+    assert (one.search_steps, one.search_seconds) == (100.5, 1.5)
+    assert summary.dense == pytest.approx([0.97, 0.98])
+    assert summary.final_steps == 1234
+
+
+def test_methods_stand_in_the_order_of_the_table_of_methods():
+    rows = [row(name, 0, 0.1, 0.9) for name in ("random", "imp", "evolution")]
+    assert [m.name for m in summarise(rows, (0.1,)).methods] == ["evolution", "imp", "random"]
+
+
+# ---- tests
+
+
+def test_wilcoxon_of_five_wins():
+    theirs = [0.90, 0.91, 0.92, 0.93, 0.94]
+    gains = [0.01, 0.02, 0.03, 0.04, 0.05]
+    ours = [a + g for a, g in zip(theirs, gains, strict=True)]
+    (test,) = summarise([*pairs(ours, theirs), *dense(range(5))], (0.2, 0.1)).tests
+    assert test.baseline == "erk"
+    assert test.difference == pytest.approx(0.03)
+    assert 0.01 < test.low < 0.03 < test.high < 0.05
+    assert (test.accuracy.wins, test.accuracy.n) == (5, 5)
+    assert test.accuracy.p_value == pytest.approx(1 / 32)
+    assert (test.hypervolume.wins, test.hypervolume.p_value) == (5, pytest.approx(1 / 32))
+
+
+def test_wilcoxon_pairs_by_seed_and_is_one_sided():
+    theirs = [0.90, 0.91, 0.92, 0.93, 0.94]
+    gains = [-0.01, 0.02, 0.03, 0.04, 0.05]  # the loss has the least rank
+    ours = [a + g for a, g in zip(theirs, gains, strict=True)]
+    rows = [*pairs(ours, theirs), *dense(range(5))]
+    (test,) = summarise(rows, (0.2, 0.1)).tests
+    assert (test.accuracy.wins, test.accuracy.losses) == (4, 1)
+    assert test.accuracy.statistic == 2 + 3 + 4 + 5
+    assert test.accuracy.p_value == pytest.approx(2 / 32)
+    (turned,) = summarise([*pairs(theirs, ours), *dense(range(5))], (0.2, 0.1)).tests
+    assert turned.accuracy.p_value == pytest.approx(31 / 32)
+    assert turned.difference == pytest.approx(-test.difference)
+
+
+def test_evolution_is_tested_only_where_both_reach_every_level_with_the_same_seeds():
+    rows = [
+        *pairs([0.9, 0.9], [0.8, 0.85]),
+        *[row("snip", seed, 0.2, 0.9) for seed in (0, 1)],  # does not reach 0.1
+        row("grasp", 0, 0.1, 0.9),  # misses a seed
+        *dense([0, 1]),
+    ]
+    summary = summarise(rows, (0.2, 0.1))
+    assert [test.baseline for test in summary.tests] == ["erk"]
+    assert summarise(rows[4:], (0.2, 0.1)).tests == ()
+
+
+def test_the_search_for_few_multiply_adds_is_tested_by_its_hypervolume():
+    rows = [
+        row(name, seed, 0.1, 0.9 + 0.001 * seed, adds + seed)
+        for name, adds in (("evolution", 4000), ("evolution-adds", 800), ("imp", 400))
+        for seed in range(3)
+    ]
+    summary = summarise([*rows, *dense(range(3), adds=8000)], (0.1,))
+    assert set(summary.adds_tests) == {"evolution", "imp"}
+    assert summary.adds_tests["evolution"].wins == 3
+    assert summary.adds_tests["evolution"].p_value == pytest.approx(1 / 8)
+    assert summary.adds_tests["imp"].losses == 3
+
+
+# ---- text and JSON
+
+
+@pytest.fixture
+def full():
+    rows = [
+        row(name, seed, level, 0.95 - 0.01 * i - 0.01 * (level < 0.2) + 0.001 * seed, 2000 - 10 * i)
+        for i, name in enumerate(METHODS)
+        for seed in (0, 1, 2)
+        for level in (0.2, 0.1)
+        if name != "grasp" or level > 0.1
+    ]
+    return summarise([*rows, *dense([0, 1, 2], adds=8000)], (0.2, 0.1))
+
+
+def test_the_text_has_every_method_in_each_of_its_tables(full):
+    parts = full.text().split("\n\n")
+    title, means, tests, adds = parts
+    assert "after 1,234 steps from W0" in title
+    assert "over 3 seeds; dense: 98.00 [" in title
+    assert [line.split()[0] for line in means.splitlines()[1:]] == list(METHODS)
+    paired = [line.split()[0] for line in tests.splitlines()[2:]]
+    assert paired == [name for name in METHODS if name not in ("evolution", "grasp")]
+    assert [line.split()[0] for line in adds.splitlines()[2:]] == list(METHODS)
+    head, first = means.splitlines()[:2]
+    assert head.split("  ")[-1].strip() == "seconds"
+    assert "95.10 [95.00, 95.20]" in first
+    assert "nan" not in full.text()
+
+
+def test_text_of_one_seed_has_no_intervals():
+    text = summarise([*pairs([0.9], [0.8]), *dense([0])], (0.2, 0.1)).text()
+    assert "over 1 seed; dense: 97.00\n" in text
+    first = next(line for line in text.splitlines() if line.startswith("evolution "))
+    assert first.split()[1:4] == ["90.00", "88.00", "89.00"]
+
+
+def test_the_dictionary_is_strict_json_with_none_for_nan(full):
+    plain = json.loads(json.dumps(full.as_dict(), allow_nan=False))
+    assert plain == full.as_dict()
+    assert list(plain["methods"]) == list(METHODS)
+    assert plain["methods"]["grasp"]["accuracy"] == [
+        [pytest.approx(full.methods[7].accuracy[seed, 0]), None] for seed in range(3)
+    ]
+    assert plain["methods"]["erk"]["about"] == METHODS["erk"].about
+    assert plain["tests"]["erk"]["accuracy"]["wins"] == 3
+    assert set(plain["tests"]["erk"]) == {"difference", "interval", "accuracy", "hypervolume"}
+    assert "grasp" not in plain["tests"]
+    assert plain["adds_tests"]["imp"]["n"] == 3
+
+
+def test_without_multiply_adds_the_part_about_them_is_left_out():
+    summary = summarise([*pairs([0.9, 0.95], [0.8, 0.8]), *dense([0, 1])], (0.2, 0.1))
+    assert "multiply-adds" not in summary.text()
+    assert summary.adds_tests == {}
+    plain = json.loads(json.dumps(summary.as_dict(), allow_nan=False))
+    assert plain["methods"]["erk"]["adds_hypervolume"] == [None, None]
+    assert plain["methods"]["erk"]["adds_accuracy"] == [[None, None], [None, None]]
