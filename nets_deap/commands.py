@@ -44,7 +44,8 @@ def baseline(options: Namespace, say: Say) -> int:
         return 0
     _checks.choice("name", options.name, METHODS, "See: nets-deap baseline list")
     config = configured(options)
-    budget = _budget(options, config)
+    spends = METHODS[options.name].budgets > 0
+    budget = _budget(options, config) if spends or options.budget is not None else 1
     from nets_deap.experiments.compare import DENSITIES, find, levels_of, rows_of
     from nets_deap.experiments.run import build_task
     from nets_deap.runs.folder import RunFolder, csv_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from nets_deap.baselines import Baseline
 from nets_deap.errors import MissingExtraError, NetsError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.methods import EVOLUTION, METHODS, Setting
+from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import build_task
 from nets_deap.experiments.summary import Summary, summarise
 from nets_deap.runs.comparison import ComparisonFolder
@@ -177,7 +178,8 @@ def _identity(config: Config, budget: int, densities: tuple[float, ...]) -> dict
     plain["task"] = {k: v for k, v in plain["task"].items() if k not in ("data_dir", "device")}
     plain["final"] = {"steps": config.final.steps}
     del plain["seed"], plain["about"]
-    return {"config": plain, "budget": budget, "densities": list(densities)}
+    adds = asdict(PRESETS["lenet-adds"].search)  # what evolution-adds runs, whatever the preset
+    return {"config": plain, "adds": adds, "budget": budget, "densities": list(densities)}
 
 
 def _line(seed: int, name: str, rows: Sequence[Row]) -> str:

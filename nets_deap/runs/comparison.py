@@ -103,6 +103,8 @@ class ComparisonFolder(RunFolder):
 def _changed(wanted: Any, held: Any, place: str = "") -> str:
     """Name what differs, with both values."""
     if isinstance(wanted, dict) and isinstance(held, dict):
-        keys = [key for key in wanted if held.get(key) != wanted[key]]
-        return ", ".join(_changed(wanted[k], held.get(k), f"{place}.{k}".strip(".")) for k in keys)
+        keys = [key for key in {**wanted, **held} if held.get(key) != wanted.get(key)]
+        return ", ".join(
+            _changed(wanted.get(k), held.get(k), f"{place}.{k}".strip(".")) for k in keys
+        )
     return f"{place} {wanted} (there: {held})".strip()
