@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 
 from nets_deap.errors import MissingExtraError
 from nets_deap.experiments.methods import METHODS
-from nets_deap.experiments.summary import summarise
+from nets_deap.experiments.summarise import summarise
 from nets_deap.plots.comparison import accuracy_over_density, save_comparison
 
 LEVELS = (0.3, 0.1, 0.03)
@@ -23,6 +23,7 @@ def summary(names, *, seeds=3, levels=LEVELS, reach=LEVELS[-1]):
             "method": name,
             "density": level,
             "test_accuracy": 0.95 - 0.01 * i - 0.02 * j - 0.001 * seed**2,
+            "val_accuracy": 0.95,
             **shared,
         }
         for i, name in enumerate(("dense", *names))

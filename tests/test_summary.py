@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nets_deap.experiments.methods import METHODS
-from nets_deap.experiments.summary import SHARES, summarise
+from nets_deap.experiments.summarise import summarise
+from nets_deap.experiments.summary import SHARES
 
 
 def row(method, seed, density, accuracy, adds=None, *, steps=0, seconds=0.0):
@@ -20,6 +21,7 @@ def row(method, seed, density, accuracy, adds=None, *, steps=0, seconds=0.0):
         "density": density,
         "multiply_adds": adds,
         "test_accuracy": accuracy,
+        "val_accuracy": accuracy,
         "search_steps": steps,
         "search_seconds": seconds,
         "final_steps": 1234,
@@ -258,3 +260,19 @@ def test_without_multiply_adds_the_part_about_them_is_left_out():
     plain = json.loads(json.dumps(summary.as_dict(), allow_nan=False))
     assert plain["methods"]["erk"]["adds_hypervolume"] == [None, None]
     assert plain["methods"]["erk"]["adds_accuracy"] == [[None, None], [None, None]]
+
+
+def test_multiply_adds_are_read_off_what_validation_would_choose():
+    row = {
+        "seed": 0, "method": "erk", "kept": 1, "search_steps": 0, "search_seconds": 0.0,
+        "final_steps": 1, "test_loss": 0.0, "ticket": "",
+    }  # fmt: skip
+    points = [(1000, 0.9, 0.91), (225, 0.8, 0.99), (100, 0.85, 0.83), (75, 0.7, 0.6)]
+    rows = [
+        {**row, "density": 0.1, "multiply_adds": adds, "val_accuracy": val, "test_accuracy": test}
+        for adds, val, test in points
+    ]
+    (one,) = summarise(rows, (0.1,)).methods
+    # At 225 the smaller network of 100 is better on validation data, whatever the test says.
+    share = np.log(225 / 100) / np.log(1000 / 100)
+    assert one.adds_accuracy == pytest.approx(np.array([[0.83 + share * 0.08, 0.6]]))

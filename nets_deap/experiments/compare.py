@@ -16,7 +16,8 @@ from nets_deap.experiments.config import Config
 from nets_deap.experiments.methods import EVOLUTION, METHODS, Setting
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import build_task
-from nets_deap.experiments.summary import Summary, summarise
+from nets_deap.experiments.summarise import summarise
+from nets_deap.experiments.summary import Summary
 from nets_deap.runs.comparison import ComparisonFolder
 from nets_deap.runs.folder import csv_text
 from nets_deap.task import Task

@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap.experiments.methods import EVOLUTION, EVOLUTION_ADDS, METHODS, NEAR
-from nets_deap.fronts import hypervolume
-from nets_deap.statistics import WilcoxonResult, bootstrap_interval, interpolate_front, wilcoxon
-
-Row = dict[str, Any]
+from nets_deap.experiments.methods import EVOLUTION_ADDS, METHODS
+from nets_deap.statistics import WilcoxonResult, bootstrap_interval
 
 # The hypervolumes' reference: an error of 20 %, and the dense network's size.
 REFERENCE_ERROR = 0.2
@@ -34,7 +31,8 @@ class MethodSummary:
         hypervolume: Shape (R,): the area that its tickets dominate in the plane of test error and
             log10 density, up to an error of 20 % and density 1, in per cent x decades.
         adds_accuracy: Test accuracy interpolated at ``SHARES`` of the dense network's
-            multiply-adds, after cutting out, shape (R, 2); NaN where it does not reach them.
+            multiply-adds, after cutting out, shape (R, 2); NaN where it does not reach them. Of
+            the members that no smaller one matches or beats on the validation split.
         adds_hypervolume: As ``hypervolume``, over log10 of that share, shape (R,).
         search_steps: Mean steps x networks of its search.
         search_seconds: Mean seconds of its search.
@@ -189,95 +187,6 @@ class Summary:
             },
             "adds_tests": {name: vars(test) for name, test in self.adds_tests.items()},
         }
-
-
-def summarise(rows: Sequence[Row], densities: Sequence[float]) -> Summary:
-    """Summarise the rows of a comparison.
-
-    Args:
-        rows: One for each ticket; the method ``dense`` gives the dense baseline.
-        densities: K levels, densest first.
-    """
-    levels = tuple(densities)
-    present = {row["method"] for row in rows}
-    methods = tuple(_one(name, rows, levels) for name in METHODS if name in present)
-    by_name = {one.name: one for one in methods}
-    ours, small = by_name.get(EVOLUTION), by_name.get(EVOLUTION_ADDS)
-    return Summary(
-        densities=levels,
-        methods=methods,
-        tests=tuple(_test(ours, one) for one in methods if ours is not None and _fair(ours, one)),
-        adds_tests={
-            one.name: wilcoxon(small.adds_hypervolume, one.adds_hypervolume)
-            for one in methods
-            if small is not None
-            and one is not small
-            and one.seeds == small.seeds
-            and np.isfinite([small.adds_hypervolume, one.adds_hypervolume]).all()
-        },
-        dense=np.array([row["test_accuracy"] for row in rows if row["method"] == "dense"]),
-        final_steps=rows[0]["final_steps"],
-    )
-
-
-def _one(name: str, rows: Sequence[Row], densities: Sequence[float]) -> MethodSummary:
-    """Summarise one method."""
-    own = [row for row in rows if row["method"] == name]
-    seeds = tuple(dict.fromkeys(row["seed"] for row in own))
-    accuracy, volumes, adds_accuracy, adds_volumes = [], [], [], []
-    whole = max((row["multiply_adds"] or 0 for row in rows), default=0)
-    for seed in seeds:
-        part = [row for row in own if row["seed"] == seed]
-        places = np.array([row["density"] for row in part])
-        heights = np.array([row["test_accuracy"] for row in part])
-        # Masks hold whole weights: a hair beside a level is on it.
-        snapped = [next((d for d in densities if 1 / NEAR < p / d < NEAR), p) for p in places]
-        accuracy.append(interpolate_front(snapped, heights, densities))
-        volumes.append(_volume(heights, np.array(snapped)))
-        if any(row["multiply_adds"] is None for row in part):
-            adds_accuracy.append(np.full(len(SHARES), np.nan))
-            adds_volumes.append(np.nan)
-            continue
-        # A disconnected network needs none, but it cannot be drawn on a logarithmic axis.
-        shares = np.array([max(row["multiply_adds"], 1) / whole for row in part])
-        adds_accuracy.append(interpolate_front(shares, heights, SHARES))
-        adds_volumes.append(_volume(heights, shares))
-    return MethodSummary(
-        name=name,
-        seeds=seeds,
-        accuracy=np.array(accuracy),
-        hypervolume=np.array(volumes),
-        adds_accuracy=np.array(adds_accuracy),
-        adds_hypervolume=np.array(adds_volumes),
-        search_steps=float(np.mean([row["search_steps"] for row in own])),
-        search_seconds=float(np.mean([row["search_seconds"] for row in own])),
-    )
-
-
-def _volume(accuracies: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
-    """Return the area dominated in the plane of error in per cent and log10 of sizes in (0, 1]."""
-    costs = np.stack([100 * (1 - accuracies), np.log10(sizes)], axis=1)
-    return hypervolume(costs, (100 * REFERENCE_ERROR, 0.0))
-
-
-def _fair(ours: MethodSummary, other: MethodSummary) -> bool:
-    """Tell whether two methods can be compared pair by pair on all levels."""
-    whole = not (np.isnan(ours.accuracy).any() or np.isnan(other.accuracy).any())
-    return other is not ours and other.seeds == ours.seeds and whole
-
-
-def _test(ours: MethodSummary, other: MethodSummary) -> Test:
-    """Compare evolution with a baseline."""
-    difference = ours.overall - other.overall
-    low, high = bootstrap_interval(difference)
-    return Test(
-        other.name,
-        wilcoxon(ours.overall, other.overall),
-        wilcoxon(ours.hypervolume, other.hypervolume),
-        float(difference.mean()),
-        low,
-        high,
-    )
 
 
 def _mean_and_interval(shares: NDArray[np.float64]) -> str:
