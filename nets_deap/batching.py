@@ -37,6 +37,10 @@ class Batched(ABC):
     def _evaluate(self, tickets: list[Ticket]) -> list[Values]:
         """Evaluate tickets with this generation's minibatches."""
 
+    @abstractmethod
+    def _with_survivors(self, tickets: list[Ticket]) -> list[Values]:
+        """Evaluate tickets, and with them those that are waiting to be evaluated again."""
+
 
 class _Request(BaseException):
     """Raised by an evaluator under ``batch_map`` to say what it would train."""
@@ -82,7 +86,9 @@ def batch_map(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[A
                 _answers.reset(token)
         for evaluator in {id(r.evaluator): r.evaluator for _, r in requests}.values():
             mine = [(i, r.ticket) for i, r in requests if r.evaluator is evaluator]
-            for (i, _), values in zip(mine, evaluator._evaluate([t for _, t in mine]), strict=True):
+            for (i, _), values in zip(
+                mine, evaluator._with_survivors([t for _, t in mine]), strict=True
+            ):
                 answers[i].append(values)
         waiting = [i for i, _ in requests]
         for evaluator in {id(r.evaluator): r.evaluator for _, r in requests}.values():

@@ -11,7 +11,8 @@ class StepBudget:
 
     Generation 0 is the first population. Generation g of G gets a share that grows linearly from
     the first to the last; within a generation all networks get equally many steps, to one step.
-    What a small generation leaves, the later ones get.
+    What a generation of few or no new tickets leaves, the later ones get; nothing follows the last,
+    so the sum is kept exactly where that one has new tickets, and never exceeded.
 
     Args:
         total: Steps x networks in all, >= 1.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -32,8 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NetsError as error:
         print(f"nets-deap: error: {error}", file=sys.stderr)
         return USAGE_ERROR
+    except BrokenPipeError:
+        # Whoever read the output has gone; nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
-        print("nets-deap: interrupted; the run folder holds what was done so far", file=sys.stderr)
+        hint = "the folder holds what was done so far; the same 'compare' goes on"
+        print(f"nets-deap: interrupted; {hint}", file=sys.stderr)
         return 128 + signal.SIGINT
     return status
 
@@ -102,7 +108,7 @@ def _add_experiment(
         command.add_argument("preset", metavar="PRESET", help="which experiment: nets-deap presets")
     else:
         command.add_argument(
-            "--preset", default="lenet-mnist", help="which experiment (default: lenet-mnist)"
+            "--preset", help="which experiment (default: lenet-mnist, or that of the run folder)"
         )
     if seed:
         command.add_argument("--seed", type=int, help="seed of everything (default: 0)")
@@ -129,7 +135,12 @@ def _add_compare(parsers: Any) -> None:
     _add_experiment(compare, seed=False)
     compare.add_argument("--seeds", type=int, default=10, help="how many (default: 10)")
     compare.add_argument("--first-seed", type=int, default=0, help="the first (default: 0)")
-    compare.add_argument("--budget", type=int, help="steps x networks (default: the preset's)")
+    compare.add_argument(
+        "--budget",
+        type=int,
+        help="steps x networks of evolution (default: the preset's); IMP and evolution-adds get "
+        "three times as many, which the table states",
+    )
     compare.add_argument("--methods", help="names with commas between (default: all)")
     compare.add_argument("--densities", help="levels with commas between (default: 0.107 to 0.007)")
     compare.add_argument("--out", help="folder (default: runs/compare-PRESET)")
@@ -145,7 +156,9 @@ def _add_baseline(parsers: Any) -> None:
     )
     baseline.add_argument("name", metavar="NAME", help="imp, chain, snip, ...: the name, or 'list'")
     _add_experiment(baseline, named=False)
-    baseline.add_argument("--budget", type=int, help="steps x networks (default: the preset's)")
+    baseline.add_argument(
+        "--budget", type=int, help="steps x networks (default: as in 'compare' with the preset's)"
+    )
     baseline.add_argument(
         "--densities", help="levels with commas between (default: 0.107 to 0.007)"
     )

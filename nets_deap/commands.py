@@ -45,7 +45,9 @@ def baseline(options: Namespace, say: Say) -> int:
     _checks.choice("name", options.name, METHODS, "See: nets-deap baseline list")
     config = configured(options)
     spends = METHODS[options.name].budgets > 0
-    budget = _budget(options, config) if spends or options.budget is not None else 1
+    budget = 1 if options.budget is None else options.budget
+    if spends and options.budget is None:
+        budget = round(_budget(options, config) * METHODS[options.name].budgets)
     from nets_deap.experiments.compare import DENSITIES, find, levels_of, rows_of
     from nets_deap.experiments.run import build_task
     from nets_deap.runs.folder import RunFolder, csv_text
@@ -70,9 +72,10 @@ def baseline(options: Namespace, say: Say) -> int:
 
 def check(options: Namespace, say: Say) -> int:
     """Check a ticket and print the report."""
-    config = configured(options)
     import json
 
+    _as_in_its_run(options)
+    config = configured(options)
     from nets_deap import sanity
     from nets_deap.experiments.run import build_task
     from nets_deap.runs.folder import RunFolder
@@ -99,6 +102,22 @@ def check(options: Namespace, say: Say) -> int:
     return 0
 
 
+def _as_in_its_run(options: Namespace) -> None:
+    """Take preset and seed from the run folder that a ticket file lies in, where not given."""
+    import json
+    from pathlib import Path
+
+    try:
+        text = (Path(options.file).resolve().parent.parent / "config.json").read_text("utf-8")
+        facts = json.loads(text)
+        preset_of_run, seed = facts["preset"], facts["config"]["seed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if options.preset is None and preset_of_run:
+        options.preset = preset_of_run
+        options.seed = seed if options.seed is None else options.seed
+
+
 def _budget(options: Namespace, config: Config) -> int:
     """Return the budget that is asked for, or the preset's."""
     budget: int | None = config.search.budget if options.budget is None else options.budget
@@ -119,7 +138,7 @@ def _densities(options: Namespace) -> tuple[float, ...]:
 
 def configured(options: Namespace) -> Config:
     """Return the preset's configuration with what the command line sets."""
-    config = preset(options.preset)
+    config = preset(options.preset or "lenet-mnist")
     settings: dict[str, Any] = {}
     for item in options.set:
         name, equals, value = item.partition("=")

@@ -93,13 +93,18 @@ class Evaluator(Batched):
         tickets = list(tickets)
         for ticket in tickets:
             self._check_fitness(ticket)
+        values = self._with_survivors(tickets)
+        self.generation += 1
+        return values
+
+    def _with_survivors(self, tickets: list[Ticket]) -> list[Values]:
+        """Evaluate tickets, and with them those that are waiting to be evaluated again."""
         again, self.again = self.again if tickets else [], []
         values = self._evaluate([*tickets, *again])
-        for ticket, fresh in zip(again, values[len(tickets) :], strict=True):
-            self._renew(ticket, fresh)
         for ticket in tickets:
             ticket.evaluations = 1
-        self.generation += 1
+        for ticket, fresh in zip(again, values[len(tickets) :], strict=True):
+            self._renew(ticket, fresh)
         return values[: len(tickets)]
 
     def _renew(self, ticket: Ticket, fresh: Values) -> None:
@@ -146,6 +151,7 @@ class Evaluator(Batched):
             found[key] = worst_values(self.objectives) if values is None else values
             for twin in twins:
                 twin.heritage = None if values is None else learnt
+                twin.diverged = values is None
         if diverged:
             self.task.ledger.diverged += diverged
             logger.warning(

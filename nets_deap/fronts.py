@@ -98,13 +98,18 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         fresh = list(population)
         if not fresh:
             return
-        members = [*self.items, *fresh]
+        # A ticket that has been evaluated again replaces its earlier, perhaps luckier, self.
+        held: list[Any] = list(self.items)
+        renewed = {t.genes for t in fresh if getattr(t, "evaluations", 0) > 1}
+        if renewed:
+            held = [member for member in held if member.genes not in renewed]
+        members = [*held, *fresh]
         costs = costs_of(members)
         if costs.shape[1] == 1:
             best = costs[:, 0] == costs[:, 0].min()
         else:
             best = moocore.is_nondominated(costs, keep_weakly=True)
-        old = len(self.items)
+        old = len(held)
         by_values: dict[tuple[float, ...], list[Any]] = {}
         for i in np.flatnonzero(best):
             member = members[i]
@@ -120,6 +125,8 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
 
 class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
     """An archive that keeps the best ticket of each niche of log density: no region starves.
+
+    The best by the first objective other than what niches are over; diverged ones never enter.
 
     Use it as ``halloffame=``. Where tickets inherit, a later one has trained longer than an
     earlier one, and dominance between them would be unfair; niches compare only tickets that are
@@ -142,12 +149,20 @@ class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
         """Take in each individual that is the first of its niche, or better than its holder."""
         holders = {self.niche(member): member for member in self.items}
         for individual in population:
+            if getattr(individual, "diverged", False):
+                continue
             cell = self.niche(individual)
             held = holders.get(cell)
-            if held is None or individual.fitness.wvalues[0] > held.fitness.wvalues[0]:
+            if held is None or self._merit(individual) > self._merit(held):
                 holders[cell] = copy.deepcopy(individual)
         self.items: list[Any] = [holders[cell] for cell in sorted(holders, reverse=True)]
         self.keys = [member.fitness for member in reversed(self.items)]
+
+    def _merit(self, individual: Any) -> float:
+        """Return the weighted value of the first objective that is not what niches are over."""
+        names = getattr(individual.fitness, "names", ())
+        column = next((i for i, name in enumerate(names) if name != self.by), 0)
+        return float(individual.fitness.wvalues[column])
 
     def niche(self, individual: Any) -> int:
         """Return the number of the niche that an evaluated individual belongs to."""

@@ -130,7 +130,7 @@ class Genome(Ticket):
         ticket = Ticket(self.mask, layout=own, fitness=copy.deepcopy(self.fitness))
         learnt = self.learnt
         ticket.learnt = None if learnt is None else replace(learnt, digest=ticket.digest)
-        ticket.strategy = self.strategy
+        ticket.strategy = dict(self.strategy)
         return ticket
 
     def save(self, path: str | Path, *, include_initial: bool = True) -> Path:

@@ -40,6 +40,7 @@ class Ticket(BitList):
             logarithm of the factor that its weights' saliency has in ``mut_prune``. Operators
             replace it, never change it.
         evaluations: How often its fitness has been measured.
+        diverged: Whether its last training diverged.
 
     Raises:
         InvalidValueError: The mask is not a vector of bits, or of another length than the layout.
@@ -48,6 +49,7 @@ class Ticket(BitList):
     fitness: Any = None
     strategy: dict[str, float] = MappingProxyType({})  # type: ignore[assignment]
     evaluations: int = 0
+    diverged: bool = False
 
     def __init__(
         self, mask: Iterable[Any] = (), layout: MaskLayout | None = None, fitness: Any = None

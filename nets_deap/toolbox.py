@@ -50,8 +50,8 @@ def make_toolbox(
     distribution: Distribution = "erk",
     prune: tuple[float, float] | None = None,
     flips: float | None = None,
-    noise: float = 0.0,
-    sigma: float = 0.0,
+    noise: float | None = None,
+    sigma: float | None = None,
     gradient: bool = False,
     reevaluate: bool = False,
     budget: StepBudget | None = None,
@@ -86,8 +86,10 @@ def make_toolbox(
             ``mut_shrink`` of the multiply-adds. None: 0.2 to 0.6; 0.2 where weights are inherited;
             0.15 to 0.25 for ``mut_shrink``.
         flips: Probability of a flip for each bit when flipping; None for two flips expected.
-        noise: Of the saliency; see ``mut_prune``.
+        noise: Of the saliency; see ``mut_prune``. None: 0.1 where weights are inherited, so that
+            the children of one parent differ; else 0.
         sigma: Of the strategy that evolves with the ticket; see ``mut_prune``, ``mut_shrink``.
+            None: 0.1 where weights are inherited, 0.2 for ``mut_shrink``; else 0.
         gradient: Measure gradients after training (10 more steps each), and in one mutation of
             three prune by |w * gradient|, in another one of six swap weights for those of largest
             gradient.
@@ -110,6 +112,10 @@ def make_toolbox(
         prune = (0.15, 0.25) if structured else (0.2, 0.2) if lamarckian else (0.2, 0.6)
     _checks.interval("prune", prune, _checks.density)
     _checks.unless_none(_checks.real, "flips", flips, low=0, high=1)
+    if noise is None:
+        noise = 0.1 if lamarckian else 0.0
+    if sigma is None:
+        sigma = 0.2 if structured else 0.1 if lamarckian else 0.0
     _checks.real("noise", noise, low=0)
     _checks.real("sigma", sigma, low=0)
     least = len(task.layout.layers) / task.layout.size

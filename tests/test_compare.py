@@ -374,3 +374,9 @@ def test_the_preset_of_embedded_digits(tmp_path):
     snip = next(one for one in summary.methods if one.name == "snip")
     assert np.isfinite(snip.accuracy).all()
     assert snip.accuracy.min() > 0.3
+
+
+def test_same_layers_alone_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr("nets_deap.experiments.compare.build_task", None)
+    with pytest.raises(InvalidValueError, match="methods must name evolution before same-layers"):
+        compare(CONFIG, tmp_path / "c", seeds=[0], budget=40, methods=["same-layers"])

@@ -307,3 +307,32 @@ def test_niches_refuse_what_is_not_evaluated_and_widths_that_are_none():
         NicheArchive().update([Ticket([1, 0])])
     with pytest.raises(InvalidValueError, match=r"width must be in range"):
         NicheArchive(width=1.0)
+
+
+def test_niches_go_by_the_first_objective_that_they_are_not_over():
+    def of(density, loss):
+        ticket = Ticket(np.arange(1000) < round(1000 * density))
+        ticket.fitness = fitness_class(("density", "val_loss"), (-1.0, -1.0))()
+        ticket.fitness.values = (density, loss)
+        return ticket
+
+    archive = NicheArchive(width=2.0)
+    archive.update([of(0.3, 5.0), of(0.31, 0.1)])
+    assert [t.fitness.values[1] for t in archive] == [0.1]
+
+
+def test_diverged_tickets_never_hold_a_niche():
+    lost = placed(0.5, 1e6)
+    lost.diverged = True
+    archive = NicheArchive()
+    archive.update([lost, placed(0.1, 0.2)])
+    assert [t.density for t in archive] == [0.1]
+
+
+def test_a_ticket_evaluated_again_replaces_its_luckier_self():
+    archive, ticket = fronts.ParetoFront(), placed(0.5, 0.1)
+    archive.update([ticket, placed(0.2, 0.4)])
+    ticket.fitness.values = (0.3, 2500.0)
+    ticket.evaluations = 2
+    archive.update([ticket])
+    assert sorted(t.fitness.values[0] for t in archive) == [0.3, 0.4]

@@ -216,3 +216,8 @@ def test_apply_sets_its_own_weights():
     assert model[0].weight.tolist() == [[1, 0, 3], [4, 0, 0]]
     assert model[2].weight.tolist() == [[7, 0], [9, 10]]
     assert torch.equal(model[0].bias, bias)
+
+
+def test_an_exported_genome_pickles():
+    genome = Genome([1, 0, 1], MaskLayout([("a", (3, 1))], np.ones(3)), weights=np.arange(3.0))
+    assert pickle.loads(pickle.dumps(genome.export())).kept == 2

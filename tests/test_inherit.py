@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from deap import algorithms
+from deap import algorithms, tools
 from learning import learn
 
 import nets_deap as nets
@@ -366,3 +366,42 @@ def test_gradients_reach_the_toolbox_s_mutations(task):
         box.mutate(child, rng=np.random.default_rng(seed))
         kept.add(child.kept)
     assert kept == {ticket.kept, round(0.8 * ticket.kept)}, "prunes and swaps"
+
+
+def test_survivors_are_evaluated_again_through_a_decorated_evaluate_too(task):
+    box = nets.make_toolbox(task, reevaluate=True)
+    box.decorate("evaluate", tools.DeltaPenalty(lambda ticket: ticket.kept > 1, (9.0, 1.0)))
+    pop = box.population(n=3)
+    for ticket, values in zip(pop, box.map(box.evaluate, pop), strict=True):
+        ticket.fitness.values = values
+    (survivor,) = box.select(pop, 1)
+    child = box.clone(survivor)
+    child[0] = not child[0]
+    box.map(box.evaluate, [child])
+    assert survivor.evaluations == 2
+
+
+def test_a_diverged_parent_is_mutated_by_what_is_known_of_it():
+    ticket = ticket_of([0, 1, 2, 13], [1, 2, 3, 4], slopes=np.ones(4), grown=np.array([9, 7]))
+    ticket.heritage = None
+    operators.mut_prune(ticket, fraction=0.25, by="gradient")
+    assert not ticket.mask[0], "the smallest of W0"
+    operators.mut_regrow(ticket, fraction=0.34, by="gradient")
+    assert ticket.kept == 4
+
+
+def test_children_of_one_parent_differ_by_default(task):
+    found = nets.search(
+        task, inherit="weights", population=2, generations=2, budget=300, cxpb=0.5, mutpb=0.5,
+        density=(0.1, 1.0), progress="none",
+    )  # fmt: skip
+    assert len({ticket.digest for ticket in found.population}) == 2
+    assert found.logbook[-1]["evaluations"] > 1 + 2 * 2
+
+
+def test_two_children_do_not_share_a_strategy():
+    one, two = ticket_of([0, 1, 14], [1, 1, 1]), ticket_of([0, 2, 14], [3, 3, 3])
+    one.strategy = {"a": 1.0}
+    operators.cx_average(one, two)
+    assert one.strategy == two.strategy == {"a": 0.5}
+    assert one.strategy is not two.strategy

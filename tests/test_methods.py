@@ -32,6 +32,11 @@ CONFIG = Config(
 )
 
 
+def share(name):
+    """What a method may spend in a comparison of this budget."""
+    return round(BUDGET * METHODS[name].budgets)
+
+
 def xor(hidden=60, seed=0):
     return nets.tasks.xor(hidden=hidden, recipe=XOR_RECIPE, seed=seed, device="cpu")
 
@@ -51,7 +56,7 @@ def found(task):
     results, evolved = {}, ()
     for name in METHODS:
         before = task.ledger.network_steps
-        result, seconds = find(task, CONFIG, name, BUDGET, LEVELS, evolved)
+        result, seconds = find(task, CONFIG, name, share(name), LEVELS, evolved)
         assert seconds > 0
         results[name] = result, task.ledger.network_steps - before
         if name == methods.EVOLUTION:
@@ -131,7 +136,7 @@ def test_few_multiply_adds_are_sought_below_a_fifth_of_the_weights(found):
 
 def test_a_network_too_small_for_a_fifth_gives_its_sparsest_member():
     # Two layers keep a weight each, so that 6 weights cannot go below a third.
-    result, _ = find(xor(hidden=2), CONFIG, "evolution-adds", 60, LEVELS)
+    result, _ = find(xor(hidden=2), CONFIG, "evolution-adds", 180, LEVELS)
     (ticket,) = result.tickets
     assert ticket.density > methods.DENSEST
 
@@ -139,14 +144,14 @@ def test_a_network_too_small_for_a_fifth_gives_its_sparsest_member():
 @pytest.mark.parametrize("name", ["evolution", "chain", "imp", "snip", "same-layers", "rigl"])
 def test_a_method_finds_the_same_again_whatever_ran_before(name, found):
     evolved = found["evolution"][0].tickets
-    again, _ = find(xor(), CONFIG, name, BUDGET, LEVELS, evolved)
+    again, _ = find(xor(), CONFIG, name, share(name), LEVELS, evolved)
     assert [t.digest for t in again.tickets] == [t.digest for t in found[name][0].tickets]
 
 
 @pytest.mark.parametrize("name", ["evolution", "same-layers", "erk", "random"])
 def test_another_seed_gives_other_tickets(name, found):
     evolved = found["evolution"][0].tickets
-    other, _ = find(xor(seed=1), CONFIG, name, BUDGET, LEVELS, evolved)
+    other, _ = find(xor(seed=1), CONFIG, name, share(name), LEVELS, evolved)
     assert {t.digest for t in other.tickets}.isdisjoint(t.digest for t in found[name][0].tickets)
 
 

@@ -8,7 +8,7 @@ import torch
 from test_training import RECIPES, assert_same, make_task, masks_of
 from torch import nn
 
-from nets_deap import models
+from nets_deap import Recipe, Task, models
 from nets_deap.errors import MissingExtraError
 from nets_deap.training import dispatch
 from nets_deap.training.one_by_one import train_one_by_one
@@ -145,3 +145,21 @@ def test_starts_agree_between_the_trainers_with_buffers_and_frozen_layers(module
     assert_same(again, train_one_by_one(task.problem, masks, PLAN, starts=starts), rtol=1e-8)
     assert again.metrics["val_loss"][0] != first.metrics["val_loss"][0]
     assert again.metrics["val_loss"][1] == pytest.approx(first.metrics["val_loss"][1], rel=1e-9)
+
+
+def test_a_certain_output_has_no_gradient_at_all():
+    """Otherwise Adam would blow rounding up into steps of full size."""
+    x = np.concatenate([np.full((30, 1), -1.0), np.ones((30, 1))]).astype(np.float32)
+    y = (x[:, 0] > 0).astype(int)
+    model = nn.Sequential(nn.Linear(1, 2))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[-500.0], [500.0]]))
+    recipe = Recipe(lr=0.01, batch_size=60)
+    task = Task(model, train=(x, y), val=(x, y), recipe=recipe, device="cpu")
+    outcome = train_sparse(task.problem, [task.dense_ticket().packed], Plan(50, 1))
+    assert outcome.values[0].tolist() == [-500.0, 500.0]
+
+
+def test_masked_biases_are_left_to_the_trainers_that_mask_them():
+    task = make_task("mlp", RECIPES["adam"], model=deep(), maskable="*")
+    assert not suits(task.problem)

@@ -72,6 +72,16 @@ def compare(
     chosen = sorted(set(chosen), key=list(METHODS).index)
     numbers = [_checks.whole("seeds", seed, low=0) for seed in seeds]
     folder = ComparisonFolder(path, _identity(config, budget, levels))
+    if "same-layers" in chosen and EVOLUTION not in chosen:
+        missing = [seed for seed in numbers if not folder.has(seed, EVOLUTION)]
+        if missing:
+            raise _checks.bad_value(
+                "methods",
+                "name evolution before same-layers",
+                "the evolved tickets of each seed",
+                f"none for {missing}",
+                "Add evolution to the methods.",
+            )
     say = on_done or (lambda line: None)
     for seed in numbers:
         waiting = [name for name in ("dense", *chosen) if not folder.has(seed, name)]
@@ -113,11 +123,14 @@ def find(
     densities: tuple[float, ...],
     evolved: Sequence[Ticket] = (),
 ) -> tuple[Baseline, float]:
-    """Run one method; return what it found and the seconds of its search."""
+    """Run one method; return what it found and the seconds of its search.
+
+    ``budget`` is what it may spend itself.
+    """
     method = METHODS[_checks.choice("method", name, METHODS)]
     setting = Setting(task, config, budget, densities, evolved)
     start = time.perf_counter()
-    found = method.find(setting, round(budget * method.budgets))
+    found = method.find(setting, budget)
     return found, time.perf_counter() - start
 
 
@@ -167,7 +180,8 @@ def _measure(
         found, seconds = Baseline.of("dense", [Level(task.dense_ticket())]), 0.0
     else:
         evolved = folder.tickets(task.seed, task.layout) if name == "same-layers" else []
-        found, seconds = find(task, config, name, budget, densities, evolved)
+        share = round(budget * METHODS[name].budgets)
+        found, seconds = find(task, config, name, share, densities, evolved)
     if name == EVOLUTION:
         folder.put_tickets(task.seed, found.tickets)
     return rows_of(task, config, name, found, seconds)

@@ -77,8 +77,8 @@ class SearchConfig:
     distribution: str = "erk"
     prune: tuple[float, float] | None = None
     flips: float | None = None
-    noise: float = 0.0
-    sigma: float = 0.0
+    noise: float | None = None
+    sigma: float | None = None
     gradient: bool = False
     reevaluate: bool = False
     patience: int | None = None
@@ -110,8 +110,8 @@ class SearchConfig:
                 lambda: _density_pair("search.first_density", self.first_density),
                 lambda: _checks.choice("search.distribution", self.distribution, distributions),
                 lambda: _density_pair("search.prune", self.prune),
-                lambda: real("search.noise", self.noise, low=0),
-                lambda: real("search.sigma", self.sigma, low=0),
+                lambda: unless_none(real, "search.noise", self.noise, low=0),
+                lambda: unless_none(real, "search.sigma", self.sigma, low=0),
                 lambda: unless_none(real, "search.flips", self.flips, low=0, high=1),
                 lambda: unless_none(whole, "search.patience", self.patience),
                 lambda: unless_none(whole, "search.max_steps", self.max_steps),

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from nets_deap import _checks, baselines
 from nets_deap.baselines import Baseline, Level
 from nets_deap.experiments.config import Config
@@ -106,11 +108,21 @@ def _chain(setting: Setting, budget: int) -> Baseline:
 
 def _imp(setting: Setting, budget: int, scope: str = "global") -> Baseline:
     """Return iterative magnitude pruning; the budget is spread evenly over its rounds."""
-    rounds = setting.rounds
+    rounds = setting.rounds if scope == "global" else _layerwise_rounds(setting)
     found = baselines.imp(
         setting.task, rounds=rounds, steps=budget // rounds, fraction=FRACTION, scope=scope
     )
     return _near_levels(found, setting)
+
+
+def _layerwise_rounds(setting: Setting) -> int:
+    """Return the rounds that lead to the sparsest level where the last layer loses half as much."""
+    sizes = setting.task.layout.sizes()
+    rates = np.append(np.full(len(sizes) - 1, 1 - FRACTION), 1 - FRACTION / 2)
+    rounds = 1
+    while (sizes * rates**rounds).sum() / sizes.sum() > setting.densities[-1] * NEAR:
+        rounds += 1
+    return rounds
 
 
 def _near_levels(found: Baseline, setting: Setting) -> Baseline:

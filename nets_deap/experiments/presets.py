@@ -83,6 +83,8 @@ PRESETS: dict[str, Config] = {
             inherit="weights",
             budget=6600,
             density=(0.005, 1.0),
+            noise=0.0,
+            sigma=0.0,
         ),
         final=FinalConfig(steps=4600, members=12),
     ),

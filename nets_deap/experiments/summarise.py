@@ -15,6 +15,9 @@ from nets_deap.statistics import bootstrap_interval, interpolate_front, wilcoxon
 
 Row = dict[str, Any]
 
+# Shares of the dense network's multiply-adds over which the hypervolume is taken.
+GRID: NDArray[np.float64] = 0.8 ** np.arange(21, dtype=np.float64)
+
 
 def summarise(rows: Sequence[Row], densities: Sequence[float]) -> Summary:
     """Summarise the rows of a comparison.
@@ -58,7 +61,7 @@ def _one(name: str, rows: Sequence[Row], densities: Sequence[float]) -> MethodSu
         # Masks hold whole weights: a hair beside a level is on it.
         snapped = [next((d for d in densities if 1 / NEAR < p / d < NEAR), p) for p in places]
         accuracy.append(interpolate_front(snapped, heights, densities))
-        volumes.append(_volume(heights, np.array(snapped)))
+        volumes.append(_volume(accuracy[-1], np.array(densities)))
         if any(row["multiply_adds"] is None for row in part):
             adds_accuracy.append(np.full(len(SHARES), np.nan))
             adds_volumes.append(np.nan)
@@ -67,7 +70,8 @@ def _one(name: str, rows: Sequence[Row], densities: Sequence[float]) -> MethodSu
         shares = np.array([max(row["multiply_adds"], 1) / whole for row in part])
         chosen = _by_validation(shares, np.array([row["val_accuracy"] for row in part]))
         adds_accuracy.append(interpolate_front(shares[chosen], heights[chosen], SHARES))
-        adds_volumes.append(_volume(heights, shares))
+        at_grid = interpolate_front(shares[chosen], heights[chosen], GRID)
+        adds_volumes.append(_volume(at_grid, GRID))
     return MethodSummary(
         name=name,
         seeds=seeds,
@@ -91,7 +95,13 @@ def _by_validation(
 
 
 def _volume(accuracies: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
-    """Return the area dominated in the plane of error in per cent and log10 of sizes in (0, 1]."""
+    """Return the area dominated in the plane of error in per cent and log10 of sizes in (0, 1].
+
+    At fixed sizes, NaN where they are not reached: a front of more members would otherwise gain
+    from the noise of each.
+    """
+    reached = np.isfinite(accuracies)
+    accuracies, sizes = accuracies[reached], sizes[reached]
     costs = np.stack([100 * (1 - accuracies), np.log10(sizes)], axis=1)
     return hypervolume(costs, (100 * REFERENCE_ERROR, 0.0))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap.experiments.methods import EVOLUTION_ADDS, METHODS
+from nets_deap.experiments.methods import EVOLUTION, EVOLUTION_ADDS, METHODS
 from nets_deap.statistics import WilcoxonResult, bootstrap_interval
 
 # The hypervolumes' reference: an error of 20 %, and the dense network's size.
@@ -28,12 +28,13 @@ class MethodSummary:
         seeds: Its R seeds.
         accuracy: Test accuracy interpolated at the levels, shape (R, K); NaN where a front does
             not reach a level.
-        hypervolume: Shape (R,): the area that its tickets dominate in the plane of test error and
-            log10 density, up to an error of 20 % and density 1, in per cent x decades.
+        hypervolume: Shape (R,): the area that the accuracies at the levels dominate in the plane
+            of test error and log10 density, up to an error of 20 % and density 1, in per cent x
+            decades.
         adds_accuracy: Test accuracy interpolated at ``SHARES`` of the dense network's
             multiply-adds, after cutting out, shape (R, 2); NaN where it does not reach them. Of
             the members that no smaller one matches or beats on the validation split.
-        adds_hypervolume: As ``hypervolume``, over log10 of that share, shape (R,).
+        adds_hypervolume: Likewise over log10 of that share, at shares of 0.8^0 to 0.8^20 (R,).
         search_steps: Mean steps x networks of its search.
         search_seconds: Mean seconds of its search.
     """
@@ -129,6 +130,13 @@ class Summary:
             parts.append(
                 "Mean accuracy over the levels and hypervolume, paired by seed; p: Wilcoxon "
                 "signed-rank test, one-sided\n" + _aligned(rows)
+            )
+        others = {one.name for one in self.methods} - {test.baseline for test in self.tests}
+        left = sorted(others - {EVOLUTION}) if self.tests or EVOLUTION in others else []
+        if left:
+            parts.append(
+                f"Not tested against {EVOLUTION}: {', '.join(left)} (one of the two does not reach "
+                "a level, or has other seeds)."
             )
         if not all(np.isnan(one.adds_hypervolume).any() for one in self.methods):
             parts.append(self._adds_text())

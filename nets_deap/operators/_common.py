@@ -119,7 +119,7 @@ def share_heritage(
     strategy = {name: (one.get(name, 0.0) + two.get(name, 0.0)) / 2 for name in {**one, **two}}
     for child, packed in zip(children, before, strict=True):
         if unchanged_too or not np.array_equal(child.packed, packed):
-            child.heritage, child.strategy = middle, strategy
+            child.heritage, child.strategy = middle, dict(strategy)
 
 
 def smallest(scores: Scores, k: int) -> Positions:

@@ -75,7 +75,8 @@ def mut_prune(
             draw from.
         by: The saliency: ``"magnitude"``: |w| of the trained weights when the ticket has them,
             else of W0; ``"gradient"``: |w * gradient| after training, which an evaluator with
-            ``slopes=True`` measures; ``"random"``.
+            ``slopes=True`` measures (|w| where nothing is learnt, as after a divergence);
+            ``"random"``.
         noise: Standard deviation of the logarithm of a factor on each saliency, >= 0.
         sigma: Standard deviation of the change of each s, >= 0; 0 leaves them as they are.
         allow_empty_layers: Whether a layer may lose all its weights.
@@ -113,7 +114,8 @@ def mut_regrow(
         individual: The ticket.
         fraction: Of the kept weights, >= 0 and at most 1, rounded; or an interval to draw from.
         by: ``"random"``; or ``"gradient"``: where |gradient| was largest after training, which an
-            evaluator with ``slopes=True`` measures (at most half of the kept weights).
+            evaluator with ``slopes=True`` measures (at most half of the kept weights); random
+            where nothing is learnt.
         rng: NumPy generator; None for one seeded from ``random``.
 
     Reference:
@@ -263,7 +265,9 @@ def _grown(individual: Ticket, k: int, by: str, rng: Rng) -> Positions:
     if _checks.choice("by", by, GROWTH) == "random":
         return choose(np.flatnonzero(free), k, rng)
     heritage = individual.heritage
-    if heritage is None or heritage.grown is None:
+    if heritage is None:
+        return choose(np.flatnonzero(free), k, rng)
+    if heritage.grown is None:
         raise _no_gradient("by", by)
     return heritage.grown[free[heritage.grown]][:k]
 
@@ -273,7 +277,7 @@ def _check_by(individual: Ticket, by: str) -> None:
     _checks.choice("by", by, CRITERIA)
     heritage = individual.heritage
     initial = individual.layout.initial if individual.has_layout else None
-    if by == "magnitude" and initial is None and heritage is None:
+    if by != "random" and initial is None and heritage is None:
         raise _checks.bad_value(
             "by",
             "have weights to go by",
@@ -281,7 +285,7 @@ def _check_by(individual: Ticket, by: str) -> None:
             "neither",
             "Give the ticket a layout with initial weights, or prune by='random'.",
         )
-    if by == "gradient" and (heritage is None or heritage.slopes is None):
+    if by == "gradient" and heritage is not None and heritage.slopes is None:
         raise _no_gradient("by", by)
 
 

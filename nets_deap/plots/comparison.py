@@ -16,12 +16,14 @@ from nets_deap.statistics import bootstrap_interval
 COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
 
-def accuracy_over_density(summary: Summary, ax: Any = None) -> Any:
+def accuracy_over_density(summary: Summary, ax: Any = None, *, below: float = 8.0) -> Any:
     """Draw mean test accuracy over log density with 95 % bands, and the dense network as a line.
 
     Args:
         summary: Of a comparison.
         ax: Where to draw; None for new axes.
+        below: The axis ends so many per cent below the dense network, if some method is worse
+            still; such lines leave the figure.
 
     Returns:
         The ``matplotlib.axes.Axes``.
@@ -46,6 +48,8 @@ def accuracy_over_density(summary: Summary, ax: Any = None) -> Any:
             ax.fill_between(x, *(100 * ends.T), color=style["color"], zorder=1, **band)
     dense = 100 * float(summary.dense.mean())
     ax.axhline(dense, color=GREY, linestyle=":", label=f"dense {dense:.2f} %")
+    if ax.get_ylim()[0] < dense - below:
+        ax.set_ylim(bottom=dense - below)
     ax.set(xscale="log", xlabel="density in %", ylabel="test accuracy in %")
     ticks = [f"{tick:.2g}" for tick in x]
     ax.set_xticks(x, ticks)

@@ -122,10 +122,12 @@ def loss_and_deltas(logits: Any, labels: Any, n: int, deltas: Any) -> Any:
             deltas[c, b] = e
             sum_ += e
         total += np.log(sum_) + top - logits[labels[b], b]
-        scale = 1 / (sum_ * n)
+        # Softmax first, then - 1, then / n: exactly zero where the output is certain.
         for c in range(classes):
-            deltas[c, b] *= scale
-        deltas[labels[b], b] -= one / n
+            deltas[c, b] /= sum_
+        deltas[labels[b], b] -= one
+        for c in range(classes):
+            deltas[c, b] /= one * n
     deltas[:, n:] = 0
     return total
 

@@ -45,7 +45,7 @@ def suits(problem: Problem) -> bool:
     cross entropy, Adam or AdamW, a minibatch of at most 64 and nothing frozen, on the CPU, where
     numba is installed.
     """
-    recipe = problem.recipe
+    recipe, stack = problem.recipe, _stack_of(problem.model)
     return (
         find_spec("numba") is not None
         and problem.device.type == "cpu"
@@ -55,7 +55,8 @@ def suits(problem: Problem) -> bool:
         and recipe.batch_size <= GREATEST_BATCH
         and not problem.frozen
         and not problem.buffers
-        and _stack_of(problem.model) is not None
+        and stack is not None
+        and set(problem.layout.names) <= set(stack.weights)  # biases are never masked here
     )
 
 
