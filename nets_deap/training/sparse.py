@@ -20,8 +20,8 @@ from torch import nn
 
 from nets_deap import bits
 from nets_deap._optional import require
-from nets_deap.models import MLP
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, Start
+from nets_deap.training.stack import stack_of
 
 STEPS_AT_ONCE = 250
 GREATEST_BATCH = 64
@@ -36,6 +36,7 @@ class _Stack:
     weights: tuple[str, ...]
     biases: tuple[str | None, ...]
     sizes: NDArray[np.int64]
+    flattens: bool
 
 
 def suits(problem: Problem) -> bool:
@@ -56,6 +57,7 @@ def suits(problem: Problem) -> bool:
         and not problem.frozen
         and not problem.buffers
         and stack is not None
+        and (stack.flattens or problem.train[0].ndim == 2)
         and set(problem.layout.names) <= set(stack.weights)  # biases are never masked here
     )
 
@@ -224,35 +226,17 @@ def _first_columns(network: _Network, sizes: NDArray[np.int64]) -> Array:
 
 def _stack_of(model: nn.Module) -> _Stack | None:
     """Return the layers of a model that is nothing but linear layers with ReLU between."""
-    if isinstance(model, MLP) and type(model) is MLP:
-        linears, names = list(model.layers), [f"layers.{i}" for i in range(len(model.layers))]
-        if not isinstance(model.activation, nn.ReLU):
-            return None
-    elif type(model) is nn.Sequential:
-        parts = [(name, part) for name, part in model.named_children()]
-        if parts and type(parts[0][1]) is nn.Flatten:
-            if (parts[0][1].start_dim, parts[0][1].end_dim) != (1, -1):
-                return None
-            parts = parts[1:]
-        kinds = [type(part) for _, part in parts]
-        if kinds != [nn.ReLU if i % 2 else nn.Linear for i in range(len(kinds))]:
-            return None
-        if len(kinds) % 2 == 0:
-            return None
-        linears, names = [part for _, part in parts[::2]], [name for name, _ in parts[::2]]
-    else:
-        return None
-    if any(type(linear) is not nn.Linear for linear in linears):
-        return None
-    if len({id(p) for linear in linears for p in linear.parameters()}) < sum(
-        1 for linear in linears for _ in linear.parameters()
-    ):
+    stack = stack_of(model)
+    if stack is None or any(type(activation) is not nn.ReLU for activation in stack.activations):
         return None
     return _Stack(
-        weights=tuple(f"{name}.weight" for name in names),
+        weights=tuple(f"{name}.weight" for name in stack.names),
         biases=tuple(
             f"{name}.bias" if linear.bias is not None else None
-            for name, linear in zip(names, linears, strict=True)
+            for name, linear in zip(stack.names, stack.linears, strict=True)
         ),
-        sizes=np.array([linears[0].in_features, *(linear.out_features for linear in linears)]),
+        sizes=np.array(
+            [stack.linears[0].in_features, *(linear.out_features for linear in stack.linears)]
+        ),
+        flattens=stack.flattens,
     )

@@ -1,0 +1,58 @@
+"""``stack_of``: the layers of a model that is nothing but a stack of fully connected ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from nets_deap.models import MLP
+
+# Each maps its inputs one by one and holds no parameters.
+ELEMENTWISE = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
+    nn.Softplus, nn.Softsign, nn.Tanh, nn.Sigmoid, nn.LogSigmoid, nn.Hardtanh, nn.Hardsigmoid,
+    nn.Hardswish, nn.Identity,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The parts of a fully connected model: L linear layers, L - 1 activations between."""
+
+    names: tuple[str, ...]
+    linears: tuple[nn.Linear, ...]
+    activations: tuple[nn.Module, ...]
+    flattens: bool
+
+
+def stack_of(model: nn.Module) -> Stack | None:
+    """Return the parts of a fully connected model; None for any other.
+
+    Such a model is a ``models.MLP``, or an ``nn.Sequential`` of ``Linear`` layers of their own
+    parameters with one activation of ``ELEMENTWISE`` between, after ``Flatten`` or not.
+    """
+    if type(model) is MLP:
+        names = [f"layers.{i}" for i in range(len(model.layers))]
+        linears = list(model.layers)
+        activations: list[nn.Module] = [model.activation] * (len(linears) - 1)
+        flattens = True
+    elif type(model) is nn.Sequential:
+        parts = list(model.named_children())
+        first = parts[0][1] if parts else None
+        flattens = isinstance(first, nn.Flatten) and (first.start_dim, first.end_dim) == (1, -1)
+        parts = parts[1:] if flattens else parts
+        names, linears = [name for name, _ in parts[::2]], [part for _, part in parts[::2]]
+        activations = [part for _, part in parts[1::2]]
+    else:
+        return None
+    owned = [id(p) for linear in linears for p in linear.parameters()]
+    if (
+        len(linears) != len(activations) + 1
+        or any(type(linear) is not nn.Linear for linear in linears)
+        or any(type(activation) not in ELEMENTWISE for activation in activations)
+        or len(set(owned)) < len(owned)
+    ):
+        return None
+    layers = tuple(linear for linear in linears if isinstance(linear, nn.Linear))
+    return Stack(tuple(names), layers, tuple(activations), flattens)
