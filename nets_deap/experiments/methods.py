@@ -71,24 +71,25 @@ def evolve(setting: Setting, budget: int) -> Baseline:
             repr(setting.config.search.genome),
             "Choose another preset.",
         )
-    options = {**options_of(setting.config, setting.task), "budget": budget}
-    before = setting.task.ledger.network_steps
-    found = search(setting.task, **options, seed=setting.task.seed, progress="none")
-    cost = setting.task.ledger.network_steps - before
-    members = sorted(found.front, key=lambda ticket: -ticket.kept)
+    members, cost = _searched(setting, setting.config, budget)
     return Baseline.of(EVOLUTION, [Level(ticket, cost) for ticket in _about(members, setting)])
 
 
 def evolve_adds(setting: Setting, budget: int) -> Baseline:
     """Search for few multiply-adds after cutting out, as the preset ``lenet-adds`` does."""
-    before = setting.task.ledger.network_steps
-    options = {**options_of(PRESETS["lenet-adds"], setting.task), "budget": budget}
-    found = search(setting.task, **options, seed=setting.task.seed, progress="none")
-    cost = setting.task.ledger.network_steps - before
-    members = sorted(found.front, key=lambda ticket: -ticket.kept)
+    members, cost = _searched(setting, PRESETS["lenet-adds"], budget)
     inside = [ticket for ticket in members if ticket.density <= DENSEST]
     sparse = inside or members[-1:]
     return Baseline.of(EVOLUTION_ADDS, [Level(ticket, cost) for ticket in sparse])
+
+
+def _searched(setting: Setting, config: Config, budget: int) -> tuple[list[Ticket], int]:
+    """Search as a configuration says; return the front, densest first, and the steps it cost."""
+    before = setting.task.ledger.network_steps
+    options = {**options_of(config, setting.task), "budget": budget}
+    found = search(setting.task, **options, seed=setting.task.seed, progress="none")
+    cost = setting.task.ledger.network_steps - before
+    return sorted(found.front, key=lambda ticket: -ticket.kept), cost
 
 
 def _about(members: Sequence[Ticket], setting: Setting) -> list[Ticket]:
