@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from nets_deap import _checks, bits
@@ -94,12 +93,6 @@ class Task:
         self.chunk = None if chunk is None else _checks.whole("chunk", chunk)
         self.trainer = trainer
         self.device = pick_device(device)
-        kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
-        if kinds not in ({torch.float32}, {torch.float64}):
-            names = sorted(str(kind).removeprefix("torch.") for kind in kinds)
-            raise _checks.bad_value(
-                "model", "have one dtype", "float32 or float64 throughout", names
-            )
         dtype = dtype_of(model)
         self.layout = MaskLayout.of(model, maskable)
         self.ledger = Ledger()

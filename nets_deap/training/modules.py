@@ -18,10 +18,10 @@ from nets_deap.training.losses import prepare_target
 def dtype_of(model: nn.Module) -> torch.dtype:
     """Return the one dtype of a module's floating-point parameters, float32 or float64."""
     kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
-    if kinds - {torch.float32, torch.float64} or len(kinds) > 1:
+    if kinds not in ({torch.float32}, {torch.float64}):
         names = sorted(str(kind).removeprefix("torch.") for kind in kinds)
         raise _checks.bad_value("model", "have one dtype", "float32 or float64 throughout", names)
-    return kinds.pop() if kinds else torch.float32
+    return kinds.pop()
 
 
 def digest_of_model(model: nn.Module) -> str:
