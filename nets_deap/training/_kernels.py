@@ -1,9 +1,10 @@
-"""Compiled loops of the sparse trainer: fully connected networks whose cost falls with density.
+"""Compiled loops of the compiled trainer: forward, backward, optimiser, validation.
 
-A network is one vector of parameters: for each layer its kept weights row by row, then its biases.
-``rows`` says where each neuron's weights start in that vector (for each layer one number more than
-it has neurons: the last is where its biases start), ``cols`` which unit of the layer before each
-weight reads. The minibatch is the vector dimension: activations have the shape (units, WIDTH).
+A network is one vector ``theta``, layer after layer: its weights, then its biases. A sparse layer
+holds its kept weights row by row; ``cols`` tells which unit of the layer before each one reads. A
+dense layer holds all weights, its rows padded with zeros to a multiple of ``TILE`` columns;
+``gates`` marks those that are kept. ``rows`` says where each neuron's weights start within the
+layer. Examples come in blocks of ``LANES``: activations have the shape (units, LANES), flat.
 """
 
 from __future__ import annotations
@@ -13,211 +14,306 @@ from typing import Any
 import numba
 import numpy as np
 
-WIDTH = 64
+from nets_deap.training._vectors import (
+    FAST,
+    LANES,
+    TILE,
+    TILE_ROWS,
+    rectified_sum,
+    sparse_back,
+    sparse_dot,
+    sparse_gradient,
+    tile_of_one,
+    tile_of_rows,
+)
 
-# Sums may be reordered; comparisons with NaN stay true to IEEE, or divergence would go unseen.
-_FAST = {"reassoc", "contract", "arcp", "nsz"}
-_compiled = numba.njit(cache=True, fastmath=_FAST, nogil=True)
+_compiled = numba.njit(cache=True, fastmath=set(FAST), nogil=True, error_model="numpy")
 
 
 @_compiled
-def forward(sizes: Any, biased: Any, rows: Any, cols: Any, theta: Any, acts: Any) -> None:
+def product(
+    a: Any, a0: int, a_row: int, a_step: int, steps: int, b: Any, b0: int, b_step: int,
+    c: Any, c0: int, c_row: int, n_rows: int, n_columns: int,
+) -> None:  # fmt: skip
+    """Set a dense product tile by tile; see ``_vectors``. TILE divides ``n_columns``."""
+    whole = n_rows - n_rows % TILE_ROWS
+    for r in range(0, whole, TILE_ROWS):
+        for j in range(0, n_columns, TILE):
+            tile_of_rows(
+                a, a0 + r * a_row, a_row, a_step, steps, b, b0 + j, b_step,
+                c, c0 + r * c_row + j, c_row,
+            )  # fmt: skip
+    for r in range(whole, n_rows):
+        for j in range(0, n_columns, TILE):
+            tile_of_one(
+                a, a0 + r * a_row, a_row, a_step, steps, b, b0 + j, b_step,
+                c, c0 + r * c_row + j, c_row,
+            )  # fmt: skip
+
+
+@_compiled
+def forward(
+    sizes: Any, biased: Any, dense: Any, starts: Any, col_starts: Any, rows: Any, cols: Any,
+    theta: Any, x: Any, x0: int, acts: Any,
+) -> None:  # fmt: skip
     """Fill the activations of all units after the inputs; the last layer stays linear."""
-    before, unit, row = 0, sizes[0], 0
+    zero = theta.dtype.type(0)
+    inputs, before, unit, row = x, x0, 0, 0
     last = len(sizes) - 2
     for layer in range(last + 1):
-        n_out = sizes[layer + 1]
-        for o in range(n_out):
-            out = acts[unit + o]
-            bias = theta[rows[row + n_out] + o] if biased[layer] else theta[0] * 0
-            for b in range(WIDTH):
-                out[b] = bias
-            k, stop = rows[row + o], rows[row + o + 1]
-            while k + 4 <= stop:
-                w0, w1, w2, w3 = theta[k], theta[k + 1], theta[k + 2], theta[k + 3]
-                x0, x1 = acts[before + cols[k]], acts[before + cols[k + 1]]
-                x2, x3 = acts[before + cols[k + 2]], acts[before + cols[k + 3]]
-                for b in range(WIDTH):
-                    out[b] += w0 * x0[b] + w1 * x1[b] + w2 * x2[b] + w3 * x3[b]
-                k += 4
-            while k < stop:
-                w, x = theta[k], acts[before + cols[k]]
-                for b in range(WIDTH):
-                    out[b] += w * x[b]
-                k += 1
-            if layer < last:
-                for b in range(WIDTH):
-                    if out[b] < 0:
-                        out[b] = 0
-        before = unit
+        n_in, n_out, start = sizes[layer], sizes[layer + 1], starts[layer]
+        bias = start + rows[row + n_out]
+        if dense[layer]:
+            stride = rows[row + 1]
+            product(
+                theta, start, stride, 1, n_in, inputs, before * LANES, LANES,
+                acts, unit * LANES, LANES, n_out, LANES,
+            )  # fmt: skip
+            for o in range(n_out):
+                own = acts[(unit + o) * LANES : (unit + o + 1) * LANES]
+                add = theta[bias + o] if biased[layer] else zero
+                for b in range(LANES):
+                    own[b] += add
+                if layer < last:
+                    for b in range(LANES):
+                        own[b] = zero if own[b] < zero else own[b]
+        else:
+            weights = theta[start:bias]
+            columns = cols[col_starts[layer] : col_starts[layer + 1]]
+            for o in range(n_out):
+                add = theta[bias + o] if biased[layer] else zero
+                sparse_dot(
+                    weights, columns, rows[row + o], rows[row + o + 1], inputs, before, add,
+                    acts, unit + o, layer < last,
+                )  # fmt: skip
+        inputs, before = acts, unit
         unit += n_out
         row += n_out + 1
 
 
 @_compiled
 def backward(
-    sizes: Any, biased: Any, rows: Any, cols: Any, theta: Any, acts: Any, deltas: Any, grad: Any
-) -> None:
-    """Turn the deltas of the last layer, in ``deltas``, into the gradient of all parameters."""
-    row, unit, zero = len(rows), len(acts), theta[0] * 0
-    for layer in range(len(sizes) - 2, -1, -1):
-        n_out, n_in = sizes[layer + 1], sizes[layer]
+    sizes: Any, biased: Any, dense: Any, starts: Any, col_starts: Any, rows: Any, cols: Any,
+    theta: Any, x: Any, x0: int, xt: Any, xt0: int, acts: Any, deltas: Any, turned: Any,
+    grad: Any, n: int,
+) -> None:  # fmt: skip
+    """Turn the deltas of the last layer, in ``deltas``, into the gradient of all parameters.
+
+    ``xt`` holds the inputs example by example, (LANES, padded inputs), where the first layer is
+    dense; ``turned`` is room for the same of any other layer.
+    """
+    row, unit = len(rows), len(acts) // LANES
+    last = len(sizes) - 2
+    for layer in range(last, -1, -1):
+        n_in, n_out, start = sizes[layer], sizes[layer + 1], starts[layer]
         row -= n_out + 1
         unit -= n_out
         before = unit - n_in
-        if layer > 0:
-            deltas[before:unit] = 0
+        bias = start + rows[row + n_out]
         for o in range(n_out):
-            d = deltas[unit + o]
+            total = rectified_sum(deltas, acts, unit + o, layer < last)
             if biased[layer]:
-                total = zero
-                for b in range(WIDTH):
-                    total += d[b]
-                grad[rows[row + n_out] + o] = total
-            k, stop = rows[row + o], rows[row + o + 1]
-            while k + 4 <= stop:
-                x0, x1 = acts[before + cols[k]], acts[before + cols[k + 1]]
-                x2, x3 = acts[before + cols[k + 2]], acts[before + cols[k + 3]]
-                t0, t1, t2, t3 = zero, zero, zero, zero
-                for b in range(WIDTH):
-                    t0 += d[b] * x0[b]
-                    t1 += d[b] * x1[b]
-                    t2 += d[b] * x2[b]
-                    t3 += d[b] * x3[b]
-                grad[k], grad[k + 1], grad[k + 2], grad[k + 3] = t0, t1, t2, t3
-                k += 4
-            while k < stop:
-                x = acts[before + cols[k]]
-                total = zero
-                for b in range(WIDTH):
-                    total += d[b] * x[b]
-                grad[k] = total
-                k += 1
+                grad[bias + o] = total
+        if dense[layer]:
+            stride = rows[row + 1]
+            if layer == 0:
+                product(
+                    deltas, unit * LANES, LANES, 1, n, xt, xt0, stride,
+                    grad, start, stride, n_out, stride,
+                )  # fmt: skip
+            else:
+                turn(acts[before * LANES :], n_in, stride, turned)
+                product(
+                    deltas, unit * LANES, LANES, 1, n, turned, 0, stride,
+                    grad, start, stride, n_out, stride,
+                )  # fmt: skip
+                product(
+                    theta, start, 1, stride, n_out, deltas, unit * LANES, LANES,
+                    deltas, before * LANES, LANES, n_in, LANES,
+                )  # fmt: skip
+        else:
+            weights, slopes = theta[start:bias], grad[start:bias]
+            columns = cols[col_starts[layer] : col_starts[layer + 1]]
             if layer > 0:
-                for k in range(rows[row + o], rows[row + o + 1]):
-                    w, back = theta[k], deltas[before + cols[k]]
-                    for b in range(WIDTH):
-                        back[b] += w * d[b]
-        if layer > 0:
-            for i in range(before, unit):
-                for b in range(WIDTH):
-                    if acts[i, b] <= 0:
-                        deltas[i, b] = 0
+                deltas[before * LANES : unit * LANES] = 0
+            for o in range(n_out):
+                k, stop = rows[row + o], rows[row + o + 1]
+                if layer == 0:
+                    sparse_gradient(deltas, unit + o, x, x0, columns, k, stop, slopes)
+                else:
+                    sparse_gradient(deltas, unit + o, acts, before, columns, k, stop, slopes)
+                    sparse_back(weights, columns, k, stop, deltas, unit + o, deltas, before)
 
 
 @_compiled
-def loss_and_deltas(logits: Any, labels: Any, n: int, deltas: Any) -> Any:
-    """Return the summed cross entropy of ``n`` examples; write d(mean loss)/d(logits)."""
-    classes = len(logits)
+def turn(units: Any, n: int, stride: int, out: Any) -> None:
+    """Transpose activations (n, LANES) into (LANES, stride), the columns beyond n zero."""
+    for b in range(LANES):
+        out[b * stride + n : (b + 1) * stride] = 0
+    for i in range(n):
+        for b in range(LANES):
+            out[b * stride + i] = units[i * LANES + b]
+
+
+@_compiled
+def loss_and_deltas(logits: Any, labels: Any, n: int, size: int, deltas: Any) -> Any:
+    """Return the summed cross entropy of ``n`` examples; write its gradient over ``size``."""
+    classes = len(logits) // LANES
+    one = logits.dtype.type(1)
+    top = logits[:LANES].copy()
+    sums = np.zeros(LANES, logits.dtype)
+    for c in range(1, classes):
+        own = logits[c * LANES : (c + 1) * LANES]
+        for b in range(LANES):
+            top[b] = own[b] if own[b] > top[b] else top[b]
+    for c in range(classes):
+        for b in range(n):
+            e = np.exp(logits[c * LANES + b] - top[b])
+            deltas[c * LANES + b] = e
+            sums[b] += e
     total = 0.0
     for b in range(n):
-        top = logits[0, b]
-        for c in range(classes):
-            if logits[c, b] > top:
-                top = logits[c, b]
-        one = top * 0 + 1
-        sum_ = top * 0
-        for c in range(classes):
-            e = np.exp(logits[c, b] - top)
-            deltas[c, b] = e
-            sum_ += e
-        total += np.log(sum_) + top - logits[labels[b], b]
-        # Softmax first, then - 1, then / n: exactly zero where the output is certain.
-        for c in range(classes):
-            deltas[c, b] /= sum_
-        deltas[labels[b], b] -= one
-        for c in range(classes):
-            deltas[c, b] /= one * n
-    deltas[:, n:] = 0
+        total += np.log(sums[b]) + top[b] - logits[labels[b] * LANES + b]
+    # Softmax first, then - 1, then / size: exactly zero where the output is certain.
+    for c in range(classes):
+        for b in range(n):
+            deltas[c * LANES + b] /= sums[b]
+        deltas[c * LANES + n : (c + 1) * LANES] = 0
+    for b in range(n):
+        deltas[labels[b] * LANES + b] -= one
+    for c in range(classes):
+        for b in range(n):
+            deltas[c * LANES + b] /= one * size
     return total
 
 
 @_compiled
-def adam(
-    theta: Any, grad: Any, m: Any, v: Any, lr: Any, beta1: Any, beta2: Any, decay: Any,
-    shrink: Any, step: int,
-) -> None:  # fmt: skip
-    """Take one step of Adam; ``decay`` is an L2 term, ``shrink`` AdamW's decoupled one."""
-    one = theta[0] * 0 + 1
-    size = one * (lr / (1 - beta1**step))
-    root = one * (1 / np.sqrt(1 - beta2**step))
-    b1, b2, eps, keep, l2 = (
-        one * beta1,
-        one * beta2,
-        one * 1e-8,
-        one * (1 - lr * shrink),
-        one * decay,
-    )
-    for i in range(len(theta)):
-        w = theta[i] * keep
-        g = grad[i] + l2 * w
-        m[i] += (g - m[i]) * (one - b1)
-        v[i] = v[i] * b2 + g * g * (one - b2)
-        theta[i] = w - size * m[i] / (np.sqrt(v[i]) * root + eps)
+def optimise(
+    theta: Any, grad: Any, m: Any, v: Any, gates: Any, rule: Any, lr: float, step: int
+) -> None:
+    """Take one step of the optimiser; where there are gates, pruned weights stay exactly zero.
+
+    ``rule``: 0 for Adam or 1 for SGD, beta1 or momentum, beta2 or 1 for Nesterov's, L2 term,
+    decoupled decay.
+    """
+    one, zero = theta.dtype.type(1), theta.dtype.type(0)
+    if len(gates):
+        for i in range(len(gates)):
+            grad[i] = grad[i] if gates[i] else zero
+    b1, l2, keep = one * rule[1], one * rule[3], one * (1 - lr * rule[4])
+    if rule[0] == 0:
+        size = one * (lr / (1 - rule[1] ** step))
+        root = one * (1 / np.sqrt(1 - rule[2] ** step))
+        b2, eps = one * rule[2], one * 1e-8
+        for i in range(len(theta)):
+            w = theta[i] * keep
+            g = grad[i] + l2 * w
+            m[i] += (g - m[i]) * (one - b1)
+            v[i] = v[i] * b2 + g * g * (one - b2)
+            theta[i] = w - size * m[i] / (np.sqrt(v[i]) * root + eps)
+    else:
+        rate, ahead = one * lr, one * rule[2]
+        for i in range(len(theta)):
+            g = grad[i] + l2 * theta[i]
+            m[i] = m[i] * b1 + g
+            theta[i] -= rate * (m[i] + ahead * (g + m[i] * b1 - m[i]))
+
+
+@_compiled
+def fetch(data: Any, chosen: Any, live: Any, x: Any, x0: int, xt: Any, xt0: int) -> None:
+    """Put examples into a block: (inputs, LANES) of the live inputs, and example by example."""
+    n, width = len(chosen), data.shape[1]
+    stride = (width + TILE - 1) // TILE * TILE
+    if len(xt):
+        for b in range(n):
+            xt[xt0 + b * stride : xt0 + b * stride + width] = data[chosen[b]]
+    for b in range(n, LANES):
+        for j in range(len(live)):
+            x[(x0 + live[j]) * LANES + b] = 0
+    for j in range(len(live)):
+        i = live[j]
+        own = x[(x0 + i) * LANES : (x0 + i + 1) * LANES]
+        for b in range(n):
+            own[b] = data[chosen[b], i]
 
 
 @_compiled
 def train(
-    data: Any, labels: Any, batches: Any, live: Any, sizes: Any, biased: Any, where: Any,
-    all_rows: Any, cols: Any, theta: Any, m: Any, v: Any, lrs: Any, hyper: Any, first: int,
-    losses: Any, tail: int,
+    data: Any, labels: Any, batches: Any, live: Any, sizes: Any, biased: Any, dense: Any,
+    starts: Any, col_starts: Any, gate_starts: Any, rows: Any, cols: Any, gates: Any, theta: Any,
+    m: Any, v: Any, lrs: Any, rule: Any, first: int, losses: Any, tail: int, span: int,
+    x: Any, xt: Any, acts: Any, deltas: Any, turned: Any, grad: Any, more: Any,
 ) -> None:  # fmt: skip
-    """Take the steps of ``batches`` (S, B) with all networks between ``where``'s places."""
-    units, n_rows = 0, 0
-    for layer in range(len(sizes)):
-        units += sizes[layer]
-        if layer:
-            n_rows += sizes[layer] + 1
-    acts = np.zeros((units, WIDTH), theta.dtype)
-    deltas = np.zeros((units, WIDTH), theta.dtype)
-    grad = np.zeros(len(theta), theta.dtype)
-    y = np.zeros(WIDTH, np.int64)
-    n = batches.shape[1]
-    top = units - sizes[-1]
-    for s in range(len(batches)):
-        for b in range(n):
-            y[b] = labels[batches[s, b]]
-        for i in range(len(live)):
-            for b in range(n):
-                acts[i, b] = data[batches[s, b], live[i]]
-        for p in range(len(where) - 1):
-            a, z = where[p], where[p + 1]
-            rows = all_rows[p * n_rows : (p + 1) * n_rows]
-            w, c, g = theta[a:z], cols[a:z], grad[a:z]
-            forward(sizes, biased, rows, c, w, acts)
-            loss = loss_and_deltas(acts[top:], y, n, deltas[top:])
-            backward(sizes, biased, rows, c, w, acts, deltas, g)
-            adam(
-                w, g, m[a:z], v[a:z], lrs[s], hyper[0], hyper[1], hyper[2], hyper[3], first + s + 1
-            )
-            if first + s >= tail:
-                losses[p] += loss / n
+    """Take the steps of ``batches`` (S, B) with G networks, ``span`` steps of each in turn.
+
+    The arrays after ``span`` are room to work in; ``starts`` and its like have a row a network.
+    """
+    size, n_in = batches.shape[1], sizes[0]
+    blocks = (size + LANES - 1) // LANES
+    stride = (n_in + TILE - 1) // TILE * TILE
+    top = len(acts) - sizes[-1] * LANES
+    y = np.zeros((span * blocks, LANES), np.int64)
+    for s0 in range(0, len(batches), span):
+        s1 = min(s0 + span, len(batches))
+        for s in range(s0, s1):
+            for block in range(blocks):
+                chosen = batches[s, block * LANES : (block + 1) * LANES]
+                place = (s - s0) * blocks + block
+                fetch(data, chosen, live, x, place * n_in, xt, place * LANES * stride)
+                for b in range(len(chosen)):
+                    y[place, b] = labels[chosen[b]]
+        for p in range(len(starts)):
+            a, z = starts[p, 0], starts[p, -1]
+            own, w, g = starts[p] - a, theta[a:z], grad[: z - a]
+            for s in range(s0, s1):
+                loss = 0.0
+                for block in range(blocks):
+                    place = (s - s0) * blocks + block
+                    n = min(LANES, size - block * LANES)
+                    forward(
+                        sizes, biased, dense[p], own, col_starts[p], rows[p], cols, w,
+                        x, place * n_in, acts,
+                    )  # fmt: skip
+                    loss += loss_and_deltas(acts[top:], y[place], n, size, deltas[top:])
+                    into = g if block == 0 else more[: z - a]
+                    backward(
+                        sizes, biased, dense[p], own, col_starts[p], rows[p], cols, w,
+                        x, place * n_in, xt, place * LANES * stride, acts, deltas, turned, into, n,
+                    )  # fmt: skip
+                    if block > 0:
+                        for i in range(z - a):
+                            g[i] += into[i]
+                for layer in range(len(sizes) - 1):
+                    i, j = starts[p, layer], starts[p, layer + 1]
+                    gate = gates[gate_starts[p, layer] : gate_starts[p, layer + 1]]
+                    optimise(
+                        theta[i:j], grad[i - a : j - a], m[i:j], v[i:j], gate, rule, lrs[s],
+                        first + s + 1,
+                    )  # fmt: skip
+                if first + s >= tail:
+                    losses[p] += loss / size
 
 
 @_compiled
 def measure(
-    data: Any, labels: Any, sizes: Any, biased: Any, rows: Any, cols: Any, theta: Any
-) -> tuple[float, float]:
-    """Return the mean cross entropy and the accuracy of one network on a whole split."""
-    units = 0
-    for layer in range(len(sizes)):
-        units += sizes[layer]
-    acts = np.zeros((units, WIDTH), theta.dtype)
-    deltas = np.zeros((sizes[-1], WIDTH), theta.dtype)
-    top = units - sizes[-1]
+    x: Any, labels: Any, sizes: Any, biased: Any, dense: Any, starts: Any, col_starts: Any,
+    rows: Any, cols: Any, theta: Any, acts: Any, deltas: Any,
+) -> tuple[float, float]:  # fmt: skip
+    """Return the mean cross entropy and the accuracy of one network on a split in blocks."""
+    top = len(acts) - sizes[-1] * LANES
     total, correct = 0.0, 0
-    for start in range(0, len(labels), WIDTH):
-        n = min(WIDTH, len(labels) - start)
-        y = labels[start : start + n]
-        for i in range(sizes[0]):
-            for b in range(n):
-                acts[i, b] = data[start + b, i]
-        forward(sizes, biased, rows, cols, theta, acts)
-        total += loss_and_deltas(acts[top:], y, n, deltas)
+    for first in range(0, len(labels), LANES):
+        n = min(LANES, len(labels) - first)
+        y = labels[first : first + n]
+        forward(
+            sizes, biased, dense, starts, col_starts, rows, cols, theta,
+            x, first // LANES * sizes[0], acts,
+        )  # fmt: skip
+        total += loss_and_deltas(acts[top:], y, n, n, deltas[top:])
         for b in range(n):
             best = 0
             for c in range(sizes[-1]):
-                if acts[top + c, b] > acts[top + best, b]:
+                if acts[top + c * LANES + b] > acts[top + best * LANES + b]:
                     best = c
             correct += best == y[b]
     return total / len(labels), correct / len(labels)

@@ -8,7 +8,7 @@ from nets_deap import _checks, bits
 from nets_deap._optional import require
 from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
-from nets_deap.training.sparse import suits, train_sparse
+from nets_deap.training.compiled import suits, train_compiled
 from nets_deap.training.stacked import train_stacked
 
 TRAINERS = ("auto", "stacked", "sparse", "one_by_one")
@@ -64,7 +64,7 @@ def train(
         places = [i for i, one in enumerate(sparse) if one is kind]
         some, own = [masks[i] for i in places], [begin[i] for i in places]
         if kind:
-            outcome = train_sparse(problem, some, plan, starts=own, on_chunk=on_chunk)
+            outcome = train_compiled(problem, some, plan, starts=own, on_chunk=on_chunk)
         else:
             outcome = train_stacked(problem, some, plan, starts=own, chunk=chunk, on_chunk=on_chunk)
         if len(places) == len(masks):

@@ -40,7 +40,7 @@ class Start:
         return {name: torch.from_numpy(np.array(value)) for name, value in named.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """A model, its initial state and its data, resident on one device.
 

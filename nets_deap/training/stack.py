@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from nets_deap.models import MLP
@@ -24,6 +26,30 @@ class Stack:
     linears: tuple[nn.Linear, ...]
     activations: tuple[nn.Module, ...]
     flattens: bool
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weights, shape (L,)."""
+        return tuple(f"{name}.weight" for name in self.names)
+
+    @property
+    def biases(self) -> tuple[str | None, ...]:
+        """Names of the biases, shape (L,); None where a layer has none."""
+        return tuple(
+            f"{name}.bias" if linear.bias is not None else None
+            for name, linear in zip(self.names, self.linears, strict=True)
+        )
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Number of inputs and of each layer's units, shape (L + 1,)."""
+        first = self.linears[0].in_features
+        return np.array([first, *(linear.out_features for linear in self.linears)])
+
+    @property
+    def rectifies(self) -> bool:
+        """Whether all activations are ReLU."""
+        return all(type(activation) is nn.ReLU for activation in self.activations)
 
 
 def stack_of(model: nn.Module) -> Stack | None:

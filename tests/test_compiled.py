@@ -1,4 +1,4 @@
-"""The sparse trainer and the start of training: the same numbers as the slow reference."""
+"""The compiled trainer and the start of training: the same numbers as the slow reference."""
 
 import sys
 
@@ -13,11 +13,11 @@ from nets_deap.errors import MissingExtraError
 from nets_deap.training import dispatch
 from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.problem import Plan, Start
-from nets_deap.training.sparse import suits, train_sparse
+from nets_deap.training.compiled import suits, train_compiled
 from nets_deap.training.stacked import train_stacked
 
 PLAN = Plan(steps=300, seed=3, curve_points=3, test=True, keep_states=True)
-each_trainer = pytest.mark.parametrize("trainer", [train_stacked, train_sparse, train_one_by_one])
+each_trainer = pytest.mark.parametrize("trainer", [train_stacked, train_compiled, train_one_by_one])
 
 
 def deep(*, bias=True, flatten=False):
@@ -36,18 +36,18 @@ BUILDERS = {
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 @pytest.mark.parametrize("model", BUILDERS)
-def test_the_sparse_trainer_equals_the_reference(model, optimizer):
+def test_the_compiled_trainer_equals_the_reference(model, optimizer):
     task = make_task("mlp", RECIPES[optimizer], model=BUILDERS[model]())
     masks = masks_of(task, (1.0, 0.5, 0.2))
     assert suits(task.problem)
-    sparse = train_sparse(task.problem, masks, PLAN)
+    sparse = train_compiled(task.problem, masks, PLAN)
     assert_same(sparse, train_one_by_one(task.problem, masks, PLAN), rtol=1e-8)
 
 
 def test_a_partly_maskable_network_keeps_its_other_weights():
     task = make_task("mlp", RECIPES["adam"], model=deep(), maskable="2.weight")
     masks = masks_of(task, (0.3,))
-    sparse = train_sparse(task.problem, masks, PLAN)
+    sparse = train_compiled(task.problem, masks, PLAN)
     assert set(sparse.others[0]) == {"0.weight", "0.bias", "2.bias", "4.weight", "4.bias"}
     assert_same(sparse, train_one_by_one(task.problem, masks, PLAN), rtol=1e-8)
 
@@ -55,21 +55,21 @@ def test_a_partly_maskable_network_keeps_its_other_weights():
 def test_one_company_or_another_and_threads_change_nothing():
     task = make_task("mlp", RECIPES["adam"], torch.float32, model=deep())
     masks = masks_of(task, (0.9, 0.5, 0.2, 0.6))
-    whole, done = train_sparse(task.problem, masks, PLAN), []
+    whole, done = train_compiled(task.problem, masks, PLAN), []
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        shared = train_sparse(task.problem, masks, PLAN, on_chunk=done.append)
+        shared = train_compiled(task.problem, masks, PLAN, on_chunk=done.append)
     finally:
         torch.set_num_threads(before)
     assert sorted(done) == [1, 1, 2]
     for i, mask in enumerate(masks):
-        alone = train_sparse(task.problem, [mask], PLAN)
+        alone = train_compiled(task.problem, [mask], PLAN)
         np.testing.assert_array_equal(alone.values[0], whole.values[i])
         np.testing.assert_array_equal(alone.values[0], shared.values[i])
 
 
-def test_what_the_sparse_trainer_cannot_train_goes_elsewhere():
+def test_what_the_compiled_trainer_cannot_train_goes_elsewhere():
     relu, tanh = deep(), nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
     assert not suits(make_task("mlp", RECIPES["adam"], model=tanh).problem)
     assert not suits(make_task("mlp", RECIPES["sgd"], model=relu).problem)
@@ -85,7 +85,7 @@ def test_what_the_sparse_trainer_cannot_train_goes_elsewhere():
 
 
 def test_without_numba_auto_is_stacked_and_sparse_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("nets_deap.training.sparse.find_spec", lambda name: None)
+    monkeypatch.setattr("nets_deap.training.compiled.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "numba", None)
     task = make_task("mlp", RECIPES["adam"], model=deep())
     masks = masks_of(task, (0.2,))
@@ -110,7 +110,7 @@ def test_a_diverged_network_shows_in_its_numbers():
     (mask,) = masks_of(task, (0.5,))
     kept = int(np.unpackbits(mask).sum())
     bad = [Start(np.full(kept, np.nan, np.float32)), None]
-    outcome = train_sparse(task.problem, [mask, mask], Plan(5, 1), starts=bad)
+    outcome = train_compiled(task.problem, [mask, mask], Plan(5, 1), starts=bad)
     assert np.isnan(outcome.metrics["val_loss"][0])
     assert np.isfinite(outcome.metrics["val_loss"][1])
 
@@ -156,7 +156,7 @@ def test_a_certain_output_has_no_gradient_at_all():
         model[0].weight.copy_(torch.tensor([[-500.0], [500.0]]))
     recipe = Recipe(lr=0.01, batch_size=60)
     task = Task(model, train=(x, y), val=(x, y), recipe=recipe, device="cpu")
-    outcome = train_sparse(task.problem, [task.dense_ticket().packed], Plan(50, 1))
+    outcome = train_compiled(task.problem, [task.dense_ticket().packed], Plan(50, 1))
     assert outcome.values[0].tolist() == [-500.0, 500.0]
 
 

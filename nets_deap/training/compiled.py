@@ -1,0 +1,201 @@
+"""The compiled trainer: fully connected networks on the CPU, at a cost that falls with density.
+
+Compiled with numba (an extra). Each layer of each network is held as it trains fastest: by its
+kept weights alone, or where most are kept as a whole matrix. The threads share the networks of a
+call between them. Results agree with the other trainers to float rounding.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nets_deap import bits
+from nets_deap._optional import require
+from nets_deap.training.network import Group, Network, room
+from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start
+from nets_deap.training.recipe import Recipe
+from nets_deap.training.stack import Stack, stack_of
+
+STEPS_AT_ONCE = 250
+# Networks that share a gathered minibatch; more gain little and hold more memory.
+GROUP = 8
+GROUP_BYTES = 256 * 2**20
+# Where the states of a group outgrow the cache, each network takes several steps in turn.
+CACHE_BYTES = 8 * 2**20
+SPAN = 8
+
+Array = NDArray[Any]
+
+
+def suits(problem: Problem) -> bool:
+    """Tell whether the compiled trainer can train this problem here.
+
+    It takes ``models.MLP`` and ``nn.Sequential`` of ``Flatten``, ``Linear`` and ``ReLU``, with
+    cross entropy and nothing frozen, on the CPU, where numba is installed.
+    """
+    stack = stack_of(problem.model)
+    return (
+        find_spec("numba") is not None
+        and problem.device.type == "cpu"
+        and problem.recipe.loss == "cross_entropy"
+        and problem.train[0].is_floating_point()
+        and problem.train[1].ndim == 1
+        and not problem.frozen
+        and not problem.buffers
+        and stack is not None
+        and stack.rectifies
+        and (stack.flattens or problem.train[0].ndim == 2)
+        and set(problem.layout.names) <= set(stack.weights)  # biases are never masked here
+    )
+
+
+def train_compiled(
+    problem: Problem,
+    masks: list[bits.Bytes],
+    plan: Plan,
+    *,
+    starts: list[Start | None] | None = None,
+    on_chunk: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Train one network for each mask; the same contract as ``train_stacked``."""
+    require("numba", "fast", "train networks at a cost that falls with density")
+    stack = stack_of(problem.model)
+    assert stack is not None
+    batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).numpy()
+    begin = starts or [None] * len(masks)
+    threads = max(1, min(torch.get_num_threads(), len(masks)))
+    one = 16 * sum(tensor.numel() for tensor in problem.initial.values())
+    most = max(1, min(GROUP, GROUP_BYTES // one))
+    n_groups = threads * -(-len(masks) // (threads * most))
+    # Networks of like size go to different groups, so that all take about as long.
+    order = sorted(range(len(masks)), key=lambda i: -bits.count(masks[i]))
+    groups = [order[g::n_groups] for g in range(n_groups)]
+    found: dict[int, Outcome] = {}
+
+    def work(places: list[int]) -> tuple[list[int], list[Outcome]]:
+        networks = [Network(problem, stack, masks[i], begin[i]) for i in places]
+        return places, _train(problem, stack, Group(networks), plan, batches)
+
+    for split in ("val", "test") if plan.test and problem.test is not None else ("val",):
+        _blocks(problem, split)  # made once, before the threads share it
+    with ThreadPoolExecutor(threads) as pool:
+        for places, outcomes in pool.map(work, [group for group in groups if group]):
+            found.update(zip(places, outcomes, strict=True))
+            if on_chunk is not None:
+                on_chunk(len(places))
+    return Outcome.concatenate([found[i] for i in range(len(masks))])
+
+
+def _train(
+    problem: Problem, stack: Stack, group: Group, plan: Plan, batches: Array
+) -> list[Outcome]:
+    """Train and measure the networks of a group."""
+    from nets_deap.training import _kernels
+
+    recipe, sizes = problem.recipe, stack.sizes
+    biased = np.array([bias is not None for bias in stack.biases])
+    dtype = group.theta.dtype
+    n_in, lanes, tile = int(sizes[0]), _kernels.LANES, _kernels.TILE
+    units, stride = int(sizes[1:].sum()), -(-n_in // tile) * tile
+    widest = max(-(-int(n) // tile) * tile for n in sizes)
+    span = 1 if 4 * group.theta.nbytes < CACHE_BYTES else SPAN
+    blocks = span * -(-recipe.batch_size // lanes)
+    x = room(blocks * n_in * lanes, dtype)
+    xt = room(blocks * stride * lanes if group.dense[:, 0].any() else 0, dtype)
+    acts, deltas = room(units * lanes, dtype), room(units * lanes, dtype)
+    turned = room(widest * lanes, dtype)
+    grad, more = room(group.longest, dtype), room(group.longest, dtype)
+    m = np.zeros_like(group.theta)
+    v = np.zeros_like(group.theta) if recipe.optimizer != "sgd" else m
+    data, labels = _flat(problem.train[0]), problem.train[1].numpy()
+    rule = _rule(recipe)
+    lrs = np.array([recipe.lr_at(step, plan.steps) for step in range(plan.steps)])
+    losses, tail = np.zeros(len(group.networks)), plan.steps - plan.tail
+    stops = sorted(
+        {*range(STEPS_AT_ONCE, plan.steps, STEPS_AT_ONCE), *plan.curve_steps, plan.steps}
+    )
+    metrics = [dict.fromkeys(METRICS, np.nan) for _ in group.networks]
+    curves: list[list[float]] = [[] for _ in group.networks]
+    first = 0
+    for stop in stops:
+        _kernels.train(
+            data, labels, batches[first:stop], group.live, sizes, biased, group.dense,
+            group.starts, group.col_starts, group.gate_starts, group.rows, group.cols, group.gates,
+            group.theta, m, v, lrs[first:stop], rule, first, losses, tail, span,
+            x, xt, acts, deltas, turned, grad, more,
+        )  # fmt: skip
+        first = stop
+        if stop in plan.curve_steps or stop == plan.steps:
+            for p in range(len(metrics)):
+                loss, accuracy = _measure(problem, "val", group, p, sizes, biased, acts, deltas)
+                metrics[p].update(val_loss=loss, val_accuracy=accuracy)
+                if stop in plan.curve_steps:
+                    curves[p].append(loss)
+    for p, own in enumerate(metrics):
+        own["train_loss"] = losses[p] / plan.tail
+        if plan.test and problem.test is not None:
+            loss, accuracy = _measure(problem, "test", group, p, sizes, biased, acts, deltas)
+            own.update(test_loss=loss, test_accuracy=accuracy)
+    return [
+        network.outcome(problem, plan, group.theta_of(p), metrics[p], curves[p])
+        for p, network in enumerate(group.networks)
+    ]
+
+
+def _measure(
+    problem: Problem, split: str, group: Group, p: int, sizes: Array, biased: Array,
+    acts: Array, deltas: Array,
+) -> tuple[float, float]:  # fmt: skip
+    """Return loss and accuracy of one network of a group on a whole split."""
+    from nets_deap.training import _kernels
+
+    inputs, labels = getattr(problem, split)
+    loss, accuracy = _kernels.measure(
+        _blocks(problem, split), labels.numpy(), sizes, biased, group.dense[p],
+        group.starts[p] - group.starts[p, 0], group.col_starts[p], group.rows[p], group.cols,
+        group.theta_of(p), acts, deltas,
+    )  # fmt: skip
+    return float(loss), float(accuracy)
+
+
+_held: weakref.WeakKeyDictionary[Problem, dict[str, Array]] = weakref.WeakKeyDictionary()
+
+
+def _blocks(problem: Problem, split: str) -> Array:
+    """Return the inputs of a split in blocks (N / LANES, inputs, LANES), flat; made once."""
+    from nets_deap.training._kernels import LANES
+
+    held = _held.setdefault(problem, {})
+    if split not in held:
+        data = _flat(getattr(problem, split)[0])
+        n, width = data.shape
+        blocks = room(-(-n // LANES) * LANES * width, data.dtype)
+        for b, part in enumerate(blocks.reshape(-1, width, LANES)):
+            rows = data[b * LANES : (b + 1) * LANES]
+            part[:, : len(rows)] = rows.T
+        held[split] = blocks
+    return held[split]
+
+
+def _flat(inputs: torch.Tensor) -> Array:
+    """Return inputs as an array (N, inputs)."""
+    return inputs.reshape(len(inputs), -1).numpy()
+
+
+def _rule(recipe: Recipe) -> Array:
+    """Return the optimiser as ``_kernels.optimise`` takes it."""
+    if recipe.optimizer == "sgd":
+        kind, one, two = 1.0, recipe.momentum, float(recipe.nesterov)
+    else:
+        kind, (one, two) = 0.0, recipe.betas
+    decoupled = recipe.optimizer == "adamw"
+    decay = recipe.weight_decay
+    return np.array([kind, one, two, 0.0 if decoupled else decay, decay if decoupled else 0.0])
