@@ -18,7 +18,7 @@ from nets_deap.data.splits import digest_of_splits
 from nets_deap.masks import MaskLayout, Selector
 from nets_deap.ticket import Ticket
 from nets_deap.training.device import pick_device
-from nets_deap.training.dispatch import check_trainer, train
+from nets_deap.training.dispatch import pick_engine, train
 from nets_deap.training.losses import chance_loss
 from nets_deap.training.modules import digest_of_model, dtype_of, fitted
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start
@@ -55,10 +55,10 @@ class Task:
         seed: Seed of all minibatches.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         chunk: Networks trained at once; None chooses by memory.
-        trainer: ``"stacked"`` (any module, as a batch), ``"sparse"`` (fully connected networks on
-            the CPU by their kept weights alone; needs numba, the extra ``fast``),
-            ``"one_by_one"`` (the slow reference), or ``"auto"``: sparse for tickets below 30 %
-            density where it can, else stacked.
+        engine: What trains a generation: ``"stacked"`` (any module, as a batch), ``"compiled"``
+            (fully connected ReLU networks on the CPU, each layer by its kept weights alone or as
+            a matrix, whichever is faster; needs numba, the extra ``fast``), ``"one_by_one"`` (the
+            slow reference), or ``"auto"``: the fastest that can.
         name: What the task is called in logs.
 
     Raises:
@@ -79,7 +79,7 @@ class Task:
         seed: int = 0,
         device: str = "auto",
         chunk: int | None = None,
-        trainer: str = "auto",
+        engine: str = "auto",
         name: str = "task",
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -91,7 +91,7 @@ class Task:
         self.seed = _checks.whole("seed", seed, low=0)
         self.recipe = recipe if loss is None else replace(recipe, loss=loss)
         self.chunk = None if chunk is None else _checks.whole("chunk", chunk)
-        self.trainer = trainer
+        self.engine = engine
         self.device = pick_device(device)
         dtype = dtype_of(model)
         self.layout = MaskLayout.of(model, maskable)
@@ -134,7 +134,7 @@ class Task:
             val=on_device["val"],
             test=on_device.get("test"),
         )
-        check_trainer(self.trainer, self.problem)
+        pick_engine(self.engine, self.problem)
 
     @property
     def model(self) -> nn.Module:
@@ -224,7 +224,7 @@ class Task:
         *,
         starts: Sequence[Start | None] | None = None,
     ) -> Outcome:
-        """Train tickets by a plan with this task's trainer, and enter the cost in the ledger.
+        """Train tickets by a plan with this task's engine, and enter the cost in the ledger.
 
         Args:
             tickets: Tickets of this task's layout, not empty.
@@ -255,7 +255,7 @@ class Task:
             self.problem,
             masks,
             plan,
-            trainer=self.trainer,
+            engine=self.engine,
             starts=begin,
             chunk=self.chunk,
             on_chunk=on_chunk,
@@ -281,7 +281,7 @@ class Task:
             "seed": self.seed,
             "device": str(self.device),
             "dtype": str(self.problem.train[0].dtype).removeprefix("torch."),
-            "trainer": self.trainer,
+            "engine": self.engine,
             "chunk": self.chunk,
             "maskable_weights": self.layout.size,
             "layers": [[layer.name, list(layer.shape)] for layer in self.layout.layers],

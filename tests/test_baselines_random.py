@@ -37,7 +37,7 @@ def make_task(*, model=None, recipe=RECIPE, seed=0, activation="relu", **options
         name: (INPUTS[part], targets[part])
         for name, part in (("train", slice(40)), ("val", slice(40, 50)), ("test", slice(50, 60)))
     }
-    options = {"trainer": "stacked", "device": "cpu", **options}
+    options = {"engine": "stacked", "device": "cpu", **options}
     return Task(model, recipe=recipe, seed=seed, **data, **options)
 
 

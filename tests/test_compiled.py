@@ -1,4 +1,4 @@
-"""The compiled trainer and the start of training: the same numbers as the slow reference."""
+"""The compiled engine and the start of training: the same numbers as the slow reference."""
 
 import sys
 
@@ -8,16 +8,16 @@ import torch
 from test_training import RECIPES, assert_same, make_task, masks_of
 from torch import nn
 
-from nets_deap import Recipe, Task, models
+from nets_deap import Recipe, Task, bits, models
 from nets_deap.errors import MissingExtraError
-from nets_deap.training import dispatch
+from nets_deap.training import compiled, dispatch, network
+from nets_deap.training.compiled import suits, train_compiled
 from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.problem import Plan, Start
-from nets_deap.training.compiled import suits, train_compiled
 from nets_deap.training.stacked import train_stacked
 
 PLAN = Plan(steps=300, seed=3, curve_points=3, test=True, keep_states=True)
-each_trainer = pytest.mark.parametrize("trainer", [train_stacked, train_compiled, train_one_by_one])
+each_engine = pytest.mark.parametrize("engine", [train_stacked, train_compiled, train_one_by_one])
 
 
 def deep(*, bias=True, flatten=False):
@@ -34,9 +34,9 @@ BUILDERS = {
 }
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+@pytest.mark.parametrize("optimizer", RECIPES)
 @pytest.mark.parametrize("model", BUILDERS)
-def test_the_compiled_trainer_equals_the_reference(model, optimizer):
+def test_the_compiled_engine_equals_the_reference(model, optimizer):
     task = make_task("mlp", RECIPES[optimizer], model=BUILDERS[model]())
     masks = masks_of(task, (1.0, 0.5, 0.2))
     assert suits(task.problem)
@@ -69,10 +69,12 @@ def test_one_company_or_another_and_threads_change_nothing():
         np.testing.assert_array_equal(alone.values[0], shared.values[i])
 
 
-def test_what_the_compiled_trainer_cannot_train_goes_elsewhere():
+def test_what_the_compiled_engine_cannot_train_goes_elsewhere():
     relu, tanh = deep(), nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
     assert not suits(make_task("mlp", RECIPES["adam"], model=tanh).problem)
-    assert not suits(make_task("mlp", RECIPES["sgd"], model=relu).problem)
+    assert suits(make_task("mlp", RECIPES["sgd"], model=relu).problem)
+    mse = make_task("mlp", Recipe(loss="mse"), model=relu, target=lambda x, y: x[:, :3])
+    assert not suits(mse.problem)
     assert not suits(make_task("conv2d", RECIPES["adam"]).problem)
     assert not suits(make_task("frozen", RECIPES["adam"]).problem)
     shared = deep()
@@ -80,11 +82,11 @@ def test_what_the_compiled_trainer_cannot_train_goes_elsewhere():
     shared[4].bias = nn.Parameter(shared[4].bias)
     shared[2].weight.requires_grad_(False)
     assert not suits(make_task("mlp", RECIPES["adam"], model=shared).problem)
-    with pytest.raises(ValueError, match=r"trainer must suit the task: .* got sparse. Use trainer"):
-        make_task("conv2d", RECIPES["adam"], trainer="sparse")
+    with pytest.raises(ValueError, match=r"engine must suit the task: .* got compiled. Use engine"):
+        make_task("conv2d", RECIPES["adam"], engine="compiled")
 
 
-def test_without_numba_auto_is_stacked_and_sparse_says_what_to_install(monkeypatch):
+def test_without_numba_auto_is_stacked_and_compiled_says_what_to_install(monkeypatch):
     monkeypatch.setattr("nets_deap.training.compiled.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "numba", None)
     task = make_task("mlp", RECIPES["adam"], model=deep())
@@ -93,49 +95,114 @@ def test_without_numba_auto_is_stacked_and_sparse_says_what_to_install(monkeypat
         dispatch.train(task.problem, masks, PLAN), train_stacked(task.problem, masks, PLAN), 0
     )
     with pytest.raises(MissingExtraError, match=r'pip install "nets-deap\[fast\]"'):
-        make_task("mlp", RECIPES["adam"], model=deep(), trainer="sparse")
+        make_task("mlp", RECIPES["adam"], model=deep(), engine="compiled")
 
 
-def test_auto_puts_dense_and_sparse_masks_back_in_order():
+def big_task(sizes, batch_size, dtype=torch.float64):
+    """Return a task of random examples for an MLP of any sizes."""
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, sizes[-1], 330)
+    x = rng.normal(size=(330, sizes[0])) + y[:, None] / 4
+    recipe = Recipe(lr=3e-3, batch_size=batch_size, steps=20)
+    parts = {"train": slice(200), "val": slice(200, 265), "test": slice(265, None)}
+    data = {name: (x[part], y[part]) for name, part in parts.items()}
+    return Task(models.MLP(sizes, seed=1).to(dtype), recipe=recipe, device="cpu", **data)
+
+
+@pytest.mark.parametrize("batch_size", [1, 63, 64, 65, 150])
+@pytest.mark.parametrize("sizes", [(40, 33, 18, 10), (16, 5, 2), (3, 70, 4, 65, 3)])
+def test_any_sizes_and_minibatches_equal_the_reference(sizes, batch_size):
+    """Sizes and minibatches that fill tiles and blocks exactly, by one more, or hardly."""
+    task = big_task(sizes, batch_size)
+    masks = masks_of(task, (1.0, 0.9, 0.5, 0.05))
+    plan = Plan(20, 3, curve_points=2, test=True, keep_states=True)
+    outcome = train_compiled(task.problem, masks, plan)
+    assert_same(outcome, train_one_by_one(task.problem, masks, plan), rtol=1e-8)
+
+
+@pytest.mark.parametrize("dense_from", [0.0, 2.0])
+def test_how_a_layer_is_held_changes_only_rounding(dense_from, monkeypatch):
+    task = big_task((40, 33, 18, 10), 60)
+    masks = masks_of(task, (1.0, 0.9, 0.5, 0.1))
+    expected = train_one_by_one(task.problem, masks, Plan(20, 3, keep_states=True))
+    monkeypatch.setattr(network, "DENSE_FROM", dense_from)
+    outcome = train_compiled(task.problem, masks, Plan(20, 3, keep_states=True))
+    assert_same(outcome, expected, rtol=1e-8)
+
+
+def test_steps_in_turn_and_smaller_chunks_change_nothing(monkeypatch):
+    task = big_task((40, 33, 10), 60, torch.float32)
+    masks = masks_of(task, (1.0, 0.9, 0.5, 0.1, 0.7))
+    whole = train_compiled(task.problem, masks, PLAN)
+    assert_same(train_compiled(task.problem, masks, PLAN, chunk=2), whole, rtol=0)
+    monkeypatch.setattr(compiled, "CACHE_BYTES", 0)
+    assert_same(train_compiled(task.problem, masks, PLAN), whole, rtol=0)
+
+
+@pytest.mark.parametrize("optimizer", RECIPES)
+@pytest.mark.parametrize("dense_from", [0.0, 2.0])
+def test_pruned_weights_stay_exactly_zero_and_values_are_the_kept_ones(
+    optimizer, dense_from, monkeypatch
+):
+    monkeypatch.setattr(network, "DENSE_FROM", dense_from)
+    task = make_task("mlp", RECIPES[optimizer], torch.float32, model=deep())
+    packed = masks_of(task, (0.8, 0.3))
+    outcome = train_compiled(task.problem, packed, PLAN)
+    for own, state, values in zip(packed, outcome.states, outcome.values, strict=True):
+        mask = bits.unpack(own, task.layout.size)
+        flat = np.concatenate([state[name].reshape(-1) for name in task.layout.names])
+        assert not flat[~mask].any()
+        np.testing.assert_array_equal(flat[mask], values)
+
+
+def test_auto_takes_the_compiled_engine_and_keeps_the_order():
     task = make_task("mlp", RECIPES["adam"], model=deep())
     masks = masks_of(task, (0.1, 1.0, 0.2, 0.8))
     done = []
     auto = dispatch.train(task.problem, masks, PLAN, on_chunk=done.append)
     assert sum(done) == 4
+    assert_same(auto, train_compiled(task.problem, masks, PLAN), rtol=0)
     assert_same(auto, train_one_by_one(task.problem, masks, PLAN), rtol=1e-8)
 
 
-def test_a_diverged_network_shows_in_its_numbers():
+@pytest.mark.parametrize("dense_from", [0.0, 2.0])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_a_diverged_network_shows_in_its_numbers_and_disturbs_no_other(
+    bad, dense_from, monkeypatch
+):
+    monkeypatch.setattr(network, "DENSE_FROM", dense_from)
     task = make_task("mlp", RECIPES["adam"], torch.float32, model=deep())
     (mask,) = masks_of(task, (0.5,))
     kept = int(np.unpackbits(mask).sum())
-    bad = [Start(np.full(kept, np.nan, np.float32)), None]
-    outcome = train_compiled(task.problem, [mask, mask], Plan(5, 1), starts=bad)
-    assert np.isnan(outcome.metrics["val_loss"][0])
-    assert np.isfinite(outcome.metrics["val_loss"][1])
+    starts = [None, Start(np.full(kept, bad, np.float32)), None]
+    outcome = train_compiled(task.problem, [mask] * 3, PLAN, starts=starts)
+    assert not np.isfinite(outcome.metrics["val_loss"][1])
+    alone = train_compiled(task.problem, [mask], PLAN)
+    assert_same(alone, outcome, rtol=0, places=[0])
+    assert_same(alone, outcome, rtol=0, places=[2])
 
 
 # ---- starting elsewhere than at W0
 
 
-@each_trainer
-def test_training_in_two_halves_of_one_network_starts_where_the_first_ended(trainer):
+@each_engine
+def test_training_in_two_halves_of_one_network_starts_where_the_first_ended(engine):
     task = make_task("mlp", RECIPES["adam"], model=deep())
     masks = masks_of(task, (0.7, 0.4))
-    first = trainer(task.problem, masks, Plan(20, 1, keep_states=True))
+    first = engine(task.problem, masks, Plan(20, 1, keep_states=True))
     starts = [Start(first.values[0], first.others[0]), None]
-    nothing = trainer(task.problem, masks, Plan(1, 2, keep_states=True), starts=starts)
+    nothing = engine(task.problem, masks, Plan(1, 2, keep_states=True), starts=starts)
     moved = nothing.values[0] - first.values[0]
     # Adam's first step moves each weight by at most the learning rate.
     assert 0 < np.abs(moved).max() <= RECIPES["adam"].lr * (1 + 1e-6)
     bias = nothing.others[0]["4.bias"] - first.others[0]["4.bias"]
     assert 0 < np.abs(bias).max() <= RECIPES["adam"].lr * (1 + 1e-6)
-    fresh = trainer(task.problem, masks[1:], Plan(1, 2, keep_states=True))
+    fresh = engine(task.problem, masks[1:], Plan(1, 2, keep_states=True))
     np.testing.assert_allclose(nothing.values[1], fresh.values[0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("module", ["conv2d", "frozen", "tied", "buffers"])
-def test_starts_agree_between_the_trainers_with_buffers_and_frozen_layers(module):
+def test_starts_agree_between_the_engines_with_buffers_and_frozen_layers(module):
     task = make_task(module, RECIPES["adam"])
     masks = masks_of(task)
     first = train_stacked(task.problem, masks, PLAN)
@@ -160,6 +227,6 @@ def test_a_certain_output_has_no_gradient_at_all():
     assert outcome.values[0].tolist() == [-500.0, 500.0]
 
 
-def test_masked_biases_are_left_to_the_trainers_that_mask_them():
+def test_masked_biases_are_left_to_the_engines_that_mask_them():
     task = make_task("mlp", RECIPES["adam"], model=deep(), maskable="*")
     assert not suits(task.problem)

@@ -106,7 +106,7 @@ def test_a_ticket_gets_the_same_number_in_any_company(tickets, calls):
     alone = list(map(fresh(), tickets))
     assert trained(calls) == [1, 1, 1, 1], "the builtin map evaluates one at a time"
     for company in ([0, 1, 2, 3], [3, 1, 0, 2], [1, 2]):
-        for evaluator in (fresh(), fresh(chunk=3), fresh(trainer="one_by_one")):
+        for evaluator in (fresh(), fresh(chunk=3), fresh(engine="one_by_one")):
             values = batch_map(evaluator, [tickets[i] for i in company])
             np.testing.assert_allclose(values, [alone[i] for i in company], rtol=1e-10)
 

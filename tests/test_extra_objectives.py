@@ -46,7 +46,7 @@ def test_counts_are_those_of_the_cut_out_network():
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
-def test_no_noise_and_no_rounding_give_the_trainers_own_accuracy(loss, monkeypatch):
+def test_no_noise_and_no_rounding_give_the_engines_own_accuracy(loss, monkeypatch):
     task = mlp_task(loss=loss)
     measured = trained(task, np.arange(task.layout.size) % 5 > 0)
     accuracy = measured.metrics["val_accuracy"]

@@ -80,7 +80,7 @@ def half(task):
         ({"loss": "mse"}, r"train targets must match the output: expected \(3,\), got \(\)"),
         ({"seed": -1}, r"seed must be in range: expected an int >= 0, got -1"),
         ({"chunk": 0}, r"chunk must be in range: expected an int >= 1, got 0"),
-        ({"trainer": "stack"}, r"trainer must be a known name: .*Did you mean 'stacked'\?"),
+        ({"engine": "stack"}, r"engine must be a known name: .*Did you mean 'stacked'\?"),
         ({"device": "gpu"}, r"device must be a device: expected 'auto', 'cpu', .*got gpu"),
         ({"device": "meta"}, r"device must be supported: expected 'auto', 'cpu' or 'cuda'"),
         ({"device": "cuda:99"}, r"device must be there: .*got cuda:99\. Use device='cpu'"),
@@ -143,9 +143,9 @@ def test_all_kinds_of_data_give_the_same_task():
     assert len({task.train(half(task)).val_loss for task in made}) == 1
 
 
-@pytest.mark.parametrize("trainer", ["stacked", "one_by_one"])
-def test_the_module_of_a_result_reproduces_its_numbers(trainer):
-    task = make_task(trainer=trainer)
+@pytest.mark.parametrize("engine", ["stacked", "one_by_one"])
+def test_the_module_of_a_result_reproduces_its_numbers(engine):
+    task = make_task(engine=engine)
     ticket, target = half(task), torch.tensor(DATA["test"][1])
     result = task.train(ticket)
     model = result.module()
@@ -235,7 +235,7 @@ def test_the_fingerprint_sees_every_change(changes):
     assert make_task(**changes).fingerprint != make_task().fingerprint
 
 
-@pytest.mark.parametrize("changes", [{"chunk": 2}, {"name": "x"}, {"trainer": "one_by_one"}])
+@pytest.mark.parametrize("changes", [{"chunk": 2}, {"name": "x"}, {"engine": "one_by_one"}])
 def test_the_fingerprint_ignores_what_changes_only_rounding(changes):
     assert make_task(**changes).fingerprint == make_task().fingerprint
 

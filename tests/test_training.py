@@ -28,7 +28,7 @@ RECIPES = {
     "adamw": Recipe(optimizer="adamw", lr=5e-3, weight_decay=0.1, schedule="linear"),
 }
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-both_trainers = pytest.mark.parametrize("trainer", [train_stacked, train_one_by_one])
+both_engines = pytest.mark.parametrize("engine", [train_stacked, train_one_by_one])
 
 
 class Custom(nn.Module):
@@ -324,9 +324,9 @@ def test_a_frozen_maskable_weight_is_masked_and_stays():
 # ---- what goes wrong stays where it is
 
 
-@both_trainers
+@both_engines
 @pytest.mark.parametrize("huge", [1e200, np.inf])
-def test_a_diverging_network_does_not_disturb_its_neighbours(trainer, huge):
+def test_a_diverging_network_does_not_disturb_its_neighbours(engine, huge):
     model = mlp().double()
     with torch.no_grad():
         model[0].weight[0, 0] = huge
@@ -335,18 +335,18 @@ def test_a_diverging_network_does_not_disturb_its_neighbours(trainer, huge):
     healthy = np.random.default_rng(1).random((2, task.layout.size)) < 0.7
     healthy[:, 0] = False
     one, two = (task.ticket(mask).packed for mask in healthy)
-    outcome = trainer(task.problem, [one, task.dense_ticket().packed, two], PLAN)
+    outcome = engine(task.problem, [one, task.dense_ticket().packed, two], PLAN)
     assert not np.isfinite(outcome.metrics["val_loss"][1])
     alone = train_one_by_one(task.problem, [one, two], PLAN)
     assert np.isfinite(alone.curve).all()
     assert_same(alone, outcome, rtol=1e-9, places=[0, 2])
 
 
-@both_trainers
+@both_engines
 @pytest.mark.parametrize(
     "device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda])]
 )
-def test_the_module_and_all_global_random_states_stay_untouched(trainer, device):
+def test_the_module_and_all_global_random_states_stay_untouched(engine, device):
     def drawn():
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         numpy = np.random.get_state()[1].tolist()  # noqa: NPY002
@@ -356,7 +356,7 @@ def test_the_module_and_all_global_random_states_stay_untouched(trainer, device)
     model[0][0].weight.grad = torch.ones_like(model[0][0].weight)
     before, states = {k: t.clone() for k, t in model.state_dict().items()}, drawn()
     task = make_task("conv2d", Recipe(), model=model, device=device)
-    outcome = trainer(task.problem, masks_of(task), PLAN)
+    outcome = engine(task.problem, masks_of(task), PLAN)
     assert drawn() == states
     for tensors in (model.state_dict(), task.model.state_dict()):
         assert all(torch.equal(tensor, before[name]) for name, tensor in tensors.items())
@@ -395,12 +395,12 @@ def test_curve_points(steps, points, expected):
     assert Plan(steps, 0, curve_points=points).curve_steps == expected
 
 
-@both_trainers
-def test_a_point_of_the_curve_is_the_loss_of_a_training_that_ends_there(trainer):
+@both_engines
+def test_a_point_of_the_curve_is_the_loss_of_a_training_that_ends_there(engine):
     task = make_task("dropout", RECIPES["sgd"])
-    curved = trainer(task.problem, masks_of(task), PLAN)
+    curved = engine(task.problem, masks_of(task), PLAN)
     assert curved.curve_steps == (17, 33, 50)
     for k, steps in enumerate(curved.curve_steps):
-        shorter = trainer(task.problem, masks_of(task), Plan(steps, PLAN.seed))
+        shorter = engine(task.problem, masks_of(task), Plan(steps, PLAN.seed))
         assert shorter.curve.shape == (3, 0)
         np.testing.assert_allclose(curved.curve[:, k], shorter.metrics["val_loss"], rtol=1e-12)

@@ -13,6 +13,7 @@ from typing import Any, Union
 
 from nets_deap import _checks
 from nets_deap.errors import InvalidValueError, NetsError
+from nets_deap.training import ENGINES
 from nets_deap.training.recipe import Recipe
 
 
@@ -32,6 +33,7 @@ class TaskConfig:
     dtype: str = "float32"
     device: str = "auto"
     chunk: int | None = None
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         _checks.together(
@@ -43,6 +45,7 @@ class TaskConfig:
                 lambda: _checks.choice("task.dataset", self.dataset, ("mnist", "mnist5k")),
                 lambda: _checks.choice("task.dtype", self.dtype, ("float32", "float64")),
                 lambda: _checks.unless_none(_checks.whole, "task.chunk", self.chunk),
+                lambda: _checks.choice("task.engine", self.engine, ENGINES),
             ),
         )
 

@@ -65,6 +65,7 @@ def build_task(config: Config) -> Task:
         "dtype": config.task.dtype,
         "device": config.task.device,
         "chunk": config.task.chunk,
+        "engine": config.task.engine,
     }
     if config.task.kind == "xor":
         return tasks.xor(hidden=config.task.hidden, noise=config.task.noise, **shared)

@@ -1,1 +1,7 @@
-"""Training: the recipe, the population trainer and the slow reference it must agree with."""
+"""Training: the recipe, the engines that train populations, and the slow reference they agree with.
+
+An engine trains the networks of some masks by a plan; all engines give the same results to float
+rounding.
+"""
+
+ENGINES = ("auto", "compiled", "stacked", "one_by_one")

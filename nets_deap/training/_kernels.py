@@ -1,161 +1,19 @@
-"""Compiled loops of the compiled trainer: forward, backward, optimiser, validation.
+"""Compiled loops over steps and networks: minibatches, loss, optimiser, validation.
 
-A network is one vector ``theta``, layer after layer: its weights, then its biases. A sparse layer
-holds its kept weights row by row; ``cols`` tells which unit of the layer before each one reads. A
-dense layer holds all weights, its rows padded with zeros to a multiple of ``TILE`` columns;
-``gates`` marks those that are kept. ``rows`` says where each neuron's weights start within the
-layer. Examples come in blocks of ``LANES``: activations have the shape (units, LANES), flat.
+How a network is held: see ``_layers``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
-from nets_deap.training._vectors import (
-    FAST,
-    LANES,
-    TILE,
-    TILE_ROWS,
-    rectified_sum,
-    sparse_back,
-    sparse_dot,
-    sparse_gradient,
-    tile_of_one,
-    tile_of_rows,
-)
-
-_compiled = numba.njit(cache=True, fastmath=set(FAST), nogil=True, error_model="numpy")
+from nets_deap.training._layers import backward, compiled, forward
+from nets_deap.training.network import LANES, TILE
 
 
-@_compiled
-def product(
-    a: Any, a0: int, a_row: int, a_step: int, steps: int, b: Any, b0: int, b_step: int,
-    c: Any, c0: int, c_row: int, n_rows: int, n_columns: int,
-) -> None:  # fmt: skip
-    """Set a dense product tile by tile; see ``_vectors``. TILE divides ``n_columns``."""
-    whole = n_rows - n_rows % TILE_ROWS
-    for r in range(0, whole, TILE_ROWS):
-        for j in range(0, n_columns, TILE):
-            tile_of_rows(
-                a, a0 + r * a_row, a_row, a_step, steps, b, b0 + j, b_step,
-                c, c0 + r * c_row + j, c_row,
-            )  # fmt: skip
-    for r in range(whole, n_rows):
-        for j in range(0, n_columns, TILE):
-            tile_of_one(
-                a, a0 + r * a_row, a_row, a_step, steps, b, b0 + j, b_step,
-                c, c0 + r * c_row + j, c_row,
-            )  # fmt: skip
-
-
-@_compiled
-def forward(
-    sizes: Any, biased: Any, dense: Any, starts: Any, col_starts: Any, rows: Any, cols: Any,
-    theta: Any, x: Any, x0: int, acts: Any,
-) -> None:  # fmt: skip
-    """Fill the activations of all units after the inputs; the last layer stays linear."""
-    zero = theta.dtype.type(0)
-    inputs, before, unit, row = x, x0, 0, 0
-    last = len(sizes) - 2
-    for layer in range(last + 1):
-        n_in, n_out, start = sizes[layer], sizes[layer + 1], starts[layer]
-        bias = start + rows[row + n_out]
-        if dense[layer]:
-            stride = rows[row + 1]
-            product(
-                theta, start, stride, 1, n_in, inputs, before * LANES, LANES,
-                acts, unit * LANES, LANES, n_out, LANES,
-            )  # fmt: skip
-            for o in range(n_out):
-                own = acts[(unit + o) * LANES : (unit + o + 1) * LANES]
-                add = theta[bias + o] if biased[layer] else zero
-                for b in range(LANES):
-                    own[b] += add
-                if layer < last:
-                    for b in range(LANES):
-                        own[b] = zero if own[b] < zero else own[b]
-        else:
-            weights = theta[start:bias]
-            columns = cols[col_starts[layer] : col_starts[layer + 1]]
-            for o in range(n_out):
-                add = theta[bias + o] if biased[layer] else zero
-                sparse_dot(
-                    weights, columns, rows[row + o], rows[row + o + 1], inputs, before, add,
-                    acts, unit + o, layer < last,
-                )  # fmt: skip
-        inputs, before = acts, unit
-        unit += n_out
-        row += n_out + 1
-
-
-@_compiled
-def backward(
-    sizes: Any, biased: Any, dense: Any, starts: Any, col_starts: Any, rows: Any, cols: Any,
-    theta: Any, x: Any, x0: int, xt: Any, xt0: int, acts: Any, deltas: Any, turned: Any,
-    grad: Any, n: int,
-) -> None:  # fmt: skip
-    """Turn the deltas of the last layer, in ``deltas``, into the gradient of all parameters.
-
-    ``xt`` holds the inputs example by example, (LANES, padded inputs), where the first layer is
-    dense; ``turned`` is room for the same of any other layer.
-    """
-    row, unit = len(rows), len(acts) // LANES
-    last = len(sizes) - 2
-    for layer in range(last, -1, -1):
-        n_in, n_out, start = sizes[layer], sizes[layer + 1], starts[layer]
-        row -= n_out + 1
-        unit -= n_out
-        before = unit - n_in
-        bias = start + rows[row + n_out]
-        for o in range(n_out):
-            total = rectified_sum(deltas, acts, unit + o, layer < last)
-            if biased[layer]:
-                grad[bias + o] = total
-        if dense[layer]:
-            stride = rows[row + 1]
-            if layer == 0:
-                product(
-                    deltas, unit * LANES, LANES, 1, n, xt, xt0, stride,
-                    grad, start, stride, n_out, stride,
-                )  # fmt: skip
-            else:
-                turn(acts[before * LANES :], n_in, stride, turned)
-                product(
-                    deltas, unit * LANES, LANES, 1, n, turned, 0, stride,
-                    grad, start, stride, n_out, stride,
-                )  # fmt: skip
-                product(
-                    theta, start, 1, stride, n_out, deltas, unit * LANES, LANES,
-                    deltas, before * LANES, LANES, n_in, LANES,
-                )  # fmt: skip
-        else:
-            weights, slopes = theta[start:bias], grad[start:bias]
-            columns = cols[col_starts[layer] : col_starts[layer + 1]]
-            if layer > 0:
-                deltas[before * LANES : unit * LANES] = 0
-            for o in range(n_out):
-                k, stop = rows[row + o], rows[row + o + 1]
-                if layer == 0:
-                    sparse_gradient(deltas, unit + o, x, x0, columns, k, stop, slopes)
-                else:
-                    sparse_gradient(deltas, unit + o, acts, before, columns, k, stop, slopes)
-                    sparse_back(weights, columns, k, stop, deltas, unit + o, deltas, before)
-
-
-@_compiled
-def turn(units: Any, n: int, stride: int, out: Any) -> None:
-    """Transpose activations (n, LANES) into (LANES, stride), the columns beyond n zero."""
-    for b in range(LANES):
-        out[b * stride + n : (b + 1) * stride] = 0
-    for i in range(n):
-        for b in range(LANES):
-            out[b * stride + i] = units[i * LANES + b]
-
-
-@_compiled
+@compiled
 def loss_and_deltas(logits: Any, labels: Any, n: int, size: int, deltas: Any) -> Any:
     """Return the summed cross entropy of ``n`` examples; write its gradient over ``size``."""
     classes = len(logits) // LANES
@@ -187,7 +45,7 @@ def loss_and_deltas(logits: Any, labels: Any, n: int, size: int, deltas: Any) ->
     return total
 
 
-@_compiled
+@compiled
 def optimise(
     theta: Any, grad: Any, m: Any, v: Any, gates: Any, rule: Any, lr: float, step: int
 ) -> None:
@@ -219,7 +77,7 @@ def optimise(
             theta[i] -= rate * (m[i] + ahead * (g + m[i] * b1 - m[i]))
 
 
-@_compiled
+@compiled
 def fetch(data: Any, chosen: Any, live: Any, x: Any, x0: int, xt: Any, xt0: int) -> None:
     """Put examples into a block: (inputs, LANES) of the live inputs, and example by example."""
     n, width = len(chosen), data.shape[1]
@@ -237,7 +95,7 @@ def fetch(data: Any, chosen: Any, live: Any, x: Any, x0: int, xt: Any, xt0: int)
             own[b] = data[chosen[b], i]
 
 
-@_compiled
+@compiled
 def train(
     data: Any, labels: Any, batches: Any, live: Any, sizes: Any, biased: Any, dense: Any,
     starts: Any, col_starts: Any, gate_starts: Any, rows: Any, cols: Any, gates: Any, theta: Any,
@@ -294,7 +152,7 @@ def train(
                     losses[p] += loss / size
 
 
-@_compiled
+@compiled
 def measure(
     x: Any, labels: Any, sizes: Any, biased: Any, dense: Any, starts: Any, col_starts: Any,
     rows: Any, cols: Any, theta: Any, acts: Any, deltas: Any,

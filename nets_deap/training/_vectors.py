@@ -1,4 +1,4 @@
-"""Vector instructions for the compiled trainer, written as LLVM code inside numba functions.
+"""Vector instructions for the compiled engine, written as LLVM code inside numba functions.
 
 The minibatch is the vector: a unit's activations are ``LANES`` consecutive numbers, which LLVM
 splits into what the processor has (4 registers of AVX-512, 8 of AVX2). Plain loops over arrays do
@@ -11,16 +11,20 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
+from numba import extending
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-LANES = 64
-# A tile of the dense product: rows x columns whose sums stay in registers (of AVX2, too).
-TILE_ROWS, TILE = 4, 16
+from nets_deap.training.network import LANES, TILE
+
+# Rows of a tile of the dense product; with TILE columns its sums stay in registers (of AVX2, too).
+TILE_ROWS = 4
 
 # Sums may be reordered; comparisons with NaN stay true to IEEE, or divergence would go unseen.
 FAST = ("reassoc", "contract", "arcp", "nsz")
 _INT, _SHORT = ir.IntType(64), ir.IntType(32)
+# Neither library has types.
+intrinsic: Any = extending.intrinsic
+variable: Any = cgutils.alloca_once_value
 int_ = types.int64
 
 
@@ -125,7 +129,7 @@ def sparse_dot(tc, theta, cols, start, stop, x, before, bias, y, unit, rectify):
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         w = _Writer(context, builder, signature)
         weights, columns, inputs = w.data(args, 0), w.data(args, 1), w.data(args, 4)
-        total = cgutils.alloca_once_value(builder, w.splat(args[6]))
+        total = variable(builder, w.splat(args[6]))
         with w.loop(args[2], args[3]) as (k, _):
             unit = w.load(inputs, w.column(columns, k, args[5]))
             builder.store(
@@ -156,9 +160,7 @@ def sparse_gradient(tc, d, unit, x, before, cols, start, stop, grad):  # type: i
             place = w.column(columns, k, args[3])
             total = w.zeros(16)
             for own, part in zip(delta, parts, strict=True):
-                total = w.multiply_add(
-                    own, w.load(inputs, builder.add(place, part), 16), total
-                )
+                total = w.multiply_add(own, w.load(inputs, builder.add(place, part), 16), total)
             return total
 
         # Four weights at once share the additions across lanes.
@@ -233,7 +235,7 @@ def _tile(rows: int) -> Any:
         def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             w = _Writer(context, builder, signature)
             left, right, out = w.data(args, 0), w.data(args, 5), w.data(args, 8)
-            sums = [cgutils.alloca_once_value(builder, w.zeros(TILE)) for _ in range(rows)]
+            sums = [variable(builder, w.zeros(TILE)) for _ in range(rows)]
             starts = [
                 builder.gep(left, [builder.add(args[1], builder.mul(args[2], number(r)))])
                 for r in range(rows)

@@ -1,8 +1,8 @@
-"""The compiled trainer: fully connected networks on the CPU, at a cost that falls with density.
+"""The compiled engine: fully connected networks on the CPU, at a cost that falls with density.
 
 Compiled with numba (an extra). Each layer of each network is held as it trains fastest: by its
 kept weights alone, or where most are kept as a whole matrix. The threads share the networks of a
-call between them. Results agree with the other trainers to float rounding.
+call between them. Results agree with the other engines to float rounding.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nets_deap import bits
+from nets_deap import _checks, bits
 from nets_deap._optional import require
-from nets_deap.training.network import Group, Network, room
+from nets_deap.training.network import LANES, TILE, Group, Network, room
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe
 from nets_deap.training.stack import Stack, stack_of
@@ -36,7 +36,7 @@ Array = NDArray[Any]
 
 
 def suits(problem: Problem) -> bool:
-    """Tell whether the compiled trainer can train this problem here.
+    """Tell whether the compiled engine can train this problem here.
 
     It takes ``models.MLP`` and ``nn.Sequential`` of ``Flatten``, ``Linear`` and ``ReLU``, with
     cross entropy and nothing frozen, on the CPU, where numba is installed.
@@ -63,9 +63,13 @@ def train_compiled(
     plan: Plan,
     *,
     starts: list[Start | None] | None = None,
+    chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Train one network for each mask; the same contract as ``train_stacked``."""
+    """Train one network for each mask; the same contract as ``train_stacked``.
+
+    A thread holds at most ``GROUP`` networks at a time, all threads together at most ``chunk``.
+    """
     require("numba", "fast", "train networks at a cost that falls with density")
     stack = stack_of(problem.model)
     assert stack is not None
@@ -74,6 +78,9 @@ def train_compiled(
     threads = max(1, min(torch.get_num_threads(), len(masks)))
     one = 16 * sum(tensor.numel() for tensor in problem.initial.values())
     most = max(1, min(GROUP, GROUP_BYTES // one))
+    if chunk is not None:
+        threads = min(threads, _checks.whole("chunk", chunk))
+        most = min(most, chunk // threads)
     n_groups = threads * -(-len(masks) // (threads * most))
     # Networks of like size go to different groups, so that all take about as long.
     order = sorted(range(len(masks)), key=lambda i: -bits.count(masks[i]))
@@ -103,15 +110,15 @@ def _train(
     recipe, sizes = problem.recipe, stack.sizes
     biased = np.array([bias is not None for bias in stack.biases])
     dtype = group.theta.dtype
-    n_in, lanes, tile = int(sizes[0]), _kernels.LANES, _kernels.TILE
-    units, stride = int(sizes[1:].sum()), -(-n_in // tile) * tile
-    widest = max(-(-int(n) // tile) * tile for n in sizes)
+    n_in = int(sizes[0])
+    units, stride = int(sizes[1:].sum()), -(-n_in // TILE) * TILE
+    widest = max(-(-int(n) // TILE) * TILE for n in sizes)
     span = 1 if 4 * group.theta.nbytes < CACHE_BYTES else SPAN
-    blocks = span * -(-recipe.batch_size // lanes)
-    x = room(blocks * n_in * lanes, dtype)
-    xt = room(blocks * stride * lanes if group.dense[:, 0].any() else 0, dtype)
-    acts, deltas = room(units * lanes, dtype), room(units * lanes, dtype)
-    turned = room(widest * lanes, dtype)
+    blocks = span * -(-recipe.batch_size // LANES)
+    x = room(blocks * n_in * LANES, dtype)
+    xt = room(blocks * stride * LANES if group.dense[:, 0].any() else 0, dtype)
+    acts, deltas = room(units * LANES, dtype), room(units * LANES, dtype)
+    turned = room(widest * LANES, dtype)
     grad, more = room(group.longest, dtype), room(group.longest, dtype)
     m = np.zeros_like(group.theta)
     v = np.zeros_like(group.theta) if recipe.optimizer != "sgd" else m
@@ -157,7 +164,7 @@ def _measure(
     """Return loss and accuracy of one network of a group on a whole split."""
     from nets_deap.training import _kernels
 
-    inputs, labels = getattr(problem, split)
+    labels = getattr(problem, split)[1]
     loss, accuracy = _kernels.measure(
         _blocks(problem, split), labels.numpy(), sizes, biased, group.dense[p],
         group.starts[p] - group.starts[p, 0], group.col_starts[p], group.rows[p], group.cols,
@@ -171,8 +178,6 @@ _held: weakref.WeakKeyDictionary[Problem, dict[str, Array]] = weakref.WeakKeyDic
 
 def _blocks(problem: Problem, split: str) -> Array:
     """Return the inputs of a split in blocks (N / LANES, inputs, LANES), flat; made once."""
-    from nets_deap.training._kernels import LANES
-
     held = _held.setdefault(problem, {})
     if split not in held:
         data = _flat(getattr(problem, split)[0])

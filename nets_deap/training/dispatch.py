@@ -1,4 +1,4 @@
-"""Which trainer trains which mask."""
+"""Which engine trains a problem."""
 
 from __future__ import annotations
 
@@ -6,36 +6,35 @@ from collections.abc import Callable
 
 from nets_deap import _checks, bits
 from nets_deap._optional import require
+from nets_deap.training import ENGINES, compiled
+from nets_deap.training.compiled import train_compiled
 from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
-from nets_deap.training.compiled import suits, train_compiled
 from nets_deap.training.stacked import train_stacked
 
-TRAINERS = ("auto", "stacked", "sparse", "one_by_one")
 
-# On two cores the sparse trainer overtakes dense kernels about here.
-SPARSE_BELOW = 0.3
+def pick_engine(engine: str, problem: Problem) -> str:
+    """Return the name of the engine that trains this problem; ``"auto"`` takes the fastest.
 
-
-def check_trainer(trainer: str, problem: Problem) -> str:
-    """Return a trainer's name if it can train this problem.
+    Which one it is never depends on the masks: a ticket gets the same number in any company.
 
     Raises:
-        InvalidValueError: An unknown name, or the sparse trainer for what it cannot train.
-        MissingExtraError: The sparse trainer without numba.
+        InvalidValueError: An unknown name, or the compiled engine for what it cannot train.
+        MissingExtraError: The compiled engine without numba.
     """
-    _checks.choice("trainer", trainer, TRAINERS)
-    if trainer == "sparse" and not suits(problem):
-        require("numba", "fast", "train with trainer='sparse'")
+    _checks.choice("engine", engine, ENGINES)
+    if engine == "auto":
+        return "compiled" if compiled.suits(problem) else "stacked"
+    if engine == "compiled" and not compiled.suits(problem):
+        require("numba", "fast", "train with engine='compiled'")
         raise _checks.bad_value(
-            "trainer",
+            "engine",
             "suit the task",
-            "linear layers with ReLU between, cross_entropy, adam or adamw, minibatches of at "
-            "most 64, the CPU",
-            trainer,
-            "Use trainer='auto'.",
+            "linear layers with ReLU between, cross_entropy, the CPU",
+            engine,
+            "Use engine='auto'.",
         )
-    return trainer
+    return engine
 
 
 def train(
@@ -43,31 +42,14 @@ def train(
     masks: list[bits.Bytes],
     plan: Plan,
     *,
-    trainer: str = "auto",
+    engine: str = "auto",
     starts: list[Start | None] | None = None,
     chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Train one network for each mask with the trainer of that name; see ``train_stacked``.
-
-    ``"auto"`` trains masks below 30 % density with the sparse trainer where it can, the others
-    stacked. Which one a mask gets never depends on its company.
-    """
-    begin: list[Start | None] = [None] * len(masks) if starts is None else starts
-    if trainer == "one_by_one":
-        return train_one_by_one(problem, masks, plan, starts=begin)
-    limit = SPARSE_BELOW * problem.layout.size if trainer == "auto" else problem.layout.size
-    able = trainer == "sparse" or (trainer == "auto" and suits(problem))
-    sparse = [able and bits.count(packed) <= limit for packed in masks]
-    parts: dict[int, Outcome] = {}
-    for kind in sorted(set(sparse)):
-        places = [i for i, one in enumerate(sparse) if one is kind]
-        some, own = [masks[i] for i in places], [begin[i] for i in places]
-        if kind:
-            outcome = train_compiled(problem, some, plan, starts=own, on_chunk=on_chunk)
-        else:
-            outcome = train_stacked(problem, some, plan, starts=own, chunk=chunk, on_chunk=on_chunk)
-        if len(places) == len(masks):
-            return outcome
-        parts.update(zip(places, outcome.split(), strict=True))
-    return Outcome.concatenate([parts[i] for i in range(len(masks))])
+    """Train one network for each mask with the engine of that name; see ``train_stacked``."""
+    name = pick_engine(engine, problem)
+    if name == "one_by_one":
+        return train_one_by_one(problem, masks, plan, starts=starts, on_chunk=on_chunk)
+    kind = train_compiled if name == "compiled" else train_stacked
+    return kind(problem, masks, plan, starts=starts, chunk=chunk, on_chunk=on_chunk)

@@ -13,9 +13,11 @@ from nets_deap import bits
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.stack import Stack
 
+# Examples in a block: the lanes of all vectors. Whole matrices have a multiple of TILE columns.
+LANES, TILE = 64, 16
 # A layer that keeps at least this share of its weights trains faster as a whole matrix: measured
 # on AVX-512, where a weight of a whole matrix costs about half of one that is looked up.
-DENSE_FROM = 0.5
+DENSE_FROM = 0.6
 
 Array = NDArray[Any]
 
@@ -54,8 +56,6 @@ class _Layer:
             cols = (flat % n_in).astype(np.int32)
             theta = np.concatenate([tensor.reshape(-1)[flat], tail])
             return cls(name, bias, gate, False, theta, rows, cols, none.astype(np.uint8))
-        from nets_deap.training._kernels import TILE
-
         stride = -(-n_in // TILE) * TILE
         whole = np.zeros((n_out, stride), tensor.dtype)
         whole[:, :n_in] = np.where(gate, tensor, 0)

@@ -1,11 +1,12 @@
 """The slow reference: each masked network trained alone, with plain autograd and plain loops.
 
-It shares only the recipe's arithmetic and the minibatches with the population trainer.
+It shares only the recipe's arithmetic and the minibatches with the other engines.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -24,12 +25,15 @@ def train_one_by_one(
     plan: Plan,
     *,
     starts: list[Start | None] | None = None,
+    on_chunk: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Train one network for each mask in turn; the same contract as ``train_stacked``."""
     parts = []
     for packed, start in zip(masks, starts or [None] * len(masks), strict=True):
         with seeded(plan.seed, problem.device):
             parts.append(_train(problem, packed, plan, start))
+        if on_chunk is not None:
+            on_chunk(1)
     return Outcome.concatenate(parts)
 
 

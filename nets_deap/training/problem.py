@@ -83,7 +83,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one call of a trainer does: steps, seed, and what it measures and keeps."""
+    """What one call of an engine does: steps, seed, and what it measures and keeps."""
 
     steps: int
     seed: int

@@ -1,4 +1,4 @@
-"""The population trainer: P masked networks of any module as one batch, through ``torch.func``.
+"""The stacked engine: P masked networks of any module as one batch, through ``torch.func``.
 
 Parameters are stacked along a leading axis P. One vectorised gradient, one fused optimiser step and
 one pass of the masks serve all networks of a chunk. Because a gradient is masked before
@@ -211,7 +211,7 @@ class _Chunk:
                 "train as a batch",
                 "a module that works under torch.func",
                 type(self.problem.model).__name__,
-                f"Train it with trainer='one_by_one' instead, which is slower. torch says: {error}",
+                f"Train it with engine='one_by_one' instead, which is slower. torch says: {error}",
             ) from error
 
     def _measure(self, split: Split) -> tuple[Tensor, Tensor]:
