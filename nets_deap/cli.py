@@ -62,11 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(parsers)
     _add_baseline(parsers)
     _add_ticket(parsers)
-    bench = parsers.add_parser("bench", help="measure what things cost on this machine")
-    bench.add_argument("what", choices=["evolution"], help="evolution: a generation less training")
-    bench.add_argument("--population", type=int, default=100, help="tickets (default: 100)")
-    bench.add_argument("--generations", type=int, default=30, help="how many (default: 30)")
-    bench.set_defaults(command=_bench)
+    _add_bench(parsers)
     return parser
 
 
@@ -121,6 +117,40 @@ def _add_experiment(
         metavar="FIELD=VALUE",
         help="set any field, such as recipe.lr=0.002; may be repeated",
     )
+
+
+def _add_bench(parsers: Any) -> None:
+    """Add the command ``bench``."""
+    bench = parsers.add_parser(
+        "bench",
+        help="measure what things cost on this machine",
+        description="Measure how fast populations train, beside one network at a time and plain "
+        "torch.func.vmap in the same run, and what evolution costs; print tables and write JSON.",
+    )
+    bench.add_argument(
+        "what",
+        choices=["training", "evolution", "all"],
+        help="training: network-steps a second; evolution: a generation less training",
+    )
+    training = bench.add_argument_group("training")
+    training.add_argument("--nets", help="lenet,conv: LeNet-300-100, LeNet-5 (default: both)")
+    training.add_argument(
+        "--populations", help="numbers of networks (default: 1,8,64; on CUDA also 256,1024)"
+    )
+    training.add_argument("--densities", help="of the masks (default: 1,0.2,0.05,0.01)")
+    training.add_argument("--repeats", type=int, default=5, help="interleaved (default: 5)")
+    training.add_argument(
+        "--seconds", type=float, default=0.5, help="of each measurement (default: 0.5)"
+    )
+    training.add_argument(
+        "--device", default="auto", help="auto (CUDA when there), cpu, cuda or cuda:N"
+    )
+    training.add_argument("--engine", default="auto", help="instead of the fastest one that can")
+    evolution = bench.add_argument_group("evolution")
+    evolution.add_argument("--population", type=int, default=100, help="tickets (default: 100)")
+    evolution.add_argument("--generations", type=int, default=30, help="how many (default: 30)")
+    bench.add_argument("--out", help="JSON file (default: runs/bench-WHAT.json)")
+    bench.set_defaults(command=lambda options: commands.bench(options, _say))
 
 
 def _add_compare(parsers: Any) -> None:
@@ -224,20 +254,4 @@ def _presets(options: argparse.Namespace) -> int:
     for name, value in preset(options.name).settable().items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         print(f"{name}={text.lower() if value is None else text}")
-    return 0
-
-
-def _bench(options: argparse.Namespace) -> int:
-    """Print what evolution costs."""
-    from nets_deap.bench.evolution import measure
-
-    for plain, operators in ((True, "cx_uniform and mut_flip"), (False, "the toolbox's operators")):
-        cost = measure(population=options.population, generations=options.generations, plain=plain)
-        print(
-            f"evolution without training, {operators}, "
-            f"{cost.size} bits, mu = lambda = {cost.population}: "
-            f"median {1000 * cost.median:.1f} ms a generation "
-            f"(min {1000 * min(cost.seconds):.1f}, max {1000 * max(cost.seconds):.1f}, "
-            f"{len(cost.seconds)} generations)"
-        )
     return 0

@@ -96,9 +96,47 @@ def check(options: Namespace, say: Say) -> int:
         from pathlib import Path
 
         target = Path(options.json)
-        RunFolder.existing(target.parent).write_text(
+        RunFolder.beside(target).write_text(
             target.name, json.dumps(report.as_dict(), indent=2) + "\n"
         )
+    return 0
+
+
+def bench(options: Namespace, say: Say) -> int:
+    """Measure, print the tables and write them as JSON."""
+    import json
+    from pathlib import Path
+
+    numbers = {
+        "populations": _numbers("--populations", options.populations, int),
+        "densities": _numbers("--densities", options.densities, float),
+    }
+    from nets_deap.bench import evolution, report
+    from nets_deap.runs.folder import RunFolder
+
+    target = Path(options.out or f"runs/bench-{options.what}.json")
+    folder = RunFolder.beside(target)  # complains before anything is measured
+    found: dict[str, Any] = {}
+    if options.what in ("training", "all"):
+        given = {name: values for name, values in numbers.items() if values}
+        if options.nets:
+            given["nets"] = tuple(options.nets.split(","))
+        found["training"] = report.training_report(
+            say,
+            repeats=options.repeats,
+            seconds=options.seconds,
+            device=options.device,
+            engine=options.engine,
+            **given,
+        )
+    if options.what in ("evolution", "all"):
+        lines, found["evolution"] = evolution.report(
+            population=options.population, generations=options.generations
+        )
+        for line in lines:
+            say(line)
+    folder.write_text(target.name, json.dumps(found, indent=2) + "\n")
+    say(f"written: {target}")
     return 0
 
 
@@ -128,12 +166,16 @@ def _budget(options: Namespace, config: Config) -> int:
 
 def _densities(options: Namespace) -> tuple[float, ...]:
     """Return the density levels that are asked for; none for the default."""
+    return _numbers("--densities", options.densities, float)
+
+
+def _numbers(flag: str, text: str | None, kind: type) -> tuple[Any, ...]:
+    """Return numbers with commas between; none for no text."""
     try:
-        return tuple(float(text) for text in (options.densities or "").split(",") if text)
+        return tuple(kind(part) for part in (text or "").split(",") if part)
     except ValueError:
-        raise _usage(
-            f"--densities must be numbers: expected 0.1,0.02, got {options.densities!r}."
-        ) from None
+        example = "8,64" if kind is int else "0.1,0.02"
+        raise _usage(f"{flag} must be numbers: expected {example}, got {text!r}.") from None
 
 
 def configured(options: Namespace) -> Config:

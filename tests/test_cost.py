@@ -2,7 +2,7 @@
 
 import pytest
 
-from nets_deap.training.cost import kept_below, step_cost
+from nets_deap.training.cost import kept_below, kept_cost, step_cost
 
 LENET = (784, 300, 100, 10)
 TERMS = {"forward", "loss", "input_gradient", "weight_gradient", "optimiser", "mask"}
@@ -63,3 +63,19 @@ def test_plain_sgd_keeps_no_state_to_thin_out():
 def test_what_is_refused(more, message):
     with pytest.raises(ValueError, match=message):
         step_cost(LENET, 60, **more)
+
+
+def test_kept_weights_alone_cost_their_share_and_an_index_each():
+    dense, sparse = kept_cost(LENET, 60), kept_cost(LENET, 60, 0.05)
+    whole = step_cost(LENET, 60)
+    assert dense.flops == whole.flops
+    assert dense.bytes == pytest.approx(whole.bytes - 266_200 / 8)
+    # weights in and out of the gradient, seven numbers of the optimiser, two indices
+    kept = 0.05 * 266_200
+    assert sparse.terms["forward"].flops == pytest.approx(2 * 60 * kept + 60 * 410)
+    moved = sum(
+        sparse.terms[name].bytes - whole.terms[name].bytes
+        for name in ("forward", "weight_gradient", "optimiser")
+    )
+    assert moved == pytest.approx(kept * (9 * 4 + 2 * 4) - 266_200 * 9 * 4)
+    assert sparse.flops < 0.06 * dense.flops

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nets_deap.models import MLP, lenet_300_100, xor_mlp
+from nets_deap.models import MLP, lenet5, lenet_300_100, xor_mlp
 
 
 def test_published_sizes():
@@ -55,3 +55,16 @@ def test_the_forward_pass_by_hand(activation):
 def test_bad_arguments(sizes, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         MLP(sizes, **options)
+
+
+def test_lenet5_has_the_published_sizes_and_glorot_weights():
+    model, state = lenet5(seed=2), torch.get_rng_state()
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    assert [p.numel() for p in weights] == [150, 2400, 48_000, 10_080, 840]
+    assert model(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
+    filters = weights[1].detach()
+    assert float(filters.std()) == pytest.approx(math.sqrt(2 / (25 * (6 + 16))), rel=0.05)
+    assert not any(p.any() for p in model.parameters() if p.ndim == 1)
+    assert torch.equal(lenet5(seed=2)[7].weight, model[7].weight)
+    assert not torch.equal(lenet5(seed=3)[7].weight, model[7].weight)
+    assert torch.equal(torch.get_rng_state(), state)

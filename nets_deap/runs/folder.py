@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -62,6 +63,22 @@ class RunFolder:
         folder = cls.__new__(cls)
         folder.path = Path(path)
         folder._written = {}
+        return folder
+
+    @classmethod
+    def beside(cls, target: Path) -> RunFolder:
+        """Return the folder that a file is to be written in, made if it is not there.
+
+        Raises:
+            FileAccessError: It cannot be made or written.
+        """
+        folder = cls.existing(target.parent)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder.path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise folder._unwritable(error) from error
         return folder
 
     def write_json(self, name: str, content: Any) -> None:

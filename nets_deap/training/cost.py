@@ -114,6 +114,55 @@ def step_cost(
     )
 
 
+def kept_cost(
+    sizes: Sequence[int],
+    batch: int,
+    density: float = 1.0,
+    *,
+    itemsize: int = 4,
+    moments: int = 2,
+    networks: int = 1,
+) -> Cost:
+    """Count one training step of a network whose every part falls with density.
+
+    So the compiled engine takes it: products, gradients and optimiser see the kept weights alone,
+    which lie in a row beside the index of the unit that each one reads. Density is taken as the
+    same in all layers.
+
+    Args:
+        sizes: Units of each layer, inputs first.
+        batch: Examples in a minibatch, B.
+        density: Kept share of the weights, in (0, 1]; at 1 no index is read.
+        itemsize: Bytes of a number.
+        moments: As for ``step_cost``.
+        networks: P networks that share one read of the minibatch's inputs.
+    """
+    whole = step_cost(sizes, batch, itemsize=itemsize, moments=moments, networks=networks)
+    layers = list(itertools.pairwise(sizes))
+    kept = density * sum(n_in * n_out for n_in, n_out in layers)
+    inner = density * sum(n_in * n_out for n_in, n_out in layers[1:])
+    gone = (1 - density) / density
+    index = INDEX_BYTES if density < 1 else 0
+    fewer = {
+        "forward": Term(2 * batch * kept * gone, kept * (itemsize * gone - index)),
+        "input_gradient": Term(2 * batch * inner * gone, inner * (itemsize * gone - index)),
+        "weight_gradient": Term(2 * batch * kept * gone, kept * (itemsize * gone - index)),
+        "optimiser": Term(
+            (_ADAM_FLOPS if moments == 2 else _SGD_FLOPS) * kept * gone,
+            kept * gone * itemsize * (3 + 2 * moments),
+        ),
+    }
+    return Cost(
+        {
+            name: Term(term.flops - fewer[name].flops, term.bytes - fewer[name].bytes)
+            if name in fewer
+            else term
+            for name, term in whole.terms.items()
+            if name != "mask"
+        }
+    )
+
+
 def kept_below(itemsize: int = 4, moments: int = 2) -> float:
     """Return the density below which state for kept weights alone moves fewer bytes.
 
