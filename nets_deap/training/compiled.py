@@ -16,14 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from nets_deap import _checks, bits
 from nets_deap._optional import require
 from nets_deap.training.network import LANES, TILE, Group, Network, room
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start
-from nets_deap.training.recipe import Recipe
+from nets_deap.training.recipe import LOSSES, Recipe
 from nets_deap.training.stack import Stack, stack_of
 
+# By the number that the kernels know them by.
+ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid)
 STEPS_AT_ONCE = 250
 # Networks that share a gathered minibatch; more gain little and hold more memory.
 GROUP = 8
@@ -38,20 +41,19 @@ Array = NDArray[Any]
 def suits(problem: Problem) -> bool:
     """Tell whether the compiled engine can train this problem here.
 
-    It takes ``models.MLP`` and ``nn.Sequential`` of ``Flatten``, ``Linear`` and ``ReLU``, with
-    cross entropy and nothing frozen, on the CPU, where numba is installed.
+    It takes ``models.MLP`` and ``nn.Sequential`` of ``Flatten``, ``Linear`` and one kind of
+    activation (ReLU, tanh or sigmoid) with nothing frozen, on the CPU, where numba is installed.
     """
     stack = stack_of(problem.model)
     return (
         find_spec("numba") is not None
         and problem.device.type == "cpu"
-        and problem.recipe.loss == "cross_entropy"
         and problem.train[0].is_floating_point()
-        and problem.train[1].ndim == 1
+        and (problem.recipe.loss != "cross_entropy" or problem.train[1].ndim == 1)
         and not problem.frozen
         and not problem.buffers
         and stack is not None
-        and stack.rectifies
+        and stack.activation in ACTIVATIONS
         and (stack.flattens or problem.train[0].ndim == 2)
         and set(problem.layout.names) <= set(stack.weights)  # biases are never masked here
     )
@@ -122,7 +124,8 @@ def _train(
     grad, more = room(group.longest, dtype), room(group.longest, dtype)
     m = np.zeros_like(group.theta)
     v = np.zeros_like(group.theta) if recipe.optimizer != "sgd" else m
-    data, labels = _flat(problem.train[0]), problem.train[1].numpy()
+    kinds = np.array([ACTIVATIONS.index(stack.activation), LOSSES.index(recipe.loss)])
+    data, (labels, targets) = _flat(problem.train[0]), _answers(problem, "train")
     rule = _rule(recipe)
     lrs = np.array([recipe.lr_at(step, plan.steps) for step in range(plan.steps)])
     losses, tail = np.zeros(len(group.networks)), plan.steps - plan.tail
@@ -134,22 +137,25 @@ def _train(
     first = 0
     for stop in stops:
         _kernels.train(
-            data, labels, batches[first:stop], group.live, sizes, biased, group.dense,
-            group.starts, group.col_starts, group.gate_starts, group.rows, group.cols, group.gates,
+            kinds, data, labels, targets, batches[first:stop], group.live, sizes, biased,
+            group.dense, group.starts, group.col_starts, group.gate_starts, group.rows,
+            group.cols, group.gates,
             group.theta, m, v, lrs[first:stop], rule, first, losses, tail, span,
             x, xt, acts, deltas, turned, grad, more,
         )  # fmt: skip
         first = stop
         if stop in plan.curve_steps or stop == plan.steps:
             for p in range(len(metrics)):
-                loss, accuracy = _measure(problem, "val", group, p, sizes, biased, acts, deltas)
+                loss, accuracy = _measure(
+                    problem, "val", kinds, group, p, sizes, biased, acts, deltas
+                )
                 metrics[p].update(val_loss=loss, val_accuracy=accuracy)
                 if stop in plan.curve_steps:
                     curves[p].append(loss)
     for p, own in enumerate(metrics):
         own["train_loss"] = losses[p] / plan.tail
         if plan.test and problem.test is not None:
-            loss, accuracy = _measure(problem, "test", group, p, sizes, biased, acts, deltas)
+            loss, accuracy = _measure(problem, "test", kinds, group, p, sizes, biased, acts, deltas)
             own.update(test_loss=loss, test_accuracy=accuracy)
     return [
         network.outcome(problem, plan, group.theta_of(p), metrics[p], curves[p])
@@ -158,15 +164,16 @@ def _train(
 
 
 def _measure(
-    problem: Problem, split: str, group: Group, p: int, sizes: Array, biased: Array,
-    acts: Array, deltas: Array,
+    problem: Problem, split: str, kinds: Array, group: Group, p: int, sizes: Array,
+    biased: Array, acts: Array, deltas: Array,
 ) -> tuple[float, float]:  # fmt: skip
     """Return loss and accuracy of one network of a group on a whole split."""
     from nets_deap.training import _kernels
 
-    labels = getattr(problem, split)[1]
+    labels, targets = _answers(problem, split)
     loss, accuracy = _kernels.measure(
-        _blocks(problem, split), labels.numpy(), sizes, biased, group.dense[p],
+        kinds, _blocks(problem, split), labels, targets, max(len(labels), len(targets)), sizes,
+        biased, group.dense[p],
         group.starts[p] - group.starts[p, 0], group.col_starts[p], group.rows[p], group.cols,
         group.theta_of(p), acts, deltas,
     )  # fmt: skip
@@ -188,6 +195,14 @@ def _blocks(problem: Problem, split: str) -> Array:
             part[:, : len(rows)] = rows.T
         held[split] = blocks
     return held[split]
+
+
+def _answers(problem: Problem, split: str) -> tuple[Array, Array]:
+    """Return classes (N,) for the cross entropy, targets (N, units) else; the other one empty."""
+    answers = getattr(problem, split)[1]
+    if problem.recipe.loss == "cross_entropy":
+        return answers.numpy(), np.zeros((0, 1), dtype=_flat(problem.train[0]).dtype)
+    return np.zeros(0, np.int64), answers.reshape(len(answers), -1).numpy()
 
 
 def _flat(inputs: torch.Tensor) -> Array:

@@ -30,7 +30,7 @@ def pick_engine(engine: str, problem: Problem) -> str:
         raise _checks.bad_value(
             "engine",
             "suit the task",
-            "linear layers with ReLU between, cross_entropy, the CPU",
+            "linear layers with ReLU, tanh or sigmoid between, nothing frozen, the CPU",
             engine,
             "Use engine='auto'.",
         )

@@ -47,9 +47,10 @@ class Stack:
         return np.array([first, *(linear.out_features for linear in self.linears)])
 
     @property
-    def rectifies(self) -> bool:
-        """Whether all activations are ReLU."""
-        return all(type(activation) is nn.ReLU for activation in self.activations)
+    def activation(self) -> type[nn.Module] | None:
+        """The one kind of all activations, ReLU where there are none; None for several kinds."""
+        kinds = {type(activation) for activation in self.activations} or {nn.ReLU}
+        return kinds.pop() if len(kinds) == 1 else None
 
 
 def stack_of(model: nn.Module) -> Stack | None:

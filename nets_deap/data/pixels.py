@@ -1,0 +1,69 @@
+"""``Normalize``: bytes of images turned into floating-point inputs, on the device they are on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nets_deap import _checks
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """How uint8 images become inputs: (x / 255 - mean) / std, in float32.
+
+    Images stay bytes until they are on the device that trains: a quarter of the memory and of the
+    transfer.
+
+    Args:
+        mean: Of all pixels, or of each channel (the second axis of the images).
+        std: The same; > 0.
+
+    Raises:
+        InvalidValueError: ``std`` is not positive, or the two differ in length.
+    """
+
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        mean, std = _numbers("normalize.mean", self.mean), _numbers("normalize.std", self.std)
+        _checks.length("normalize.std", len(std), len(mean), "channels of normalize.mean")
+        for value in std:
+            _checks.real("normalize.std", value, low=0, open_low=True)
+
+    def __call__(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return images (N, ...) of uint8 as inputs of ``dtype``, on their own device."""
+        # Divided by tensors: a division by a number is rounded otherwise on some devices.
+        found = images.to(torch.float32)
+        found /= torch.tensor(255.0, device=images.device)
+        found -= self._spread(self.mean, images)
+        found /= self._spread(self.std, images)
+        return found.to(dtype)
+
+    def check(self, argument: str, images: Tensor) -> None:
+        """Raise unless ``images`` are bytes with as many channels as mean and std name."""
+        if images.dtype != torch.uint8:
+            raise _checks.bad_type(
+                argument, "be images of bytes", "dtype uint8, as normalize= is given", images
+            )
+        n = len(_numbers("normalize.mean", self.mean))
+        if n > 1 and (images.ndim < 2 or images.shape[1] != n):
+            raise _checks.bad_value(
+                argument, "have the channels of normalize", f"(N, {n}, ...)", tuple(images.shape)
+            )
+
+    @staticmethod
+    def _spread(value: float | tuple[float, ...], images: Tensor) -> Tensor:
+        """Return a number for all pixels, or one for each channel, in the shape of the images."""
+        numbers = torch.tensor(value, dtype=torch.float32, device=images.device)
+        return numbers.reshape(-1, *[1] * (images.ndim - 2)) if numbers.ndim else numbers
+
+
+def _numbers(argument: str, value: float | Sequence[float]) -> tuple[float, ...]:
+    """Return one number, or one for each channel, as a tuple."""
+    several = value if isinstance(value, (tuple, list)) else (value,)
+    return tuple(_checks.real(argument, number) for number in several)
