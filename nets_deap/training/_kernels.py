@@ -68,7 +68,8 @@ def fetch(data: Any, chosen: Any, live: Any, x: Any, x0: int, xt: Any, xt0: int)
 def train(
     kinds: Any, data: Any, labels: Any, targets: Any, batches: Any, live: Any, sizes: Any,
     biased: Any, dense: Any, starts: Any, col_starts: Any, gate_starts: Any, rows: Any,
-    cols: Any, gates: Any, theta: Any, m: Any, v: Any, lrs: Any, rule: Any, first: int, losses: Any, tail: int, span: int,
+    cols: Any, gates: Any, theta: Any, m: Any, v: Any, lrs: Any, rule: Any, first: int,
+    losses: Any, tail: int, span: int,
     x: Any, xt: Any, acts: Any, deltas: Any, turned: Any, grad: Any, more: Any,
 ) -> None:  # fmt: skip
     """Take the steps of ``batches`` (S, B) with G networks, ``span`` steps of each in turn.
