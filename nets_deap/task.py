@@ -21,6 +21,7 @@ from nets_deap.training.device import pick_device
 from nets_deap.training.dispatch import check_trainer, train
 from nets_deap.training.losses import chance_loss
 from nets_deap.training.modules import digest_of_model, dtype_of, fitted
+from nets_deap.training.precision import check_precision
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe
 from nets_deap.training.result import TrainResult
@@ -55,10 +56,11 @@ class Task:
         seed: Seed of all minibatches.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         chunk: Networks trained at once; None chooses by memory.
-        trainer: ``"stacked"`` (any module, as a batch), ``"sparse"`` (fully connected networks on
-            the CPU by their kept weights alone; needs numba, the extra ``fast``),
-            ``"one_by_one"`` (the slow reference), or ``"auto"``: sparse for tickets below 30 %
-            density where it can, else stacked.
+        trainer: ``"stacked"`` (any module), ``"layered"`` (fully connected networks), ``"sparse"``
+            (these on the CPU at low density, with numba, the extra ``fast``), ``"one_by_one"`` (the
+            slow reference), or ``"auto"``; see ``training.dispatch``.
+        precision: Of matrix products: ``"float32"``, ``"tf32"`` (CUDA) or ``"bf16"`` (what the
+            layered trainer can train); see ``training.precision``.
         name: What the task is called in logs.
 
     Raises:
@@ -80,6 +82,7 @@ class Task:
         device: str = "auto",
         chunk: int | None = None,
         trainer: str = "auto",
+        precision: str = "float32",
         name: str = "task",
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -94,6 +97,7 @@ class Task:
         self.trainer = trainer
         self.device = pick_device(device)
         dtype = dtype_of(model)
+        self.precision = check_precision(precision, dtype, self.device)
         self.layout = MaskLayout.of(model, maskable)
         self.ledger = Ledger()
         self._training = model.training
@@ -133,6 +137,7 @@ class Task:
             train=on_device["train"],
             val=on_device["val"],
             test=on_device.get("test"),
+            precision=self.precision,
         )
         check_trainer(self.trainer, self.problem)
 
@@ -155,7 +160,8 @@ class Task:
         Of the model: its initial parameters and buffers, which are frozen, and how it prints.
         """
         parts = [self.layout.key, self.model_digest, self.data_digest, asdict(self.recipe)]
-        text = json.dumps([*parts, self.seed])
+        lower = [] if self.precision == "float32" else [self.precision]
+        text = json.dumps([*parts, self.seed, *lower])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def ticket(self, mask: Any) -> Ticket:
@@ -282,6 +288,7 @@ class Task:
             "device": str(self.device),
             "dtype": str(self.problem.train[0].dtype).removeprefix("torch."),
             "trainer": self.trainer,
+            "precision": self.precision,
             "chunk": self.chunk,
             "maskable_weights": self.layout.size,
             "layers": [[layer.name, list(layer.shape)] for layer in self.layout.layers],

@@ -21,7 +21,8 @@ class TaskConfig:
     """Which network on which data.
 
     ``kind`` is ``"xor"`` (``hidden`` units, ``noise`` of the validation points) or ``"lenet"``
-    (LeNet-300-100 on ``dataset`` ``"mnist"`` or ``"mnist5k"``).
+    (LeNet-300-100 on ``dataset`` ``"mnist"`` or ``"mnist5k"``). ``precision`` is that of matrix
+    products: ``"float32"``, ``"tf32"`` or ``"bf16"``.
     """
 
     kind: str = "lenet"
@@ -32,6 +33,7 @@ class TaskConfig:
     dtype: str = "float32"
     device: str = "auto"
     chunk: int | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         _checks.together(
@@ -43,6 +45,9 @@ class TaskConfig:
                 lambda: _checks.choice("task.dataset", self.dataset, ("mnist", "mnist5k")),
                 lambda: _checks.choice("task.dtype", self.dtype, ("float32", "float64")),
                 lambda: _checks.unless_none(_checks.whole, "task.chunk", self.chunk),
+                lambda: _checks.choice(
+                    "task.precision", self.precision, ("float32", "tf32", "bf16")
+                ),
             ),
         )
 

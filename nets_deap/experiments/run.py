@@ -65,6 +65,7 @@ def build_task(config: Config) -> Task:
         "dtype": config.task.dtype,
         "device": config.task.device,
         "chunk": config.task.chunk,
+        "precision": config.task.precision,
     }
     if config.task.kind == "xor":
         return tasks.xor(hidden=config.task.hidden, noise=config.task.noise, **shared)

@@ -1,0 +1,58 @@
+"""``precision``: in which arithmetic matrix products are taken; weights stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from nets_deap import _checks
+
+PRECISIONS = ("float32", "tf32", "bf16")
+
+
+def check_precision(precision: str, dtype: torch.dtype, device: torch.device) -> str:
+    """Return a precision if it can act on this device and dtype.
+
+    Raises:
+        InvalidValueError: An unknown name, float64 weights with a lower precision, or tf32 where
+            there is no hardware for it.
+    """
+    _checks.choice("precision", precision, PRECISIONS)
+    if precision == "float32":  # of float64 models too: their own
+        return precision
+    if dtype != torch.float32:
+        raise _checks.bad_value(
+            "precision", "suit the model", "'float32' for float64 weights", precision
+        )
+    if precision == "tf32" and device.type != "cuda":
+        raise _checks.bad_value(
+            "precision", "suit the device", "'float32' or 'bf16' on the CPU", precision
+        )
+    return precision
+
+
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """Let float32 matrix products run in tf32 inside, if that is wanted; put all back after.
+
+    torch has two settings for it, an older and a newer one, and complains where a program mixed
+    them; both are set, and both are put back.
+    """
+    if precision != "tf32":
+        yield
+        return
+    matmul = torch.backends.cuda.matmul
+    newer = getattr(matmul, "fp32_precision", None)  # torch 2.9 and later
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:  # only the newer one was set, against the older one
+        older = "highest" if newer == "tf32" else "high"
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(older)
+        if newer is not None:
+            matmul.fp32_precision = newer
