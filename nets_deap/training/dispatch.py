@@ -1,9 +1,9 @@
 """Which trainer trains which mask.
 
-``stacked`` trains any module as a batch, ``layered`` fully connected networks by explicit products,
-``sparse`` fully connected networks on the CPU by their kept weights alone (compiled with numba, the
-extra ``fast``), ``one_by_one`` is the slow reference. ``auto``: on CUDA layered where it can, on the
-CPU sparse for masks below 30 % density where it can, else stacked.
+``stacked`` trains any module as a batch, ``layered`` fully connected networks by explicit
+products, ``sparse`` fully connected networks on the CPU by their kept weights alone (compiled with
+numba, the extra ``fast``), ``one_by_one`` is the slow reference. ``auto``: on CUDA layered where
+it can, on the CPU sparse for masks below 30 % density where it can, else stacked.
 """
 
 from __future__ import annotations

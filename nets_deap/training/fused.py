@@ -76,7 +76,7 @@ def rooms_of(problem: Problem, counts: Mapping[str, int], networks: int) -> dict
         whole = problem.initial[name].numel() * networks
         limit = kept_below(problem.dtype.itemsize, moments_of(problem.recipe))
         room = _padded(max(count, 2))
-        if name not in problem.frozen and whole >= SMALL and max(count, room / 2) < limit * whole:
+        if name not in problem.frozen and whole >= SMALL and count < limit * whole:
             rooms[name] = min(room, whole)
     return rooms
 

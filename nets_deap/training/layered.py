@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nets_deap import _checks, bits
 from nets_deap.training import fused
+from nets_deap.training.cost import INDEX_BYTES
 from nets_deap.training.machine import Machine, memory_limit, train_with
 from nets_deap.training.problem import Outcome, Plan, Problem, Split, Start, State
 from nets_deap.training.stack import Stack, stack_of
@@ -125,8 +126,9 @@ class Layered(Machine):
 
         For each parameter: the weight and its moments, and in the products' precision the
         gradient and, where that is lower, a copy of the weight. For each unit and column:
-        activation and delta. A mask's bits. While a chunk is filled or handed over: three bytes
-        and a weight for each maskable one.
+        activation and delta. For each maskable weight: its place where state is kept for kept
+        weights alone, its mask bit, and while a chunk is filled or handed over three bytes and
+        the weight again.
         """
         stack = stack_of(problem.model)
         assert stack is not None
@@ -139,7 +141,7 @@ class Layered(Machine):
             parameters * (itemsize * (1 + fused.moments_of(problem.recipe)) + product * (1 + low))
             + 2 * units * Layered.width(problem) * product
             + problem.layout.n_bytes
-            + problem.layout.size * (3 + itemsize)
+            + problem.layout.size * (INDEX_BYTES + 3 + itemsize)
         )
 
     @staticmethod
@@ -152,13 +154,13 @@ class Layered(Machine):
         """Return copies of the parameters for bf16 products."""
         if self._low is None:
             return None
-        self._copies = {n: t.to(self._low) for n, t in self.weights.trained.items()}
-        return self._copies
+        self.halves_held = {n: t.to(self._low) for n, t in self.weights.trained.items()}
+        return self.halves_held
 
     def begin(self) -> None:
         """Bring the copies up to date with weights that were filled in."""
         if self._low is not None:
-            for name, copy in self._copies.items():
+            for name, copy in self.halves_held.items():
                 copy.copy_(self.weights.trained[name])
 
     def gradients(self, rows: Tensor) -> tuple[Tensor, State]:
@@ -194,7 +196,7 @@ class Layered(Machine):
 
     def _parameters(self, i: int) -> tuple[Tensor, Tensor | None]:
         """Return weights (P, out, in) and biases (P, out, 1) of a layer, as products take them."""
-        named = self.weights.trained if self._low is None else self._copies
+        named = self.weights.trained if self._low is None else self.halves_held
         bias = named.get(f"{self.stack.names[i]}.bias")
         return named[f"{self.stack.names[i]}.weight"], None if bias is None else bias.unsqueeze(2)
 

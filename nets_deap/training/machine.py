@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -144,7 +145,9 @@ def train_with(
         own: list[Start | None] = [None] * len(stack)
         if starts is not None:
             own = starts[start : start + size]
-        parts.append(_machine(kind, problem, stack).run(stack, plan, own))
+        # Kernels are launched on the current device.
+        with torch.cuda.device(problem.device) if problem.device.type == "cuda" else nullcontext():
+            parts.append(_machine(kind, problem, stack).run(stack, plan, own))
         if on_chunk is not None:
             on_chunk(len(stack))
     return Outcome.concatenate(parts)

@@ -1,4 +1,23 @@
-"""``precision``: in which arithmetic matrix products are taken; weights stay as they are."""
+"""``precision``: in which arithmetic matrix products are taken; weights stay in their own.
+
+``"float32"`` (of float64 models: their own), ``"tf32"``: the matrix units' rounding of float32
+factors to 10 bits, on CUDA; ``"bf16"``: products of bfloat16 copies, summed in float32, with
+weights, moments and losses in float32. A network is trained and measured in the same precision.
+
+Measured on the CPU: LeNet-300-100 on 3,500 digits, 300 steps, 5 seeds, each dense and at 10 %
+density, against float32; test loss as relative difference, accuracy on 1,000 digits as difference.
+
+========================================  ================  ================
+precision                                 test loss         test accuracy
+========================================  ================  ================
+bf16                                      +0.5 %, <= 5.7 %  -0.05, <= 0.5 points
+tf32 (its rounding of factors, emulated)  +0.2 %, <= 11 %   +0.00, <= 0.3 points
+float32, summed in another order          +0.6 %, <= 5.7 %  -0.04, <= 0.2 points
+========================================  ================  ================
+
+(mean, largest). What bf16 changes is what the order of a sum changes: the largest differences are
+of dense networks, whose training loss is near zero by then.
+"""
 
 from __future__ import annotations
 
