@@ -176,7 +176,9 @@ def test_state_is_kept_thin_where_fewer_bytes_move(monkeypatch):
     full = {layer.name: 4 * layer.size for layer in task.layout.layers}
     assert fused.rooms_of(task.problem, dict.fromkeys(full, 1), 4) == {}, "they are small"
     monkeypatch.setattr(fused, "SMALL", 200)
-    counts = {name: int(share * full[name]) for name, share in zip(full, (0.85, 0.5, 0.5))}
+    counts = {
+        name: int(share * full[name]) for name, share in zip(full, (0.85, 0.5, 0.5), strict=True)
+    }
     assert fused.rooms_of(task.problem, counts, 4) == {"2.weight": 128}
     counts["0.weight"] //= 2
     assert fused.rooms_of(task.problem, counts, 4) == {"0.weight": 128, "2.weight": 128}

@@ -111,7 +111,7 @@ class Layered(Machine):
 
         self._h = [empty(networks, n, width) for n in self._units]
         self._d = [empty(networks, n, width) for n in self._units]
-        self._g = {n: empty(*t.shape) for n, t in self.weights.trained.items()}
+        self.gradients_held = {n: empty(*t.shape) for n, t in self.weights.trained.items()}
         self._loss = empty(networks, dtype=real)
         # What of a column counts in the mean loss: nothing, where it only fills the width.
         batch = problem.recipe.batch_size
@@ -170,7 +170,7 @@ class Layered(Machine):
         self._backward_from_loss(self.problem.train[1].index_select(0, rows))
         for i in range(len(self._units) - 1, -1, -1):
             self._backward(i)
-        return self._loss, self._g
+        return self._loss, self.gradients_held
 
     def measure(self, split: Split) -> tuple[Tensor, Tensor]:
         """Return loss (P,) and accuracy (P,) on a whole split, float64, in evaluation mode."""
@@ -233,7 +233,10 @@ class Layered(Machine):
     def _backward(self, i: int) -> None:
         """Turn the deltas of one layer into its gradient and the deltas of the one before."""
         name, delta = self.stack.names[i], self._d[i]
-        gradient, bias = self._g[f"{name}.weight"], self._g.get(f"{name}.bias")
+        gradient, bias = (
+            self.gradients_held[f"{name}.weight"],
+            self.gradients_held.get(f"{name}.bias"),
+        )
         if bias is not None:
             torch.sum(delta, 2, out=bias)
         if i == 0:

@@ -47,7 +47,6 @@ class Replay:
         """Capture the step if that has not been tried; what it writes is garbage afterwards."""
         if self._tried:
             return
-        self._tried = True
         with torch.cuda.device(self._device), seeded(0, self._device):
             # One stream for both: handles and workspaces of libraries belong to a stream.
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -56,6 +55,7 @@ class Replay:
                 for _ in range(WARM_UP_STEPS):
                     step()
             torch.cuda.current_stream().wait_stream(stream)
+            self._tried = True
             graph = torch.cuda.CUDAGraph()
             try:
                 # The default generator is registered with every graph: each replay draws anew,
@@ -64,7 +64,7 @@ class Replay:
                     step()
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError as error:
+            except Exception as error:  # an error of the step itself comes up when it is called
                 logger.warning(
                     "A training step could not be captured as a CUDA graph and runs without, "
                     "slower. torch says: %s",

@@ -44,7 +44,9 @@ class Replayed(Machine):
         """Return each network's loss (P,) on some rows of the training data, and its gradient."""
         held, (inputs, targets) = self.weights, self.problem.train
         batch = (inputs.index_select(0, rows), targets.index_select(0, rows))
-        found = self._functional.gradients()(held.trained, held.fixed, held.buffers, *batch)
+        gradients_of = self._functional.gradients()
+        with self._functional.worded():
+            found = gradients_of(held.trained, held.fixed, held.buffers, *batch)
         gradients, (loss, buffers) = found
         for name, buffer in held.buffers.items():
             buffer.copy_(buffers[name])
