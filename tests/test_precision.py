@@ -83,8 +83,9 @@ def test_presets_take_it_as_a_setting():
 
 
 def settings():
-    """All that torch has about tf32, read without raising where settings are mixed."""
-    found = [getattr(torch.backends.cuda.matmul, "fp32_precision", None)]
+    """All that torch has about these products, read without raising where settings are mixed."""
+    matmul, sums = torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"
+    found = [getattr(matmul, name, None) for name in ("fp32_precision", sums, f"{sums}_split_k")]
     try:
         found.append(torch.get_float32_matmul_precision())
     except RuntimeError as error:
@@ -109,9 +110,11 @@ def test_tf32_is_switched_on_inside_only_and_all_settings_are_put_back(older, ne
         if newer is not None:
             matmul.fp32_precision = newer
         before = settings()
-        for precision in ("float32", "bf16"):
-            with products(precision):
-                assert settings() == before
+        with products("float32"):
+            assert settings() == before
+        with products("bf16"):
+            assert not matmul.allow_bf16_reduced_precision_reduction
+        assert settings() == before
         with pytest.raises(KeyError, match="on"):
             fail_in_tf32()
         assert settings() == before

@@ -137,6 +137,8 @@ class TorchOptimiser:
         for group in self._optimizer.param_groups:
             group["lr"] = self._lr  # a tensor: a captured step reads what it holds by then
             group["capturable"] = recipe.optimizer != "sgd" and device.type == "cuda"
+        # Else torch warns of what is meant: that it warms up before it is captured.
+        vars(self._optimizer)["_warned_capturable_if_run_uncaptured"] = True
         self._gates: State = {}
 
     def reset(self) -> None:

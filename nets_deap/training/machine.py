@@ -12,6 +12,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nets_deap import bits
@@ -20,7 +21,7 @@ from nets_deap.training.device import seeded, threads_for
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, Start, State
 from nets_deap.training.replay import Replay
 from nets_deap.training.tables import Tables
-from nets_deap.training.weights import Weights
+from nets_deap.training.weights import Weights, counts_of
 
 CUDA_MEMORY_SHARE = 0.4
 CPU_SHELF_BYTES = 512 * 2**20
@@ -78,13 +79,19 @@ class Machine(ABC):
         self.optimiser.step(gradients)
         self.tables.advance(self.tail, loss)
 
-    def run(self, stack: bits.Bytes, plan: Plan, starts: list[Start | None]) -> Outcome:
-        """Train, measure and hand everything over as NumPy arrays."""
+    def run(
+        self,
+        stack: bits.Bytes,
+        plan: Plan,
+        starts: list[Start | None],
+        counts: NDArray[np.int64],
+    ) -> Outcome:
+        """Train, measure and hand everything over as NumPy arrays; see ``Weights.refill``."""
         size = sum(tensor.numel() for tensor in self.weights.trained.values())
         with threads_for(size, self.problem.device):
             self.begin()
             self.replay.prepare(self.step)
-            self.weights.refill(stack, starts)
+            self.weights.refill(stack, starts, counts)
             self.optimiser.reset()
             self.tail.zero_()
             self.begin()
@@ -147,7 +154,8 @@ def train_with(
             own = starts[start : start + size]
         # Kernels are launched on the current device.
         with torch.cuda.device(problem.device) if problem.device.type == "cuda" else nullcontext():
-            parts.append(_machine(kind, problem, stack).run(stack, plan, own))
+            counts = counts_of(problem.layout, stack)
+            parts.append(_machine(kind, problem, counts).run(stack, plan, own, counts))
         if on_chunk is not None:
             on_chunk(len(stack))
     return Outcome.concatenate(parts)
@@ -163,17 +171,16 @@ def memory_limit(device: torch.device) -> int:
     return CPU_SHELF_BYTES
 
 
-def _machine(kind: type[Machine], problem: Problem, stack: bits.Bytes) -> Machine:
-    """Return a machine for some masks from the shelf, or build one."""
-    rooms: dict[str, int] = {}
+def _machine(kind: type[Machine], problem: Problem, counts: NDArray[np.int64]) -> Machine:
+    """Return a machine for masks with these counts (P, L) from the shelf, or build one."""
+    rooms, networks = {}, len(counts)
     if fused.has_triton(problem.device):
-        counts = np.sum([problem.layout.counts(packed) for packed in stack], axis=0).tolist()
-        kept = dict(zip(problem.layout.names, counts, strict=True))
-        rooms = fused.rooms_of(problem, kept, len(stack))
+        kept = dict(zip(problem.layout.names, counts.sum(0).tolist(), strict=True))
+        rooms = fused.rooms_of(problem, kept, networks)
     machine: Machine = problem.shelf.get(
-        (kind, len(stack), tuple(rooms.items())),
-        lambda: kind(problem, len(stack), rooms),
-        n_bytes=kind.bytes_of_one(problem) * len(stack),
+        (kind, networks, tuple(rooms.items())),
+        lambda: kind(problem, networks, rooms),
+        n_bytes=kind.bytes_of_one(problem) * networks,
         limit=memory_limit(problem.device),
     )
     return machine

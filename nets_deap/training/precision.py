@@ -54,14 +54,24 @@ def check_precision(precision: str, dtype: torch.dtype, device: torch.device) ->
 
 @contextmanager
 def products(precision: str) -> Iterator[None]:
-    """Let float32 matrix products run in tf32 inside, if that is wanted; put all back after.
+    """Take matrix products in a precision inside; put torch's settings back after."""
+    if precision == "tf32":
+        with _tf32():
+            yield
+    elif precision == "bf16":
+        with _whole_sums():
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def _tf32() -> Iterator[None]:
+    """Let float32 products run in tf32.
 
     torch has two settings for it, an older and a newer one, and complains where a program mixed
     them; both are set, and both are put back.
     """
-    if precision != "tf32":
-        yield
-        return
     matmul = torch.backends.cuda.matmul
     newer = getattr(matmul, "fp32_precision", None)  # torch 2.9 and later
     try:
@@ -75,3 +85,15 @@ def products(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(older)
         if newer is not None:
             matmul.fp32_precision = newer
+
+
+@contextmanager
+def _whole_sums() -> Iterator[None]:
+    """Sum bf16 products in float32 throughout; torch lets parts of a sum be added in bf16."""
+    matmul, name = torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"
+    before, split = getattr(matmul, name), getattr(matmul, f"{name}_split_k", None)
+    setattr(matmul, name, False)
+    try:
+        yield
+    finally:
+        setattr(matmul, name, before if split is None else (before, split))

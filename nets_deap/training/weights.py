@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets_deap import bits
-from nets_deap.masks import Layer
+from nets_deap.masks import Layer, MaskLayout
 from nets_deap.training.problem import Problem, Start, State
 
 
@@ -25,6 +25,21 @@ def upload(array: NDArray[Any], device: torch.device) -> Tensor:
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor
+
+
+def download(tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor as an array, through pinned memory where that is faster."""
+    if tensor.device.type != "cuda":
+        return tensor.numpy()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(tensor.device).synchronize()
+    return host.numpy()
+
+
+def counts_of(layout: MaskLayout, stack: bits.Bytes) -> NDArray[np.int64]:
+    """Count the kept weights of each network's layers, shape (P, L)."""
+    return np.stack([layout.counts(row) for row in stack])
 
 
 class Weights:
@@ -60,11 +75,19 @@ class Weights:
         self._shifts = torch.arange(8, dtype=torch.uint8, device=problem.device)
         self._counts = np.zeros((networks, len(problem.layout.layers)), dtype=np.int64)
 
-    def refill(self, stack: bits.Bytes, starts: Sequence[Start | None]) -> None:
-        """Begin anew with other masks, packed (P, ceil(D / 8)), each from its start or from W0."""
+    def refill(
+        self,
+        stack: bits.Bytes,
+        starts: Sequence[Start | None],
+        counts: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Begin anew with other masks, packed (P, ceil(D / 8)), each from its start or from W0.
+
+        ``counts`` are those of ``counts_of``, if they are known.
+        """
         problem = self.problem
         self.packed.copy_(upload(stack, problem.device))
-        self._counts = np.stack([problem.layout.counts(row) for row in stack])
+        self._counts = counts_of(problem.layout, stack) if counts is None else counts
         for home in (self.trained, self.fixed):
             for name, tensor in home.items():
                 tensor.copy_(problem.initial[name].expand_as(tensor))
@@ -74,7 +97,7 @@ class Weights:
         for index, layer in enumerate(problem.layout.layers):
             tensor, keep = self._home(layer.name)[layer.name], self.keep(layer)
             tensor.masked_fill_(~keep, 0)
-            if given:
+            if given and self._counts[given, index].any():
                 values = upload(self._begin(starts, index, tensor.dtype), problem.device)
                 chosen = torch.zeros(self.p, dtype=torch.bool)
                 chosen[given] = True
@@ -102,7 +125,7 @@ class Weights:
         for layer in self.problem.layout.layers:
             tensor = self._home(layer.name)[layer.name]
             parts.append(tensor.masked_select(self.keep(layer)))
-        flat = torch.cat(parts).cpu().numpy()
+        flat = download(torch.cat(parts))
         ends = self._counts.T.reshape(-1).cumsum()
         pieces = np.split(flat, ends[:-1])  # all networks' first layer, then all their second...
         return [np.concatenate(pieces[i :: self.p]) for i in range(self.p)]
@@ -111,7 +134,7 @@ class Weights:
         """Return what training changed outside of each mask, by name."""
         masked = set(self.problem.layout.names)
         named = {
-            name: tensor.cpu().numpy()
+            name: download(tensor)
             for name, tensor in {**self.trained, **self.buffers}.items()
             if name not in masked
         }
