@@ -13,14 +13,14 @@ import numpy as np
 from torch import nn
 
 from nets_deap import _checks, bits
-from nets_deap.data.convert import as_split
-from nets_deap.data.splits import digest_of_splits
 from nets_deap.masks import MaskLayout, Selector
 from nets_deap.ticket import Ticket
 from nets_deap.training.device import pick_device
 from nets_deap.training.dispatch import pick_engine, train
+from nets_deap.training.examples import Examples
 from nets_deap.training.losses import chance_loss
-from nets_deap.training.modules import digest_of_model, dtype_of, fitted
+from nets_deap.training.modules import digest_of_model, dtype_of
+from nets_deap.training.precision import check_precision
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe
 from nets_deap.training.result import TrainResult
@@ -54,11 +54,17 @@ class Task:
             convolutional layers.
         seed: Seed of all minibatches.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        normalize: Mean and standard deviation, of all pixels or of each channel, by which uint8
+            images become (x / 255 - mean) / std; they stay bytes until they are on the device.
+            None: inputs are used as they are.
         chunk: Networks trained at once; None chooses by memory.
-        engine: What trains a generation: ``"stacked"`` (any module, as a batch), ``"compiled"``
-            (fully connected ReLU networks on the CPU, each layer by its kept weights alone or as
-            a matrix, whichever is faster; needs numba, the extra ``fast``), ``"one_by_one"`` (the
-            slow reference), or ``"auto"``: the fastest that can.
+        engine: What trains a generation: ``"compiled"`` (fully connected networks on the CPU, each
+            layer by its kept weights alone or as a matrix, whichever is faster; needs numba, the
+            extra ``fast``), ``"layered"`` (these by batched products on any device), ``"stacked"``
+            (any module, as a batch), ``"one_by_one"`` (the slow reference), or ``"auto"``: the
+            fastest that can.
+        precision: Of matrix products: ``"float32"``, ``"tf32"`` (CUDA) or ``"bf16"`` (what the
+            layered engine can train); see ``training.precision``.
         name: What the task is called in logs.
 
     Raises:
@@ -78,8 +84,10 @@ class Task:
         maskable: Selector = None,
         seed: int = 0,
         device: str = "auto",
+        normalize: Any = None,
         chunk: int | None = None,
         engine: str = "auto",
+        precision: str = "float32",
         name: str = "task",
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -94,6 +102,7 @@ class Task:
         self.engine = engine
         self.device = pick_device(device)
         dtype = dtype_of(model)
+        self.precision = check_precision(precision, dtype, self.device)
         self.layout = MaskLayout.of(model, maskable)
         self.ledger = Ledger()
         self._training = model.training
@@ -103,26 +112,12 @@ class Task:
             )
         self.model_digest = digest_of_model(model)
         private = copy.deepcopy(model)
-        splits = {"train": as_split("train", train, dtype), "val": as_split("val", val, dtype)}
-        if test is not None:
-            splits["test"] = as_split("test", test, dtype)
-        self.data_digest = digest_of_splits(
-            *(part.numpy() for split in splits.values() for part in split)
-        )
-        checked = {
-            name: fitted(copy.deepcopy(private), self.recipe.loss, name, split)
-            for name, split in splits.items()
-        }
-        if self.recipe.batch_size > len(checked["train"][0]):
-            raise _checks.bad_value(
-                "recipe.batch_size",
-                "fit the training data",
-                f"at most N = {len(checked['train'][0])}",
-                self.recipe.batch_size,
-            )
-        self.chance_loss = chance_loss(self.recipe.loss, checked["train"][1])
+        given = {"train": train, "val": val, **({} if test is None else {"test": test})}
+        examples = Examples.of(given, private, self.recipe, dtype, normalize)
+        self.data_digest, self.normalize = examples.digest, examples.normalize
+        self.chance_loss = chance_loss(self.recipe.loss, examples.splits["train"][1])
         private.to(self.device)
-        on_device = {n: (x.to(self.device), y.to(self.device)) for n, (x, y) in checked.items()}
+        on_device = examples.on(self.device, dtype)
         self.problem = Problem(
             model=private,
             layout=self.layout,
@@ -133,6 +128,7 @@ class Task:
             train=on_device["train"],
             val=on_device["val"],
             test=on_device.get("test"),
+            precision=self.precision,
         )
         pick_engine(self.engine, self.problem)
 
@@ -155,7 +151,10 @@ class Task:
         Of the model: its initial parameters and buffers, which are frozen, and how it prints.
         """
         parts = [self.layout.key, self.model_digest, self.data_digest, asdict(self.recipe)]
-        text = json.dumps([*parts, self.seed])
+        more: list[Any] = [] if self.precision == "float32" else [self.precision]
+        if self.normalize is not None:
+            more.append(asdict(self.normalize))
+        text = json.dumps([*parts, self.seed, *more])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def ticket(self, mask: Any) -> Ticket:
@@ -281,7 +280,9 @@ class Task:
             "seed": self.seed,
             "device": str(self.device),
             "dtype": str(self.problem.train[0].dtype).removeprefix("torch."),
+            "normalize": None if self.normalize is None else asdict(self.normalize),
             "engine": self.engine,
+            "precision": self.precision,
             "chunk": self.chunk,
             "maskable_weights": self.layout.size,
             "layers": [[layer.name, list(layer.shape)] for layer in self.layout.layers],

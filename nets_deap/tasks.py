@@ -84,5 +84,5 @@ def _task(
         test=splits.test,
         recipe=recipe,
         seed=seed,
-        **{"name": splits.name, **options},
+        **{"name": splits.name, "normalize": splits.normalize, **options},
     )

@@ -12,6 +12,7 @@ from nets_deap import Recipe, Task, bits, models
 from nets_deap.errors import MissingExtraError
 from nets_deap.training import compiled, dispatch, network
 from nets_deap.training.compiled import suits, train_compiled
+from nets_deap.training.layered import train_layered
 from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.problem import Plan, Start
 from nets_deap.training.stacked import train_stacked
@@ -109,13 +110,13 @@ def test_what_the_compiled_engine_cannot_train_goes_elsewhere():
         make_task("conv2d", RECIPES["adam"], engine="compiled")
 
 
-def test_without_numba_auto_is_stacked_and_compiled_says_what_to_install(monkeypatch):
+def test_without_numba_auto_is_layered_and_compiled_says_what_to_install(monkeypatch):
     monkeypatch.setattr("nets_deap.training.compiled.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "numba", None)
     task = make_task("mlp", RECIPES["adam"], model=deep())
     masks = masks_of(task, (0.2,))
     assert_same(
-        dispatch.train(task.problem, masks, PLAN), train_stacked(task.problem, masks, PLAN), 0
+        dispatch.train(task.problem, masks, PLAN), train_layered(task.problem, masks, PLAN), 0
     )
     with pytest.raises(MissingExtraError, match=r'pip install "nets-deap\[fast\]"'):
         make_task("mlp", RECIPES["adam"], model=deep(), engine="compiled")

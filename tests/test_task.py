@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from nets_deap import Recipe, Task, Ticket
+from nets_deap.data.pixels import Normalize
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 24)
@@ -91,9 +92,49 @@ def half(task):
         ({"val": (IMAGES, LABELS + 1)}, r"val targets must be in range: expected \[0, C = 3\)"),
         ({"test": (IMAGES, LABELS * 1.0)}, r"test targets must be class indices"),
         ({"test": (IMAGES[:, :1], LABELS)}, r"test inputs must .*\(24, 1, 6\)\. The model said: "),
+        ({"normalize": 0.5}, r"normalize must be a pair: .*got float"),
+        ({"normalize": (0.5, 0)}, r"normalize\.std must be in range"),
+        ({"normalize": (0.5, 1.0)}, r"train inputs must be images of bytes: .*uint8"),
     ],
 )
 def test_bad_arguments(changes, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make_task(**changes)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.3, 0.5), ((0.3, 0.1), (0.5, 2.0))])
+def test_bytes_train_as_the_numbers_they_stand_for(mean, std):
+    pixels = np.random.default_rng(3).integers(0, 256, IMAGES.shape).astype(np.uint8)
+    numbers = Normalize(mean, std)(torch.from_numpy(pixels), torch.float32).numpy()
+    data = {"train": slice(16), "val": slice(16, 24), "test": slice(12)}
+
+    def task(images, **more):
+        return make_task(**{n: (images[p], LABELS[p]) for n, p in data.items()}, **more)
+
+    as_bytes, as_numbers = task(pixels, normalize=(mean, std)), task(numbers)
+    for split in data:
+        ours, theirs = getattr(as_bytes.problem, split)[0], getattr(as_numbers.problem, split)[0]
+        assert torch.equal(ours, theirs)
+    results = [one.train(half(one)) for one in (as_bytes, as_numbers)]
+    assert results[0].test_loss == results[1].test_loss
+    assert json.loads(json.dumps(as_bytes.describe()))["normalize"] is not None
+    assert as_numbers.describe()["normalize"] is None
+    assert task(pixels, normalize=(0.5, 0.5)).fingerprint != as_bytes.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {
+                "train": (IMAGES.astype("u1"), LABELS),
+                "normalize": ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0)),
+            },
+            r"train inputs must have the channels of normalize: .*\(N, 3, \.\.\.\)",
+        ),
+    ],
+)
+def test_bad_images(changes, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make_task(**changes)
 

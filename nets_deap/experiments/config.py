@@ -22,7 +22,8 @@ class TaskConfig:
     """Which network on which data.
 
     ``kind`` is ``"xor"`` (``hidden`` units, ``noise`` of the validation points) or ``"lenet"``
-    (LeNet-300-100 on ``dataset`` ``"mnist"`` or ``"mnist5k"``).
+    (LeNet-300-100 on ``dataset`` ``"mnist"`` or ``"mnist5k"``). ``precision`` is that of matrix
+    products: ``"float32"``, ``"tf32"`` or ``"bf16"``.
     """
 
     kind: str = "lenet"
@@ -34,6 +35,7 @@ class TaskConfig:
     device: str = "auto"
     chunk: int | None = None
     engine: str = "auto"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         _checks.together(
@@ -46,6 +48,9 @@ class TaskConfig:
                 lambda: _checks.choice("task.dtype", self.dtype, ("float32", "float64")),
                 lambda: _checks.unless_none(_checks.whole, "task.chunk", self.chunk),
                 lambda: _checks.choice("task.engine", self.engine, ENGINES),
+                lambda: _checks.choice(
+                    "task.precision", self.precision, ("float32", "tf32", "bf16")
+                ),
             ),
         )
 

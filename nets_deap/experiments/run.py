@@ -66,6 +66,7 @@ def build_task(config: Config) -> Task:
         "device": config.task.device,
         "chunk": config.task.chunk,
         "engine": config.task.engine,
+        "precision": config.task.precision,
     }
     if config.task.kind == "xor":
         return tasks.xor(hidden=config.task.hidden, noise=config.task.noise, **shared)

@@ -59,7 +59,7 @@ def step_cost(
     moments: int = 2,
     networks: int = 1,
 ) -> Cost:
-    """Count one training step of one fully connected network, as the layered trainer takes it.
+    """Count one training step of one fully connected network, as the layered engine takes it.
 
     Matrix products are dense whatever the density, and so is the optimiser with dense state. With
     state for kept weights alone it moves the memory sectors that hold one, counted for masks drawn

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from nets_deap import _checks, bits
 from nets_deap._optional import require
-from nets_deap.training import ENGINES, compiled
+from nets_deap.training import ENGINES, compiled, layered
 from nets_deap.training.compiled import train_compiled
+from nets_deap.training.layered import train_layered
 from nets_deap.training.one_by_one import train_one_by_one
+from nets_deap.training.precision import products
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.stacked import train_stacked
+
+_TRAIN: dict[str, Callable[..., Outcome]] = {
+    "compiled": train_compiled,
+    "layered": train_layered,
+    "stacked": train_stacked,
+}
+_SUITED = {
+    "compiled": "linear layers with ReLU, tanh or sigmoid between, nothing frozen, the CPU",
+    "layered": "linear layers with ReLU, tanh or sigmoid between, nothing frozen, cross_entropy",
+}
 
 
 def pick_engine(engine: str, problem: Problem) -> str:
@@ -19,22 +32,27 @@ def pick_engine(engine: str, problem: Problem) -> str:
     Which one it is never depends on the masks: a ticket gets the same number in any company.
 
     Raises:
-        InvalidValueError: An unknown name, or the compiled engine for what it cannot train.
+        InvalidValueError: An unknown name, an engine for what it cannot train, or a precision that
+            it would ignore.
         MissingExtraError: The compiled engine without numba.
     """
     _checks.choice("engine", engine, ENGINES)
-    if engine == "auto":
-        return "compiled" if compiled.suits(problem) else "stacked"
-    if engine == "compiled" and not compiled.suits(problem):
-        require("numba", "fast", "train with engine='compiled'")
+    name = _fastest(problem) if engine == "auto" else engine
+    suited = {"compiled": compiled.suits, "layered": layered.suits}.get(name)
+    if suited is not None and not suited(problem):
+        if name == "compiled":
+            require("numba", "fast", "train with engine='compiled'")
         raise _checks.bad_value(
-            "engine",
-            "suit the task",
-            "linear layers with ReLU, tanh or sigmoid between, nothing frozen, the CPU",
-            engine,
-            "Use engine='auto'.",
+            "engine", "suit the task", _SUITED[name], name, "Use engine='auto'."
         )
-    return engine
+    if problem.precision == "bf16" and name != "layered":
+        raise _checks.bad_value(
+            "precision",
+            "suit the engine",
+            "'float32' or 'tf32', or what engine='layered' can train",
+            problem.precision,
+        )
+    return name
 
 
 def train(
@@ -49,7 +67,15 @@ def train(
 ) -> Outcome:
     """Train one network for each mask with the engine of that name; see ``train_stacked``."""
     name = pick_engine(engine, problem)
-    if name == "one_by_one":
-        return train_one_by_one(problem, masks, plan, starts=starts, on_chunk=on_chunk)
-    kind = train_compiled if name == "compiled" else train_stacked
-    return kind(problem, masks, plan, starts=starts, chunk=chunk, on_chunk=on_chunk)
+    more: dict[str, Any] = {"starts": starts, "on_chunk": on_chunk}
+    with products(problem.precision):
+        if name == "one_by_one":
+            return train_one_by_one(problem, masks, plan, **more)
+        return _TRAIN[name](problem, masks, plan, chunk=chunk, **more)
+
+
+def _fastest(problem: Problem) -> str:
+    """Return the engine that trains a problem fastest."""
+    if problem.precision == "float32" and compiled.suits(problem):
+        return "compiled"
+    return "layered" if layered.suits(problem) else "stacked"

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap import _checks
-from nets_deap.data.convert import Split
 from nets_deap.masks import digest_of
 from nets_deap.training.losses import prepare_target
 
@@ -35,14 +34,24 @@ def digest_of_model(model: nn.Module) -> str:
     return hashlib.sha256(json.dumps([structure, content]).encode()).hexdigest()
 
 
-def fitted(model: nn.Module, loss: str, name: str, split: Split) -> Split:
-    """Return a split whose inputs the model takes and whose targets suit the loss, or raise."""
-    inputs, targets = split
+def fitted(
+    model: nn.Module, loss: str, name: str, inputs: Tensor, sample: Tensor, targets: Tensor
+) -> Tensor:
+    """Return the targets of a split as the loss takes them, or raise.
+
+    Args:
+        model: Is shown the sample.
+        loss: The loss.
+        name: Of the split, for messages.
+        inputs: All of its inputs, for messages.
+        sample: The first example as the model is given it, shape (1, ...).
+        targets: All of its targets.
+    """
     mode = model.training
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.no_grad():
-                output = model.eval()(inputs[:1].to(next(model.parameters()).device))
+                output = model.eval()(sample.to(next(model.parameters()).device))
         except Exception as error:
             shape = tuple(inputs.shape)
             hint = f"The model said: {error}"
@@ -53,4 +62,4 @@ def fitted(model: nn.Module, loss: str, name: str, split: Split) -> Split:
             model.train(mode)
     if not isinstance(output, Tensor):
         raise _checks.bad_type("model", "return one tensor", "a Tensor", output)
-    return inputs, prepare_target(loss, name, targets, output)
+    return prepare_target(loss, name, targets, output)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nets_deap.masks import MaskLayout
 from nets_deap.training.recipe import Recipe
+from nets_deap.training.replay import Shelf
 
 Split = tuple[Tensor, Tensor]
 State = dict[str, Tensor]
@@ -54,6 +55,8 @@ class Problem:
         train: Inputs (N, ...) and targets (N, ...).
         val: The same for validation.
         test: The same for the test set, or None.
+        precision: Of matrix products; see ``training.precision``.
+        shelf: What engines keep from one call to the next.
     """
 
     model: nn.Module
@@ -65,11 +68,18 @@ class Problem:
     train: Split
     val: Split
     test: Split | None
+    precision: str = "float32"
+    shelf: Shelf[Any] = field(default_factory=Shelf, repr=False)
 
     @property
     def device(self) -> torch.device:
         """Where everything lives."""
         return self.train[0].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The one dtype of all parameters."""
+        return next(iter(self.initial.values())).dtype
 
     def others_of(self, state: State) -> dict[str, NDArray[Any]]:
         """Return what training changes outside of the mask: copies, by name."""

@@ -2,37 +2,29 @@
 
 Parameters are stacked along a leading axis P. One vectorised gradient, one fused optimiser step and
 one pass of the masks serve all networks of a chunk. Because a gradient is masked before
-the optimiser sees it, pruned weights, momenta and second moments stay exactly zero.
+the optimiser sees it, pruned weights, momenta and second moments stay exactly zero. On CUDA the
+same step is replayed as a graph; see ``replayed``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
 
 from nets_deap import _checks, bits
 from nets_deap.training.device import seeded, threads_for
-from nets_deap.training.losses import loss_of, n_correct
+from nets_deap.training.functional import Functional
+from nets_deap.training.fused import BITS
+from nets_deap.training.machine import memory_limit, train_with
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, Start, State
+from nets_deap.training.replayed import Replayed
 
 CPU_CHUNK_BYTES = 64 * 2**20
 CPU_CHUNK_MAX = 512
-CUDA_MEMORY_SHARE = 0.4
-EVAL_ROWS = 1000
-
-# Gradients are masked bit by bit: as fast as a product, and zero also where they are not finite.
-_BITS = {
-    torch.float64: torch.int64,
-    torch.float32: torch.int32,
-    torch.bfloat16: torch.int16,
-    torch.float16: torch.int16,
-}
 
 Watch = Callable[[int, State, torch.optim.Optimizer], None]
 
@@ -63,6 +55,10 @@ def train_stacked(
         The outcome in the order of ``masks``.
     """
     size = default_chunk(problem) if chunk is None else _checks.whole("chunk", chunk)
+    if problem.device.type == "cuda" and watch is None:
+        return train_with(
+            Replayed, problem, masks, plan, starts=starts, size=size, on_chunk=on_chunk
+        )
     batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
     parts = []
     for start in range(0, len(masks), size):
@@ -81,15 +77,11 @@ def default_chunk(problem: Problem) -> int:
 
     Counts a weight, its gradient, two optimiser moments and its mask for each parameter. On two
     CPU cores, pieces that stay near the cache train fastest; large ones are several times slower.
+    On CUDA see ``Replayed.bytes_of_one``.
     """
-    itemsize = next(iter(problem.initial.values())).element_size()
-    one = 5 * itemsize * sum(p.numel() for p in problem.initial.values())
     if problem.device.type == "cuda":
-        # All memory, not what is free now: the chunk must not change within a run.
-        memory = torch.cuda.get_device_properties(problem.device).total_memory
-        sample = problem.train[0][0].numel() * itemsize
-        activations = 8 * sample * max(problem.recipe.batch_size, 64)
-        return max(1, int(CUDA_MEMORY_SHARE * memory / (one + activations)))
+        return max(1, memory_limit(problem.device) // Replayed.bytes_of_one(problem))
+    one = 5 * problem.dtype.itemsize * sum(p.numel() for p in problem.initial.values())
     return max(1, min(CPU_CHUNK_MAX, CPU_CHUNK_BYTES // one))
 
 
@@ -106,6 +98,7 @@ class _Chunk:
         self.fixed: State = {}
         self.gates: State = {}
         self.shared: State = {}
+        self._functional = Functional(problem, self.shared)
         gates = problem.layout.split(self.masks)
         for name, start in problem.initial.items():
             if name in problem.frozen and name not in gates:
@@ -116,7 +109,7 @@ class _Chunk:
                 gate = torch.from_numpy(np.ascontiguousarray(gates[name])).to(device)
                 tensor.masked_fill_(~gate, 0)
                 if name not in problem.frozen and not bool(gate.all()):
-                    self.gates[name] = -gate.to(_BITS[tensor.dtype])
+                    self.gates[name] = -gate.to(BITS[tensor.dtype])
             (self.fixed if name in problem.frozen else self.trained)[name] = tensor
         self.buffers: State = {
             name: start.unsqueeze(0).repeat(self.p, *[1] * start.ndim)
@@ -166,12 +159,7 @@ class _Chunk:
         """Take all steps; return the training loss (P,) and the points of the curve."""
         problem, plan, tensors = self.problem, self.plan, list(self.trained.values())
         optimizer = make_optimizer(problem.recipe, tensors, fused=True)
-        # Not kept on self: a reference cycle would keep the memory of finished chunks.
-        gradients_of = vmap(
-            grad_and_value(self._loss, has_aux=True),
-            in_dims=(0, 0, 0, None, None),
-            randomness="same",
-        )
+        gradients_of = self._functional.gradients()
         inputs, targets = problem.train
         tail = torch.zeros(self.p, dtype=torch.float64, device=problem.device)
         curve: list[tuple[Tensor, Tensor]] = []
@@ -179,7 +167,7 @@ class _Chunk:
         for step in range(plan.steps):
             rows = batches[step]
             batch = (self.trained, self.fixed, self.buffers, inputs[rows], targets[rows])
-            with self._worded():
+            with self._functional.worded():
                 gradients, (loss, self.buffers) = gradients_of(*batch)
             for name, tensor in self.trained.items():
                 # Fused optimisers read memory in order, whatever the strides say.
@@ -198,60 +186,9 @@ class _Chunk:
                 problem.model.train()
         return tail / plan.tail, curve
 
-    @contextmanager
-    def _worded(self) -> Iterator[None]:
-        """Word what torch says of a module or minibatch that it cannot train as a batch."""
-        try:
-            yield
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError) as error:
-            raise _checks.bad_value(
-                "model",
-                "train as a batch",
-                "a module that works under torch.func",
-                type(self.problem.model).__name__,
-                f"Train it with engine='one_by_one' instead, which is slower. torch says: {error}",
-            ) from error
-
     def _measure(self, split: Split) -> tuple[Tensor, Tensor]:
         """Return loss (P,) and accuracy (P,) on a whole split, in evaluation mode."""
-        self.problem.model.eval()
-        outputs_of = vmap(self._score, in_dims=(0, 0, 0, None, None), randomness="same")
-        inputs, targets = split
-        n, rows = len(inputs), EVAL_ROWS
-        loss = torch.zeros(self.p, dtype=torch.float64, device=self.problem.device)
-        correct = torch.zeros_like(loss)
-        with torch.no_grad():
-            for start in range(0, n, rows):
-                x, y = inputs[start : start + rows], targets[start : start + rows]
-                with self._worded():
-                    losses, hits = outputs_of(self.trained, self.fixed, self.buffers, x, y)
-                loss += losses.double() * len(x)
-                correct += hits
-        return loss / n, correct / n
-
-    def _loss(
-        self, trained: State, fixed: State, buffers: State, x: Tensor, y: Tensor
-    ) -> tuple[Tensor, State]:
-        """Return one network's loss on one minibatch and its updated buffers."""
-        fresh = {name: buffer.clone() for name, buffer in buffers.items()}
-        state = self._full(trained, fixed, fresh)
-        output = functional_call(self.problem.model, state, (x,))
-        # Buffers may have been written in place or set anew; ``state`` holds both.
-        return loss_of(self.problem.recipe.loss, output, y), {name: state[name] for name in fresh}
-
-    def _score(
-        self, trained: State, fixed: State, buffers: State, x: Tensor, y: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return one network's loss and number of correct outputs on some examples."""
-        name, state = self.problem.recipe.loss, self._full(trained, fixed, buffers)
-        output = functional_call(self.problem.model, state, (x,))
-        return loss_of(name, output, y), n_correct(name, output, y)
-
-    def _full(self, trained: State, fixed: State, buffers: State) -> State:
-        """Return all parameters and buffers of one network by name."""
-        return {**self.shared, **fixed, **trained, **buffers}
+        return self._functional.measure(self.trained, self.fixed, self.buffers, split)
 
     def _state(self, i: int) -> State:
         """Return parameters and buffers of one network, on the CPU."""

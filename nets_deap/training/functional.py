@@ -1,0 +1,96 @@
+"""``Functional``: any module as a function of stacked parameters, through ``torch.func``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
+
+from nets_deap import _checks
+from nets_deap.training.losses import loss_of, n_correct
+from nets_deap.training.problem import Problem, Split, State
+
+EVAL_ROWS = 1000
+
+
+class Functional:
+    """The module and loss of a problem as functions of stacked trained, fixed and other state.
+
+    Args:
+        problem: Module and loss.
+        shared: Parameters that all networks have in common.
+    """
+
+    def __init__(self, problem: Problem, shared: State) -> None:
+        self._problem, self._shared = problem, shared
+
+    def gradients(self) -> Callable[..., Any]:
+        """Return a function of (trained, fixed, buffers, x, y): gradients, (losses, buffers)."""
+        return vmap(
+            grad_and_value(self._loss, has_aux=True),
+            in_dims=(0, 0, 0, None, None),
+            randomness="same",
+        )
+
+    def measure(
+        self, trained: State, fixed: State, buffers: State, split: Split
+    ) -> tuple[Tensor, Tensor]:
+        """Return loss (P,) and accuracy (P,) on a whole split, in evaluation mode."""
+        self._problem.model.eval()
+        outputs_of = vmap(self._score, in_dims=(0, 0, 0, None, None), randomness="same")
+        inputs, targets = split
+        n, rows = len(inputs), EVAL_ROWS
+        p = len(next(iter(trained.values())))
+        loss = torch.zeros(p, dtype=torch.float64, device=self._problem.device)
+        correct = torch.zeros_like(loss)
+        with torch.no_grad():
+            for start in range(0, n, rows):
+                x, y = inputs[start : start + rows], targets[start : start + rows]
+                with self.worded():
+                    losses, hits = outputs_of(trained, fixed, buffers, x, y)
+                loss += losses.double() * len(x)
+                correct += hits
+        return loss / n, correct / n
+
+    @contextmanager
+    def worded(self) -> Iterator[None]:
+        """Word what torch says of a module or minibatch that it cannot train as a batch."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            raise _checks.bad_value(
+                "model",
+                "train as a batch",
+                "a module that works under torch.func",
+                type(self._problem.model).__name__,
+                f"Train it with engine='one_by_one' instead, which is slower. torch says: {error}",
+            ) from error
+
+    def _loss(
+        self, trained: State, fixed: State, buffers: State, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, State]:
+        """Return one network's loss on one minibatch and its updated buffers."""
+        fresh = {name: buffer.clone() for name, buffer in buffers.items()}
+        state = self._full(trained, fixed, fresh)
+        output = functional_call(self._problem.model, state, (x,))
+        # Buffers may have been written in place or set anew; ``state`` holds both.
+        loss = loss_of(self._problem.recipe.loss, output, y)
+        return loss, {name: state[name] for name in fresh}
+
+    def _score(
+        self, trained: State, fixed: State, buffers: State, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return one network's loss and number of correct outputs on some examples."""
+        name, state = self._problem.recipe.loss, self._full(trained, fixed, buffers)
+        output = functional_call(self._problem.model, state, (x,))
+        return loss_of(name, output, y), n_correct(name, output, y)
+
+    def _full(self, trained: State, fixed: State, buffers: State) -> State:
+        """Return all parameters and buffers of one network by name."""
+        return {**self._shared, **fixed, **trained, **buffers}

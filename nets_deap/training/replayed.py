@@ -1,0 +1,58 @@
+"""Stacked networks of any module on a machine: what ``train_stacked`` trains with on CUDA.
+
+The vectorised gradient of ``torch.func`` is captured with the rest of a step; dropout draws from
+torch's default generator, which a graph advances with each replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from nets_deap.training.functional import Functional
+from nets_deap.training.fused import moments_of
+from nets_deap.training.machine import Machine
+from nets_deap.training.problem import Problem, Split, State
+
+
+class Replayed(Machine):
+    """P networks of any module that works under ``torch.func``."""
+
+    def __init__(self, problem: Problem, networks: int, rooms: Mapping[str, int]) -> None:
+        super().__init__(problem, networks, rooms)
+        self._functional = Functional(problem, self.weights.shared)
+
+    @staticmethod
+    def bytes_of_one(problem: Problem) -> int:
+        """Return about the bytes that one network of a chunk needs.
+
+        A weight, its gradient, its moments and its mask for each parameter; activations are
+        guessed at eight times the minibatch, because a module does not say what it holds.
+        """
+        itemsize = problem.dtype.itemsize
+        parameters = sum(tensor.numel() for tensor in problem.initial.values())
+        sample = problem.train[0][0].numel() * itemsize
+        activations = 8 * sample * max(problem.recipe.batch_size, 64)
+        return itemsize * parameters * (3 + moments_of(problem.recipe)) + activations
+
+    def begin(self) -> None:
+        """Put the module into training mode."""
+        self.problem.model.train()
+
+    def gradients(self, rows: Tensor) -> tuple[Tensor, State]:
+        """Return each network's loss (P,) on some rows of the training data, and its gradient."""
+        held, (inputs, targets) = self.weights, self.problem.train
+        batch = (inputs.index_select(0, rows), targets.index_select(0, rows))
+        gradients_of = self._functional.gradients()
+        with self._functional.worded():
+            found = gradients_of(held.trained, held.fixed, held.buffers, *batch)
+        gradients, (loss, buffers) = found
+        for name, buffer in held.buffers.items():
+            buffer.copy_(buffers[name])
+        return loss, {name: gradient.contiguous() for name, gradient in gradients.items()}
+
+    def measure(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Return loss (P,) and accuracy (P,) on a whole split, float64, in evaluation mode."""
+        held = self.weights
+        return self._functional.measure(held.trained, held.fixed, held.buffers, split)

@@ -1,0 +1,87 @@
+"""``Tables``: what changes from step to step, on the device, read at a counter that lives there.
+
+A step that reads everything at the counter is the same step every time: it can be captured once
+and replayed for any number of steps. The tables hold a window of steps and are filled again when
+it is used up.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nets_deap.training.problem import Plan, Problem
+from nets_deap.training.recipe import Recipe
+
+WINDOW = 512
+
+
+class Tables:
+    """A window of steps: minibatch rows, learning rates, and whether the loss counts.
+
+    Attributes:
+        window: Steps that the tables hold.
+        counter: The step within the window, int64, shape (1,).
+        rates: For each step the learning rate, the same over Adam's first bias correction, and the
+            root of its second, shape (window, 3).
+    """
+
+    def __init__(self, problem: Problem, width: int, window: int | None = None) -> None:
+        device = problem.device
+        self.window = WINDOW if window is None else window
+        self.counter = torch.zeros(1, dtype=torch.int64, device=device)
+        self.rates = torch.zeros((self.window, 3), dtype=problem.dtype, device=device)
+        self._rows = torch.zeros((self.window, width), dtype=torch.int64, device=device)
+        self._counts = torch.zeros(self.window, dtype=torch.bool, device=device)
+        self._recipe, self._device = problem.recipe, device
+        self._n = len(problem.train[0])
+        self._plan: tuple[Tensor, ...] = ()
+
+    def begin(self, plan: Plan) -> None:
+        """Lay out a whole plan on the host, where the windows are filled from."""
+        rows = plan.batches(self._n, self._recipe.batch_size)
+        width = self._rows.shape[1]
+        # Where rows are wider than the minibatch, its first example fills them.
+        padded = torch.cat([rows, rows[:, :1].expand(-1, width - rows.shape[1])], 1)
+        rates = torch.from_numpy(rates_of(self._recipe, plan.steps)).to(self.rates.dtype)
+        counts = torch.arange(plan.steps) >= plan.steps - plan.tail
+        self._plan = (padded, rates, counts)
+        if self._device.type == "cuda":
+            self._plan = tuple(table.pin_memory() for table in self._plan)
+
+    def fill(self, first: int) -> int:
+        """Fill the window with the plan's steps from ``first`` on; return how many there are."""
+        for table, host in zip((self._rows, self.rates, self._counts), self._plan, strict=True):
+            part = host[first : first + self.window]
+            table[: len(part)].copy_(part, non_blocking=True)
+        self.counter.zero_()
+        return min(self.window, len(self._plan[0]) - first)
+
+    def rows(self) -> Tensor:
+        """Return the indices of this step's examples, shape (width,)."""
+        return self._rows.index_select(0, self.counter).view(-1)
+
+    def rate(self) -> Tensor:
+        """Return this step's learning rate, shape (1,)."""
+        return self.rates[:, 0].index_select(0, self.counter)
+
+    def advance(self, tail: Tensor, loss: Tensor) -> None:
+        """Add this step's losses (P,) to the tail's if they count, and go to the next step."""
+        counts = self._counts.index_select(0, self.counter)
+        # Not a product: early losses may be infinite.
+        tail.add_(torch.where(counts, loss, 0))
+        self.counter.add_(1)
+
+
+def rates_of(recipe: Recipe, steps: int) -> NDArray[np.float64]:
+    """Return the numbers of each step that its optimiser needs, shape (S, 3); see ``Tables``."""
+    one, two = recipe.betas if recipe.optimizer != "sgd" else (0.0, 0.0)
+    table = []
+    for step in range(steps):
+        lr = recipe.lr_at(step, steps)
+        table.append((lr, lr / (1 - one ** (step + 1)), math.sqrt(1 - two ** (step + 1))))
+    return np.array(table, dtype=np.float64)
