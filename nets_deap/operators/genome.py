@@ -17,7 +17,8 @@ from nets_deap import _checks, bits
 from nets_deap.genome import Genome
 from nets_deap.learnt import Learnt
 from nets_deap.masks import MaskLayout
-from nets_deap.operators._common import Positions, Rng, check_pair, generator, write
+from nets_deap.operators._choice import Rng
+from nets_deap.operators._common import Positions, check_pair, generator, write
 from nets_deap.operators.init import Distribution, init_density
 
 T = TypeVar("T", bound=Genome)

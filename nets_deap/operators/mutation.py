@@ -6,18 +6,19 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nets_deap import _checks
+from nets_deap import _checks, bits
 from nets_deap.errors import NetsError
+from nets_deap.masks import Layer
+from nets_deap.operators import _choice
+from nets_deap.operators._choice import Rng, choose, smallest, subset
 from nets_deap.operators._common import (
-    Positions,
-    Rng,
     check_ticket,
-    choose,
     draw_fraction,
     generator,
     layers_of,
+    marked,
     saliency,
-    smallest,
+    spans_of,
     weighted,
     write,
 )
@@ -47,8 +48,7 @@ def mut_flip(
     check_ticket(individual)
     source = generator(rng)
     n = source.binomial(len(individual), _checks.real("indpb", indpb, low=0, high=1))
-    mask = individual.mask
-    mask[source.choice(len(individual), n, replace=False, shuffle=False)] ^= True
+    mask = individual.mask ^ subset(len(individual), n, source)
     write(individual, mask, source, allow_empty_layers)
     return (individual,)
 
@@ -94,9 +94,9 @@ def mut_prune(
         names = [layer.name for layer in layers_of(individual)]
         moved = {n: old.get(n, 0.0) + float(s) for n, s in zip(names, steps, strict=True)}
         individual.strategy = {**old, **moved}
-    mask = individual.mask
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    mask[_least(individual, k, by, source, noise=noise)] = False
+    mask = individual.mask
+    mask ^= _least(individual, mask, k, by, source, noise=noise)
     write(individual, mask, source, allow_empty_layers)
     return (individual,)
 
@@ -125,7 +125,7 @@ def mut_regrow(
     source = generator(rng)
     mask = individual.mask
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    mask[_grown(individual, k, by, source)] = True
+    mask |= _grown(individual, ~mask, k, by, source)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -157,17 +157,16 @@ def mut_swap(
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
     _checks.choice("grow", grow, GROWTH)
     if grow == "gradient":
-        grown = _grown(individual, k, grow, source)
-        mask[_least(individual, len(grown), by, source)] = False
-        mask[grown] = True
+        grown = _grown(individual, ~before, k, grow, source)
+        mask ^= _least(individual, before, int(np.count_nonzero(grown)), by, source)
+        mask |= grown
     else:
-        losers = np.sort(_least(individual, k, by, source))
+        losers = _least(individual, before, k, by, source)
         for layer in layers_of(individual):
-            lost = losers[slice(*np.searchsorted(losers, (layer.start, layer.stop)))]
-            free = layer.start + np.flatnonzero(~before[layer.start : layer.stop])
-            grown = choose(free, len(lost), source)
-            mask[choose(lost, len(grown), source)] = False
-            mask[grown] = True
+            span = slice(layer.start, layer.stop)
+            lost = losers[span]
+            grown = choose(~before[span], int(np.count_nonzero(lost)), source)
+            mask[span] ^= grown | choose(lost, int(np.count_nonzero(grown)), source)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -201,10 +200,9 @@ def mut_layer(
     factor = np.exp(min(source.normal(0, sigma), np.log(layer.size)))
     k = int(np.clip(round(max(kept, 1) * factor), 1, layer.size))
     if k < kept:
-        losers = _least(individual, kept - k, by, source, within=(layer.start, layer.stop))
-        mask[losers] = False
+        mask ^= _least(individual, mask, kept - k, by, source, within=layer)
     else:
-        part[choose(np.flatnonzero(~part), k - kept, source)] = True
+        part |= choose(~part, k - kept, source)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -238,38 +236,47 @@ def mut_one_of(
 
 def _least(
     individual: Ticket,
+    mask: bits.Mask,
     k: int,
     by: str,
     rng: Rng,
     *,
     noise: float = 0.0,
-    within: tuple[int, int] | None = None,
-) -> Positions:
-    """Return ``k`` kept positions: those of least saliency, or random ones."""
+    within: Layer | None = None,
+) -> bits.Mask:
+    """Mark ``k`` weights of the ticket's mask: those of least saliency, or random ones."""
     _check_by(individual, by)
-    kept = np.flatnonzero(individual.mask)
-    scores = None
-    if by != "random":
-        scores = weighted(individual, kept, saliency(individual, kept, by))
-    if scores is not None and noise:
-        scores = scores * rng.lognormal(0, noise, len(scores))
+    if by == "random":
+        return choose(mask if within is None else mask & _only(individual, within), k, rng)
+    kept = bits.places(mask)
+    scores = weighted(individual, saliency(individual, mask, kept, by))
+    assert scores is not None
+    if noise:
+        scores = scores * _choice.noise(noise, len(scores), rng)
     if within is not None:
-        inside = slice(*np.searchsorted(kept, within))
-        kept, scores = kept[inside], scores[inside] if scores is not None else None
-    return choose(kept, k, rng) if scores is None else kept[smallest(scores, k)]
+        inside = spans_of(individual)[layers_of(individual).index(within)]
+        scores = scores[inside]
+        kept = kept[inside] if isinstance(kept, np.ndarray) else inside
+    return marked(len(individual), kept, smallest(scores, k))
 
 
-def _grown(individual: Ticket, k: int, by: str, rng: Rng) -> Positions:
-    """Return up to ``k`` pruned positions: those of largest gradient, or random ones."""
-    free = ~individual.mask
-    if _checks.choice("by", by, GROWTH) == "random":
-        return choose(np.flatnonzero(free), k, rng)
+def _only(individual: Ticket, layer: Layer) -> bits.Mask:
+    """Return a mask of all weights of one layer."""
+    mask = np.zeros(len(individual), dtype=np.bool_)
+    mask[layer.start : layer.stop] = True
+    return mask
+
+
+def _grown(individual: Ticket, free: bits.Mask, k: int, by: str, rng: Rng) -> bits.Mask:
+    """Mark up to ``k`` pruned weights: those of largest gradient, or random ones."""
     heritage = individual.heritage
-    if heritage is None:
-        return choose(np.flatnonzero(free), k, rng)
+    if _checks.choice("by", by, GROWTH) == "random" or heritage is None:
+        return choose(free, k, rng)
     if heritage.grown is None:
         raise _no_gradient("by", by)
-    return heritage.grown[free[heritage.grown]][:k]
+    mask = np.zeros(len(individual), dtype=np.bool_)
+    mask[heritage.grown[free[heritage.grown]][:k]] = True
+    return mask
 
 
 def _check_by(individual: Ticket, by: str) -> None:
