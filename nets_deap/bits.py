@@ -87,7 +87,10 @@ def count(packed: Bytes, start: int = 0, stop: int | None = None) -> int:
         edges = np.count_nonzero(unpack_range(packed, start, left)) if left > start else 0
         edges += np.count_nonzero(unpack_range(packed, right, stop)) if stop > right else 0
         return int(edges) + count(packed, left, right)
-    return int(np.bitwise_count(packed[start // 8 : stop // 8]).sum(dtype=np.int64))
+    part = packed[start // 8 : stop // 8]
+    whole = len(part) // 8 * 8  # eight bytes at once
+    words, rest = np.ascontiguousarray(part[:whole]).view(np.uint64), part[whole:]
+    return int(np.bitwise_count(words).sum(dtype=np.int64)) + int(np.bitwise_count(rest).sum())
 
 
 def digest(packed: Bytes, size: int) -> str:

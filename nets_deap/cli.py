@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_baseline(parsers)
     _add_ticket(parsers)
     bench = parsers.add_parser("bench", help="measure what things cost on this machine")
-    bench.add_argument("what", choices=["evolution"], help="evolution: a generation less training")
+    bench.add_argument("what", choices=["evolution"], help="evolution: all but training")
     bench.add_argument("--population", type=int, default=100, help="tickets (default: 100)")
     bench.add_argument("--generations", type=int, default=30, help="how many (default: 30)")
     bench.set_defaults(command=_bench)
@@ -229,15 +229,12 @@ def _presets(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     """Print what evolution costs."""
-    from nets_deap.bench.evolution import measure
+    from nets_deap.bench.evolution import report
 
-    for plain, operators in ((True, "cx_uniform and mut_flip"), (False, "the toolbox's operators")):
-        cost = measure(population=options.population, generations=options.generations, plain=plain)
-        print(
-            f"evolution without training, {operators}, "
-            f"{cost.size} bits, mu = lambda = {cost.population}: "
-            f"median {1000 * cost.median:.1f} ms a generation "
-            f"(min {1000 * min(cost.seconds):.1f}, max {1000 * max(cost.seconds):.1f}, "
-            f"{len(cost.seconds)} generations)"
-        )
+    lines, _ = report(
+        population=options.population,
+        generations=options.generations,
+        repeats=min(9, options.generations),
+    )
+    print("\n".join(lines))
     return 0
