@@ -62,9 +62,15 @@ class Learnt:
             mask: The other mask, bool (D,); its weights that were not kept get 0.
             kept: ``bits.places(mask)`` where it is known already.
         """
-        flat = np.zeros(mask.size, dtype=values.dtype)
-        flat[bits.places(bits.unpack(self.packed, mask.size))] = values
-        return flat[bits.places(mask) if kept is None else kept]
+        own = bits.unpack(self.packed, mask.size)
+        before = bits.places(own)
+        found: NDArray[Any] = values[bits.places(mask[before])]
+        n = int(np.count_nonzero(mask))
+        if len(found) < n:  # some have been regrown since
+            after = bits.places(mask) if kept is None else kept
+            known, found = found, np.zeros(n, dtype=values.dtype)
+            found[bits.places(own[after])] = known
+        return found
 
     def average(self, other: Learnt, size: int) -> Learnt:
         """Return what lies midway between two: all values averaged, pruned weights as zero.
@@ -103,3 +109,30 @@ class Learnt:
         steps = max(self.steps, other.steps)
         values = midway(self.values, other.values)
         return Learnt("", steps, values, {}, packed, others, slopes, grown)
+
+
+class Average:
+    """The average of what two tickets learnt, worked out once it is first asked for.
+
+    Most children of crossover are trained before anyone looks at what they inherited.
+
+    Args:
+        one: What one parent learnt.
+        other: What the other one learnt.
+        size: D, the bits of a ticket.
+    """
+
+    def __init__(self, one: Learnt, other: Learnt, size: int) -> None:
+        self._parents: tuple[Learnt, Learnt] | None = one, other
+        self._size = size
+        self._found: Learnt | None = None
+
+    def get(self) -> Learnt:
+        """Return the average; always the same object, read-only."""
+        if self._parents is not None:
+            one, other = self._parents
+            self._found = one.average(other, self._size)
+            self._found.freeze()
+            self._parents = None  # what they learnt can be forgotten
+        assert self._found is not None
+        return self._found

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nets_deap.operators import _choice
-from nets_deap.operators._choice import SAMPLE, choose, noise, smallest, subset
+from nets_deap.operators._choice import SAMPLE, choose, lognormal, smallest, subset
 
 quick = settings(deadline=None, max_examples=60)
 KINDS = ("normal", "lognormal", "equal", "few", "zeros", "sorted", "nan", "inf", "hostile")
@@ -115,7 +115,7 @@ def test_what_is_chosen_lies_within_the_mask_and_is_exactly_as_many(density, sha
 )
 def test_noise_is_log_normal_from_every_generator(source):
     rng, sigma = np.random.Generator(source(0)), 0.3
-    logs = np.log(noise(sigma, 200_000, rng).astype(np.float64)) / sigma
+    logs = np.log(lognormal(sigma, 200_000, rng).astype(np.float64)) / sigma
     assert logs.mean() == pytest.approx(0, abs=0.01)
     assert logs.std() == pytest.approx(1, abs=0.01)
     assert (logs**3).mean() == pytest.approx(0, abs=0.03)
@@ -128,9 +128,9 @@ def test_noise_is_log_normal_from_every_generator(source):
 
 
 def test_noise_of_any_size_stays_finite_and_positive():
-    factors = noise(1e6, 5001, np.random.default_rng(0))
+    factors = lognormal(1e6, 5001, np.random.default_rng(0))
     assert factors.shape == (5001,)
     assert factors.dtype == np.float32
     assert np.isfinite(factors).all()
     assert (factors > 0).all()
-    assert len(noise(0.1, 0, np.random.default_rng(0))) == 0
+    assert len(lognormal(0.1, 0, np.random.default_rng(0))) == 0

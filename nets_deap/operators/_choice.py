@@ -82,7 +82,7 @@ def choose(mask: Mask, k: int, rng: Rng) -> Mask:
     return _smallest_keys(mask, len(mask), n, k, rng)
 
 
-def noise(sigma: float, n: int, rng: Rng) -> Scores:
+def lognormal(sigma: float, n: int, rng: Rng) -> Scores:
     """Return ``n`` log-normal factors whose logarithms have standard deviation ``sigma``.
 
     Drawn from 65,536 equally likely quantiles, so no factor is beyond exp(4.33 sigma) or below

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks, bits
 from nets_deap.genome import Genome
+from nets_deap.learnt import Average, Learnt
 from nets_deap.masks import Layer
 from nets_deap.operators._choice import Rng, Scores
 from nets_deap.ticket import Ticket
@@ -137,14 +138,18 @@ def share_heritage(
     ``unchanged_too``. Strategies are averaged likewise.
     """
     first, second = (child.heritage for child in children)
-    middle = first or second
+    middle: Learnt | Average | None = first or second
     if first is not None and second is not None and first is not second:
-        middle = first.average(second, len(children[0]))
+        middle = Average(first, second, len(children[0]))
     one, two = (child.strategy for child in children)
     strategy = {name: (one.get(name, 0.0) + two.get(name, 0.0)) / 2 for name in {**one, **two}}
     for child, packed in zip(children, before, strict=True):
         if unchanged_too or not np.array_equal(child.packed, packed):
-            child.heritage, child.strategy = middle, dict(strategy)
+            child.strategy = dict(strategy)
+            if isinstance(middle, Average):
+                child.inherit(middle)
+            else:
+                child.heritage = middle
 
 
 def write(ticket: Ticket, mask: bits.Mask, rng: Rng, allow_empty_layers: bool) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nets_deap import _checks, bits
-from nets_deap.operators import _choice
-from nets_deap.operators._choice import Rng, choose, smallest, subset
+from nets_deap.operators._choice import Rng, choose, lognormal, smallest, subset
 from nets_deap.operators._common import (
     check_pair,
     draw_fraction,
@@ -183,7 +182,7 @@ def cx_average(
     for child, k in zip((ind1, ind2), counts, strict=True):
         own = source.random(total) if scores is None else scores
         if sigma:
-            own = own * _choice.noise(sigma, total, source)
+            own = own * lognormal(sigma, total, source)
         lost = marked(len(union), kept, smallest(own, total - round(less * k)))
         write(child, union ^ lost, source, allow_empty_layers)
     return ind1, ind2

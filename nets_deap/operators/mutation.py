@@ -6,28 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nets_deap import _checks, bits
-from nets_deap.errors import NetsError
-from nets_deap.masks import Layer
-from nets_deap.operators import _choice
-from nets_deap.operators._choice import Rng, choose, smallest, subset
-from nets_deap.operators._common import (
-    check_ticket,
-    draw_fraction,
-    generator,
-    layers_of,
-    marked,
-    saliency,
-    spans_of,
-    weighted,
-    write,
-)
+from nets_deap import _checks
+from nets_deap.operators._choice import Rng, choose, subset
+from nets_deap.operators._common import check_ticket, draw_fraction, generator, layers_of, write
+from nets_deap.operators._criteria import GROWTH, check_by, grown_by, least
 from nets_deap.ticket import Ticket
 
 Mutated = tuple[Ticket]
 Fraction = float | tuple[float, float]
-CRITERIA = ("magnitude", "gradient", "random")
-GROWTH = ("random", "gradient")
 
 
 def mut_flip(
@@ -96,7 +82,7 @@ def mut_prune(
         individual.strategy = {**old, **moved}
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
     mask = individual.mask
-    mask ^= _least(individual, mask, k, by, source, noise=noise)
+    mask ^= least(individual, mask, k, by, source, noise=noise)
     write(individual, mask, source, allow_empty_layers)
     return (individual,)
 
@@ -125,7 +111,7 @@ def mut_regrow(
     source = generator(rng)
     mask = individual.mask
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    mask |= _grown(individual, ~mask, k, by, source)
+    mask |= grown_by(individual, ~mask, k, by, source)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -157,11 +143,11 @@ def mut_swap(
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
     _checks.choice("grow", grow, GROWTH)
     if grow == "gradient":
-        grown = _grown(individual, ~before, k, grow, source)
-        mask ^= _least(individual, before, int(np.count_nonzero(grown)), by, source)
+        grown = grown_by(individual, ~before, k, grow, source)
+        mask ^= least(individual, before, int(np.count_nonzero(grown)), by, source)
         mask |= grown
     else:
-        losers = _least(individual, before, k, by, source)
+        losers = least(individual, before, k, by, source)
         for layer in layers_of(individual):
             span = slice(layer.start, layer.stop)
             lost = losers[span]
@@ -191,7 +177,7 @@ def mut_layer(
     check_ticket(individual)
     source = generator(rng)
     _checks.real("sigma", sigma, low=0, open_low=True)
-    _check_by(individual, by)
+    check_by(individual, by)
     layers = layers_of(individual)
     layer = layers[source.integers(len(layers))]
     mask = individual.mask
@@ -200,7 +186,7 @@ def mut_layer(
     factor = np.exp(min(source.normal(0, sigma), np.log(layer.size)))
     k = int(np.clip(round(max(kept, 1) * factor), 1, layer.size))
     if k < kept:
-        mask ^= _least(individual, mask, kept - k, by, source, within=layer)
+        mask ^= least(individual, mask, kept - k, by, source, within=layer)
     else:
         part |= choose(~part, k - kept, source)
     write(individual, mask, source, allow_empty_layers=True)
@@ -232,76 +218,3 @@ def mut_one_of(
         raise _checks.bad_value("weights", "be probabilities", "all >= 0, not all 0", weights)
     chosen = operators[int(source.choice(len(operators), p=share / share.sum()))]
     return chosen(individual, rng=source)
-
-
-def _least(
-    individual: Ticket,
-    mask: bits.Mask,
-    k: int,
-    by: str,
-    rng: Rng,
-    *,
-    noise: float = 0.0,
-    within: Layer | None = None,
-) -> bits.Mask:
-    """Mark ``k`` weights of the ticket's mask: those of least saliency, or random ones."""
-    _check_by(individual, by)
-    if by == "random":
-        return choose(mask if within is None else mask & _only(individual, within), k, rng)
-    kept = bits.places(mask)
-    scores = weighted(individual, saliency(individual, mask, kept, by))
-    assert scores is not None
-    if noise:
-        scores = scores * _choice.noise(noise, len(scores), rng)
-    if within is not None:
-        inside = spans_of(individual)[layers_of(individual).index(within)]
-        scores = scores[inside]
-        kept = kept[inside] if isinstance(kept, np.ndarray) else inside
-    return marked(len(individual), kept, smallest(scores, k))
-
-
-def _only(individual: Ticket, layer: Layer) -> bits.Mask:
-    """Return a mask of all weights of one layer."""
-    mask = np.zeros(len(individual), dtype=np.bool_)
-    mask[layer.start : layer.stop] = True
-    return mask
-
-
-def _grown(individual: Ticket, free: bits.Mask, k: int, by: str, rng: Rng) -> bits.Mask:
-    """Mark up to ``k`` pruned weights: those of largest gradient, or random ones."""
-    heritage = individual.heritage
-    if _checks.choice("by", by, GROWTH) == "random" or heritage is None:
-        return choose(free, k, rng)
-    if heritage.grown is None:
-        raise _no_gradient("by", by)
-    mask = np.zeros(len(individual), dtype=np.bool_)
-    mask[heritage.grown[free[heritage.grown]][:k]] = True
-    return mask
-
-
-def _check_by(individual: Ticket, by: str) -> None:
-    """Raise unless the ticket has what the criterion ``by`` needs."""
-    _checks.choice("by", by, CRITERIA)
-    heritage = individual.heritage
-    initial = individual.layout.initial if individual.has_layout else None
-    if by != "random" and initial is None and heritage is None:
-        raise _checks.bad_value(
-            "by",
-            "have weights to go by",
-            "a ticket with trained or initial weights",
-            "neither",
-            "Give the ticket a layout with initial weights, or prune by='random'.",
-        )
-    if by == "gradient" and heritage is not None and heritage.slopes is None:
-        raise _no_gradient("by", by)
-
-
-def _no_gradient(argument: str, by: str) -> NetsError:
-    """Word that a ticket has no gradient to go by."""
-    return _checks.bad_value(
-        argument,
-        "have gradients to go by",
-        "a ticket that an evaluator with slopes=True has trained",
-        f"{by!r} for one without",
-        "Make the toolbox with gradient=True, or go by magnitude.",
-    )
