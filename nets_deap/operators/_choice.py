@@ -13,8 +13,10 @@ from nets_deap.bits import Mask
 Rng = np.random.Generator
 Scores = NDArray[np.floating]
 
-# So many scores are looked at to guess where the k-th smallest lies; then so many times at most
-# all are compared with a bound, until so small a part of them is left between two bounds.
+# Where scores are many, at most so many of them are looked at to guess where the k-th smallest
+# lies; then so many times at most all are compared with a bound, until so small a part of them is
+# left between two bounds.
+MANY = 4096
 SAMPLE = 4096
 PASSES = 6
 CLOSE = 1 / 128
@@ -45,7 +47,7 @@ def smallest(scores: Scores, k: int) -> Mask:
     n = len(scores)
     if k >= n:
         return np.ones(n, dtype=np.bool_)
-    if k > 0 and n > 4 * SAMPLE:
+    if k > 0 and n > MANY:
         found = _bracketed(scores, k)
         if found is not None:
             return found
@@ -95,15 +97,16 @@ def lognormal(sigma: float, n: int, rng: Rng) -> Scores:
 def _bracketed(scores: Scores, k: int) -> Mask | None:
     """Mark the ``k`` smallest, 0 < k < N, by bounds that close in; None where NaN is frequent."""
     n = len(scores)
-    sample = scores[(_even() * n).astype(np.int64)]
+    size = min(SAMPLE, n // 8)
+    sample = scores[(_even()[:size] * n).astype(np.int64)]
     sample.sort()
     if np.isnan(sample[-1]):
         return None
     # Always: at most k scores lie below the low bound, and more than k below the high one.
-    low, below, high, above = -1, 0, SAMPLE, n
+    low, below, high, above = -1, 0, size, n
     marked: Mask = np.zeros(n, dtype=np.bool_)
     rest: Mask = np.ones(n, dtype=np.bool_)
-    place = SAMPLE * k / n
+    place = size * k / n
     for _ in range(PASSES):
         at = min(max(int(place), low + 1), high - 1)
         if at <= low or above - below <= CLOSE * n:
@@ -112,7 +115,7 @@ def _bracketed(scores: Scores, k: int) -> Mask | None:
         fewer: Mask = scores < bound
         count = int(np.count_nonzero(fewer))
         if count <= k:
-            if bound == sample[min(at + 1, SAMPLE - 1)]:
+            if bound == sample[min(at + 1, size - 1)]:
                 equal = np.flatnonzero(scores == bound)
                 if k <= count + len(equal):
                     # Evenly over the network, as no layer should lose its ties first.
@@ -123,7 +126,7 @@ def _bracketed(scores: Scores, k: int) -> Mask | None:
         else:
             high, above, rest = at, count, fewer
         # Aims a little beyond the k-th, so that it soon lies between two near bounds.
-        step = (k - count) * SAMPLE / n
+        step = (k - count) * size / n
         place = at + step + np.copysign(3 + abs(step) ** 0.5, step)
     middle = np.flatnonzero(rest > marked)
     if below < k:
