@@ -62,15 +62,14 @@ class Learnt:
             mask: The other mask, bool (D,); its weights that were not kept get 0.
             kept: ``bits.places(mask)`` where it is known already.
         """
-        own = bits.unpack(self.packed, mask.size)
-        before = bits.places(own)
-        found: NDArray[Any] = values[bits.places(mask[before])]
-        n = int(np.count_nonzero(mask))
-        if len(found) < n:  # some have been regrown since
-            after = bits.places(mask) if kept is None else kept
-            known, found = found, np.zeros(n, dtype=values.dtype)
-            found[bits.places(own[after])] = known
-        return found
+        before = bits.places(bits.unpack(self.packed, mask.size))
+        if kept is None:
+            found: NDArray[Any] = values[bits.places(mask[before])]
+            if len(found) == np.count_nonzero(mask):  # nothing has been regrown since
+                return found
+        flat = np.zeros(mask.size, dtype=values.dtype)
+        flat[before] = values
+        return flat[bits.places(mask) if kept is None else kept]
 
     def average(self, other: Learnt, size: int) -> Learnt:
         """Return what lies midway between two: all values averaged, pruned weights as zero.

@@ -160,7 +160,8 @@ def cx_average(
         ind2: The other, of the same layout.
         fraction: Of the kept weights, in [0, 1], that is pruned as well; or an interval to draw
             from.
-        noise: Standard deviation of the logarithm of a factor on each saliency, >= 0.
+        noise: Standard deviation of the logarithm of a factor on each saliency, >= 0; drawn as in
+            ``mut_prune``.
         allow_empty_layers: Whether a layer may lose all its weights.
         rng: NumPy generator; None for one seeded from ``random``.
 

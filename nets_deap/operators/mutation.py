@@ -63,7 +63,8 @@ def mut_prune(
             else of W0; ``"gradient"``: |w * gradient| after training, which an evaluator with
             ``slopes=True`` measures (|w| where nothing is learnt, as after a divergence);
             ``"random"``.
-        noise: Standard deviation of the logarithm of a factor on each saliency, >= 0.
+        noise: Standard deviation of the logarithm of a factor on each saliency, >= 0; drawn from
+            65,536 equally likely quantiles, so that none is beyond 4.33 standard deviations.
         sigma: Standard deviation of the change of each s, >= 0; 0 leaves them as they are.
         allow_empty_layers: Whether a layer may lose all its weights.
         rng: NumPy generator; None for one seeded from ``random``.
