@@ -20,6 +20,10 @@ class BitList:
         mask: D bits (bool, or numbers 0 and 1).
     """
 
+    # What follows from the bits, once it has been asked for; None again when they change.
+    _kept: int | None = None
+    _digest: str | None = None
+
     def __init__(self, mask: Iterable[Any] = ()) -> None:
         array = bits.as_mask(mask)
         self._size = int(array.size)
@@ -40,6 +44,7 @@ class BitList:
         fresh = packed.astype(np.uint8, copy=True)
         bits.clear_padding(fresh, self._size)
         self._packed = fresh
+        self._forget()
 
     @property
     def mask(self) -> bits.Mask:
@@ -55,7 +60,9 @@ class BitList:
     @property
     def kept(self) -> int:
         """Number of kept weights."""
-        return bits.count(self._packed)
+        if self._kept is None:
+            self._kept = bits.count(self._packed)
+        return self._kept
 
     @property
     def density(self) -> float:
@@ -65,7 +72,9 @@ class BitList:
     @property
     def digest(self) -> str:
         """A digest of the mask, 32 hexadecimal digits, the same on every machine."""
-        return bits.digest(self._packed, self._size)
+        if self._digest is None:
+            self._digest = bits.digest(self._packed, self._size)
+        return self._digest
 
     # ---- a list of bits
 
@@ -98,12 +107,17 @@ class BitList:
         bit = bits.as_mask([value], "value")[0]
         if bit != self[i]:
             self._packed[i >> 3] ^= 1 << (i & 7)
+            self._forget()
 
     def __iter__(self) -> Iterator[bool]:
         return iter(self.mask.tolist())
 
     def __contains__(self, bit: object) -> bool:
         return bit in (0, 1) and (self.kept > 0 if bit else self.kept < self._size)
+
+    def _forget(self) -> None:
+        """Forget what followed from the bits before they changed."""
+        self._kept = self._digest = None
 
     def _index(self, key: Any) -> int:
         """Return a position in [0, D) from an index as lists take it."""

@@ -18,6 +18,9 @@ from nets_deap import _checks
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+Places = NDArray[np.int64] | slice
+
+FEW = 0.1
 
 
 def n_bytes(size: int) -> int:
@@ -60,6 +63,25 @@ def unpack_range(packed: Bytes, start: int, stop: int) -> Mask:
     return window[start - 8 * first : stop - 8 * first].view(np.bool_)
 
 
+def places(mask: Mask) -> Places:
+    """Return the positions of the ones, or where there is nothing else the slice of everything.
+
+    Both index a vector (D,). At densities between, that takes a fifth of the time of indexing
+    by the mask itself, and the slice costs nothing.
+    """
+    n = int(np.count_nonzero(mask))
+    if n == len(mask):
+        return slice(None)
+    if n > FEW * len(mask):
+        return np.flatnonzero(mask)
+    # numpy is slow where ones are few: first the bytes that hold any, then the ones in those.
+    packed = pack(mask)
+    held = np.flatnonzero(packed != 0)
+    inside = np.flatnonzero(unpack(packed[held], 8 * len(held)))
+    found: NDArray[np.int64] = (held[inside >> 3] << 3) + (inside & 7)
+    return found
+
+
 def clear_padding(packed: Bytes, size: int) -> None:
     """Zero the bits beyond ``size`` in the last byte, in place."""
     if size % 8:
@@ -77,7 +99,10 @@ def count(packed: Bytes, start: int = 0, stop: int | None = None) -> int:
         edges = np.count_nonzero(unpack_range(packed, start, left)) if left > start else 0
         edges += np.count_nonzero(unpack_range(packed, right, stop)) if stop > right else 0
         return int(edges) + count(packed, left, right)
-    return int(np.bitwise_count(packed[start // 8 : stop // 8]).sum(dtype=np.int64))
+    part = packed[start // 8 : stop // 8]
+    whole = len(part) // 8 * 8  # eight bytes at once
+    words, rest = np.ascontiguousarray(part[:whole]).view(np.uint64), part[whole:]
+    return int(np.bitwise_count(words).sum(dtype=np.int64)) + int(np.bitwise_count(rest).sum())
 
 
 def digest(packed: Bytes, size: int) -> str:

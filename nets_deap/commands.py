@@ -131,7 +131,9 @@ def bench(options: Namespace, say: Say) -> int:
         )
     if options.what in ("evolution", "all"):
         lines, found["evolution"] = evolution.report(
-            population=options.population, generations=options.generations
+            population=options.population,
+            generations=options.generations,
+            repeats=min(9, options.generations),
         )
         for line in lines:
             say(line)

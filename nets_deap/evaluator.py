@@ -186,8 +186,8 @@ class Evaluator(Batched):
 
     def _start(self, ticket: Ticket) -> Start | None:
         """Return where a ticket's training starts; None for W0."""
-        heritage = ticket.heritage
-        if self.inherit == "none" or heritage is None:
+        heritage = ticket.heritage if self.inherit == "weights" else None
+        if heritage is None:
             return None
         return Start(heritage.at(ticket.mask), heritage.others)
 

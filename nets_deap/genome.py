@@ -78,7 +78,7 @@ class Genome(Ticket):
         old, new = self._weights, self._checked(weights)
         known = self.heritage
         if known is not None:
-            moved = (new - old)[bits.unpack(known.packed, len(self))]
+            moved = (new - old)[bits.places(bits.unpack(known.packed, len(self)))]
             if moved.any():
                 self.heritage = replace(known, digest="", values=known.values + moved)
         self._weights = new
@@ -97,8 +97,7 @@ class Genome(Ticket):
 
     def own_values(self) -> NDArray[Any]:
         """Return the genome's own initial weights at its kept positions, shape (kept,)."""
-        kept: NDArray[Any] = self._weights[self.mask]
-        return kept
+        return np.array(self._weights[bits.places(self.mask)])
 
     # ---- comparison and copies
 

@@ -46,11 +46,30 @@ class Learnt:
 
     def at(self, mask: bits.Mask) -> NDArray[Any]:
         """Return the values at the kept positions of another mask (D,); 0 where none is known."""
-        return self._spread(self.values, mask.size)[mask]
+        return self.move(self.values, mask)
 
     def slopes_at(self, mask: bits.Mask) -> NDArray[Any] | None:
         """Return |gradient| at the kept positions of another mask; 0 where it is not known."""
-        return None if self.slopes is None else self._spread(self.slopes, mask.size)[mask]
+        return None if self.slopes is None else self.move(self.slopes, mask)
+
+    def move(
+        self, values: NDArray[Any], mask: bits.Mask, kept: bits.Places | None = None
+    ) -> NDArray[Any]:
+        """Return numbers at the kept weights as those at the kept positions of another mask.
+
+        Args:
+            values: Numbers at the weights that were kept, in mask order, shape (kept,).
+            mask: The other mask, bool (D,); its weights that were not kept get 0.
+            kept: ``bits.places(mask)`` where it is known already.
+        """
+        before = bits.places(bits.unpack(self.packed, mask.size))
+        if kept is None:
+            found: NDArray[Any] = values[bits.places(mask[before])]
+            if len(found) == np.count_nonzero(mask):  # nothing has been regrown since
+                return found
+        flat = np.zeros(mask.size, dtype=values.dtype)
+        flat[before] = values
+        return flat[bits.places(mask) if kept is None else kept]
 
     def average(self, other: Learnt, size: int) -> Learnt:
         """Return what lies midway between two: all values averaged, pruned weights as zero.
@@ -59,19 +78,26 @@ class Learnt:
         those of the first, then of the second.
         """
         packed = self.packed | other.packed
-        mask = bits.unpack(packed, size)
+        # Places within the union, not within the whole mask: a short vector is quicker to fill.
+        union = bits.places(bits.unpack(packed, size))
+        own, others_own = (
+            bits.places(bits.unpack(some, size)[union]) for some in (self.packed, other.packed)
+        )
+        kept = bits.count(packed)
 
         def midway(one: NDArray[Any], two: NDArray[Any]) -> NDArray[Any]:
-            middle = (self._spread(one, size) + other._spread(two, size))[mask] / 2
-            found: NDArray[Any] = middle.astype(one.dtype, copy=False)
+            first, second = np.zeros(kept, dtype=one.dtype), np.zeros(kept, dtype=two.dtype)
+            first[own], second[others_own] = one, two
+            found: NDArray[Any] = ((first + second) / 2).astype(one.dtype, copy=False)
             return found
 
         slopes, grown = None, None
         if self.slopes is not None and other.slopes is not None:
             slopes = midway(self.slopes, other.slopes)
         if self.grown is not None and other.grown is not None:
-            both = np.concatenate([self.grown, other.grown])
-            grown = both[np.sort(np.unique(both, return_index=True)[1])]
+            seen = np.zeros(size, dtype=np.bool_)
+            seen[self.grown] = True
+            grown = np.concatenate([self.grown, other.grown[~seen[other.grown]]])
         # Integers, such as a count of batches, stay those of the first.
         others = {
             name: ((one + other.others[name]) / 2).astype(one.dtype)
@@ -83,8 +109,29 @@ class Learnt:
         values = midway(self.values, other.values)
         return Learnt("", steps, values, {}, packed, others, slopes, grown)
 
-    def _spread(self, values: NDArray[Any], size: int) -> NDArray[Any]:
-        """Return values at the kept weights as a vector (D,)."""
-        flat = np.zeros(size, dtype=values.dtype)
-        flat[bits.unpack(self.packed, size)] = values
-        return flat
+
+class Average:
+    """The average of what two tickets learnt, worked out once it is first asked for.
+
+    Most children of crossover are trained before anyone looks at what they inherited.
+
+    Args:
+        one: What one parent learnt.
+        other: What the other one learnt.
+        size: D, the bits of a ticket.
+    """
+
+    def __init__(self, one: Learnt, other: Learnt, size: int) -> None:
+        self._parents: tuple[Learnt, Learnt] | None = one, other
+        self._size = size
+        self._found: Learnt | None = None
+
+    def get(self) -> Learnt:
+        """Return the average; always the same object, read-only."""
+        if self._parents is not None:
+            one, other = self._parents
+            self._found = one.average(other, self._size)
+            self._found.freeze()
+            self._parents = None  # what they learnt can be forgotten
+        assert self._found is not None
+        return self._found

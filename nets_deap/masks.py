@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import hashlib
 import json
 import math
@@ -165,6 +166,11 @@ class MaskLayout:
     def check_bits(self, size: int) -> None:
         """Raise if a mask of ``size`` bits cannot belong to this layout."""
         _checks.length("mask", size, self.size, "D", "The mask belongs to another layout.")
+
+    @functools.cached_property
+    def deviations(self) -> tuple[float, ...]:
+        """Standard deviation of W0 in each layer; raises if only its digest is known."""
+        return tuple(float(part.std()) for part in self.split(self.require_initial()).values())
 
     def require_initial(self) -> NDArray[Any]:
         """Return W0 (D,); raise if only its digest is known."""

@@ -64,7 +64,7 @@ def live_inputs(layout: MaskLayout, mask: bits.Mask) -> int:
 
 def is_connected(layout: MaskLayout, mask: bits.Mask) -> bool:
     """Tell whether any input reaches an output; arguments and errors as for ``live_units``."""
-    return bool(live_units(layout, mask)[0].any())
+    return bool(reached_of(gates_of(layout, mask))[-1].any())
 
 
 def structured_saliency(
@@ -91,11 +91,12 @@ def structured_saliency(
     norms = unit_norms(layout, values)
     powered = [norm ** (b if level else a) for level, norm in enumerate(norms)]
     powered.append(np.ones(layout.layers[-1].shape[0]))
-    parts = [
-        (np.abs(weights) * powered[i] * powered[i + 1][:, None]).reshape(-1)
-        for i, weights in enumerate(layout.split(values).values())
-    ]
-    return np.concatenate(parts)
+    scores: Vector = np.empty(layout.size)
+    weights = layout.split(np.abs(values)).values()
+    for i, (part, sizes) in enumerate(zip(layout.split(scores).values(), weights, strict=True)):
+        np.multiply(sizes, powered[i], out=part)
+        part *= powered[i + 1][:, None]
+    return scores
 
 
 def unit_norms(layout: MaskLayout, values: NDArray[np.floating]) -> list[Vector]:
@@ -105,10 +106,16 @@ def unit_norms(layout: MaskLayout, values: NDArray[np.floating]) -> list[Vector]
         layout: A chain of L fully connected layers.
         values: Weights in mask order, pruned ones zero, shape (D,).
     """
-    squares = [weights.astype(np.float64) ** 2 for weights in layout.split(values).values()]
-    outgoing = [np.sqrt(square.sum(axis=0)) for square in squares]
-    incoming = [np.sqrt(square.sum(axis=1)) for square in squares]
+    parts = list(layout.split(values).values())
+    outgoing = [_root(np.einsum("oi,oi->i", part, part)) for part in parts]
+    incoming = [_root(np.einsum("oi,oi->o", part, part)) for part in parts]
     return [outgoing[0], *(i * o for i, o in zip(incoming[:-1], outgoing[1:], strict=True))]
+
+
+def _root(squares: NDArray[np.floating]) -> Vector:
+    """Return square roots, in double precision: norms are taken to high powers."""
+    roots: Vector = np.sqrt(squares, dtype=np.float64)
+    return roots
 
 
 def check_chain(layout: MaskLayout) -> None:
@@ -137,8 +144,8 @@ def gates_of(layout: MaskLayout, mask: bits.Mask) -> list[bits.Mask]:
 def reached_of(gates: Sequence[bits.Mask]) -> Units:
     """Tell which units some input reaches, for inputs and each layer; all inputs are."""
     reached: list[bits.Mask] = [np.ones(gates[0].shape[1], dtype=np.bool_)]
-    for gate in gates:
-        reached.append(np.logical_or.reduce(gate & reached[-1], axis=1))
+    for i, gate in enumerate(gates):
+        reached.append(np.logical_or.reduce(gate & reached[-1] if i else gate, axis=1))
     return tuple(reached)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nets_deap import _checks
 from nets_deap.bitlist import BitList
 from nets_deap.errors import CallOrderError
-from nets_deap.learnt import Learnt
+from nets_deap.learnt import Average, Learnt
 from nets_deap.masks import MaskLayout, known_layout
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Ticket(BitList):
             layout.check_bits(self._size)
         self._layout = layout
         self._layout_key = layout.key if layout is not None else ""
-        self._learnt: Learnt | None = None
+        self._learnt: Learnt | Average | None = None
         if fitness is not None:
             self.fitness = fitness
 
@@ -102,7 +102,7 @@ class Ticket(BitList):
     def learnt(self) -> Learnt | None:
         """What the last training learnt if it was of exactly this mask, else None."""
         learnt = self._learnt
-        if learnt is None or not learnt.digest:
+        if not isinstance(learnt, Learnt) or not learnt.digest:
             return None
         return learnt if np.array_equal(learnt.packed, self._packed) else None
 
@@ -124,6 +124,8 @@ class Ticket(BitList):
         crossover averages the parents'. Operators take saliency from it, and with
         ``inherit="weights"`` training goes on from it.
         """
+        if isinstance(self._learnt, Average):
+            self._learnt = self._learnt.get()
         return self._learnt
 
     @heritage.setter
@@ -132,6 +134,10 @@ class Ticket(BitList):
             _checks.shape("heritage.packed", learnt.packed.shape, self._packed.shape, "(bytes,)")
             learnt.freeze()
         self._learnt = learnt
+
+    def inherit(self, average: Average) -> None:
+        """Make an average the heritage, without working it out yet."""
+        self._learnt = average
 
     @property
     def genes(self) -> tuple[Any, ...]:
@@ -170,12 +176,13 @@ class Ticket(BitList):
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_layout"}
+        state = {k: v for k, v in self.__dict__.items() if k != "_layout"}
+        return {**state, "_learnt": self.heritage}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _layout=known_layout(state["_layout_key"]))
-        if self._learnt is not None:
-            self._learnt.freeze()  # NumPy unpickles arrays writeable
+        if self.heritage is not None:
+            self.heritage.freeze()  # NumPy unpickles arrays writeable
 
     def __repr__(self) -> str:
         values = getattr(self.fitness, "values", ()) if self.fitness is not None else ()

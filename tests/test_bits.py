@@ -53,6 +53,19 @@ def test_ranges_agree_with_numpy(size):
 
 
 @unhurried
+@given(
+    size=st.integers(0, 300),
+    density=st.sampled_from([0.0, 0.02, 0.09, 0.3, 1.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_places_index_as_the_mask_does(size, density, seed):
+    mask = np.random.default_rng(seed).random(size) < density
+    places, values = bits.places(mask), np.arange(size)
+    assert values[places].tolist() == values[mask].tolist()
+    assert isinstance(places, slice) == bool(mask.all())
+
+
+@unhurried
 @given(masks, masks)
 @example(np.zeros(3, dtype=np.bool_), np.zeros(4, dtype=np.bool_))
 def test_the_digest_tells_masks_apart_as_equality_does(one, other):

@@ -6,10 +6,13 @@ import pickle
 import numpy as np
 import pytest
 from deap import algorithms, tools
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from learning import learn
 
 import nets_deap as nets
 from nets_deap import bits, operators
+from nets_deap.learnt import Learnt
 from nets_deap.training.problem import Plan, Start
 
 LAYOUT = nets.MaskLayout([("a", (4, 3)), ("b", (2, 4))], np.linspace(0.1, 2, 20))
@@ -29,6 +32,49 @@ def test_values_at_another_mask_are_the_parents_and_zero_where_regrown():
     other = np.isin(np.arange(20), [1, 5, 9])
     np.testing.assert_allclose(learnt.at(other), [0, 0.5, 0.9])
     np.testing.assert_allclose(learnt.slopes_at(other), [0, 2, 3])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    densities=st.tuples(*[st.sampled_from([0.0, 0.3, 0.9, 1.0])] * 2), seed=st.integers(0, 2**32)
+)
+def test_moves_and_averages_are_those_of_whole_vectors(densities, seed):
+    rng = np.random.default_rng(seed)
+    masks = [rng.random(20) < density for density in densities]
+    vectors = [np.where(mask, rng.normal(size=20), 0).astype(np.float32) for mask in masks]
+    one, two = (
+        ticket_of(np.flatnonzero(mask), vector[mask])
+        for mask, vector in zip(masks, vectors, strict=True)
+    )
+    moved = one.heritage.at(masks[1])
+    assert moved.dtype == np.float32
+    np.testing.assert_array_equal(moved, vectors[0][masks[1]])
+    own = bits.places(masks[1])
+    np.testing.assert_array_equal(one.heritage.move(one.heritage.values, masks[1], own), moved)
+    middle = one.heritage.average(two.heritage, 20)
+    union = masks[0] | masks[1]
+    np.testing.assert_array_equal(middle.values, ((vectors[0] + vectors[1]) / 2)[union])
+    np.testing.assert_array_equal(bits.unpack(middle.packed, 20), union)
+
+
+def test_an_average_is_worked_out_once_and_only_when_asked_for(monkeypatch):
+    calls = []
+    average = Learnt.average
+    monkeypatch.setattr(Learnt, "average", lambda *args: calls.append(1) or average(*args))
+    one, two = ticket_of([0, 1, 14], [1, 1, 1]), ticket_of([0, 2, 14], [3, 3, 3])
+    operators.cx_layers(one, two, indpb=1.0)
+    clone = copy.deepcopy(one)
+    assert one.learnt is clone.learnt is None
+    assert not calls
+    assert clone.heritage is one.heritage is two.heritage
+    assert one.heritage.values.tolist() == [2, 0.5, 1.5, 2]
+    assert len(calls) == 1
+    operators.cx_layers(one, two, indpb=1.0)
+    third, fourth = ticket_of([0, 1, 14], [1, 1, 1]), ticket_of([0, 2, 14], [3, 3, 3])
+    operators.cx_layers(third, fourth, indpb=1.0)
+    back = pickle.loads(pickle.dumps(third))
+    assert back.heritage.values.tolist() == [2, 0.5, 1.5, 2]
+    assert len(calls) == 2
 
 
 def test_the_average_is_the_midpoint_of_both_vectors():

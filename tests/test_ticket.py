@@ -179,6 +179,19 @@ CHANGES = {
 }
 
 
+@pytest.mark.parametrize("name", [name for name in CHANGES if name != "behind its back"])
+def test_count_and_digest_follow_every_change_and_copies_go_their_own_way(ticket, name):
+    before = ticket.kept, ticket.digest
+    twin = copy.deepcopy(ticket)
+    CHANGES[name](ticket)
+    fresh = Ticket(ticket.mask)
+    assert (ticket.kept, ticket.digest) == (fresh.kept, fresh.digest)
+    assert ticket.kept != before[0]
+    assert ticket.digest != before[1]
+    assert (twin.kept, twin.digest) == before
+    assert pickle.loads(pickle.dumps(ticket)).kept == ticket.kept
+
+
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_other_bits_have_learnt_nothing_but_inherit_it(ticket, change):
     learnt = ticket.learnt

@@ -1,7 +1,8 @@
-"""What all operators share: the generator, layers, exact choices, and no empty layer."""
+"""What all operators share: the generator, layers, saliency, heritage, and no empty layer."""
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -9,12 +10,12 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks, bits
 from nets_deap.genome import Genome
+from nets_deap.learnt import Average, Learnt
 from nets_deap.masks import Layer
+from nets_deap.operators._choice import Rng, Scores
 from nets_deap.ticket import Ticket
 
-Rng = np.random.Generator
 Positions = NDArray[np.int64]
-Scores = NDArray[np.floating]
 
 
 def generator(rng: Rng | None) -> Rng:
@@ -53,13 +54,6 @@ def check_ticket(individual: object) -> None:
         raise _checks.bad_type("individual", "be a ticket", "a nets.Ticket", individual)
 
 
-def choose(positions: Positions, k: int, rng: Rng) -> Positions:
-    """Return ``k`` of ``positions`` without replacement."""
-    return (
-        positions if k >= len(positions) else rng.choice(positions, k, replace=False, shuffle=False)
-    )
-
-
 def draw_fraction(argument: str, fraction: float | tuple[float, float], rng: Rng) -> float:
     """Return a fraction in [0, 1]: as given, or uniform from an interval."""
     if isinstance(fraction, (tuple, list)):
@@ -68,11 +62,14 @@ def draw_fraction(argument: str, fraction: float | tuple[float, float], rng: Rng
     return _unit(argument, fraction)
 
 
-def saliency(ticket: Ticket, kept: Positions, by: str = "magnitude") -> Scores | None:
-    """Return what all kept weights are worth, shape (kept,); None where no weights are known.
+def saliency(
+    ticket: Ticket, mask: bits.Mask, kept: bits.Places, by: str = "magnitude"
+) -> Scores | None:
+    """Return what all kept weights are worth, a fresh (kept,); None where no weights are known.
 
     By magnitude |w|, of the trained weights, else of the initial ones (a genome's own, or W0); by
     gradient |w * gradient|. Weights that have been regrown since the last training count as 0.
+    ``mask`` is the ticket's, ``kept`` its places.
     """
     heritage = ticket.heritage
     if heritage is None:
@@ -80,24 +77,53 @@ def saliency(ticket: Ticket, kept: Positions, by: str = "magnitude") -> Scores |
         if initial is None and ticket.has_layout and ticket.layout.initial is not None:
             initial = ticket.layout.initial[kept]
         return None if initial is None else np.abs(initial)
-    same = np.array_equal(heritage.packed, ticket.packed)
-    mask = None if same else ticket.mask
-    scores: Scores = np.abs(heritage.values if mask is None else heritage.at(mask))
+    scores: Scores = np.abs(heritage.values)
     if by == "gradient":
-        slopes = heritage.slopes if mask is None else heritage.slopes_at(mask)
-        assert slopes is not None
-        scores = scores * slopes
-    return scores
+        assert heritage.slopes is not None
+        scores = scores * heritage.slopes
+    if np.array_equal(heritage.packed, ticket.packed):
+        return scores
+    return heritage.move(scores, mask, kept)
 
 
-def weighted(ticket: Ticket, kept: Positions, scores: Scores | None) -> Scores | None:
-    """Multiply the saliency of kept weights by the layers' factors of the ticket's strategy."""
+def magnitudes(ticket: Ticket, mask: bits.Mask) -> Scores | None:
+    """Return the saliency by magnitude at all places (D,), 0 at those that ``mask`` prunes."""
+    heritage = ticket.heritage
+    if heritage is not None:
+        sizes: Scores = np.zeros(mask.size, dtype=heritage.values.dtype)
+        sizes[bits.places(bits.unpack(heritage.packed, mask.size))] = np.abs(heritage.values)
+        return sizes * mask
+    initial = ticket.layout.initial if ticket.has_layout else None
+    initial = ticket.weights if isinstance(ticket, Genome) else initial
+    return None if initial is None else np.abs(initial) * mask
+
+
+def weighted(ticket: Ticket, scores: Scores | None) -> Scores | None:
+    """Multiply the saliency of kept weights by the layers' factors of the ticket's strategy.
+
+    Only the order of scores matters, so the greatest factor is taken as 1: none overflows.
+    """
     if scores is None or not ticket.strategy:
         return scores
-    factors = [ticket.strategy.get(layer.name, 0.0) for layer in layers_of(ticket)]
-    ends = np.searchsorted(kept, [layer.stop for layer in layers_of(ticket)])
-    spread: Scores = scores * np.repeat(np.exp(factors), np.diff(ends, prepend=0))
+    logs = np.array([ticket.strategy.get(layer.name, 0.0) for layer in layers_of(ticket)])
+    spread = np.empty(len(scores), dtype=np.result_type(scores, np.float32))
+    for span, factor in zip(spans_of(ticket), np.exp(logs - logs.max()).tolist(), strict=True):
+        np.multiply(scores[span], factor, out=spread[span])
     return spread
+
+
+def spans_of(ticket: Ticket) -> list[slice]:
+    """Return where the weights of each layer stand among the kept ones of all."""
+    counts = [bits.count(ticket.packed, la.start, la.stop) for la in layers_of(ticket)]
+    ends = list(itertools.accumulate(counts, initial=0))
+    return [slice(first, last) for first, last in itertools.pairwise(ends)]
+
+
+def marked(size: int, kept: bits.Places, chosen: bits.Mask) -> bits.Mask:
+    """Return what is chosen of some places (kept,) as a mask (D,)."""
+    mask = np.zeros(size, dtype=np.bool_)
+    mask[kept] = chosen
+    return mask
 
 
 def share_heritage(
@@ -112,21 +138,18 @@ def share_heritage(
     ``unchanged_too``. Strategies are averaged likewise.
     """
     first, second = (child.heritage for child in children)
-    middle = first or second
+    middle: Learnt | Average | None = first or second
     if first is not None and second is not None and first is not second:
-        middle = first.average(second, len(children[0]))
+        middle = Average(first, second, len(children[0]))
     one, two = (child.strategy for child in children)
     strategy = {name: (one.get(name, 0.0) + two.get(name, 0.0)) / 2 for name in {**one, **two}}
     for child, packed in zip(children, before, strict=True):
         if unchanged_too or not np.array_equal(child.packed, packed):
-            child.heritage, child.strategy = middle, dict(strategy)
-
-
-def smallest(scores: Scores, k: int) -> Positions:
-    """Return the places of the ``k`` smallest scores, exactly ``k`` also with ties."""
-    if k >= len(scores):
-        return np.arange(len(scores))
-    return np.argpartition(scores, k)[:k] if k else np.zeros(0, dtype=np.int64)
+            child.strategy = dict(strategy)
+            if isinstance(middle, Average):
+                child.inherit(middle)
+            else:
+                child.heritage = middle
 
 
 def write(ticket: Ticket, mask: bits.Mask, rng: Rng, allow_empty_layers: bool) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from nets_deap import _checks, bits
+from nets_deap.operators._choice import Rng, choose, lognormal, smallest, subset
 from nets_deap.operators._common import (
-    Rng,
     check_pair,
-    choose,
     draw_fraction,
     generator,
     layers_of,
+    marked,
     saliency,
     share_heritage,
-    smallest,
     weighted,
     write,
 )
@@ -46,7 +45,7 @@ def cx_uniform(
     if p == 0.5:
         swap = np.frombuffer(source.bytes(len(ind1.packed)), dtype=np.uint8)
     else:
-        swap = bits.pack(source.random(len(ind1), dtype=np.float32) < p)
+        swap = bits.pack(subset(len(ind1), source.binomial(len(ind1), p), source))
     difference = (ind1.packed ^ ind2.packed) & swap
     return _exchange(ind1, ind2, difference, source, allow_empty_layers)
 
@@ -128,12 +127,11 @@ def cx_interpolate(
     source = generator(rng)
     before = ind1.packed, ind2.packed
     one, other = ind1.mask, ind2.mask
-    both, free = one & other, np.flatnonzero(one ^ other)
+    both, free = one & other, one ^ other
     k1, k2, shared = ind1.kept, ind2.kept, int(both.sum())
     first = round(k1 + source.random() * (k2 - k1))
     for child, k in ((ind1, first), (ind2, k1 + k2 - first)):
-        mask = both.copy()
-        mask[choose(free, k - shared, source)] = True
+        mask = both | choose(free, k - shared, source)
         write(child, mask, source, allow_empty_layers)
     share_heritage((ind1, ind2), before)
     return ind1, ind2
@@ -162,7 +160,8 @@ def cx_average(
         ind2: The other, of the same layout.
         fraction: Of the kept weights, in [0, 1], that is pruned as well; or an interval to draw
             from.
-        noise: Standard deviation of the logarithm of a factor on each saliency, >= 0.
+        noise: Standard deviation of the logarithm of a factor on each saliency, >= 0; drawn as in
+            ``mut_prune``.
         allow_empty_layers: Whether a layer may lose all its weights.
         rng: NumPy generator; None for one seeded from ``random``.
 
@@ -174,19 +173,19 @@ def cx_average(
     less = 1 - draw_fraction("fraction", fraction, source)
     sigma = _checks.real("noise", noise, low=0)
     before, counts = (ind1.packed, ind2.packed), (ind1.kept, ind2.kept)
-    union = bits.unpack(ind1.packed | ind2.packed, len(ind1))
+    packed = ind1.packed | ind2.packed
     for child in (ind1, ind2):
-        child.mask = union
+        child.assign(packed)
     share_heritage((ind1, ind2), before, unchanged_too=True)
-    kept = np.flatnonzero(union)
-    scores = weighted(ind1, kept, saliency(ind1, kept))
+    union, total = ind1.mask, ind1.kept
+    kept = bits.places(union)
+    scores = weighted(ind1, saliency(ind1, union, kept))
     for child, k in zip((ind1, ind2), counts, strict=True):
-        own = source.random(len(kept)) if scores is None else scores
+        own = source.random(total) if scores is None else scores
         if sigma:
-            own = own * source.lognormal(0, sigma, len(kept))
-        mask = union.copy()
-        mask[kept[smallest(own, len(kept) - round(less * k))]] = False
-        write(child, mask, source, allow_empty_layers)
+            own = own * lognormal(sigma, total, source)
+        lost = marked(len(union), kept, smallest(own, total - round(less * k)))
+        write(child, union ^ lost, source, allow_empty_layers)
     return ind1, ind2
 
 

@@ -6,9 +6,10 @@ gates, and go by trained weights, else by the genome's own. For crossover there 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from nets_deap import _checks, bits
 from nets_deap.genome import Genome
 from nets_deap.learnt import Learnt
 from nets_deap.masks import MaskLayout
-from nets_deap.operators._common import Positions, Rng, check_pair, generator, write
+from nets_deap.operators._choice import Rng, choose, subset
+from nets_deap.operators._common import Positions, check_pair, generator, write
 from nets_deap.operators.init import Distribution, init_density
 
 T = TypeVar("T", bound=Genome)
@@ -32,15 +34,16 @@ class _Parent:
     weights: Vector
     known: Learnt | None
 
+    @functools.cached_property
     def learnt_by_gene(self) -> tuple[bits.Mask, Vector, Vector]:
         """Return which genes are known, their trained values and slopes, each (D,)."""
         known, size = self.known, self.mask.size
         if known is None:
-            return self.mask, np.where(self.mask, self.weights, 0), np.zeros(size)
+            return self.mask, self.weights * self.mask, np.zeros(size, self.weights.dtype)
         everything = np.ones(size, dtype=np.bool_)
         slopes = known.slopes_at(everything)
         trained = bits.unpack(known.packed, size), known.at(everything)
-        return *trained, np.zeros(size) if slopes is None else slopes
+        return *trained, np.zeros(size, self.weights.dtype) if slopes is None else slopes
 
 
 def init_genomes(
@@ -110,15 +113,16 @@ def cx_genes(
         _check_genome(name, individual)
     check_pair(ind1, ind2, genes=True)
     source = generator(rng)
-    swap = source.random(len(ind1)) < _checks.real("indpb", indpb, low=0, high=1)
+    p = _checks.real("indpb", indpb, low=0, high=1)
+    swap = subset(len(ind1), source.binomial(len(ind1), p), source)
     one, two = _parent(ind1), _parent(ind2)
     for child, mine, theirs in ((ind1, one, two), (ind2, two, one)):
-        mask = np.where(swap, theirs.mask, mine.mask)
+        mask = _mixed(swap, theirs.mask, mine.mask)
         write(child, mask.copy(), source, allow_empty_layers)
         taken = swap & (child.mask == mask)  # a gene that mending kept stays whole
-        child.weights = np.where(taken, theirs.weights, mine.weights)
+        child.weights = _mixed(taken, theirs.weights, mine.weights)
         unchanged = np.array_equal(child.mask, mine.mask) and np.array_equal(
-            child.own_values(), mine.weights[mine.mask]
+            child.own_values(), mine.weights[bits.places(mine.mask)]
         )
         child.heritage = mine.known if unchanged else _inherited(mine, theirs, taken)
     return ind1, ind2
@@ -143,11 +147,10 @@ def mut_noise(
     """
     size = _checks.real("sigma", sigma, low=0)
     places, source = _drawn(individual, indpb, rng)
-    weights, initial = individual.weights.copy(), individual.layout.require_initial()
-    for layer in individual.layout.layers:
-        span = slice(layer.start, layer.stop)
+    weights, layout = individual.weights.copy(), individual.layout
+    for layer, scale in zip(layout.layers, layout.deviations, strict=True):
         inside = places[slice(*np.searchsorted(places, (layer.start, layer.stop)))]
-        weights[inside] += source.normal(0, size * float(initial[span].std()), len(inside))
+        weights[inside] += source.normal(0, size * scale, len(inside))
     individual.weights = weights
     return (individual,)
 
@@ -192,13 +195,22 @@ def _drawn(individual: Genome, indpb: float, rng: Rng | None) -> tuple[Positions
     p, source = _checks.real("indpb", indpb, low=0, high=1), generator(rng)
     if not individual.kept:
         write(individual, individual.mask, source, allow_empty_layers=True)
-    kept = np.flatnonzero(individual.mask)
-    return kept[source.random(len(kept)) < p], source
+    mask = individual.mask
+    return np.flatnonzero(choose(mask, source.binomial(individual.kept, p), source)), source
 
 
 def _parent(genome: Genome) -> _Parent:
     """Return what crossover reads of a genome, before it writes."""
     return _Parent(genome.mask, genome.weights, genome.heritage)
+
+
+def _mixed(taken: bits.Mask, one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """Return ``np.where(taken, one, other)``, bit by bit: masks have no pattern to predict."""
+    kind = np.result_type(one, other)
+    words = np.dtype(f"u{kind.itemsize}")
+    first, second = (np.ascontiguousarray(some, kind).view(words) for some in (one, other))
+    mixed: NDArray[Any] = (((first ^ second) & -taken.astype(words)) ^ second).view(kind)
+    return mixed
 
 
 def _inherited(mine: _Parent, theirs: _Parent, taken: bits.Mask) -> Learnt | None:
@@ -209,14 +221,15 @@ def _inherited(mine: _Parent, theirs: _Parent, taken: bits.Mask) -> Learnt | Non
     base = mine.known or theirs.known
     if base is None:
         return None
-    sides = [parent.learnt_by_gene() for parent in (mine, theirs)]
-    packed, values, slopes = (np.where(taken, b, a) for a, b in zip(*sides, strict=True))
+    sides = [parent.learnt_by_gene for parent in (mine, theirs)]
+    mask, values, slopes = (_mixed(taken, b, a) for a, b in zip(*sides, strict=True))
+    kept = bits.places(mask)
     return replace(
         base,
         digest="",
         metrics={},
-        values=values[packed],
-        packed=bits.pack(packed),
+        values=values[kept],
+        packed=bits.pack(mask),
         others={} if mine.known is None else mine.known.others,
-        slopes=None if base.slopes is None else slopes[packed],
+        slopes=None if base.slopes is None else slopes[kept],
     )

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks, bits
 from nets_deap.masks import Layer, MaskLayout
-from nets_deap.operators._common import Rng, generator
+from nets_deap.operators._choice import Rng, subset
+from nets_deap.operators._common import generator
 from nets_deap.ticket import Ticket
 
 T = TypeVar("T", bound=Ticket)
@@ -119,8 +120,7 @@ def random_mask(layout: MaskLayout, counts: NDArray[np.int64], rng: Rng) -> bits
     """Return a mask (D,) that keeps exactly ``counts`` (L,) random weights of each layer."""
     mask = np.zeros(layout.size, dtype=np.bool_)
     for layer, k in zip(layout.layers, counts, strict=True):
-        part = mask[layer.start : layer.stop]
-        part[rng.choice(layer.size, int(k), replace=False, shuffle=False)] = True
+        mask[layer.start : layer.stop] = subset(layer.size, int(k), rng)
     return mask
 
 

@@ -7,26 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nets_deap import _checks
-from nets_deap.errors import NetsError
-from nets_deap.operators._common import (
-    Positions,
-    Rng,
-    check_ticket,
-    choose,
-    draw_fraction,
-    generator,
-    layers_of,
-    saliency,
-    smallest,
-    weighted,
-    write,
-)
+from nets_deap.operators._choice import Rng, choose, subset
+from nets_deap.operators._common import check_ticket, draw_fraction, generator, layers_of, write
+from nets_deap.operators._criteria import GROWTH, check_by, grown_by, least
 from nets_deap.ticket import Ticket
 
 Mutated = tuple[Ticket]
 Fraction = float | tuple[float, float]
-CRITERIA = ("magnitude", "gradient", "random")
-GROWTH = ("random", "gradient")
 
 
 def mut_flip(
@@ -47,8 +34,7 @@ def mut_flip(
     check_ticket(individual)
     source = generator(rng)
     n = source.binomial(len(individual), _checks.real("indpb", indpb, low=0, high=1))
-    mask = individual.mask
-    mask[source.choice(len(individual), n, replace=False, shuffle=False)] ^= True
+    mask = individual.mask ^ subset(len(individual), n, source)
     write(individual, mask, source, allow_empty_layers)
     return (individual,)
 
@@ -77,7 +63,8 @@ def mut_prune(
             else of W0; ``"gradient"``: |w * gradient| after training, which an evaluator with
             ``slopes=True`` measures (|w| where nothing is learnt, as after a divergence);
             ``"random"``.
-        noise: Standard deviation of the logarithm of a factor on each saliency, >= 0.
+        noise: Standard deviation of the logarithm of a factor on each saliency, >= 0; drawn from
+            65,536 equally likely quantiles, so that none is beyond 4.33 standard deviations.
         sigma: Standard deviation of the change of each s, >= 0; 0 leaves them as they are.
         allow_empty_layers: Whether a layer may lose all its weights.
         rng: NumPy generator; None for one seeded from ``random``.
@@ -94,9 +81,9 @@ def mut_prune(
         names = [layer.name for layer in layers_of(individual)]
         moved = {n: old.get(n, 0.0) + float(s) for n, s in zip(names, steps, strict=True)}
         individual.strategy = {**old, **moved}
-    mask = individual.mask
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    mask[_least(individual, k, by, source, noise=noise)] = False
+    mask = individual.mask
+    mask ^= least(individual, mask, k, by, source, noise=noise)
     write(individual, mask, source, allow_empty_layers)
     return (individual,)
 
@@ -125,7 +112,7 @@ def mut_regrow(
     source = generator(rng)
     mask = individual.mask
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    mask[_grown(individual, k, by, source)] = True
+    mask |= grown_by(individual, ~mask, k, by, source)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -157,17 +144,16 @@ def mut_swap(
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
     _checks.choice("grow", grow, GROWTH)
     if grow == "gradient":
-        grown = _grown(individual, k, grow, source)
-        mask[_least(individual, len(grown), by, source)] = False
-        mask[grown] = True
+        grown = grown_by(individual, ~before, k, grow, source)
+        mask ^= least(individual, before, int(np.count_nonzero(grown)), by, source)
+        mask |= grown
     else:
-        losers = np.sort(_least(individual, k, by, source))
+        losers = least(individual, before, k, by, source)
         for layer in layers_of(individual):
-            lost = losers[slice(*np.searchsorted(losers, (layer.start, layer.stop)))]
-            free = layer.start + np.flatnonzero(~before[layer.start : layer.stop])
-            grown = choose(free, len(lost), source)
-            mask[choose(lost, len(grown), source)] = False
-            mask[grown] = True
+            span = slice(layer.start, layer.stop)
+            lost = losers[span]
+            grown = choose(~before[span], int(np.count_nonzero(lost)), source)
+            mask[span] ^= grown | choose(lost, int(np.count_nonzero(grown)), source)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -192,7 +178,7 @@ def mut_layer(
     check_ticket(individual)
     source = generator(rng)
     _checks.real("sigma", sigma, low=0, open_low=True)
-    _check_by(individual, by)
+    check_by(individual, by)
     layers = layers_of(individual)
     layer = layers[source.integers(len(layers))]
     mask = individual.mask
@@ -201,10 +187,9 @@ def mut_layer(
     factor = np.exp(min(source.normal(0, sigma), np.log(layer.size)))
     k = int(np.clip(round(max(kept, 1) * factor), 1, layer.size))
     if k < kept:
-        losers = _least(individual, kept - k, by, source, within=(layer.start, layer.stop))
-        mask[losers] = False
+        mask ^= least(individual, mask, kept - k, by, source, within=layer)
     else:
-        part[choose(np.flatnonzero(~part), k - kept, source)] = True
+        part |= choose(~part, k - kept, source)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -234,67 +219,3 @@ def mut_one_of(
         raise _checks.bad_value("weights", "be probabilities", "all >= 0, not all 0", weights)
     chosen = operators[int(source.choice(len(operators), p=share / share.sum()))]
     return chosen(individual, rng=source)
-
-
-def _least(
-    individual: Ticket,
-    k: int,
-    by: str,
-    rng: Rng,
-    *,
-    noise: float = 0.0,
-    within: tuple[int, int] | None = None,
-) -> Positions:
-    """Return ``k`` kept positions: those of least saliency, or random ones."""
-    _check_by(individual, by)
-    kept = np.flatnonzero(individual.mask)
-    scores = None
-    if by != "random":
-        scores = weighted(individual, kept, saliency(individual, kept, by))
-    if scores is not None and noise:
-        scores = scores * rng.lognormal(0, noise, len(scores))
-    if within is not None:
-        inside = slice(*np.searchsorted(kept, within))
-        kept, scores = kept[inside], scores[inside] if scores is not None else None
-    return choose(kept, k, rng) if scores is None else kept[smallest(scores, k)]
-
-
-def _grown(individual: Ticket, k: int, by: str, rng: Rng) -> Positions:
-    """Return up to ``k`` pruned positions: those of largest gradient, or random ones."""
-    free = ~individual.mask
-    if _checks.choice("by", by, GROWTH) == "random":
-        return choose(np.flatnonzero(free), k, rng)
-    heritage = individual.heritage
-    if heritage is None:
-        return choose(np.flatnonzero(free), k, rng)
-    if heritage.grown is None:
-        raise _no_gradient("by", by)
-    return heritage.grown[free[heritage.grown]][:k]
-
-
-def _check_by(individual: Ticket, by: str) -> None:
-    """Raise unless the ticket has what the criterion ``by`` needs."""
-    _checks.choice("by", by, CRITERIA)
-    heritage = individual.heritage
-    initial = individual.layout.initial if individual.has_layout else None
-    if by != "random" and initial is None and heritage is None:
-        raise _checks.bad_value(
-            "by",
-            "have weights to go by",
-            "a ticket with trained or initial weights",
-            "neither",
-            "Give the ticket a layout with initial weights, or prune by='random'.",
-        )
-    if by == "gradient" and heritage is not None and heritage.slopes is None:
-        raise _no_gradient("by", by)
-
-
-def _no_gradient(argument: str, by: str) -> NetsError:
-    """Word that a ticket has no gradient to go by."""
-    return _checks.bad_value(
-        argument,
-        "have gradients to go by",
-        "a ticket that an evaluator with slopes=True has trained",
-        f"{by!r} for one without",
-        "Make the toolbox with gradient=True, or go by magnitude.",
-    )

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nets_deap import _checks
-from nets_deap.operators._common import Rng, choose, generator, layers_of, saliency, smallest, write
+from nets_deap import _checks, bits
+from nets_deap.operators._choice import Rng, choose, smallest
+from nets_deap.operators._common import generator, marked, saliency, spans_of, write
 from nets_deap.ticket import Ticket
 
 Operator = Callable[..., tuple[Any, ...]]
@@ -54,15 +55,17 @@ def _repair(child: Ticket, low: float, high: float, rng: Rng | None) -> None:
         return
     source, mask = generator(rng), child.mask
     if kept < least:
-        mask[choose(np.flatnonzero(~mask), least - kept, source)] = True
+        mask |= choose(~mask, least - kept, source)
     else:
-        positions = np.flatnonzero(mask)
-        scores = saliency(child, positions)
+        places = bits.places(mask)
+        scores = saliency(child, mask, places)
         if scores is None:
             scores = source.random(kept)
+        scores = scores.astype(np.result_type(scores, np.float32), copy=False)
         # The best weight of each layer is spared, so that no layer needs mending above the range.
-        spans = [np.searchsorted(positions, (la.start, la.stop)) for la in layers_of(child)]
-        best = [lo + int(np.argmax(scores[lo:hi])) for lo, hi in spans if lo < hi]
-        positions, scores = np.delete(positions, best), np.delete(scores, best)
-        mask[positions[smallest(scores, kept - most)]] = False
+        spans = [span for span in spans_of(child) if span.start < span.stop]
+        for span in spans:
+            scores[span.start + int(np.argmax(scores[span]))] = np.inf
+        lost = smallest(scores, min(kept - most, kept - len(spans)))
+        mask ^= marked(size, places, lost)
     write(child, mask, source, allow_empty_layers=True)

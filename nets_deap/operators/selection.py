@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks, fronts
-from nets_deap.operators._common import Rng, generator
+from nets_deap.operators._choice import Rng
+from nets_deap.operators._common import generator
 
 Select = Callable[[Sequence[Any], int], list[Any]]
 

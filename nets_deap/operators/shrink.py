@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nets_deap import _checks, bits, structure
 from nets_deap.masks import MaskLayout
-from nets_deap.operators._common import Positions, Rng, draw_fraction, generator, smallest, write
-from nets_deap.operators.structured import begin, connected, weights_of
+from nets_deap.operators._choice import Rng, smallest
+from nets_deap.operators._common import Positions, draw_fraction, generator, marked, write
+from nets_deap.operators.structured import begin, connected, weights_of, without
 from nets_deap.ticket import Ticket
 
-Vector = NDArray[np.float64]
 Interval = float | tuple[float, float]
 Operator = Callable[..., tuple[Any, ...]]
 
@@ -66,8 +68,8 @@ def mut_shrink(
     if not live[0].any():  # nothing reaches an output, so nothing can be taken off
         write(individual, before, source, allow_empty_layers=False)
         return (individual,)
-    rates = np.exp([moved[name] for name in names])
-    sizes = _sizes(np.array([int(units.sum()) for units in live]), rates, 1 - share)
+    rates = [math.exp(moved[name]) for name in names]
+    sizes = _sizes([int(units.sum()) for units in live], rates, 1 - share)
     norms = structure.unit_norms(layout, values)
     levels, places, strength = [], [], []
     for level, size in enumerate(sizes):
@@ -79,20 +81,13 @@ def mut_shrink(
         strength.append(norms[level][lost] / max(float(norms[level][units].mean()), 1e-300))
     order = np.argsort(-np.concatenate(strength), kind="stable")
     mask = _without(layout, before, np.concatenate(levels)[order], np.concatenate(places)[order])
-    kept = np.flatnonzero(mask)
-    least = (1 - MOST_AT_ONCE) * len(kept) if thin < 1 else len(kept)
+    total = int(np.count_nonzero(mask))
+    least = (1 - MOST_AT_ONCE) * total if thin < 1 else total
     goal = max(thin * float(np.sqrt(structure.multiply_adds(layout, mask) * layout.size)), least)
-    small = kept[smallest(values[kept], max(0, len(kept) - round(goal)))]
-    small = small[np.argsort(-values[small], kind="stable")]
-
-    def thinned(spared: int) -> bits.Mask:
-        thin: bits.Mask = mask.copy()
-        thin[small[spared:]] = False
-        return thin
-
-    write(
-        individual, connected(layout, mask, len(small), thinned), source, allow_empty_layers=False
-    )
+    n, kept = max(0, total - round(goal)), bits.places(mask)
+    small = marked(layout.size, kept, smallest(values[kept], n))
+    thinned = functools.partial(without, mask, small, values)
+    write(individual, connected(layout, mask, n, thinned), source, allow_empty_layers=False)
     return (individual,)
 
 
@@ -122,28 +117,32 @@ def _without(
 ) -> bits.Mask:
     """Remove units, given with the strongest first, as far as the network stays connected."""
 
-    def without(spared: int) -> bits.Mask:
+    def after(spared: int) -> bits.Mask:
         gone: bits.Mask = weights_of(layout, level[spared:], place[spared:])
         return before & ~gone
 
-    return connected(layout, before, len(level), without)
+    return connected(layout, before, len(level), after)
 
 
-def _sizes(live: NDArray[np.int64], rates: Vector, factor: float) -> list[int]:
+def _sizes(live: Sequence[int], rates: Sequence[float], factor: float) -> list[int]:
     """Return how many units of each level but the last survive, at least one.
 
     ``live`` counts units of all levels, outputs last. Multiply-adds shrink to ``factor`` of what
     they are, as nearly as whole units allow.
     """
-    goal = factor * float((live[:-1] * live[1:]).sum())
+    goal = factor * _multiply_adds(live)
 
-    def at(scale: float) -> Vector:
-        shrunk = np.maximum(live[:-1] * np.exp(-scale * rates), 1.0)
-        return np.append(shrunk, live[-1])
+    def at(scale: float) -> list[float]:
+        pairs = zip(live, rates, strict=False)
+        return [*(max(n * math.exp(-scale * rate), 1.0) for n, rate in pairs), live[-1]]
 
     low, high = 0.0, 60.0
     for _ in range(50):
         middle = (low + high) / 2
-        sizes = at(middle)
-        low, high = (middle, high) if (sizes[:-1] * sizes[1:]).sum() > goal else (low, middle)
-    return [int(size) for size in np.round(at(high)[:-1])]
+        low, high = (middle, high) if _multiply_adds(at(middle)) > goal else (low, middle)
+    return [round(size) for size in at(high)[:-1]]
+
+
+def _multiply_adds(sizes: Sequence[float]) -> float:
+    """Return the multiply-adds of dense layers between levels of these sizes."""
+    return sum(one * two for one, two in itertools.pairwise(sizes))

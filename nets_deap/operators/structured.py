@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks, bits, structure
 from nets_deap.masks import MaskLayout
+from nets_deap.operators._choice import Rng, smallest
 from nets_deap.operators._common import (
     Positions,
-    Rng,
     check_pair,
     check_ticket,
     draw_fraction,
     generator,
-    saliency,
+    magnitudes,
+    marked,
     share_heritage,
-    smallest,
     write,
 )
 from nets_deap.structure import structured_saliency, unit_norms
@@ -34,7 +34,7 @@ __all__ = ["cx_structure", "mut_columns", "mut_inputs", "mut_neurons", "structur
 
 Mutated = tuple[Ticket]
 Interval = float | tuple[float, float]
-Vector = NDArray[np.float64]
+Vector = NDArray[np.floating]
 
 # Beyond this power, norms far from one would overflow.
 GREATEST_POWER = 10.0
@@ -135,17 +135,11 @@ def mut_columns(
     layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)
     powers = _draw_power("a", a, source), _draw_power("b", b, source)
-    kept = np.flatnonzero(before)
-    scores = structured_saliency(layout, values, *powers)[kept]
-    lost = smallest(scores, round(share * len(kept)))
-
-    def without(spared: int) -> bits.Mask:
-        ranked = lost[np.argsort(-scores[lost], kind="stable")] if spared else lost
-        mask: bits.Mask = before.copy()
-        mask[kept[ranked[spared:]]] = False
-        return mask
-
-    mask = connected(layout, before, len(lost), without)
+    kept = bits.places(before)
+    scores = structured_saliency(layout, values, *powers)
+    n = round(share * individual.kept)
+    lost = marked(len(before), kept, smallest(scores[kept], n))
+    mask = connected(layout, before, n, functools.partial(without, before, lost, scores))
     write(individual, mask, source, allow_empty_layers=False)
     return (individual,)
 
@@ -181,9 +175,10 @@ def cx_structure(
     one, other = ind1.mask, ind2.mask
     pairs = ((ind1, one, np.where(swap, other, one)), (ind2, other, np.where(swap, one, other)))
     for child, own, swapped in pairs:
-        values = _values(child)
+        values = magnitudes(child, own)
         strengths = unit_norms(layout, own.astype(np.float64) if values is None else values)
-        score = np.array([strengths[i][unit] for i, unit in zip(level, place, strict=True)])
+        found = [norms[units] for norms, units in zip(strengths[1:], draws, strict=True)]
+        score = np.concatenate([*found, np.zeros(0)])
         order = np.argsort(-score, kind="stable")
         keep = functools.partial(_with_own, layout, own, swapped, level[order], place[order])
         write(child, connected(layout, own, len(order), keep), source, allow_empty_layers=False)
@@ -195,7 +190,8 @@ def begin(individual: Ticket, rng: Rng | None) -> tuple[MaskLayout, bits.Mask, V
     """Return layout, mask, |w| (D,) and generator of a ticket that has weights to go by."""
     check_ticket(individual)
     structure.check_chain(individual.layout)
-    values = _values(individual)
+    mask = individual.mask
+    values = magnitudes(individual, mask)
     if values is None:
         raise _checks.bad_value(
             "individual",
@@ -204,18 +200,16 @@ def begin(individual: Ticket, rng: Rng | None) -> tuple[MaskLayout, bits.Mask, V
             "neither",
             "Give the ticket a layout with initial weights.",
         )
-    return individual.layout, individual.mask, values, generator(rng)
+    return individual.layout, mask, values, generator(rng)
 
 
-def _values(ticket: Ticket) -> Vector | None:
-    """Return |w|, trained or else initial, pruned ones zero, shape (D,); None for neither."""
-    kept = np.flatnonzero(ticket.mask)
-    sizes = saliency(ticket, kept)
-    if sizes is None:
-        return None
-    values = np.zeros(len(ticket))
-    values[kept] = sizes
-    return values
+def without(before: bits.Mask, lost: bits.Mask, scores: Vector, spared: int) -> bits.Mask:
+    """Return a mask without what is lost of it, less the ``spared`` weights of largest score."""
+    mask: bits.Mask = before & ~lost
+    if spared:
+        places = np.flatnonzero(lost)
+        mask[places[np.argsort(-scores[places], kind="stable")[:spared]]] = True
+    return mask
 
 
 def _draw_power(argument: str, power: Interval, rng: Rng) -> float:
@@ -231,7 +225,7 @@ def _draw_power(argument: str, power: Interval, rng: Rng) -> float:
 
 def _weakest(scores: Vector, fraction: float) -> Positions:
     """Return the places of a fraction of the scores, the smallest; the strongest of them first."""
-    chosen = smallest(scores, round(fraction * len(scores)))
+    chosen = np.flatnonzero(smallest(scores, round(fraction * len(scores))))
     return chosen[np.argsort(-scores[chosen], kind="stable")]
 
 
@@ -241,10 +235,10 @@ def _remove_units(
     """Remove inputs (level 0) and neurons (of layer ``level``), given with the strongest first."""
     layout = individual.layout
 
-    def without(spared: int) -> bits.Mask:
+    def after(spared: int) -> bits.Mask:
         return before & ~weights_of(layout, level[spared:], place[spared:])
 
-    mask = connected(layout, before, len(level), without)
+    mask = connected(layout, before, len(level), after)
     write(individual, mask, rng, allow_empty_layers=False)
     return (individual,)
 
