@@ -96,7 +96,7 @@ def check(options: Namespace, say: Say) -> int:
         from pathlib import Path
 
         target = Path(options.json)
-        RunFolder.beside(target).write_text(
+        RunFolder.existing(target.parent).write_text(
             target.name, json.dumps(report.as_dict(), indent=2) + "\n"
         )
     return 0
