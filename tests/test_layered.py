@@ -15,6 +15,7 @@ from nets_deap.training.dispatch import train
 from nets_deap.training.layered import Layered, default_chunk, suits, takes, train_layered
 from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.problem import Plan, Start
+from nets_deap.training.replay import Replay
 
 PLAN = Plan(steps=50, seed=3, curve_points=3, test=True, keep_states=True)
 each_optimizer = pytest.mark.parametrize("optimizer", RECIPES)
@@ -95,11 +96,29 @@ def test_a_machine_is_used_again_and_keeps_nothing_of_what_it_did(monkeypatch):
     ):
         if begin is not None and plan.steps == 8:
             some = [masks[1], masks[1], masks[0]]
-        machine.weights.trained["0.weight"].fill_(torch.nan)  # as a warm-up may leave it
+        machine.weights.trained["0.weight"].fill_(torch.nan)
         again = train_layered(task.problem, some, plan, starts=begin)
         assert_same(again, train_one_by_one(task.problem, some, plan, starts=begin), rtol=1e-9)
     assert_same(again, first, rtol=0)
     assert machine_of(task) is machine
+
+
+@pytest.mark.parametrize("steps", [2, 50])
+def test_steps_that_warm_up_leave_no_trace(monkeypatch, steps):
+    def prepare(self, step):
+        for _ in range(4):
+            step()
+        return True
+
+    monkeypatch.setattr(Replay, "prepare", prepare)
+    task = make_task("mlp", RECIPES["adam"], model=deep(), precision="float32")
+    masks, plan = masks_of(task), Plan(steps, 3, curve_points=2, test=True, keep_states=True)
+    warmed = train_layered(task.problem, masks, plan)
+    assert_same(warmed, train_one_by_one(task.problem, masks, plan), rtol=1e-9)
+    low = make_task("mlp", RECIPES["adam"], torch.float32, model=deep(), precision="bf16")
+    warmed = train_layered(low.problem, masks, plan)
+    monkeypatch.undo()
+    assert_same(warmed, train_layered(low.problem, masks, plan), rtol=0)
 
 
 def test_the_shelf_holds_some_shapes_and_a_copied_task_starts_with_an_empty_one():
