@@ -14,7 +14,8 @@ from nets_deap.training import layered, tables
 from nets_deap.training.dispatch import pick_engine, train
 from nets_deap.training.layered import Layered, default_chunk, suits, train_layered
 from nets_deap.training.one_by_one import train_one_by_one
-from nets_deap.training.problem import Plan, Start
+from nets_deap.training.problem import Plan, Problem, Start
+from nets_deap.training.replay import Replay
 
 PLAN = Plan(steps=50, seed=3, curve_points=3, test=True, keep_states=True)
 each_optimizer = pytest.mark.parametrize("optimizer", RECIPES)
@@ -95,11 +96,29 @@ def test_a_machine_is_used_again_and_keeps_nothing_of_what_it_did(monkeypatch):
     ):
         if begin is not None and plan.steps == 8:
             some = [masks[1], masks[1], masks[0]]
-        machine.weights.trained["0.weight"].fill_(torch.nan)  # as a warm-up may leave it
+        machine.weights.trained["0.weight"].fill_(torch.nan)
         again = train_layered(task.problem, some, plan, starts=begin)
         assert_same(again, train_one_by_one(task.problem, some, plan, starts=begin), rtol=1e-9)
     assert_same(again, first, rtol=0)
     assert machine_of(task) is machine
+
+
+@pytest.mark.parametrize("steps", [2, 50])
+def test_steps_that_warm_up_leave_no_trace(monkeypatch, steps):
+    def prepare(self, step):
+        for _ in range(4):
+            step()
+        return True
+
+    monkeypatch.setattr(Replay, "prepare", prepare)
+    task = make_task("mlp", RECIPES["adam"], model=deep(), precision="float32")
+    masks, plan = masks_of(task), Plan(steps, 3, curve_points=2, test=True, keep_states=True)
+    warmed = train_layered(task.problem, masks, plan)
+    assert_same(warmed, train_one_by_one(task.problem, masks, plan), rtol=1e-9)
+    low = make_task("mlp", RECIPES["adam"], torch.float32, model=deep(), precision="bf16")
+    warmed = train_layered(low.problem, masks, plan)
+    monkeypatch.undo()
+    assert_same(warmed, train_layered(low.problem, masks, plan), rtol=0)
 
 
 def test_the_shelf_holds_some_shapes_and_a_copied_task_starts_with_an_empty_one():
@@ -195,6 +214,40 @@ def test_it_trains_by_name():
     masks = masks_of(task)
     by_name = train(task.problem, masks, PLAN, engine="layered")
     assert_same(by_name, train_layered(task.problem, masks, PLAN), rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_memory_is_counted_as_it_is_taken(optimizer, precision):
+    task = make_task("mlp", RECIPES[optimizer], torch.float32, model=deep(), precision=precision)
+    train_layered(task.problem, masks_of(task), Plan(2, 1))
+    machine = machine_of(task)
+    held = [machine.weights.trained, machine.gradients_held, *machine.optimiser.moments()]
+    if precision == "bf16":
+        held.append(machine.halves_held)
+    tensors = [t for named in held for t in named.values()]
+    tensors += [*machine._h, *machine._d, machine.weights.packed]
+    taken = sum(tensor.nbytes for tensor in tensors) / 3
+    fleeting = task.layout.size * (3 + 4 + 4)
+    assert Layered.bytes_of_one(task.problem) == taken + fleeting
+
+
+def test_on_cuda_auto_is_layered_and_the_chunk_follows_from_all_memory(monkeypatch):
+    """Without a GPU: which trainer, and how many networks, are decided before any is needed."""
+    dense, other = make_task("mlp", Recipe(), model=deep()), make_task("conv2d", Recipe())
+    lenet = tasks.lenet(dataset="mnist5k", device="cpu").problem
+    one, like = Layered.bytes_of_one(lenet), type("Properties", (), {"total_memory": 141 * 10**9})
+    monkeypatch.setattr(Problem, "device", property(lambda self: torch.device("cuda")))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: like)
+    assert takes("auto", dense.problem)
+    assert not takes("auto", other.problem)
+    assert not takes("stacked", dense.problem)
+    assert Layered.width(lenet) == 64
+    assert 1024 <= default_chunk(lenet) <= 0.4 * 141e9 / one
+    like.total_memory = 10**13
+    assert default_chunk(lenet) * 784 * 300 < 2**31, "32-bit places reach every weight"
+    like.total_memory = 1
+    assert default_chunk(lenet) == 1
 
 
 # ---- on a GPU

@@ -114,7 +114,7 @@ def test_tables_hold_what_a_step_needs_wherever_the_window_ends(name):
 def test_on_the_cpu_a_replay_is_a_call():
     calls = []
     replay = Replay(torch.device("cpu"))
-    replay.prepare(lambda: calls.append("warm-up"))
+    assert not replay.prepare(lambda: calls.append("warm-up"))
     replay(lambda: calls.append("step"), 3)
     assert calls == ["step"] * 3
     assert not replay.captured
@@ -161,8 +161,8 @@ def test_a_step_is_captured_once_after_warming_up_or_called(monkeypatch, caplog,
     calls = []
     replay = Replay(torch.device("cuda"))
     with caplog.at_level(logging.WARNING, "nets_deap"):
-        for _ in range(2):
-            replay.prepare(lambda: calls.append(1))
+        for first in (True, False):
+            assert replay.prepare(lambda: calls.append(1)) == first
             replay(lambda: calls.append(1), 5)
     taken = replay_module.WARM_UP_STEPS + 1
     if capture is nothing:

@@ -22,7 +22,8 @@ from nets_deap.training.tables import Tables
 from nets_deap.training.weights import Weights
 
 BLOCK = 1024
-GREATEST_TILE = 2**14
+GREATEST_TENSOR = 2**31 - 1  # weights that a list of 32-bit places reaches
+GREATEST_TILE = 2**14  # outputs of a network that one program holds
 PROGRAMS = 2048  # of the kernel that strides: some on every multiprocessor
 SMALL = 2**20  # tensors of fewer weights, all networks together, are not worth a list
 
@@ -76,7 +77,8 @@ def rooms_of(problem: Problem, counts: Mapping[str, int], networks: int) -> dict
         whole = problem.initial[name].numel() * networks
         limit = kept_below(problem.dtype.itemsize, moments_of(problem.recipe))
         room = _padded(max(count, 2))
-        if name not in problem.frozen and whole >= SMALL and count < limit * whole:
+        listed = SMALL <= whole <= GREATEST_TENSOR
+        if name not in problem.frozen and listed and count < limit * whole:
             rooms[name] = min(room, whole)
     return rooms
 

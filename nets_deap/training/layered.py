@@ -23,7 +23,6 @@ EVAL_ROWS = 1000
 EVAL_BYTES = 2**29
 CPU_CHUNK_BYTES = 64 * 2**20
 CPU_CHUNK_MAX = 512
-GREATEST_TENSOR = 2**31 - 1  # elements: what 32-bit places reach
 
 _backward = torch.ops.aten
 # In place, and the gradient by the output alone: what each activation leaves is all that is kept.
@@ -78,7 +77,7 @@ def default_chunk(problem: Problem) -> int:
     one = Layered.bytes_of_one(problem)
     if problem.device.type == "cuda":
         largest = max(tensor.numel() for tensor in problem.initial.values())
-        return max(1, min(memory_limit(problem.device) // one, GREATEST_TENSOR // largest))
+        return max(1, min(memory_limit(problem.device) // one, fused.GREATEST_TENSOR // largest))
     return max(1, min(CPU_CHUNK_MAX, CPU_CHUNK_BYTES // one))
 
 

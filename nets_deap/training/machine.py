@@ -24,6 +24,7 @@ from nets_deap.training.tables import Tables
 from nets_deap.training.weights import Weights, counts_of
 
 CUDA_MEMORY_SHARE = 0.4
+MOST_NETWORKS = 65535  # what the second axis of a grid of programs takes
 CPU_SHELF_BYTES = 512 * 2**20
 
 
@@ -71,7 +72,7 @@ class Machine(ABC):
 
     @abstractmethod
     def begin(self) -> None:
-        """Get ready for steps: called before capture, after filling and after measuring."""
+        """Get ready for steps: called after filling and after measuring."""
 
     def step(self) -> None:
         """Take one step at the tables' counter; the same work every time."""
@@ -89,12 +90,10 @@ class Machine(ABC):
         """Train, measure and hand everything over as NumPy arrays; see ``Weights.refill``."""
         size = sum(tensor.numel() for tensor in self.weights.trained.values())
         with threads_for(size, self.problem.device):
-            self.begin()
-            self.replay.prepare(self.step)
-            self.weights.refill(stack, starts, counts)
-            self.optimiser.reset()
-            self.tail.zero_()
-            self.begin()
+            self.tables.begin(plan)
+            self._refill(stack, starts, counts)
+            if self.replay.prepare(self.step):
+                self._refill(stack, starts, counts)
             with seeded(plan.seed, self.problem.device):
                 curve = self._steps(plan)
                 loss, accuracy = curve[-1] if curve else self.measure(self.problem.val)
@@ -103,10 +102,19 @@ class Machine(ABC):
                     found += self.measure(self.problem.test)
             return self._outcome(plan, found, [point for point, _ in curve])
 
+    def _refill(
+        self, stack: bits.Bytes, starts: list[Start | None], counts: NDArray[np.int64]
+    ) -> None:
+        """Put everything to where training starts."""
+        self.tables.fill(0)
+        self.weights.refill(stack, starts, counts)
+        self.optimiser.reset()
+        self.tail.zero_()
+        self.begin()
+
     def _steps(self, plan: Plan) -> list[tuple[Tensor, Tensor]]:
         """Take all steps; return the points of the curve."""
         curve: list[tuple[Tensor, Tensor]] = []
-        self.tables.begin(plan)
         for first in range(0, plan.steps, self.tables.window):
             at, stop = first, first + self.tables.fill(first)
             for point in (*(p for p in plan.curve_steps if first < p <= stop), stop):
@@ -142,11 +150,11 @@ def train_with(
     size: int,
     on_chunk: Callable[[int], None] | None,
 ) -> Outcome:
-    """Train one network for each mask on machines of a kind, ``size`` at once.
+    """Train one network for each mask on machines of a kind, at most ``size`` at once.
 
     Machines of the last few shapes are kept on the problem's shelf.
     """
-    parts = []
+    parts, size = [], min(size, MOST_NETWORKS)
     for start in range(0, len(masks), size):
         stack = np.stack(masks[start : start + size])
         own: list[Start | None] = [None] * len(stack)

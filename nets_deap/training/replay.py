@@ -43,10 +43,10 @@ class Replay:
         """Whether a graph is replayed."""
         return self._graph is not None
 
-    def prepare(self, step: Callable[[], None]) -> None:
-        """Capture the step if that has not been tried; what it writes is garbage afterwards."""
+    def prepare(self, step: Callable[[], None]) -> bool:
+        """Capture the step if that has not been tried; tell whether steps were taken for that."""
         if self._tried:
-            return
+            return False
         with torch.cuda.device(self._device), seeded(0, self._device):
             # One stream for both: handles and workspaces of libraries belong to a stream.
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -71,8 +71,9 @@ class Replay:
                     error,
                 )
                 torch.cuda.synchronize()
-                return
+                return True
         self._graph = graph
+        return True
 
     def __call__(self, step: Callable[[], None], times: int) -> None:
         """Take the step some times; on CUDA this returns before it is done."""

@@ -35,6 +35,7 @@ class Tables:
         self.window = WINDOW if window is None else window
         self.counter = torch.zeros(1, dtype=torch.int64, device=device)
         self.rates = torch.zeros((self.window, 3), dtype=problem.dtype, device=device)
+        self.rates[:, 2] = 1  # a step beyond the plan, as a warm-up may take, changes nothing
         self._rows = torch.zeros((self.window, width), dtype=torch.int64, device=device)
         self._counts = torch.zeros(self.window, dtype=torch.bool, device=device)
         self._recipe, self._device = problem.recipe, device
