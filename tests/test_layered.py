@@ -233,15 +233,15 @@ def test_memory_is_counted_as_it_is_taken(optimizer, precision):
 
 
 def test_on_cuda_auto_is_layered_and_the_chunk_follows_from_all_memory(monkeypatch):
-    """Without a GPU: which trainer, and how many networks, are decided before any is needed."""
+    """Without a GPU: which engine, and how many networks, are decided before any is needed."""
     dense, other = make_task("mlp", Recipe(), model=deep()), make_task("conv2d", Recipe())
     lenet = tasks.lenet(dataset="mnist5k", device="cpu").problem
     one, like = Layered.bytes_of_one(lenet), type("Properties", (), {"total_memory": 141 * 10**9})
     monkeypatch.setattr(Problem, "device", property(lambda self: torch.device("cuda")))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: like)
-    assert takes("auto", dense.problem)
-    assert not takes("auto", other.problem)
-    assert not takes("stacked", dense.problem)
+    assert pick_engine("auto", dense.problem) == "layered"
+    assert pick_engine("auto", other.problem) == "stacked"
+    assert pick_engine("stacked", dense.problem) == "stacked"
     assert Layered.width(lenet) == 64
     assert 1024 <= default_chunk(lenet) <= 0.4 * 141e9 / one
     like.total_memory = 10**13

@@ -15,8 +15,8 @@ tf32 (its rounding of factors, emulated)  +0.2 %, <= 11 %   +0.00, <= 0.3 points
 float32, summed in another order          +0.6 %, <= 5.7 %  -0.04, <= 0.2 points
 ========================================  ================  ================
 
-(mean, largest). What bf16 changes is what the order of a sum changes: the largest differences are
-of dense networks, whose training loss is near zero by then.
+(mean, largest). Test figures move as much when the order of a sum changes (ten pairs); the training
+loss moves more: by up to 24 % (bf16) and 25 % (tf32), against 2.3 %.
 """
 
 from __future__ import annotations
