@@ -60,9 +60,10 @@ class Task:
         chunk: Networks trained at once; None chooses by memory.
         engine: What trains a generation: ``"compiled"`` (fully connected networks on the CPU, each
             layer by its kept weights alone or as a matrix, whichever is faster; needs numba, the
-            extra ``fast``), ``"layered"`` (these by batched products on any device), ``"stacked"``
-            (any module, as a batch), ``"one_by_one"`` (the slow reference), or ``"auto"``: the
-            fastest that can.
+            extra ``fast``), ``"layered"`` (these by batched products on any device), ``"threaded"``
+            (any module without random numbers on the CPU, a network a thread), ``"stacked"`` (any
+            module, as a batch), ``"one_by_one"`` (the slow reference), or ``"auto"``: the fastest
+            that can.
         precision: Of matrix products: ``"float32"``, ``"tf32"`` (CUDA) or ``"bf16"`` (what the
             layered engine can train); see ``training.precision``.
         name: What the task is called in logs.

@@ -7,22 +7,26 @@ from typing import Any
 
 from nets_deap import _checks, bits
 from nets_deap._optional import require
-from nets_deap.training import ENGINES, compiled, layered
+from nets_deap.training import ENGINES, compiled, layered, threaded
 from nets_deap.training.compiled import train_compiled
 from nets_deap.training.layered import train_layered
 from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.precision import products
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.stacked import train_stacked
+from nets_deap.training.threaded import train_threaded
 
 _TRAIN: dict[str, Callable[..., Outcome]] = {
     "compiled": train_compiled,
     "layered": train_layered,
     "stacked": train_stacked,
+    "threaded": train_threaded,
 }
+_SUITS = {"compiled": compiled.suits, "layered": layered.suits, "threaded": threaded.suits}
 _SUITED = {
     "compiled": "linear layers with ReLU, tanh or sigmoid between, nothing frozen, the CPU",
     "layered": "linear layers with ReLU, tanh or sigmoid between, nothing frozen, cross_entropy",
+    "threaded": "the CPU, and a module without dropout or other random numbers",
 }
 
 
@@ -38,7 +42,7 @@ def pick_engine(engine: str, problem: Problem) -> str:
     """
     _checks.choice("engine", engine, ENGINES)
     name = _fastest(problem) if engine == "auto" else engine
-    suited = {"compiled": compiled.suits, "layered": layered.suits}.get(name)
+    suited = _SUITS.get(name)
     if suited is not None and not suited(problem):
         if name == "compiled":
             require("numba", "fast", "train with engine='compiled'")
@@ -78,4 +82,6 @@ def _fastest(problem: Problem) -> str:
     """Return the engine that trains a problem fastest."""
     if problem.precision == "float32" and compiled.suits(problem):
         return "compiled"
-    return "layered" if layered.suits(problem) else "stacked"
+    if layered.suits(problem):
+        return "layered"
+    return "threaded" if threaded.suits(problem) and threaded.worth(problem) else "stacked"

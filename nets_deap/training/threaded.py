@@ -1,0 +1,132 @@
+"""The threaded engine: any module on the CPU, each network alone, the threads sharing networks.
+
+Large products and convolutions gain nothing from a batch of networks on a few cores, and threads
+that work on one network wait for each other; threads with networks of their own do not.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from nets_deap import _checks, bits
+from nets_deap.training.fused import BITS
+from nets_deap.training.losses import loss_of
+from nets_deap.training.optimizers import make_optimizer, set_lr
+from nets_deap.training.problem import Outcome, Plan, Problem, Start
+from nets_deap.training.single import fill, measure, outcome_of
+
+# A forward pass of a minibatch with at least so many operations outweighs what Python costs.
+WORTH_FLOPS = 5e6
+
+
+_probed: weakref.WeakKeyDictionary[Problem, tuple[float, bool]] = weakref.WeakKeyDictionary()
+
+
+def suits(problem: Problem) -> bool:
+    """Tell whether the threaded engine can train this problem: on the CPU, nothing random in it.
+
+    Threads would draw from torch's one generator in any order.
+    """
+    return problem.device.type == "cpu" and not _probe(problem)[1]
+
+
+def worth(problem: Problem) -> bool:
+    """Tell whether the module computes so much that threads beat a batch of networks."""
+    return _probe(problem)[0] >= WORTH_FLOPS
+
+
+def train_threaded(
+    problem: Problem,
+    masks: list[bits.Bytes],
+    plan: Plan,
+    *,
+    starts: list[Start | None] | None = None,
+    chunk: int | None = None,
+    on_chunk: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Train one network for each mask; the same contract as ``train_stacked``.
+
+    As many networks as torch has threads train at a time, at most ``chunk``.
+    """
+    begin: list[Start | None] = [None] * len(masks) if starts is None else starts
+    before = torch.get_num_threads()
+    workers = min(before, len(masks))
+    if chunk is not None:
+        workers = min(workers, _checks.whole("chunk", chunk))
+    batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size)
+
+    def work(i: int) -> Outcome:
+        return _train(problem, masks[i], plan, begin[i], batches)
+
+    parts = []
+    with ExitStack() as stack:
+        found: Iterator[Outcome]
+        if workers > 1:
+            torch.set_num_threads(max(1, before // workers))  # new threads take it over
+            stack.callback(torch.set_num_threads, before)
+            found = stack.enter_context(ThreadPoolExecutor(workers)).map(work, range(len(masks)))
+        else:  # torch's own threads share the one network
+            found = map(work, range(len(masks)))
+        for part in found:
+            parts.append(part)
+            if on_chunk is not None:
+                on_chunk(1)
+    return Outcome.concatenate(parts)
+
+
+def _train(
+    problem: Problem, packed: bits.Bytes, plan: Plan, start: Start | None, batches: Tensor
+) -> Outcome:
+    """Train and measure one network."""
+    model, recipe = copy.deepcopy(problem.model), problem.recipe
+    gates = fill(model, problem, packed, start)
+    trained = {n: p for n, p in model.named_parameters() if n not in problem.frozen}
+    # Gradients are masked bit by bit: zero also where they are not finite.
+    kept = {n: -g.to(BITS[trained[n].dtype]) for n, g in gates.items() if n in trained}
+    optimizer = make_optimizer(recipe, list(trained.values()), fused=True)
+    inputs, targets = problem.train
+    tail, curve = torch.zeros((), dtype=torch.float64), []
+    model.train()
+    for step, rows in enumerate(batches):
+        optimizer.zero_grad()
+        loss = loss_of(recipe.loss, model(inputs[rows]), targets[rows])
+        loss.backward()  # type: ignore[no-untyped-call]
+        for name, p in trained.items():
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            if name in kept:
+                p.grad = p.grad.contiguous()
+                p.grad.view(kept[name].dtype).bitwise_and_(kept[name])
+        set_lr(optimizer, recipe.lr_at(step, plan.steps))
+        optimizer.step()
+        if step >= plan.steps - plan.tail:
+            tail += loss.detach()
+        if step + 1 in plan.curve_steps:
+            curve.append(measure(model, problem, problem.val)[0])
+            model.train()
+    return outcome_of(model, problem, packed, plan, float(tail) / plan.tail, curve)
+
+
+def _probe(problem: Problem) -> tuple[float, bool]:
+    """Return the operations of a forward pass of a minibatch, and whether it draws at random."""
+
+    def look() -> tuple[float, bool]:
+        model = copy.deepcopy(problem.model).train()
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            state = torch.get_rng_state()
+            with FlopCounterMode(display=False) as counter:
+                model(problem.train[0][: problem.recipe.batch_size])
+            drawn = not torch.equal(state, torch.get_rng_state())
+        return float(counter.get_total_flops()), drawn
+
+    if problem not in _probed:
+        _probed[problem] = look()
+    return _probed[problem]

@@ -1,0 +1,87 @@
+"""The threaded engine: each network alone, the same numbers as the slow reference."""
+
+import numpy as np
+import pytest
+import torch
+from test_training import MODULES, PLAN, RECIPES, assert_same, make_task, masks_of
+from torch import nn
+
+from nets_deap import Recipe, bits
+from nets_deap.training.dispatch import pick_engine, train
+from nets_deap.training.one_by_one import train_one_by_one
+from nets_deap.training.problem import Start
+from nets_deap.training.threaded import suits, train_threaded
+
+CALM = [name for name in MODULES if name != "dropout"]
+
+
+@pytest.fixture
+def _threads():
+    """Let torch have several threads, as it has outside of the tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("optimizer", RECIPES)
+@pytest.mark.parametrize("module", CALM)
+def test_threads_give_single_trainings(module, optimizer):
+    task = make_task(module, RECIPES[optimizer])
+    masks = masks_of(task)
+    done = []
+    outcome = train_threaded(task.problem, masks, PLAN, on_chunk=done.append)
+    assert done == [1, 1, 1]
+    assert torch.get_num_threads() == 3
+    assert_same(outcome, train_one_by_one(task.problem, masks, PLAN), rtol=1e-9)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("module", ["conv2d", "frozen", "tied", "buffers"])
+def test_starts_chunks_and_order_change_nothing(module):
+    task = make_task(module, RECIPES["adam"])
+    masks = masks_of(task)
+    first = train_threaded(task.problem, masks, PLAN)
+    starts = [Start(v, o) for v, o in zip(first.values, first.others, strict=True)]
+    starts[1] = None
+    again = train_threaded(task.problem, masks, PLAN, starts=starts, chunk=1)
+    assert_same(again, train_one_by_one(task.problem, masks, PLAN, starts=starts), rtol=1e-8)
+    turned = train_threaded(task.problem, masks[::-1], PLAN, starts=starts[::-1], chunk=2)
+    assert_same(turned, again, rtol=1e-12, places=[2, 1, 0])
+
+
+@pytest.mark.parametrize("module", ["conv2d", "tied", "trap"])
+def test_pruned_weights_stay_exactly_zero(module):
+    task = make_task(module, RECIPES["adamw"], torch.float32)
+    packed = masks_of(task, (0.7, 0.2))
+    outcome = train_threaded(task.problem, packed, PLAN)
+    for own, state, values in zip(packed, outcome.states, outcome.values, strict=True):
+        mask = bits.unpack(own, task.layout.size)
+        flat = np.concatenate([state[name].reshape(-1) for name in task.layout.names])
+        assert not flat[~mask].any()
+        np.testing.assert_array_equal(flat[mask], values)
+        assert np.isfinite(values).all()
+
+
+def test_random_modules_are_refused_and_large_ones_are_taken_by_auto():
+    assert not suits(make_task("dropout", Recipe()).problem)
+    with pytest.raises(ValueError, match=r"engine must suit the task: .*without dropout"):
+        make_task("dropout", Recipe(), engine="threaded")
+    small = make_task("conv2d", Recipe())
+    assert pick_engine("auto", small.problem) == "stacked"
+    layers = (nn.Conv2d(1, 256, 3, padding=1), nn.Conv2d(256, 64, 3, padding=1))
+    wide = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 36, 3))
+    large = make_task("conv2d", Recipe(), torch.float32, model=wide)
+    assert pick_engine("auto", large.problem) == "threaded"
+    by_name = train(small.problem, masks_of(small), PLAN, engine="threaded")
+    assert_same(by_name, train_threaded(small.problem, masks_of(small), PLAN), rtol=0)
+
+
+def test_an_error_of_the_module_comes_through_and_threads_are_put_back():
+    before = torch.get_num_threads()
+    task = make_task("mlp", Recipe())
+    task.problem.train[0].resize_(25, 5)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        train_threaded(task.problem, masks_of(task), PLAN)
+    assert torch.get_num_threads() == before
