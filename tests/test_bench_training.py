@@ -62,16 +62,15 @@ def test_a_table_holds_every_combination_with_its_ratios():
         seconds=0.001,
         device="cpu",
     )
-    rows = report["rows"]
+    rows, limits = report["rows"], Limits(**report["limits"])
+    assert limits.bytes == max(limits.memory, limits.cache)
     assert [(row["population"], row["density"]) for row in rows] == [
         *((1, 1.0), (1, 0.02), (2, 1.0), (2, 0.02))
     ]
     for row in rows:
         assert row["ours_ratio"] == pytest.approx(row["ours"] / row["one"])
         assert row["vmap_ratio"] == pytest.approx(row["vmap"] / row["one"])
-        floor = max(
-            row["flops"] / report["limits"]["flops"], row["bytes"] / report["limits"]["bytes"]
-        )
+        floor = max(row["flops"] / limits.flops, row["bytes"] / limits.bytes)
         assert row["bound_share"] == pytest.approx(row["ours"] * floor)
         assert row["peak_bytes"] is None or row["peak_bytes"] > 1e8
     assert set(report["growth"]) == {"P (at 2 %)", "density (at P = 2)", "D (at 5 %, P = 16)"}

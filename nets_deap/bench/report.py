@@ -49,10 +49,11 @@ def training_report(
     """
     place = pick_device(device)
     facts, limits = describe(place), measure_limits(place)
+    inside = "" if limits.cache is None else f", in cache {limits.cache / 1e9:.0f} GB/s"
     say(
         f"{facts.get('gpu', facts['processor'])}, {facts['threads']} threads, torch "
         f"{facts['torch']}: matrix product {limits.flops / 1e9:,.0f} GFLOP/s, copy "
-        f"{limits.bytes / 1e9:.1f} GB/s"
+        f"{limits.memory / 1e9:.1f} GB/s{inside}"
     )
     for line in (UNITS, HEAD):
         say(line)
@@ -65,7 +66,7 @@ def training_report(
         say(line_of(row))
     say(
         "one: one network at a time, lean torch loop; vmap: plain torch.func.vmap; share: of the "
-        "rate that the counted operations and bytes allow, where nothing stays in a cache"
+        "rate that the counted operations and bytes allow at these limits"
     )
     slopes = growth_of(rows, seconds=seconds, device=device, **options)
     said = ", ".join(f"{name} to the {slope:.2f}" for name, slope in slopes.items())

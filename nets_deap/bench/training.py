@@ -45,7 +45,7 @@ class Row:
         vmap_ratio: ``vmap`` over ``one``.
         ours_ratio: ``ours`` over ``one``.
         flops: Floating-point operations that one network-step needs.
-        bytes: Bytes that it moves where nothing stays in a cache.
+        bytes: Bytes that it moves, through memory or a cache.
         bound_share: Rate of ours over the rate that the machine's limits allow.
         peak_bytes: Most memory in use while ours trained; None where the system does not tell.
     """
