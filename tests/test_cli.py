@@ -156,9 +156,41 @@ def test_presets_lists_them_and_every_field_of_one(capsys):
     assert "recipe.lr=0.0012" in capsys.readouterr().out.splitlines()
 
 
-def test_bench_evolution_prints_the_cost(capsys):
+def test_bench_evolution_prints_the_cost(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     assert main(["bench", "evolution", "--population", "4", "--generations", "2"]) == 0
     assert "266200 bits, mu = lambda = 4: median" in capsys.readouterr().out
+    found = json.loads((tmp_path / "runs" / "bench-evolution.json").read_text())
+    assert set(found) == {"evolution"}
+    assert set(found["evolution"]) == {"operators", "selection", "recorder", "evolution"}
+
+
+def test_bench_training_prints_a_table_and_writes_it(tmp_path, capsys):
+    target = tmp_path / "new" / "bench.json"
+    few = ["--nets", "lenet", "--populations", "2", "--densities", "0.05", "--repeats", "1"]
+    arguments = ["bench", "training", *few, "--seconds", "0.01", "--engine", "layered"]
+    assert main([*arguments, "--device", "cpu", "--out", str(target)]) == 0
+    out = capsys.readouterr().out
+    assert "lenet     2     5 %" in out
+    (row,) = json.loads(target.read_text())["training"]["rows"]
+    assert (row["population"], row["density"], row["engine"]) == (2, 0.05, "layered")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--populations", "1,x"], "--populations must be numbers: expected 8,64, got '1,x'"),
+        (["--densities", "5%"], "--densities must be numbers: expected 0.1,0.02"),
+        (["--nets", "lenett"], "net must be a known name: "),
+        (["--engine", "quick"], "engine must be a known name: "),
+        (["--out", "/proc/bench.json"], "path must be a writable folder"),
+    ],
+)
+def test_bench_refuses_bad_input_before_it_measures(arguments, message, tmp_path, capsys):
+    more = [] if "--out" in arguments else ["--out", str(tmp_path / "b.json")]
+    assert main(["bench", "training", "--device", "cpu", *more, *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "b.json").exists()
 
 
 def test_help_and_errors_as_users_start_it():

@@ -29,6 +29,9 @@ from nets_deap.training.problem import METRICS, Outcome, Plan, Start
 SPARSE = (0.03, 0.07)
 
 
+SELECTED_FROM = 2000  # 1,000 parents and 1,000 offspring
+
+
 @dataclass(frozen=True)
 class EvolutionCost:
     """Seconds a generation, one number a generation, of everything but training.
@@ -172,7 +175,7 @@ def report(
         Lines to print, and the same numbers as plain data, for JSON.
     """
     costs = measure_operators(repeats=repeats)
-    selections = measure_selection(tickets=2 * population, repeats=repeats)
+    selections = measure_selection(tickets=SELECTED_FROM, repeats=repeats)
     recorder = measure_recorder(population=population, fresh=min(5, population))
     searches: list[dict[str, Any]] = [
         {"plain": True},

@@ -8,7 +8,7 @@ from typing import Any
 
 from nets_deap.bench import growth
 from nets_deap.bench.hardware import describe, measure_limits
-from nets_deap.bench.training import DENSITIES, NETS, Row, make_task, measure, ours
+from nets_deap.bench.training import DENSITIES, NETS, Row, check, make_task, measure, ours
 from nets_deap.training.device import pick_device
 
 WIDTHS = (0.5, 1.0, 2.0)
@@ -47,6 +47,7 @@ def training_report(
         device: As for ``nets.Task``.
         **options: Passed to ``nets.Task``, such as ``engine``.
     """
+    check(nets, populations, densities, repeats, seconds, options.get("engine", "auto"))
     place = pick_device(device)
     facts, limits = describe(place), measure_limits(place)
     inside = "" if limits.cache is None else f", in cache {limits.cache / 1e9:.0f} GB/s"

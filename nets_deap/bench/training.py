@@ -16,6 +16,7 @@ from nets_deap.bench import growth, rivals
 from nets_deap.bench.bound import cost_of
 from nets_deap.bench.hardware import Limits, measure_limits, peak_memory, settle
 from nets_deap.task import Task
+from nets_deap.training import ENGINES
 from nets_deap.training.dispatch import pick_engine, train
 from nets_deap.training.problem import Plan
 from nets_deap.training.recipe import LENET_RECIPE
@@ -110,18 +111,33 @@ def measure(
         limits: The machine's; None measures them first.
         **options: Passed to ``nets.Task``, such as ``engine``.
     """
-    _checks.whole("repeats", repeats)
-    _checks.real("seconds", seconds, low=0, open_low=True)
-    for density in densities:
-        _checks.density("densities", density)
-    for population in populations or ():
-        _checks.whole("populations", population)
+    check(nets, populations, densities, repeats, seconds, options.get("engine", "auto"))
     for net in nets:
         task = make_task(net, device, **options)
         known = measure_limits(task.device) if limits is None else limits
         for population in populations or POPULATIONS[task.device.type]:
             for density in densities:
                 yield _row(task, net, population, density, repeats, seconds, known)
+
+
+def check(
+    nets: Sequence[str],
+    populations: Sequence[int] | None,
+    densities: Sequence[float],
+    repeats: int,
+    seconds: float,
+    engine: str,
+) -> None:
+    """Raise unless these can be measured; see ``measure``."""
+    for net in nets:
+        _checks.choice("net", net, NETS)
+    _checks.choice("engine", engine, ENGINES)
+    _checks.whole("repeats", repeats)
+    _checks.real("seconds", seconds, low=0, open_low=True)
+    for density in densities:
+        _checks.density("densities", density)
+    for population in populations or ():
+        _checks.whole("populations", population)
 
 
 def _row(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
@@ -48,10 +47,7 @@ class RunFolder:
                     "Choose another folder, or overwrite the earlier run with overwrite=True "
                     "(--overwrite).",
                 )
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable.{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            self._make()
             if held:
                 self._remove_earlier_run()
         except OSError as error:
@@ -74,9 +70,7 @@ class RunFolder:
         """
         folder = cls.existing(target.parent)
         try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder.path, os.W_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            folder._make()
         except OSError as error:
             raise folder._unwritable(error) from error
         return folder
@@ -134,6 +128,13 @@ class RunFolder:
             raise
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def _make(self) -> None:
+        """Make the folder, and see whether files can be written there."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        probe = self.path / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
 
     def _remove_earlier_run(self) -> None:
         """Remove the files of an earlier run, and nothing else; refuse if there was none."""
