@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_training import MODULES, PLAN, RECIPES, assert_same, make_task, masks_of
+from test_training import MODULES, PLAN, RECIPES, Custom, assert_same, make_task, masks_of
 from torch import nn
 
 from nets_deap import Recipe, bits
@@ -76,6 +76,33 @@ def test_random_modules_are_refused_and_large_ones_are_taken_by_auto():
     assert pick_engine("auto", large.problem) == "threaded"
     by_name = train(small.problem, masks_of(small), PLAN, engine="threaded")
     assert_same(by_name, train_threaded(small.problem, masks_of(small), PLAN), rtol=0)
+
+
+def recurrent(kind, **more):
+    layers = {"unit": kind(3, 5, batch_first=True, **more), "linear": nn.Linear(5, 3)}
+    return Custom(lambda m, x: m.linear(m.unit(x)[0][:, -1]), **layers)
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_what_cannot_be_batched_trains_alone_after_one_warning(kind, caplog, monkeypatch):
+    monkeypatch.setitem(MODULES, "recurrent", (lambda: recurrent(kind), (4, 3)))
+    task = make_task("recurrent", RECIPES["adam"], maskable=["unit.weight_*", "linear.weight"])
+    masks = masks_of(task)
+    outcome = train(task.problem, masks, PLAN)
+    assert_same(outcome, train_one_by_one(task.problem, masks, PLAN), rtol=1e-9)
+    train(task.problem, masks, PLAN)
+    (record,) = caplog.records
+    assert f"cannot batch the layer 'unit' ({kind.__name__})" in record.message
+    assert "threaded" in record.message
+
+
+def test_what_is_random_and_cannot_be_batched_trains_one_by_one(caplog, monkeypatch):
+    build = lambda: nn.Sequential(nn.Dropout(0.2), recurrent(nn.GRU))  # noqa: E731
+    monkeypatch.setitem(MODULES, "recurrent", (build, (4, 3)))
+    task = make_task("recurrent", RECIPES["adam"])
+    assert pick_engine("auto", task.problem) == "one_by_one"
+    assert "'1.unit' (GRU)" in caplog.text
+    assert not any(module._forward_pre_hooks for module in task.problem.model.modules())
 
 
 def test_an_error_of_the_module_comes_through_and_threads_are_put_back():

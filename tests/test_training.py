@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from nets_deap import Recipe, Task, bits
+from nets_deap import Recipe, Task, bits, models
 from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.problem import METRICS, Plan
 from nets_deap.training.stacked import default_chunk, train_stacked
@@ -118,8 +118,47 @@ def trap():
     return Custom(function, linear=nn.Linear(6, 3))
 
 
-SHAPES = {conv2d: (1, 6, 6), conv1d: (2, 6), embedding: (3,)}
+def resnet():
+    return models.ResNet(1, channels=1, classes=3)
+
+
+def norms():
+    """Grouped and depthwise convolutions under group and layer normalisation."""
+    first = (nn.Conv2d(1, 4, 3, bias=False), nn.GroupNorm(2, 4), nn.ReLU())
+    grouped = (nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 6, 1, groups=2))
+    return nn.Sequential(*first, *grouped, nn.Flatten(), nn.LayerNorm(24), nn.Linear(24, 3))
+
+
+def upward():
+    up, down = nn.ConvTranspose2d(1, 2, 2, stride=2), nn.Conv2d(2, 2, 3, stride=2)
+    return nn.Sequential(up, down, nn.Flatten(), nn.Linear(18, 3))
+
+
+def attention():
+    """Attention over positions, with a residual link.
+
+    No biases: that of the keys has no gradient but rounding, which Adam blows up.
+    """
+
+    def function(model, x):
+        h = model.first(x)
+        return model.last((h + model.attend(h, h, h, need_weights=False)[0]).mean(1))
+
+    attend = nn.MultiheadAttention(8, 2, bias=False, batch_first=True)
+    return Custom(function, first=nn.Linear(3, 8), attend=attend, last=nn.Linear(8, 3))
+
+
+def transformer():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, bias=False, batch_first=True)
+    layers = {"first": nn.Linear(3, 8), "layer": layer, "last": nn.Linear(8, 3)}
+    return Custom(lambda m, x: m.last(m.layer(m.first(x)).mean(1)), **layers)
+
+
+SHAPES = {resnet: (1, 8, 8), norms: (1, 6, 6), upward: (1, 4, 4)}
+SHAPES |= {attention: (4, 3), transformer: (4, 3)}
+SHAPES |= {conv2d: (1, 6, 6), conv1d: (2, 6), embedding: (3,)}
 BUILDERS = (mlp, conv2d, conv1d, dropout, frozen, tied, unused, Buffers, embedding, trap)
+BUILDERS += (resnet, norms, upward, attention, transformer)
 MODULES = {build.__name__.lower(): (build, SHAPES.get(build, (6,))) for build in BUILDERS}
 each_module = pytest.mark.parametrize("module", MODULES)
 each_optimizer = pytest.mark.parametrize("optimizer", RECIPES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,12 +10,80 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nets_deap import _checks
+from nets_deap.training.device import seeded
 from nets_deap.training.losses import loss_of, n_correct
 from nets_deap.training.problem import Problem, Split, State
 
 EVAL_ROWS = 1000
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Compute attention from products, which can be batched; fused kernels cannot."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+_stuck: weakref.WeakKeyDictionary[Problem, str] = weakref.WeakKeyDictionary()
+
+
+def stuck_at(problem: Problem) -> str:
+    """Return the layer at which ``torch.func`` fails to batch a problem's module; empty if at none.
+
+    Tried once, with two networks and two examples.
+    """
+    if problem not in _stuck:
+        _stuck[problem] = _try(problem)
+    return _stuck[problem]
+
+
+def _try(problem: Problem) -> str:
+    """Take the gradient of two networks; return the layer that was entered last if that fails."""
+    last = [f"the module itself ({type(problem.model).__name__})"]
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda module, args, name=name: last.append(f"{name!r} ({type(module).__name__})")
+        )
+        for name, module in problem.model.named_modules()
+        if name and not list(module.children())
+    ]
+    trained, fixed = (
+        {
+            name: tensor.unsqueeze(0).repeat(2, *[1] * tensor.ndim)
+            for name, tensor in problem.initial.items()
+            if (name in problem.frozen) is frozen
+        }
+        for frozen in (False, True)
+    )
+    buffers = {
+        name: tensor.unsqueeze(0).repeat(2, *[1] * tensor.ndim)
+        for name, tensor in problem.buffers.items()
+    }
+    inputs, targets = (part[:2] for part in problem.train)
+    mode = problem.model.training
+    try:
+        with seeded(0, problem.device):
+            problem.model.train()
+            module = Functional(problem, {})
+            module.gradients()(trained, fixed, buffers, inputs, targets)
+            module.measure(trained, fixed, buffers, (inputs, targets))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError):
+        return last[-1]
+    finally:
+        problem.model.train(mode)
+        for hook in hooks:
+            hook.remove()
+    return ""
 
 
 class Functional:
@@ -30,11 +99,17 @@ class Functional:
 
     def gradients(self) -> Callable[..., Any]:
         """Return a function of (trained, fixed, buffers, x, y): gradients, (losses, buffers)."""
-        return vmap(
+        batched = vmap(
             grad_and_value(self._loss, has_aux=True),
             in_dims=(0, 0, 0, None, None),
             randomness="same",
         )
+
+        def gradients_of(*batch: Any) -> Any:
+            with _plain_attention():
+                return batched(*batch)
+
+        return gradients_of
 
     def measure(
         self, trained: State, fixed: State, buffers: State, split: Split
@@ -47,7 +122,7 @@ class Functional:
         p = len(next(iter(trained.values())))
         loss = torch.zeros(p, dtype=torch.float64, device=self._problem.device)
         correct = torch.zeros_like(loss)
-        with torch.no_grad():
+        with torch.no_grad(), _plain_attention():
             for start in range(0, n, rows):
                 x, y = inputs[start : start + rows], targets[start : start + rows]
                 with self.worded():
