@@ -1,5 +1,6 @@
 """The benchmark of training: its rivals train the same networks, and its counts are right."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from test_training import RECIPES, make_task, masks_of
 
-from nets_deap.bench import growth, rivals
+from nets_deap.bench import growth, hardware, report, rivals
 from nets_deap.bench.bound import cost_of
 from nets_deap.bench.hardware import Limits, measure_limits, peak_memory
 from nets_deap.bench.report import training_report
@@ -79,6 +80,14 @@ def test_a_table_holds_every_combination_with_its_ratios():
     assert "cost of a network-step of ours grows with P" in said[-1]
 
 
+def test_a_restless_machine_is_warned_of(monkeypatch):
+    said = []
+    monkeypatch.setattr(report, "GREATEST_SPREAD", 0.5)  # below what any machine reaches
+    few = {"nets": ("lenet",), "populations": (1,), "densities": (0.02,), "repeats": 1}
+    training_report(said.append, seconds=0.001, device="cpu", **few)
+    assert any(line.startswith("WARNING: in 1 of 1 rows") for line in said)
+
+
 def test_exponents_and_rates():
     assert growth.exponent({1: 3.0, 10: 30.0, 100: 300.0}) == pytest.approx(1.0)
     assert growth.exponent({1: 3.0, 4: 1.5}) == pytest.approx(-0.5)
@@ -97,14 +106,16 @@ def test_masks_have_their_density_and_differ():
 
 
 def test_memory_in_use_is_seen():
-    with peak_memory(torch.device("cpu")) as small:
-        pass
-    with peak_memory(torch.device("cpu")) as large:
+    with peak_memory(torch.device("cpu")) as peak:
         held = torch.ones(100_000_000)
-        held.sum()
-    if small.bytes is None:
+        time.sleep(0.2)  # longer than from one look to the next
+        with_it = hardware._resident()
+        del held
+        time.sleep(0.2)
+    if with_it is None:
         pytest.skip("no /proc here: the system does not tell")
-    assert large.bytes > small.bytes + 3e8
+    assert peak.bytes > with_it - 1e8
+    assert with_it > 4e8
 
 
 def test_the_limits_of_the_machine_are_plausible():

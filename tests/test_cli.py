@@ -184,6 +184,7 @@ def test_bench_training_prints_a_table_and_writes_it(tmp_path, capsys):
         (["--nets", "lenett"], "net must be a known name: "),
         (["--engine", "quick"], "engine must be a known name: "),
         (["--out", "/proc/bench.json"], "path must be a writable folder"),
+        (["--out", "/tmp"], "/tmp is a folder, not a file"),
     ],
 )
 def test_bench_refuses_bad_input_before_it_measures(arguments, message, tmp_path, capsys):

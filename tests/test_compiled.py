@@ -1,6 +1,7 @@
 """The compiled engine and the start of training: the same numbers as the slow reference."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -254,3 +255,64 @@ def test_a_certain_output_has_no_gradient_at_all():
 def test_masked_biases_are_left_to_the_engines_that_mask_them():
     task = make_task("mlp", RECIPES["adam"], model=deep(), maskable="*")
     assert not suits(task.problem)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+def test_weights_of_any_size_overflow_only_where_the_reference_does(activation):
+    """Minibatches that leave lanes empty: nothing may overflow in those."""
+    model = models.MLP((6, 20, 20, 20, 3), activation=activation).float()
+    recipe = Recipe(lr=1e10, batch_size=20)
+    task = make_task("mlp", recipe, torch.float32, model=model)
+    mask = task.dense_ticket().packed
+    plan = Plan(20, 1, keep_states=True)
+    ours, theirs = (f(task.problem, [mask], plan) for f in (train_compiled, train_one_by_one))
+    for name in ("train_loss", "val_loss"):
+        assert np.isfinite(ours.metrics[name]) == np.isfinite(theirs.metrics[name])
+    assert np.isfinite(ours.values[0]).all() == np.isfinite(theirs.values[0]).all()
+
+
+def test_code_on_disk_is_not_used_once_any_source_has_changed(monkeypatch):
+    from nets_deap.training import _kernels, _layers
+
+    files = _kernels.train._cache._cache_file
+    assert files._source_stamp == _layers._stamp()
+    train_compiled(*_small())
+    assert files._load_index(), "the compiled code was not kept"
+    monkeypatch.setattr(files, "_source_stamp", (*_layers._stamp()[:-1], (0, 0)))
+    assert files._load_index() == {}
+
+
+def _small():
+    task = make_task("mlp", RECIPES["adam"], model=deep())
+    return task.problem, masks_of(task, (0.5,)), PLAN
+
+
+def test_a_start_of_another_dtype_is_converted():
+    task = make_task("mlp", RECIPES["adam"], torch.float32, model=deep())
+    (mask,) = masks_of(task, (0.5,))
+    kept = int(np.unpackbits(mask).sum())
+    starts = [Start(np.zeros(kept), {"0.bias": np.zeros(9)})]
+    outcome = train_compiled(task.problem, [mask], PLAN, starts=starts)
+    assert outcome.values[0].dtype == np.float32
+    expected = train_one_by_one(task.problem, [mask], PLAN, starts=starts)
+    np.testing.assert_allclose(outcome.values[0], expected.values[0], 1e-3, 1e-4)
+
+
+def test_no_networks_are_refused_in_words():
+    task = make_task("mlp", RECIPES["adam"], model=deep())
+    with pytest.raises(ValueError, match=r"masks must name networks to train: .*at least one"):
+        dispatch.train(task.problem, [], PLAN)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "layered", "threaded", "stacked"])
+def test_calls_from_several_threads_take_turns(engine):
+    task = make_task("mlp", RECIPES["adam"], model=deep(), engine=engine)
+    masks = masks_of(task, (0.9, 0.5, 0.2))
+    alone = [dispatch.train(task.problem, [mask], PLAN, engine=engine) for mask in masks]
+    with ThreadPoolExecutor(3) as pool:
+        calls = [
+            pool.submit(dispatch.train, task.problem, [mask], PLAN, engine=engine)
+            for mask in [*masks, *masks]
+        ]
+        for call, expected in zip(calls, [*alone, *alone], strict=True):
+            assert_same(call.result(), expected, rtol=1e-9)

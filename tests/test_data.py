@@ -184,6 +184,7 @@ def test_bytes_are_normalised_in_float32_whole_or_by_channel(dtype):
         (0.1, 0.0, r"normalize.std must be in range: .*\(0, inf\), got 0\.0"),
         ((0.1, 0.2), (1.0,), r"normalize.std must have the right length: .*mean = 2, got 1"),
         ("0.1", 1.0, r"normalize.mean must be a number: .*got str"),
+        (127, 64, r"normalize.mean must be in range: .*\[0, 1\], got 127"),
     ],
 )
 def test_bad_mean_and_deviation(mean, std, message):

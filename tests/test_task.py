@@ -94,7 +94,8 @@ def half(task):
         ({"test": (IMAGES[:, :1], LABELS)}, r"test inputs must .*\(24, 1, 6\)\. The model said: "),
         ({"normalize": 0.5}, r"normalize must be a pair: .*got float"),
         ({"normalize": (0.5, 0)}, r"normalize\.std must be in range"),
-        ({"normalize": (0.5, 1.0)}, r"train inputs must be images of bytes: .*uint8"),
+        ({"normalize": (0.5, 1.0)}, r"train inputs must be images of bytes: .*uint8.*got float32"),
+        ({"train": (IMAGES.astype("u1"), LABELS)}, r"train inputs .*Images of bytes need normaliz"),
     ],
 )
 def test_bad_arguments(changes, message):

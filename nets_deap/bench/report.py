@@ -12,6 +12,7 @@ from nets_deap.bench.training import DENSITIES, NETS, Row, check, make_task, mea
 from nets_deap.training.device import pick_device
 
 WIDTHS = (0.5, 1.0, 2.0)
+GREATEST_SPREAD = 2.0
 GROWTH_POPULATION = 16
 GROWTH_DENSITY = 0.05
 HEAD = (
@@ -69,6 +70,12 @@ def training_report(
         "one: one network at a time, lean torch loop; vmap: plain torch.func.vmap; share: of the "
         "rate that the counted operations and bytes allow at these limits"
     )
+    restless = sum(row.spread > GREATEST_SPREAD for row in rows)
+    if restless:
+        say(
+            f"WARNING: in {restless} of {len(rows)} rows the repeats differ by more than a factor "
+            f"of {GREATEST_SPREAD:g}: other programs use this machine, and no number here is good"
+        )
     slopes = growth_of(rows, seconds=seconds, device=device, **options)
     said = ", ".join(f"{name} to the {slope:.2f}" for name, slope in slopes.items())
     if said:

@@ -48,6 +48,7 @@ class Row:
         flops: Floating-point operations that one network-step needs.
         bytes: Bytes that it moves, through memory or a cache.
         bound_share: Rate of ours over the rate that the machine's limits allow.
+        spread: Greatest over least rate of the repeats, of whichever of the three varied most.
         peak_bytes: Most memory in use while ours trained; None where the system does not tell.
     """
 
@@ -63,6 +64,7 @@ class Row:
     flops: float
     bytes: float
     bound_share: float
+    spread: float
     peak_bytes: float | None
 
 
@@ -174,6 +176,7 @@ def _row(
         flops=cost.flops,
         bytes=cost.bytes,
         bound_share=median["ours"] * cost.seconds(limits.flops, limits.bytes),
+        spread=max(max(values) / min(values) for values in rates.values()),
         peak_bytes=peak.bytes,
     )
 

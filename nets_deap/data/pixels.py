@@ -19,7 +19,8 @@ class Normalize:
     transfer.
 
     Args:
-        mean: Of all pixels, or of each channel (the second axis of the images).
+        mean: Of all pixels, or of each channel (the second axis of the images), in [0, 1]: of
+            x / 255.
         std: The same; > 0.
 
     Raises:
@@ -32,6 +33,8 @@ class Normalize:
     def __post_init__(self) -> None:
         mean, std = _numbers("normalize.mean", self.mean), _numbers("normalize.std", self.std)
         _checks.length("normalize.std", len(std), len(mean), "channels of normalize.mean")
+        for value in mean:  # a mean of 127, say, is one of bytes, not of fractions
+            _checks.real("normalize.mean", value, low=0, high=1)
         for value in std:
             _checks.real("normalize.std", value, low=0, open_low=True)
 
@@ -47,8 +50,9 @@ class Normalize:
     def check(self, argument: str, images: Tensor) -> None:
         """Raise unless ``images`` are bytes with as many channels as mean and std name."""
         if images.dtype != torch.uint8:
-            raise _checks.bad_type(
-                argument, "be images of bytes", "dtype uint8, as normalize= is given", images
+            kind = str(images.dtype).removeprefix("torch.")
+            raise _checks.bad_value(
+                argument, "be images of bytes", "uint8, as normalize= is given", kind
             )
         n = len(_numbers("normalize.mean", self.mean))
         if n > 1 and (images.ndim < 2 or images.shape[1] != n):

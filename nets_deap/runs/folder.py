@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -70,6 +71,8 @@ class RunFolder:
         """
         folder = cls.existing(target.parent)
         try:
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{target} is a folder, not a file")
             folder._make()
         except OSError as error:
             raise folder._unwritable(error) from error

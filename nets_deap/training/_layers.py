@@ -9,6 +9,7 @@ layer. Examples come in blocks of ``LANES``: activations have the shape (units, 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -28,7 +29,26 @@ from nets_deap.training.network import LANES, TILE
 
 RELU, TANH, SIGMOID = 0, 1, 2
 
-compiled = numba.njit(cache=True, fastmath=set(FAST), nogil=True, error_model="numpy")
+_SOURCES = ("_vectors.py", "_layers.py", "_losses.py", "_kernels.py", "network.py")
+
+
+def _stamp() -> tuple[Any, ...]:
+    """Return what tells the sources of all compiled code from other versions of them."""
+    found = (Path(__file__).with_name(name).stat() for name in _SOURCES)
+    return tuple((one.st_mtime_ns, one.st_size) for one in found)
+
+
+def compiled(function: Any) -> Any:
+    """Compile a function, kept on disk until any of the sources changes.
+
+    numba looks at the function's own file alone, although compiled functions hold the code of
+    those that they call.
+    """
+    made: Any = numba.njit(cache=True, fastmath=set(FAST), nogil=True, error_model="numpy")(
+        function
+    )
+    made._cache._cache_file._source_stamp = _stamp()
+    return made
 
 
 @compiled
@@ -78,7 +98,8 @@ def forward(
 ) -> None:  # fmt: skip
     """Fill the activations of all units after the inputs; the last layer stays linear.
 
-    Of ``n`` examples; what the lanes beyond hold does not matter, as their deltas are zero.
+    Of ``n`` examples; the lanes beyond are zero in all units that pass gradients on, so that
+    nothing that overflows there reaches a gradient.
     """
     zero = theta.dtype.type(0)
     inputs, before, unit, row = x, x0, 0, 0
@@ -109,8 +130,12 @@ def forward(
                     weights, columns, rows[row + o], rows[row + o + 1], inputs, before, add,
                     acts, unit + o, layer < last and act == RELU,
                 )  # fmt: skip
-        if layer < last and act != RELU:
-            bend(act, acts[unit * LANES : (unit + n_out) * LANES], n)
+        if layer < last:
+            own = acts[unit * LANES : (unit + n_out) * LANES]
+            if act != RELU:
+                bend(act, own, n)
+            for o in range(n_out):
+                own[o * LANES + n : (o + 1) * LANES] = 0
         inputs, before = acts, unit
         unit += n_out
         row += n_out + 1

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import nn
 from nets_deap import _checks, bits
 from nets_deap._optional import require
 from nets_deap.training.network import LANES, TILE, Group, Network, room
+from nets_deap.training.pool import Stop, share_out
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import LOSSES, Recipe
 from nets_deap.training.stack import Stack, stack_of
@@ -89,22 +89,23 @@ def train_compiled(
     groups = [order[g::n_groups] for g in range(n_groups)]
     found: dict[int, Outcome] = {}
 
-    def work(places: list[int]) -> tuple[list[int], list[Outcome]]:
+    def work(places: list[int], stop: Stop) -> list[Outcome]:
         networks = [Network(problem, stack, masks[i], begin[i]) for i in places]
-        return places, _train(problem, stack, Group(networks), plan, batches)
+        return _train(problem, stack, Group(networks), plan, batches, stop)
+
+    def done(places: list[int], outcomes: list[Outcome]) -> None:
+        found.update(zip(places, outcomes, strict=True))
+        if on_chunk is not None:
+            on_chunk(len(places))
 
     for split in ("val", "test") if plan.test and problem.test is not None else ("val",):
         _blocks(problem, split)  # made once, before the threads share it
-    with ThreadPoolExecutor(threads) as pool:
-        for places, outcomes in pool.map(work, [group for group in groups if group]):
-            found.update(zip(places, outcomes, strict=True))
-            if on_chunk is not None:
-                on_chunk(len(places))
+    share_out(work, [group for group in groups if group], threads, done)
     return Outcome.concatenate([found[i] for i in range(len(masks))])
 
 
 def _train(
-    problem: Problem, stack: Stack, group: Group, plan: Plan, batches: Array
+    problem: Problem, stack: Stack, group: Group, plan: Plan, batches: Array, stop: Stop
 ) -> list[Outcome]:
     """Train and measure the networks of a group."""
     from nets_deap.training import _kernels
@@ -129,28 +130,27 @@ def _train(
     rule = _rule(recipe)
     lrs = np.array([recipe.lr_at(step, plan.steps) for step in range(plan.steps)])
     losses, tail = np.zeros(len(group.networks)), plan.steps - plan.tail
-    stops = sorted(
-        {*range(STEPS_AT_ONCE, plan.steps, STEPS_AT_ONCE), *plan.curve_steps, plan.steps}
-    )
+    ends = sorted({*range(STEPS_AT_ONCE, plan.steps, STEPS_AT_ONCE), *plan.curve_steps, plan.steps})
     metrics = [dict.fromkeys(METRICS, np.nan) for _ in group.networks]
     curves: list[list[float]] = [[] for _ in group.networks]
     first = 0
-    for stop in stops:
+    for end in ends:
+        stop.check()
         _kernels.train(
-            kinds, data, labels, targets, batches[first:stop], group.live, sizes, biased,
+            kinds, data, labels, targets, batches[first:end], group.live, sizes, biased,
             group.dense, group.starts, group.col_starts, group.gate_starts, group.rows,
             group.cols, group.gates,
-            group.theta, m, v, lrs[first:stop], rule, first, losses, tail, span,
+            group.theta, m, v, lrs[first:end], rule, first, losses, tail, span,
             x, xt, acts, deltas, turned, grad, more,
         )  # fmt: skip
-        first = stop
-        if stop in plan.curve_steps or stop == plan.steps:
+        first = end
+        if end in plan.curve_steps or end == plan.steps:
             for p in range(len(metrics)):
                 loss, accuracy = _measure(
                     problem, "val", kinds, group, p, sizes, biased, acts, deltas
                 )
                 metrics[p].update(val_loss=loss, val_accuracy=accuracy)
-                if stop in plan.curve_steps:
+                if end in plan.curve_steps:
                     curves[p].append(loss)
     for p, own in enumerate(metrics):
         own["train_loss"] = losses[p] / plan.tail

@@ -30,8 +30,10 @@ _TRAIN: dict[str, Callable[..., Outcome]] = {
 }
 _SUITS = {"compiled": compiled.suits, "layered": layered.suits, "threaded": threaded.suits}
 _SUITED = {
-    "compiled": "linear layers with ReLU, tanh or sigmoid between, nothing frozen, the CPU",
-    "layered": "linear layers with ReLU, tanh or sigmoid between, nothing frozen, cross_entropy",
+    "compiled": "nn.Sequential or models.MLP of linear layers, the same activation between all "
+    "(ReLU, tanh or sigmoid), without hooks, masked biases or frozen parameters, on the CPU",
+    "layered": "nn.Sequential or models.MLP of linear layers with ReLU, tanh or sigmoid between, "
+    "without hooks or frozen parameters, and the loss cross_entropy",
     "threaded": "the CPU, and a module without dropout or other random numbers",
 }
 
@@ -76,9 +78,11 @@ def train(
     on_chunk: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Train one network for each mask with the engine of that name; see ``train_stacked``."""
+    if not masks:
+        raise _checks.bad_value("masks", "name networks to train", "at least one", 0)
     name = pick_engine(engine, problem)
     more: dict[str, Any] = {"starts": starts, "on_chunk": on_chunk}
-    with products(problem.precision):
+    with problem.shelf.lock, products(problem.precision):
         if name == "one_by_one":
             return train_one_by_one(problem, masks, plan, **more)
         return _TRAIN[name](problem, masks, plan, chunk=chunk, **more)

@@ -55,6 +55,8 @@ def fitted(
         except Exception as error:
             shape = tuple(inputs.shape)
             hint = f"The model said: {error}"
+            if sample.dtype == torch.uint8:
+                hint = f"Images of bytes need normalize=(mean, std), of x / 255. {hint}"
             raise _checks.bad_value(
                 f"{name} inputs", "fit the model", "what its forward takes", shape, hint
             ) from error

@@ -88,7 +88,7 @@ class Network:
         values = {name: tensor.numpy() for name, tensor in problem.initial.items()}
         if start is not None:
             begin = start.tensors(problem.layout, self.mask)
-            values.update({name: tensor.numpy() for name, tensor in begin.items()})
+            values.update({n: tensor.to(problem.dtype).numpy() for n, tensor in begin.items()})
         self.layers = []
         for weight, bias in zip(stack.weights, stack.biases, strict=True):
             tensor = values[weight]

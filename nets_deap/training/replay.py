@@ -7,6 +7,7 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
@@ -85,11 +86,14 @@ class Replay:
 class Shelf(Generic[T]):
     """Keeps what is costly to build, least recently used first to go.
 
+    Its ``lock`` is held while a problem trains: calls from several threads take turns.
+
     A copy of a shelf is empty: graphs and the memory that they use cannot be copied.
     """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
+        self.lock = threading.RLock()
 
     def get(self, key: Hashable, build: Callable[[], T], *, n_bytes: int, limit: int) -> T:
         """Return what was built under ``key``, or build it after making room for it.

@@ -65,13 +65,15 @@ def stack_of(model: nn.Module) -> Stack | None:
         activations: list[nn.Module] = [model.activation] * (len(linears) - 1)
         flattens = True
     elif type(model) is nn.Sequential:
-        parts = list(model.named_children())
+        parts = list(model._modules.items())  # named_children leaves repeated modules out
         first = parts[0][1] if parts else None
         flattens = isinstance(first, nn.Flatten) and (first.start_dim, first.end_dim) == (1, -1)
         parts = parts[1:] if flattens else parts
         names, linears = [name for name, _ in parts[::2]], [part for _, part in parts[::2]]
         activations = [part for _, part in parts[1::2]]
     else:
+        return None
+    if not all(_is_plain(module) for module in model.modules()):
         return None
     owned = [id(p) for linear in linears for p in linear.parameters()]
     if (
@@ -83,3 +85,9 @@ def stack_of(model: nn.Module) -> Stack | None:
         return None
     layers = tuple(linear for linear in linears if isinstance(linear, nn.Linear))
     return Stack(tuple(names), layers, tuple(activations), flattens)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Tell whether a module does what its class says: no hooks, no forward of its own."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" not in vars(module) and not any(getattr(module, name) for name in hooks)

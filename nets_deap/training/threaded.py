@@ -7,10 +7,9 @@ that work on one network wait for each other; threads with networks of their own
 from __future__ import annotations
 
 import copy
+import threading
 import weakref
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from nets_deap import _checks, bits
 from nets_deap.training.fused import BITS
 from nets_deap.training.losses import loss_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
+from nets_deap.training.pool import Stop, share_out
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.single import fill, measure, outcome_of
 
@@ -27,6 +27,7 @@ from nets_deap.training.single import fill, measure, outcome_of
 WORTH_FLOPS = 5e6
 
 
+_alone = threading.RLock()
 _probed: weakref.WeakKeyDictionary[Problem, tuple[float, bool]] = weakref.WeakKeyDictionary()
 
 
@@ -57,34 +58,41 @@ def train_threaded(
     As many networks as torch has threads train at a time, at most ``chunk``.
     """
     begin: list[Start | None] = [None] * len(masks) if starts is None else starts
-    before = torch.get_num_threads()
+    with _alone:
+        before = torch.get_num_threads()
     workers = min(before, len(masks))
     if chunk is not None:
         workers = min(workers, _checks.whole("chunk", chunk))
     batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size)
 
-    def work(i: int) -> Outcome:
-        return _train(problem, masks[i], plan, begin[i], batches)
+    parts: list[Outcome] = []
 
-    parts = []
-    with ExitStack() as stack:
-        found: Iterator[Outcome]
-        if workers > 1:
-            torch.set_num_threads(max(1, before // workers))  # new threads take it over
-            stack.callback(torch.set_num_threads, before)
-            found = stack.enter_context(ThreadPoolExecutor(workers)).map(work, range(len(masks)))
-        else:  # torch's own threads share the one network
-            found = map(work, range(len(masks)))
-        for part in found:
-            parts.append(part)
-            if on_chunk is not None:
-                on_chunk(1)
+    def work(i: int, stop: Stop) -> Outcome:
+        return _train(problem, masks[i], plan, begin[i], batches, stop)
+
+    def done(i: int, part: Outcome) -> None:
+        parts.append(part)
+        if on_chunk is not None:
+            on_chunk(1)
+
+    if workers == 1:  # torch's own threads share the one network
+        for i in range(len(masks)):
+            done(i, work(i, Stop()))
+        return Outcome.concatenate(parts)
+    # One call at a time: the number of threads belongs to the whole process.
+    with _alone:
+        torch.set_num_threads(max(1, before // workers))  # new threads take it over
+        try:
+            share_out(work, range(len(masks)), workers, done)
+        finally:
+            torch.set_num_threads(before)
     return Outcome.concatenate(parts)
 
 
 def _train(
-    problem: Problem, packed: bits.Bytes, plan: Plan, start: Start | None, batches: Tensor
-) -> Outcome:
+    problem: Problem, packed: bits.Bytes, plan: Plan, start: Start | None, batches: Tensor,
+    stop: Stop,
+) -> Outcome:  # fmt: skip
     """Train and measure one network."""
     model, recipe = copy.deepcopy(problem.model), problem.recipe
     gates = fill(model, problem, packed, start)
@@ -96,6 +104,7 @@ def _train(
     tail, curve = torch.zeros((), dtype=torch.float64), []
     model.train()
     for step, rows in enumerate(batches):
+        stop.check()
         optimizer.zero_grad()
         loss = loss_of(recipe.loss, model(inputs[rows]), targets[rows])
         loss.backward()  # type: ignore[no-untyped-call]
