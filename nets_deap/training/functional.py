@@ -15,9 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from nets_deap import _checks
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import loss_of, n_correct
-from nets_deap.training.problem import Problem, Split, State
-
-EVAL_ROWS = 1000
+from nets_deap.training.problem import EVAL_ROWS, Problem, Split, State
 
 
 @contextmanager

@@ -16,10 +16,9 @@ from nets_deap import _checks, bits
 from nets_deap.training import fused
 from nets_deap.training.cost import INDEX_BYTES
 from nets_deap.training.machine import Machine, memory_limit, train_with
-from nets_deap.training.problem import Outcome, Plan, Problem, Split, Start, State
+from nets_deap.training.problem import EVAL_ROWS, Outcome, Plan, Problem, Split, Start, State
 from nets_deap.training.stack import Stack, stack_of
 
-EVAL_ROWS = 1000
 EVAL_BYTES = 2**29
 CPU_CHUNK_BYTES = 64 * 2**20
 CPU_CHUNK_MAX = 512

@@ -16,6 +16,9 @@ from nets_deap.masks import MaskLayout
 from nets_deap.training.recipe import Recipe
 from nets_deap.training.replay import Shelf
 
+# Examples that a split is measured by at a time.
+EVAL_ROWS = 1000
+
 Split = tuple[Tensor, Tensor]
 State = dict[str, Tensor]
 

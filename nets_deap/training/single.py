@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from nets_deap import bits
 from nets_deap.training.losses import loss_of, n_correct
-from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, Start
-
-EVAL_ROWS = 1000
+from nets_deap.training.problem import EVAL_ROWS, METRICS, Outcome, Plan, Problem, Split, Start
 
 
 def fill(
