@@ -7,7 +7,6 @@ call between them. Results agree with the other engines to float rounding.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -21,7 +20,7 @@ from nets_deap import _checks, bits
 from nets_deap._optional import require
 from nets_deap.training.network import LANES, TILE, Group, Network, room
 from nets_deap.training.pool import Stop, share_out
-from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start
+from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start, once
 from nets_deap.training.recipe import LOSSES, Recipe
 from nets_deap.training.stack import Stack, stack_of
 
@@ -180,21 +179,16 @@ def _measure(
     return float(loss), float(accuracy)
 
 
-_held: weakref.WeakKeyDictionary[Problem, dict[str, Array]] = weakref.WeakKeyDictionary()
-
-
+@once
 def _blocks(problem: Problem, split: str) -> Array:
     """Return the inputs of a split in blocks (N / LANES, inputs, LANES), flat; made once."""
-    held = _held.setdefault(problem, {})
-    if split not in held:
-        data = _flat(getattr(problem, split)[0])
-        n, width = data.shape
-        blocks = room(-(-n // LANES) * LANES * width, data.dtype)
-        for b, part in enumerate(blocks.reshape(-1, width, LANES)):
-            rows = data[b * LANES : (b + 1) * LANES]
-            part[:, : len(rows)] = rows.T
-        held[split] = blocks
-    return held[split]
+    data = _flat(getattr(problem, split)[0])
+    n, width = data.shape
+    blocks = room(-(-n // LANES) * LANES * width, data.dtype)
+    for b, part in enumerate(blocks.reshape(-1, width, LANES)):
+        rows = data[b * LANES : (b + 1) * LANES]
+        part[:, : len(rows)] = rows.T
+    return blocks
 
 
 def _answers(problem: Problem, split: str) -> tuple[Array, Array]:

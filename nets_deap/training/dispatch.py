@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +14,11 @@ from nets_deap.training.functional import stuck_at
 from nets_deap.training.layered import train_layered
 from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.precision import products
-from nets_deap.training.problem import Outcome, Plan, Problem, Start
+from nets_deap.training.problem import Outcome, Plan, Problem, Start, once
 from nets_deap.training.stacked import train_stacked
 from nets_deap.training.threaded import train_threaded
 
 logger = logging.getLogger("nets_deap")
-_warned: weakref.WeakSet[Problem] = weakref.WeakSet()
 
 _TRAIN: dict[str, Callable[..., Outcome]] = {
     "compiled": train_compiled,
@@ -102,13 +100,12 @@ def _fastest(problem: Problem) -> str:
     return "threaded" if alone == "threaded" and threaded.worth(problem) else "stacked"
 
 
+@once
 def _warn(problem: Problem, layer: str, engine: str) -> None:
     """Say once for each problem that its networks are not trained as a batch."""
-    if problem not in _warned:
-        _warned.add(problem)
-        logger.warning(
-            "torch.func cannot batch the layer %s: networks train one at a time (engine %r), "
-            "slower, with the same results.",
-            layer,
-            engine,
-        )
+    logger.warning(
+        "torch.func cannot batch the layer %s: networks train one at a time (engine %r), "
+        "slower, with the same results.",
+        layer,
+        engine,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from nets_deap import _checks
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import loss_of, n_correct
-from nets_deap.training.problem import EVAL_ROWS, Problem, Split, State
+from nets_deap.training.problem import EVAL_ROWS, Problem, Split, State, once
 
 
 @contextmanager
@@ -30,21 +29,12 @@ def _plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-_stuck: weakref.WeakKeyDictionary[Problem, str] = weakref.WeakKeyDictionary()
-
-
+@once
 def stuck_at(problem: Problem) -> str:
     """Return the layer at which ``torch.func`` fails to batch a problem's module; empty if at none.
 
-    Tried once, with two networks and two examples.
+    Tried once, with two networks and two examples; it is the layer that was entered last.
     """
-    if problem not in _stuck:
-        _stuck[problem] = _try(problem)
-    return _stuck[problem]
-
-
-def _try(problem: Problem) -> str:
-    """Take the gradient of two networks; return the layer that was entered last if that fails."""
     last = [f"the module itself ({type(problem.model).__name__})"]
     hooks = [
         module.register_forward_pre_hook(

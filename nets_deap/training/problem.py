@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ EVAL_ROWS = 1000
 
 Split = tuple[Tensor, Tensor]
 State = dict[str, Tensor]
+More = ParamSpec("More")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +96,25 @@ class Problem:
             for name, tensor in state.items()
             if name not in masked and name not in frozen
         }
+
+
+def once(
+    function: Callable[Concatenate[Problem, More], Found],
+) -> Callable[Concatenate[Problem, More], Found]:
+    """Call a function of a problem once for each problem and further arguments; then remember.
+
+    What it gave is forgotten with the problem.
+    """
+    known: weakref.WeakKeyDictionary[Problem, dict[Any, Found]] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def remembered(problem: Problem, /, *args: More.args, **kwargs: More.kwargs) -> Found:
+        own, key = known.setdefault(problem, {}), (args, *sorted(kwargs.items()))
+        if key not in own:
+            own[key] = function(problem, *args, **kwargs)
+        return own[key]
+
+    return remembered
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import threading
-import weakref
 from collections.abc import Callable
 
 import torch
@@ -20,7 +19,7 @@ from nets_deap.training.fused import BITS
 from nets_deap.training.losses import loss_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.pool import Stop, share_out
-from nets_deap.training.problem import Outcome, Plan, Problem, Start
+from nets_deap.training.problem import Outcome, Plan, Problem, Start, once
 from nets_deap.training.single import fill, measure, outcome_of
 
 # A forward pass of a minibatch with at least so many operations outweighs what Python costs.
@@ -28,7 +27,6 @@ WORTH_FLOPS = 5e6
 
 
 _alone = threading.RLock()
-_probed: weakref.WeakKeyDictionary[Problem, tuple[float, bool]] = weakref.WeakKeyDictionary()
 
 
 def suits(problem: Problem) -> bool:
@@ -124,18 +122,13 @@ def _train(
     return outcome_of(model, problem, packed, plan, float(tail) / plan.tail, curve)
 
 
+@once
 def _probe(problem: Problem) -> tuple[float, bool]:
     """Return the operations of a forward pass of a minibatch, and whether it draws at random."""
-
-    def look() -> tuple[float, bool]:
-        model = copy.deepcopy(problem.model).train()
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            state = torch.get_rng_state()
-            with FlopCounterMode(display=False) as counter:
-                model(problem.train[0][: problem.recipe.batch_size])
-            drawn = not torch.equal(state, torch.get_rng_state())
-        return float(counter.get_total_flops()), drawn
-
-    if problem not in _probed:
-        _probed[problem] = look()
-    return _probed[problem]
+    model = copy.deepcopy(problem.model).train()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        state = torch.get_rng_state()
+        with FlopCounterMode(display=False) as counter:
+            model(problem.train[0][: problem.recipe.batch_size])
+        drawn = not torch.equal(state, torch.get_rng_state())
+    return float(counter.get_total_flops()), drawn
