@@ -74,7 +74,7 @@ def _add_run(parsers: Any) -> None:
         description="Evolve tickets for a preset, train the front from W0 beside the dense "
         "baseline and random masks, print the table and leave a run folder.",
         epilog="presets:\n"
-        + "\n".join(f"  {name:<12}  {config.about}" for name, config in PRESETS.items())
+        + "\n".join(f"  {name:<16}  {config.about}" for name, config in PRESETS.items())
         + "\n\nEvery field for --set: nets-deap presets NAME",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -248,7 +248,7 @@ def _presets(options: argparse.Namespace) -> int:
     """List the presets, or every field of one."""
     if options.name is None:
         for name, config in PRESETS.items():
-            print(f"{name:<12}  {config.about}")
+            print(f"{name:<16}  {config.about}")
         print("\nEvery field of one: nets-deap presets NAME")
         return 0
     for name, value in preset(options.name).settable().items():

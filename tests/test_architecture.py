@@ -11,7 +11,17 @@ ROOT = Path(__file__).parent.parent / "nets_deap"
 # level goes to a lower row or stays in its own.
 FLOORS = [
     {"errors", "_checks", "_optional", "__init__"},
-    {"bits", "masks", "structure", "fronts", "fitness", "learnt", "budget", "statistics"},
+    {
+        "bits",
+        "catalogue",
+        "masks",
+        "structure",
+        "fronts",
+        "fitness",
+        "learnt",
+        "budget",
+        "statistics",
+    },
     {"bitlist", "ticket_files", "ticket", "genome"},
     {"models", "data"},
     {"training", "operators", "compact"},

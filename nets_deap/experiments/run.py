@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,10 +68,19 @@ def build_task(config: Config) -> Task:
         "chunk": config.task.chunk,
         "engine": config.task.engine,
         "precision": config.task.precision,
+        "maskable": config.task.maskable,
     }
-    if config.task.kind == "xor":
+    kind = config.task.kind
+    if kind == "xor":
         return tasks.xor(hidden=config.task.hidden, noise=config.task.noise, **shared)
-    return tasks.lenet(dataset=config.task.dataset, data_dir=config.task.data_dir, **shared)
+    shared |= {"dataset": config.task.dataset, "data_dir": config.task.data_dir}
+    if kind == "torchvision":
+        assert config.task.model is not None
+        return tasks.torchvision(config.task.model, **shared)
+    if kind.startswith("conv"):
+        return tasks.conv(int(kind.removeprefix("conv")), **shared)
+    make: Callable[..., Task] = getattr(tasks, kind)
+    return make(**shared)
 
 
 def run(
