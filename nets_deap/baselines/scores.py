@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from nets_deap import _checks, bits
 from nets_deap.task import Task
+from nets_deap.training.batches import rows_of
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.losses import loss_of
 
@@ -59,7 +60,7 @@ def grasp_scores(task: Task, rows: NDArray[np.int64], temperature: float) -> NDA
     leaves = {name: problem.initial[name].detach().clone().requires_grad_() for name in names}
     state = {**problem.initial, **problem.buffers, **leaves}
     chosen = torch.from_numpy(rows)
-    inputs, targets = problem.train[0][chosen], problem.train[1][chosen]
+    inputs, targets = rows_of(problem.train[0], chosen), rows_of(problem.train[1], chosen)
     model, mode = problem.model, problem.model.training
     try:
         output = functional_call(model.eval(), state, (inputs,)) / temperature

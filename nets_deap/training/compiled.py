@@ -47,6 +47,7 @@ def suits(problem: Problem) -> bool:
     return (
         find_spec("numba") is not None
         and problem.device.type == "cpu"
+        and problem.is_plain
         and problem.train[0].is_floating_point()
         and (problem.recipe.loss != "cross_entropy" or problem.train[1].ndim == 1)
         and not problem.frozen
@@ -124,7 +125,7 @@ def _train(
     grad, more = room(group.longest, dtype), room(group.longest, dtype)
     m = np.zeros_like(group.theta)
     v = np.zeros_like(group.theta) if recipe.optimizer != "sgd" else m
-    kinds = np.array([ACTIVATIONS.index(stack.activation), LOSSES.index(recipe.loss)])
+    kinds = np.array([ACTIVATIONS.index(stack.activation), LOSSES.index(str(recipe.loss))])
     data, (labels, targets) = _flat(problem.train[0]), _answers(problem, "train")
     rule = _rule(recipe)
     lrs = np.array([recipe.lr_at(step, plan.steps) for step in range(plan.steps)])

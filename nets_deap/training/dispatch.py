@@ -8,12 +8,13 @@ from typing import Any
 
 from nets_deap import _checks, bits
 from nets_deap._optional import require
-from nets_deap.training import ENGINES, compiled, layered, threaded
+from nets_deap.training import ENGINES, compiled, layered, stacked, threaded
 from nets_deap.training.compiled import train_compiled
 from nets_deap.training.functional import stuck_at
 from nets_deap.training.layered import train_layered
 from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.precision import products
+from nets_deap.training.probe import probe
 from nets_deap.training.problem import Outcome, Plan, Problem, Start, once
 from nets_deap.training.stacked import train_stacked
 from nets_deap.training.threaded import train_threaded
@@ -26,13 +27,21 @@ _TRAIN: dict[str, Callable[..., Outcome]] = {
     "stacked": train_stacked,
     "threaded": train_threaded,
 }
-_SUITS = {"compiled": compiled.suits, "layered": layered.suits, "threaded": threaded.suits}
+_SUITS = {
+    "compiled": compiled.suits,
+    "layered": layered.suits,
+    "threaded": threaded.suits,
+    "stacked": stacked.suits,
+}
 _SUITED = {
     "compiled": "nn.Sequential or models.MLP of linear layers, the same activation between all "
-    "(ReLU, tanh or sigmoid), without hooks, masked biases or frozen parameters, on the CPU",
+    "(ReLU, tanh or sigmoid), without hooks, masked biases or frozen parameters, on the CPU, and a "
+    "loss with a name, on data in memory without weights or augmentation",
     "layered": "nn.Sequential or models.MLP of linear layers with ReLU, tanh or sigmoid between, "
-    "without hooks or frozen parameters, and the loss cross_entropy",
-    "threaded": "the CPU, and a module without dropout or other random numbers",
+    "without hooks or frozen parameters, and the loss cross_entropy, on data in memory without "
+    "weights or augmentation",
+    "threaded": "the CPU, data in memory, and a module without random numbers but dropout's",
+    "stacked": "a module without random numbers but dropout's",
 }
 
 
@@ -92,20 +101,22 @@ def _fastest(problem: Problem) -> str:
         return "compiled"
     if layered.suits(problem):
         return "layered"
+    if probe(problem).draws:
+        _warn(problem, "it draws random numbers other than those of dropout")
+        return "one_by_one"
     alone = "threaded" if threaded.suits(problem) else "one_by_one"
     layer = stuck_at(problem)
     if layer:
-        _warn(problem, layer, alone)
+        _warn(problem, f"torch.func cannot batch the layer {layer}")
         return alone
     return "threaded" if alone == "threaded" and threaded.worth(problem) else "stacked"
 
 
 @once
-def _warn(problem: Problem, layer: str, engine: str) -> None:
+def _warn(problem: Problem, why: str) -> None:
     """Say once for each problem that its networks are not trained as a batch."""
     logger.warning(
-        "torch.func cannot batch the layer %s: networks train one at a time (engine %r), "
-        "slower, with the same results.",
-        layer,
-        engine,
+        "The networks of %s train one at a time, slower, with the same results: %s.",
+        type(problem.model).__name__,
+        why,
     )

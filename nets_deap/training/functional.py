@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,9 +12,12 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nets_deap import _checks
+from nets_deap.training.batches import pieces, rows_of
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import loss_of, n_correct
-from nets_deap.training.problem import EVAL_ROWS, Problem, Split, State, once
+from nets_deap.training.noise import at_step, keyed
+from nets_deap.training.probe import probe
+from nets_deap.training.problem import Problem, Split, State, once
 
 
 @contextmanager
@@ -55,14 +58,15 @@ def stuck_at(problem: Problem) -> str:
         name: tensor.unsqueeze(0).repeat(2, *[1] * tensor.ndim)
         for name, tensor in problem.buffers.items()
     }
-    inputs, targets = (part[:2] for part in problem.train)
+    inputs, targets = (rows_of(part, slice(0, 2)) for part in problem.train)
+    keys = torch.zeros((2, 2), dtype=torch.int32, device=problem.device)
     mode = problem.model.training
     try:
         with seeded(0, problem.device):
             problem.model.train()
             module = Functional(problem, {})
-            module.gradients()(trained, fixed, buffers, inputs, targets)
-            module.measure(trained, fixed, buffers, (inputs, targets))
+            module.gradients()(trained, fixed, buffers, keys, inputs, targets)
+            module.measure(trained, fixed, buffers, keys, (inputs, targets))
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError):
@@ -84,14 +88,15 @@ class Functional:
 
     def __init__(self, problem: Problem, shared: State) -> None:
         self._problem, self._shared = problem, shared
+        self._drops = probe(problem).drops
 
     def gradients(self) -> Callable[..., Any]:
-        """Return a function of (trained, fixed, buffers, x, y): gradients, (losses, buffers)."""
-        batched = vmap(
-            grad_and_value(self._loss, has_aux=True),
-            in_dims=(0, 0, 0, None, None),
-            randomness="same",
-        )
+        """Return a function of (trained, fixed, buffers, keys, x, y).
+
+        It gives the gradients, and the losses (P,) with the buffers after the step; ``keys`` (P, 2)
+        are those of the step, see ``noise``.
+        """
+        batched = vmap(grad_and_value(self._loss, has_aux=True), in_dims=(0, 0, 0, 0, None, None))
 
         def gradients_of(*batch: Any) -> Any:
             with _plain_attention():
@@ -100,24 +105,22 @@ class Functional:
         return gradients_of
 
     def measure(
-        self, trained: State, fixed: State, buffers: State, split: Split
+        self, trained: State, fixed: State, buffers: State, keys: Tensor, split: Split
     ) -> tuple[Tensor, Tensor]:
         """Return loss (P,) and accuracy (P,) on a whole split, in evaluation mode."""
         self._problem.model.eval()
-        outputs_of = vmap(self._score, in_dims=(0, 0, 0, None, None), randomness="same")
-        inputs, targets = split
-        n, rows = len(inputs), EVAL_ROWS
+        outputs_of = vmap(self._score, in_dims=(0, 0, 0, 0, None, None))
         p = len(next(iter(trained.values())))
         loss = torch.zeros(p, dtype=torch.float64, device=self._problem.device)
         correct = torch.zeros_like(loss)
         with torch.no_grad(), _plain_attention():
-            for start in range(0, n, rows):
-                x, y = inputs[start : start + rows], targets[start : start + rows]
+            for i, (n, x, y) in enumerate(pieces(split)):
                 with self.worded():
-                    losses, hits = outputs_of(trained, fixed, buffers, x, y)
-                loss += losses.double() * len(x)
+                    here = at_step(keys, -1 - i)
+                    losses, hits = outputs_of(trained, fixed, buffers, here, x, y)
+                loss += losses.double() * n
                 correct += hits
-        return loss / n, correct / n
+        return loss / len(split[0]), correct / len(split[0])
 
     @contextmanager
     def worded(self) -> Iterator[None]:
@@ -136,23 +139,28 @@ class Functional:
             ) from error
 
     def _loss(
-        self, trained: State, fixed: State, buffers: State, x: Tensor, y: Tensor
+        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Tensor, y: Any
     ) -> tuple[Tensor, State]:
         """Return one network's loss on one minibatch and its updated buffers."""
         fresh = {name: buffer.clone() for name, buffer in buffers.items()}
         state = self._full(trained, fixed, fresh)
-        output = functional_call(self._problem.model, state, (x,))
+        output = self._output(state, key, x)
         # Buffers may have been written in place or set anew; ``state`` holds both.
         loss = loss_of(self._problem.recipe.loss, output, y)
         return loss, {name: state[name] for name in fresh}
 
     def _score(
-        self, trained: State, fixed: State, buffers: State, x: Tensor, y: Tensor
+        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Tensor, y: Any
     ) -> tuple[Tensor, Tensor]:
         """Return one network's loss and number of correct outputs on some examples."""
-        name, state = self._problem.recipe.loss, self._full(trained, fixed, buffers)
-        output = functional_call(self._problem.model, state, (x,))
-        return loss_of(name, output, y), n_correct(name, output, y)
+        loss, state = self._problem.recipe.loss, self._full(trained, fixed, buffers)
+        output = self._output(state, key, x)
+        return loss_of(loss, output, y), n_correct(loss, output, y)
+
+    def _output(self, state: State, key: Tensor, x: Tensor) -> Any:
+        """Return what one network puts out, with dropout of its own."""
+        with keyed(key) if self._drops else nullcontext():
+            return functional_call(self._problem.model, state, (x,))
 
     def _full(self, trained: State, fixed: State, buffers: State) -> State:
         """Return all parameters and buffers of one network by name."""

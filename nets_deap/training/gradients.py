@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.func import functional_call
 
 from nets_deap import bits
+from nets_deap.training.batches import rows_of
 from nets_deap.training.losses import loss_of
 from nets_deap.training.problem import Problem, Start
 
@@ -41,8 +42,10 @@ def dense_gradient(
     model = problem.model
     mode = model.training
     try:
-        output = functional_call(model.eval(), {**state, **leaves}, (problem.train[0][rows],))
-        loss = loss_of(problem.recipe.loss, output, problem.train[1][rows])
+        output = functional_call(
+            model.eval(), {**state, **leaves}, (rows_of(problem.train[0], rows),)
+        )
+        loss = loss_of(problem.recipe.loss, output, rows_of(problem.train[1], rows))
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     finally:
         model.train(mode)

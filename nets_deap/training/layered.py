@@ -49,6 +49,7 @@ def suits(problem: Problem) -> bool:
     return (
         stack is not None
         and all(type(activation) in FORWARD for activation in stack.activations)
+        and problem.is_plain
         and problem.recipe.loss == "cross_entropy"
         and problem.train[1].ndim == 1
         and not problem.frozen

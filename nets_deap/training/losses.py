@@ -1,6 +1,9 @@
-"""Losses by name, what counts as correct under each, and the loss of knowing nothing."""
+"""Losses by name or as functions, what counts as correct, and the loss of knowing nothing."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,50 +11,125 @@ from torch.nn import functional as F
 
 from nets_deap import _checks
 
+Loss = str | Callable[..., Any]
 
-def loss_of(name: str, output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean loss of one network on one minibatch, a scalar."""
-    if name == "cross_entropy":
+
+class Weighted(NamedTuple):
+    """Targets with the weight of each example, (N,), whose mean over the split is 1."""
+
+    target: Any
+    weight: Tensor
+
+
+def loss_of(loss: Loss, output: Any, target: Any) -> Tensor:
+    """Return the mean loss of one network on one minibatch, a scalar.
+
+    With ``Weighted`` targets it is the mean of weight times loss: its expectation over minibatches
+    is the weighted mean over the split.
+    """
+    if isinstance(target, Weighted):
+        return (losses_of(loss, output, target.target) * target.weight).mean()
+    if loss == "cross_entropy":
         return F.cross_entropy(output, target)
-    if name == "binary_cross_entropy":
+    if loss == "binary_cross_entropy":
         return F.binary_cross_entropy_with_logits(output.reshape(target.shape), target)
-    return F.mse_loss(output.reshape(target.shape), target)
+    if loss == "mse":
+        return F.mse_loss(output.reshape(target.shape), target)
+    assert callable(loss)
+    found: Tensor = loss(output, target)
+    return found.mean() if found.ndim else found
 
 
-def n_correct(name: str, output: Tensor, target: Tensor) -> Tensor:
-    """Count the correct outputs of one network, a float scalar; NaN where none is defined."""
-    each = max(1, target[0].numel())  # an example with several targets counts by their share
-    if name == "cross_entropy":
-        return (output.argmax(1) == target).sum().double() / each
-    if name == "binary_cross_entropy":
-        return ((output.reshape(target.shape) > 0) == (target > 0.5)).sum().double() / each
-    return torch.full((), torch.nan, dtype=torch.float64, device=output.device)
+def losses_of(loss: Loss, output: Any, target: Any) -> Tensor:
+    """Return the loss of each example of a minibatch, shape (B,)."""
+    if loss == "cross_entropy":
+        each = F.cross_entropy(output, target, reduction="none")
+    elif loss == "binary_cross_entropy":
+        each = F.binary_cross_entropy_with_logits(
+            output.reshape(target.shape), target, reduction="none"
+        )
+    elif loss == "mse":
+        each = F.mse_loss(output.reshape(target.shape), target, reduction="none")
+    else:
+        assert callable(loss)
+        each = loss(output, target)
+    return each.reshape(len(each), -1).mean(1)
 
 
-def chance_loss(name: str, target: Tensor) -> float:
+def n_correct(loss: Loss, output: Any, target: Any) -> Tensor:
+    """Count the correct outputs of one network, a float scalar; NaN where none is defined.
+
+    With ``Weighted`` targets it is the sum of their weights. An example with several targets counts
+    by their share. Under a loss that is a function, outputs are scores of classes where targets are
+    integers that have the outputs' shape without its second axis.
+    """
+    if isinstance(target, Weighted):
+        hits = _hits(loss, output, target.target)
+        return hits if hits.ndim == 0 else (hits * target.weight).sum()
+    hits = _hits(loss, output, target)
+    return hits if hits.ndim == 0 else hits.sum()
+
+
+def _hits(loss: Loss, output: Any, target: Any) -> Tensor:
+    """Return for each example the share of its targets that are met (B,); a scalar NaN for none."""
+    if loss == "cross_entropy" or (callable(loss) and _are_classes(output, target)):
+        hits = output.argmax(1) == target
+    elif loss == "binary_cross_entropy":
+        hits = (output.reshape(target.shape) > 0) == (target > 0.5)
+    else:
+        device = output.device if isinstance(output, Tensor) else None
+        return torch.full((), torch.nan, dtype=torch.float64, device=device)
+    return hits.reshape(len(hits), -1).double().mean(1)
+
+
+def _are_classes(output: Any, target: Any) -> bool:
+    """Tell whether outputs are scores of the classes that targets name."""
+    return (
+        isinstance(output, Tensor)
+        and isinstance(target, Tensor)
+        and output.ndim > 1
+        and not target.is_floating_point()
+        and target.dtype != torch.bool
+        and target.shape == output.shape[:1] + output.shape[2:]
+    )
+
+
+def chance_loss(loss: str, target: Any) -> float:
     """Return the loss of the best constant output on these targets: a fixed reference."""
-    if name == "cross_entropy":
-        share = torch.bincount(target.reshape(-1)).double() / target.numel()
+    weight = None
+    if isinstance(target, Weighted):
+        target, weight = target
+    each = torch.ones(target.shape, dtype=torch.float64, device=target.device)
+    if weight is not None:
+        each *= weight.double().reshape(-1, *[1] * (target.ndim - 1))
+    if loss == "cross_entropy":
+        share = torch.bincount(target.reshape(-1), each.reshape(-1)) / each.sum()
         share = share[share > 0]
         return max(float(-(share * share.log()).sum()), 1e-6)
     values = target.double()
-    if name == "binary_cross_entropy":
-        share = values.mean().clamp(1e-6, 1 - 1e-6)
+    if loss == "binary_cross_entropy":
+        share = ((values * each).sum() / each.sum()).clamp(1e-6, 1 - 1e-6)
         return float(-(share * share.log() + (1 - share) * (1 - share).log()))
-    return max(float(values.var(dim=0, correction=0).mean()), 1e-6)
+    middle = (values * each).sum(0) / each.sum(0)
+    return max(float(((values - middle) ** 2 * each).mean()), 1e-6)
 
 
-def prepare_target(name: str, split: str, target: Tensor, output: Tensor) -> Tensor:
-    """Check targets against the loss and the model's output for them; return them converted.
+def prepare_target(loss: str, split: str, target: Any, output: Any) -> Tensor:
+    """Check targets against a loss with a name and the model's output; return them converted.
 
     Args:
-        name: The loss.
+        loss: The loss.
         split: ``"train"``, ``"val"`` or ``"test"``, for the message.
         target: Shape (N,) of class indices, or the output's shape for the other losses.
         output: The model's output for the first example, shape (1, ...).
     """
     argument = f"{split} targets"
-    if name == "cross_entropy":
+    hint = "What has several takes a function as loss=, of (output, target)."
+    if not isinstance(output, Tensor):
+        raise _checks.bad_type("model", f"return one tensor for {loss}", "a Tensor", output, hint)
+    if not isinstance(target, Tensor):
+        raise _checks.bad_type(argument, f"be one tensor for {loss}", "a Tensor", target, hint)
+    if loss == "cross_entropy":
         if target.is_floating_point() or target.dtype == torch.bool:
             raise _checks.bad_value(
                 argument, "be class indices", "an integer dtype for cross_entropy", target.dtype
@@ -70,7 +148,7 @@ def prepare_target(name: str, split: str, target: Tensor, output: Tensor) -> Ten
         raise _checks.bad_value(
             argument, "match the output", f"{tuple(output.shape[1:])}", tuple(target.shape[1:])
         )
-    if name == "binary_cross_entropy" and not bool(((target == 0) | (target == 1)).all()):
+    if loss == "binary_cross_entropy" and not bool(((target == 0) | (target == 1)).all()):
         got = f"values in [{float(target.min()):g}, {float(target.max()):g}]"
         raise _checks.bad_value(argument, "be binary", "0 and 1", got)
     return target

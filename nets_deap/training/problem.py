@@ -21,7 +21,8 @@ from nets_deap.training.replay import Shelf
 # Examples that a split is measured by at a time.
 EVAL_ROWS = 1000
 
-Split = tuple[Tensor, Tensor]
+# Inputs (N, ...) and targets, one tensor (N, ...) or several; see ``batches.rows_of``.
+Split = tuple[Any, Any]
 State = dict[str, Tensor]
 More = ParamSpec("More")
 Found = TypeVar("Found")
@@ -59,9 +60,11 @@ class Problem:
         frozen: Names of parameters that are not trained.
         buffers: All buffers at the start, by name.
         recipe: How to train.
-        train: Inputs (N, ...) and targets (N, ...).
+        train: Inputs (N, ...), a tensor or ``data.streamed.Streamed``, and targets: a tensor
+            (N, ...), ``losses.Weighted``, or tuples and dictionaries of tensors.
         val: The same for validation.
         test: The same for the test set, or None.
+        augment: What changes the inputs of each training minibatch; None for nothing.
         precision: Of matrix products; see ``training.precision``.
         shelf: What engines keep from one call to the next.
     """
@@ -75,13 +78,21 @@ class Problem:
     train: Split
     val: Split
     test: Split | None
+    augment: Callable[[Tensor], Tensor] | None = None
     precision: str = "float32"
     shelf: Shelf[Any] = field(default_factory=Shelf, repr=False)
 
     @property
     def device(self) -> torch.device:
         """Where everything lives."""
-        return self.train[0].device
+        device: torch.device = self.train[0].device
+        return device
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a minibatch is rows of two tensors as they are, and the loss one with a name."""
+        tensors = all(isinstance(part, Tensor) for part in self.train)
+        return tensors and self.augment is None and isinstance(self.recipe.loss, str)
 
     @property
     def dtype(self) -> torch.dtype:

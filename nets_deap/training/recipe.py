@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from nets_deap import _checks
@@ -36,7 +37,9 @@ class Recipe:
         batch_size: Examples in a minibatch.
         steps: Optimiser steps; give either these or ``epochs`` (neither: 300 steps).
         epochs: Passes over the training data, also fractions of one.
-        loss: ``"cross_entropy"``, ``"binary_cross_entropy"`` (on logits) or ``"mse"``.
+        loss: ``"cross_entropy"``, ``"binary_cross_entropy"`` (on logits), ``"mse"``, or any
+            function or module of (output, target): it returns the mean loss of a minibatch, or one
+            loss for each of its examples.
         val_points: Points of the validation curve, when an objective asks for one.
 
     Raises:
@@ -56,7 +59,7 @@ class Recipe:
     batch_size: int = 60
     steps: int | None = None
     epochs: float | None = None
-    loss: str = "cross_entropy"
+    loss: str | Callable[..., Any] = "cross_entropy"
     val_points: int = 10
 
     def __post_init__(self) -> None:
@@ -76,7 +79,13 @@ class Recipe:
                 lambda: _checks.whole("recipe.warmup_steps", self.warmup_steps, low=0),
                 lambda: _checks.whole("recipe.batch_size", self.batch_size),
                 self._check_length,
-                lambda: _checks.choice("recipe.loss", self.loss, LOSSES),
+                lambda: (
+                    None
+                    if callable(self.loss)
+                    else _checks.choice(
+                        "recipe.loss", self.loss, LOSSES, "Or give a function of (output, target)."
+                    )
+                ),
                 lambda: _checks.whole("recipe.val_points", self.val_points),
             ),
         )
@@ -91,6 +100,11 @@ class Recipe:
     def with_steps(self, steps: int) -> Recipe:
         """Return the same recipe with another number of steps."""
         return replace(self, steps=_checks.whole("steps", steps), epochs=None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return every field as plain data; a loss that is no name by what it is called."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**plain, "loss": name_of(self.loss)}
 
     def lr_at(self, step: int, total: int) -> float:
         """Return the learning rate of a step in [0, total)."""
@@ -146,6 +160,28 @@ class Recipe:
             _checks.whole("recipe.steps", self.steps)
         if self.epochs is not None:
             _checks.real("recipe.epochs", self.epochs, low=0, open_low=True)
+
+
+def name_of(loss: str | Callable[..., Any]) -> str:
+    """Return what a loss is called: a module with its settings and tensors, a function by its name.
+
+    Functions of one module with one name, such as two lambdas, are called the same.
+    """
+    if isinstance(loss, str):
+        return loss
+    named = loss if hasattr(loss, "__qualname__") else type(loss)
+    name = f"{named.__module__}.{named.__qualname__}"  # type: ignore[union-attr]
+    if named is loss:
+        return name
+    known = {
+        key: value
+        for key, value in vars(loss).items()
+        if key != "training" and isinstance(value, (str, int, float, type(None)))
+    }
+    for kind in ("named_parameters", "named_buffers"):
+        tensors = getattr(loss, kind, dict)()
+        known |= {key: tensor.tolist() for key, tensor in dict(tensors).items()}
+    return f"{name}({', '.join(f'{key}={value}' for key, value in known.items())})"
 
 
 XOR_RECIPE = Recipe(lr=0.05, batch_size=4, steps=200, loss="binary_cross_entropy")

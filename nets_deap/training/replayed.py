@@ -1,19 +1,25 @@
 """Stacked networks of any module on a machine: what ``train_stacked`` trains with on CUDA.
 
-The vectorised gradient of ``torch.func`` is captured with the rest of a step; dropout draws from
-torch's default generator, which a graph advances with each replay.
+The vectorised gradient of ``torch.func`` is captured with the rest of a step; the patterns of
+dropout follow from the networks' keys and the step, which both live on the device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from nets_deap import bits
+from nets_deap.training.batches import rows_of
 from nets_deap.training.functional import Functional
 from nets_deap.training.fused import moments_of
 from nets_deap.training.machine import Machine
-from nets_deap.training.problem import Problem, Split, State
+from nets_deap.training.noise import at_step, keys_of
+from nets_deap.training.problem import Outcome, Plan, Problem, Split, Start, State
 
 
 class Replayed(Machine):
@@ -22,6 +28,18 @@ class Replayed(Machine):
     def __init__(self, problem: Problem, networks: int, rooms: Mapping[str, int]) -> None:
         super().__init__(problem, networks, rooms)
         self._functional = Functional(problem, self.weights.shared)
+        self._keys = torch.zeros((networks, 2), dtype=torch.int32, device=problem.device)
+
+    def run(
+        self,
+        stack: bits.Bytes,
+        plan: Plan,
+        starts: list[Start | None],
+        counts: NDArray[np.int64],
+    ) -> Outcome:
+        """Train, measure and hand everything over; see ``Machine.run``."""
+        self._keys.copy_(keys_of(list(stack), plan.seed, self._keys.device))
+        return super().run(stack, plan, starts, counts)
 
     @staticmethod
     def bytes_of_one(problem: Problem) -> int:
@@ -43,7 +61,8 @@ class Replayed(Machine):
     def gradients(self, rows: Tensor) -> tuple[Tensor, State]:
         """Return each network's loss (P,) on some rows of the training data, and its gradient."""
         held, (inputs, targets) = self.weights, self.problem.train
-        batch = (inputs.index_select(0, rows), targets.index_select(0, rows))
+        keys = at_step(self._keys, self.tables.step())
+        batch = (keys, inputs.index_select(0, rows), rows_of(targets, rows))
         gradients_of = self._functional.gradients()
         with self._functional.worded():
             found = gradients_of(held.trained, held.fixed, held.buffers, *batch)
@@ -55,4 +74,4 @@ class Replayed(Machine):
     def measure(self, split: Split) -> tuple[Tensor, Tensor]:
         """Return loss (P,) and accuracy (P,) on a whole split, float64, in evaluation mode."""
         held = self.weights
-        return self._functional.measure(held.trained, held.fixed, held.buffers, split)
+        return self._functional.measure(held.trained, held.fixed, held.buffers, self._keys, split)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap import bits
+from nets_deap.training.batches import pieces
 from nets_deap.training.losses import loss_of, n_correct
-from nets_deap.training.problem import EVAL_ROWS, METRICS, Outcome, Plan, Problem, Split, Start
+from nets_deap.training.noise import at_step, keyed
+from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, Start
 
 
 def fill(
@@ -35,15 +37,22 @@ def fill(
     return gates
 
 
-def measure(model: nn.Module, problem: Problem, split: Split) -> tuple[float, float]:
-    """Return loss and accuracy on a whole split, in evaluation mode."""
+def measure(model: nn.Module, problem: Problem, split: Split, keys: Tensor) -> tuple[float, float]:
+    """Return loss and accuracy on a whole split, in evaluation mode.
+
+    Args:
+        model: The network.
+        problem: The loss.
+        split: Inputs and targets.
+        keys: The network's, for a module that drops out in evaluation, too; see ``noise``.
+    """
     model.eval()
     loss, total, correct = problem.recipe.loss, 0.0, 0.0
-    parts = -(-len(split[0]) // EVAL_ROWS)
     with torch.no_grad():
-        for x, y in zip(split[0].chunk(parts), split[1].chunk(parts), strict=True):
-            output = model(x)
-            total += float(loss_of(loss, output, y)) * len(x)
+        for i, (n, x, y) in enumerate(pieces(split)):
+            with keyed(at_step(keys, -1 - i)):
+                output = model(x)
+            total += float(loss_of(loss, output, y)) * n
             correct += float(n_correct(loss, output, y))
     return total / len(split[0]), correct / len(split[0])
 
@@ -55,14 +64,15 @@ def outcome_of(
     plan: Plan,
     train_loss: float,
     curve: Sequence[float],
+    keys: Tensor,
 ) -> Outcome:
     """Measure a trained network as the plan says, and return all there is to know of it."""
     test = problem.test if plan.test else None
     none = (np.nan, np.nan)
     measured = (
         train_loss,
-        *measure(model, problem, problem.val),
-        *(none if test is None else measure(model, problem, test)),
+        *measure(model, problem, problem.val, keys),
+        *(none if test is None else measure(model, problem, test, keys)),
     )
     mask = bits.unpack(packed, problem.layout.size)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}

@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from nets_deap import _checks, bits
+from nets_deap.training.batches import minibatch
 from nets_deap.training.device import seeded, threads_for
 from nets_deap.training.functional import Functional
 from nets_deap.training.fused import BITS
 from nets_deap.training.machine import memory_limit, train_with
+from nets_deap.training.noise import at_step, keys_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
+from nets_deap.training.probe import probe
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, Start, State
 from nets_deap.training.replayed import Replayed
 
@@ -27,6 +30,11 @@ CPU_CHUNK_BYTES = 64 * 2**20
 CPU_CHUNK_MAX = 512
 
 Watch = Callable[[int, State, torch.optim.Optimizer], None]
+
+
+def suits(problem: Problem) -> bool:
+    """Tell whether the stacked engine can train this problem: nothing random in it but dropout."""
+    return not probe(problem).draws
 
 
 def train_stacked(
@@ -55,7 +63,8 @@ def train_stacked(
         The outcome in the order of ``masks``.
     """
     size = default_chunk(problem) if chunk is None else _checks.whole("chunk", chunk)
-    if problem.device.type == "cuda" and watch is None:
+    in_place = isinstance(problem.train[0], Tensor) and problem.augment is None
+    if problem.device.type == "cuda" and watch is None and in_place:
         return train_with(
             Replayed, problem, masks, plan, starts=starts, size=size, on_chunk=on_chunk
         )
@@ -94,6 +103,7 @@ class _Chunk:
         self.problem, self.plan, self.p = problem, plan, len(stack)
         self.masks = np.stack([bits.unpack(row, problem.layout.size) for row in stack])
         device = problem.device
+        self.keys = keys_of(list(stack), plan.seed, device)
         self.trained: State = {}
         self.fixed: State = {}
         self.gates: State = {}
@@ -160,13 +170,13 @@ class _Chunk:
         problem, plan, tensors = self.problem, self.plan, list(self.trained.values())
         optimizer = make_optimizer(problem.recipe, tensors, fused=True)
         gradients_of = self._functional.gradients()
-        inputs, targets = problem.train
         tail = torch.zeros(self.p, dtype=torch.float64, device=problem.device)
         curve: list[tuple[Tensor, Tensor]] = []
         problem.model.train()
         for step in range(plan.steps):
-            rows = batches[step]
-            batch = (self.trained, self.fixed, self.buffers, inputs[rows], targets[rows])
+            keys = at_step(self.keys, step)
+            inputs, targets = minibatch(problem, plan, step, batches[step])
+            batch = (self.trained, self.fixed, self.buffers, keys, inputs, targets)
             with self._functional.worded():
                 gradients, (loss, self.buffers) = gradients_of(*batch)
             for name, tensor in self.trained.items():
@@ -188,7 +198,8 @@ class _Chunk:
 
     def _measure(self, split: Split) -> tuple[Tensor, Tensor]:
         """Return loss (P,) and accuracy (P,) on a whole split, in evaluation mode."""
-        return self._functional.measure(self.trained, self.fixed, self.buffers, split)
+        state = (self.trained, self.fixed, self.buffers)
+        return self._functional.measure(*state, self.keys, split)
 
     def _state(self, i: int) -> State:
         """Return parameters and buffers of one network, on the CPU."""

@@ -38,6 +38,7 @@ class Tables:
         self.rates[:, 2] = 1  # a step beyond the plan, as a warm-up may take, changes nothing
         self._rows = torch.zeros((self.window, width), dtype=torch.int64, device=device)
         self._counts = torch.zeros(self.window, dtype=torch.bool, device=device)
+        self._steps = torch.zeros(self.window, dtype=torch.int32, device=device)
         self._recipe, self._device = problem.recipe, device
         self._n = len(problem.train[0])
         self._plan: tuple[Tensor, ...] = ()
@@ -50,13 +51,15 @@ class Tables:
         padded = torch.cat([rows, rows[:, :1].expand(-1, width - rows.shape[1])], 1)
         rates = torch.from_numpy(rates_of(self._recipe, plan.steps)).to(self.rates.dtype)
         counts = torch.arange(plan.steps) >= plan.steps - plan.tail
-        self._plan = (padded, rates, counts)
+        steps = torch.arange(plan.steps, dtype=torch.int32)
+        self._plan = (padded, rates, counts, steps)
         if self._device.type == "cuda":
             self._plan = tuple(table.pin_memory() for table in self._plan)
 
     def fill(self, first: int) -> int:
         """Fill the window with the plan's steps from ``first`` on; return how many there are."""
-        for table, host in zip((self._rows, self.rates, self._counts), self._plan, strict=True):
+        tables = (self._rows, self.rates, self._counts, self._steps)
+        for table, host in zip(tables, self._plan, strict=True):
             part = host[first : first + self.window]
             table[: len(part)].copy_(part, non_blocking=True)
         self.counter.zero_()
@@ -69,6 +72,10 @@ class Tables:
     def rate(self) -> Tensor:
         """Return this step's learning rate, shape (1,)."""
         return self.rates[:, 0].index_select(0, self.counter)
+
+    def step(self) -> Tensor:
+        """Return which step of the plan this is, int32 (1,)."""
+        return self._steps.index_select(0, self.counter)
 
     def advance(self, tail: Tensor, loss: Tensor) -> None:
         """Add this step's losses (P,) to the tail's if they count, and go to the next step."""

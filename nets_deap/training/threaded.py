@@ -9,17 +9,20 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from nets_deap import _checks, bits
+from nets_deap.training.batches import minibatch
 from nets_deap.training.fused import BITS
 from nets_deap.training.losses import loss_of
+from nets_deap.training.noise import at_step, keyed, keys_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.pool import Stop, share_out
-from nets_deap.training.problem import Outcome, Plan, Problem, Start, once
+from nets_deap.training.probe import probe
+from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.single import fill, measure, outcome_of
 
 # A forward pass of a minibatch with at least so many operations outweighs what Python costs.
@@ -30,16 +33,18 @@ _alone = threading.RLock()
 
 
 def suits(problem: Problem) -> bool:
-    """Tell whether the threaded engine can train this problem: on the CPU, nothing random in it.
+    """Tell whether the threaded engine can train this problem.
 
-    Threads would draw from torch's one generator in any order.
+    It takes any module on the CPU with data in memory, but none that draws random numbers other
+    than those of dropout: threads would draw from torch's one generator in any order.
     """
-    return problem.device.type == "cpu" and not _probe(problem)[1]
+    in_memory = isinstance(problem.train[0], Tensor)
+    return problem.device.type == "cpu" and in_memory and not probe(problem).draws
 
 
 def worth(problem: Problem) -> bool:
     """Tell whether the module computes so much that threads beat a batch of networks."""
-    return _probe(problem)[0] >= WORTH_FLOPS
+    return probe(problem).flops >= WORTH_FLOPS
 
 
 def train_threaded(
@@ -98,13 +103,17 @@ def _train(
     # Gradients are masked bit by bit: zero also where they are not finite.
     kept = {n: -g.to(BITS[trained[n].dtype]) for n, g in gates.items() if n in trained}
     optimizer = make_optimizer(recipe, list(trained.values()), fused=True)
-    inputs, targets = problem.train
+    keys = keys_of([packed], plan.seed, problem.device)[0]
+    dropping = probe(problem).drops
     tail, curve = torch.zeros((), dtype=torch.float64), []
     model.train()
     for step, rows in enumerate(batches):
         stop.check()
         optimizer.zero_grad()
-        loss = loss_of(recipe.loss, model(inputs[rows]), targets[rows])
+        inputs, targets = minibatch(problem, plan, step, rows)
+        with keyed(at_step(keys, step)) if dropping else nullcontext():
+            output = model(inputs)
+        loss = loss_of(recipe.loss, output, targets)
         loss.backward()  # type: ignore[no-untyped-call]
         for name, p in trained.items():
             if p.grad is None:
@@ -117,18 +126,6 @@ def _train(
         if step >= plan.steps - plan.tail:
             tail += loss.detach()
         if step + 1 in plan.curve_steps:
-            curve.append(measure(model, problem, problem.val)[0])
+            curve.append(measure(model, problem, problem.val, keys)[0])
             model.train()
-    return outcome_of(model, problem, packed, plan, float(tail) / plan.tail, curve)
-
-
-@once
-def _probe(problem: Problem) -> tuple[float, bool]:
-    """Return the operations of a forward pass of a minibatch, and whether it draws at random."""
-    model = copy.deepcopy(problem.model).train()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        state = torch.get_rng_state()
-        with FlopCounterMode(display=False) as counter:
-            model(problem.train[0][: problem.recipe.batch_size])
-        drawn = not torch.equal(state, torch.get_rng_state())
-    return float(counter.get_total_flops()), drawn
+    return outcome_of(model, problem, packed, plan, float(tail) / plan.tail, curve, keys)

@@ -1,0 +1,58 @@
+"""Minibatches: rows of a split, changed as the user asks, the same for all networks of a step."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from nets_deap.training.device import seeded
+from nets_deap.training.problem import EVAL_ROWS, Plan, Problem, Split
+
+_augmenting = threading.Lock()
+
+
+def rows_of(part: Any, rows: Tensor | slice) -> Any:
+    """Return rows of inputs or targets: of a tensor, or of each of several.
+
+    Args:
+        part: A tensor (N, ...), what is indexed like one, or tuples and dictionaries of them.
+        rows: Indices (B,), or a slice.
+    """
+    if isinstance(part, dict):
+        return {name: rows_of(value, rows) for name, value in part.items()}
+    if isinstance(part, (tuple, list)):
+        found = [rows_of(value, rows) for value in part]
+        # A named tuple takes its fields one by one.
+        return type(part)(*found) if hasattr(part, "_fields") else type(part)(found)
+    return part[rows]
+
+
+def minibatch(problem: Problem, plan: Plan, step: int, rows: Tensor) -> Split:
+    """Return inputs and targets of one training step, the inputs augmented.
+
+    What ``augment`` draws from torch's generators follows from the plan's seed and the step: it is
+    the same for every network, chunk and thread.
+    """
+    inputs, targets = (rows_of(part, rows) for part in problem.train)
+    if problem.augment is not None:
+        text = f"augment {plan.seed} {step}".encode()
+        seed = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+        # Torch's generators belong to the whole process.
+        with _augmenting, seeded(seed, problem.device):
+            inputs = problem.augment(inputs)
+    return inputs, targets
+
+
+def pieces(split: Split, size: int = EVAL_ROWS) -> Iterator[tuple[int, Any, Any]]:
+    """Go through a split: (number of examples, inputs, targets) of about equal pieces."""
+    inputs, targets = split
+    n = len(inputs)
+    parts = -(-n // size)
+    step = -(-n // parts)
+    for start in range(0, n, step):
+        rows = slice(start, start + step)
+        yield min(step, n - start), rows_of(inputs, rows), rows_of(targets, rows)
