@@ -59,6 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     listing = parsers.add_parser("presets", help="list the presets of 'run'")
     listing.add_argument("name", nargs="?", help="show every field of this preset, for --set")
     listing.set_defaults(command=_presets)
+    describe = parsers.add_parser(
+        "describe",
+        help="what a preset's task is made of: parameters, maskable or not and why",
+        description="Print the parameters of a preset's network, which of them are maskable and "
+        "why, and data, recipe and engine.",
+    )
+    _add_experiment(describe)
+    describe.set_defaults(command=lambda options: commands.describe(options, _say))
     _add_compare(parsers)
     _add_baseline(parsers)
     _add_ticket(parsers)
@@ -109,7 +117,9 @@ def _add_experiment(
     if seed:
         command.add_argument("--seed", type=int, help="seed of everything (default: 0)")
     command.add_argument("--device", help="auto (CUDA when there), cpu, cuda or cuda:N")
-    command.add_argument("--data-dir", help="folder with MNIST/raw (default: $NETS_DEAP_DATA)")
+    command.add_argument(
+        "--data-dir", help="folder of data sets, such as MNIST/raw (default: $NETS_DEAP_DATA)"
+    )
     command.add_argument(
         "--set",
         action="append",

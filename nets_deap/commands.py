@@ -102,6 +102,16 @@ def check(options: Namespace, say: Say) -> int:
     return 0
 
 
+def describe(options: Namespace, say: Say) -> int:
+    """Print what a preset's task is made of."""
+    config = configured(options)
+    from nets_deap import description
+    from nets_deap.experiments.run import build_task
+
+    say(str(description.describe(build_task(config))))
+    return 0
+
+
 def bench(options: Namespace, say: Say) -> int:
     """Measure, print the tables and write them as JSON."""
     import json

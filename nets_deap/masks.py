@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import hashlib
 import json
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,10 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks, bits
 from nets_deap.errors import CallOrderError
+from nets_deap.selection import Selector, parameters_of
 
 if TYPE_CHECKING:
     from torch import nn
-
-Selector = str | Sequence[str] | Callable[[str, Any], bool] | None
 
 _registry: weakref.WeakValueDictionary[str, MaskLayout] = weakref.WeakValueDictionary()
 
@@ -105,13 +103,14 @@ class MaskLayout:
         Args:
             model: Any module.
             maskable: None for the weights of all linear and convolutional layers (biases
-                excluded); or parameter names, or patterns such as ``"features.*.weight"``; or a
-                predicate ``(name, parameter) -> bool``.
+                excluded); or names, patterns or types; or a predicate; see
+                ``selection.parameters_of``.
 
         Raises:
-            InvalidValueError: A name or pattern matches nothing, or nothing is maskable.
+            InvalidValueError: A name, pattern or type matches nothing, or nothing is maskable.
         """
-        chosen = _select(model, maskable)
+        named = dict(model.named_parameters())
+        chosen = {p.name: named[p.name] for p in parameters_of(model, maskable) if p.maskable}
         flat = [p.detach().cpu().reshape(-1).numpy() for p in chosen.values()]
         shapes = [(name, tuple(p.shape)) for name, p in chosen.items()]
         return cls(shapes, np.concatenate(flat))
@@ -195,51 +194,3 @@ def digest_of(array: NDArray[Any]) -> str:
 def known_layout(key: str) -> MaskLayout | None:
     """Return the layout with this key if some part of the program holds it."""
     return _registry.get(key)
-
-
-def _select(model: nn.Module, maskable: Selector) -> dict[str, nn.Parameter]:
-    """Return the maskable parameters by name, in the model's order."""
-    named = dict(model.named_parameters())
-    if maskable is None:
-        default = _layer_weights(model)
-        chosen = {name: p for name, p in named.items() if name in default}
-        hint = "Name the tensors to mask with maskable=..."
-        expected = "a module with at least one linear or convolutional layer"
-    elif callable(maskable):
-        chosen = {name: p for name, p in named.items() if maskable(name, p)}
-        hint, expected = "Let the predicate accept at least one.", f"some of {tuple(named)}"
-    else:
-        patterns = [maskable] if isinstance(maskable, str) else list(maskable)
-        for pattern in patterns:
-            if not fnmatch.filter(named, pattern):
-                _checks.choice("maskable", pattern, named)
-        chosen = {
-            name: p
-            for name, p in named.items()
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-        }
-        hint, expected = "", f"some of {tuple(named)}"
-    if not chosen:
-        got = f"{type(model).__name__} with the parameters {tuple(named)}"
-        raise _checks.bad_value("maskable", "select weights", expected, got, hint)
-    for name, parameter in chosen.items():
-        if not parameter.is_floating_point():
-            raise _checks.bad_type(name, "be maskable", "a floating-point tensor", parameter)
-    return chosen
-
-
-def _layer_weights(model: nn.Module) -> set[str]:
-    """Return the names of the weights of linear and convolutional layers, tied ones once."""
-    from torch import nn
-
-    kinds = (
-        nn.Linear,
-        nn.Conv1d,
-        nn.Conv2d,
-        nn.Conv3d,
-        nn.ConvTranspose1d,
-        nn.ConvTranspose2d,
-        nn.ConvTranspose3d,
-    )
-    weights = {id(m.weight) for m in model.modules() if isinstance(m, kinds)}
-    return {name for name, p in model.named_parameters() if id(p) in weights}

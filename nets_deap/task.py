@@ -13,7 +13,8 @@ import numpy as np
 from torch import nn
 
 from nets_deap import _checks, bits
-from nets_deap.masks import MaskLayout, Selector
+from nets_deap.masks import MaskLayout
+from nets_deap.selection import Selector, parameters_of
 from nets_deap.ticket import Ticket
 from nets_deap.training.device import pick_device
 from nets_deap.training.dispatch import pick_engine, train
@@ -50,8 +51,8 @@ class Task:
         test: The same for the final test, if there is one.
         loss: Overrides ``recipe.loss``.
         recipe: How networks are trained during the search.
-        maskable: What is masked; see ``MaskLayout.of``. None: the weights of all linear and
-            convolutional layers.
+        maskable: What is masked: names, patterns, types of modules or a predicate; see
+            ``selection.parameters_of``. None: the weights of all linear and convolutional layers.
         seed: Seed of all minibatches.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         normalize: Mean and standard deviation, of all pixels or of each channel, by which uint8
@@ -105,6 +106,7 @@ class Task:
         dtype = dtype_of(model)
         self.precision = check_precision(precision, dtype, self.device)
         self.layout = MaskLayout.of(model, maskable)
+        self.parameters = tuple(parameters_of(model, maskable))
         self.ledger = Ledger()
         self._training = model.training
         if not any(p.requires_grad for p in model.parameters()):
@@ -269,8 +271,8 @@ class Task:
         words = np.random.SeedSequence([self.seed, *place]).generate_state(2, np.uint32)
         return int(words[0]) << 31 | int(words[1]) >> 1
 
-    def describe(self) -> dict[str, Any]:
-        """Return the task as plain data, for a run's configuration."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the task as plain data, for a run's configuration; see also ``nets.describe``."""
         sizes = {
             name: len(getattr(self.problem, name)[0])
             for name in ("train", "val", "test")

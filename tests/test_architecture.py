@@ -25,7 +25,7 @@ FLOORS = [
     {"bitlist", "ticket_files", "ticket", "genome"},
     {"models", "data"},
     {"training", "operators", "compact"},
-    {"extra_objectives", "objectives", "task", "batching", "evaluator"},
+    {"extra_objectives", "objectives", "task", "batching", "description", "evaluator"},
     {"tasks", "toolbox", "baselines", "sanity"},
     {"runs"},
     {"experiments", "plots", "bench"},

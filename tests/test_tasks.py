@@ -56,5 +56,5 @@ def test_bad_names_are_refused():
 )
 def test_lenet_learns_mnist():
     task = tasks.lenet(device="cpu")
-    assert task.describe()["examples"] == {"train": 55_000, "val": 5_000, "test": 10_000}
+    assert task.as_dict()["examples"] == {"train": 55_000, "val": 5_000, "test": 10_000}
     assert task.train(task.dense_ticket(), steps=100).test_accuracy > 0.85

@@ -16,6 +16,7 @@ from nets_deap.objectives import resolve
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.progress import Progress
 from nets_deap.runs.recorder import front_rows, named_values
+from nets_deap.selection import Selector
 from nets_deap.task import Task
 
 
@@ -68,7 +69,7 @@ def build_task(config: Config) -> Task:
         "chunk": config.task.chunk,
         "engine": config.task.engine,
         "precision": config.task.precision,
-        "maskable": config.task.maskable,
+        "maskable": maskable_of(config.task.maskable),
     }
     kind = config.task.kind
     if kind == "xor":
@@ -81,6 +82,15 @@ def build_task(config: Config) -> Task:
         return tasks.conv(int(kind.removeprefix("conv")), **shared)
     make: Callable[..., Task] = getattr(tasks, kind)
     return make(**shared)
+
+
+def maskable_of(names: tuple[str, ...] | None) -> Selector:
+    """Return names and patterns of parameters as they are, and types of ``torch.nn`` as types."""
+    if names is None:
+        return None
+    from torch import nn
+
+    return [getattr(nn, name) if isinstance(getattr(nn, name, 0), type) else name for name in names]
 
 
 def run(

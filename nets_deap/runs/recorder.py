@@ -194,7 +194,7 @@ class Recorder:
         if self.folder is None:
             return
         facts = {
-            "task": self.task.describe(),
+            "task": self.task.as_dict(),
             "recorder": {
                 "patience": self.patience,
                 "max_steps": self.max_steps,
