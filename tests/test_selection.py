@@ -106,6 +106,7 @@ def test_the_weights_of_an_lstm_are_gated_through_training():
     split = (x, (x.sum((1, 2)) > 0).long())
     task = nets.Task(
         Reader(), train=split, val=split, maskable=(nn.LSTM, nn.Linear), device="cpu",
+        engine="one_by_one",
         recipe=nets.Recipe(steps=5, batch_size=8),
     )  # fmt: skip
     assert task.layout.names == ("lstm.weight_ih_l0", "lstm.weight_hh_l0", "out.weight")
