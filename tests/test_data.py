@@ -8,8 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
+from torch import nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
 
+import nets_deap as nets
 from nets_deap.data import load_mnist5k, load_xor
 from nets_deap.data.convert import as_split
 from nets_deap.data.pixels import Normalize
@@ -165,6 +170,28 @@ def test_data_are_copied_and_whole_inputs_stay_whole():
     inputs, _ = as_split("train", (own, [0]), torch.float32)
     own += 1
     assert (inputs.tolist(), inputs.dtype) == ([[1, 2]], torch.int64)
+
+
+def test_folders_of_images_are_read_as_bytes(tmp_path):
+    for label, name in enumerate(("cats", "dogs")):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            pixels = np.full((9, 12, 3), 100 * label + i, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    folder = ImageFolder(tmp_path, v2.Compose([v2.Resize((4, 6)), v2.PILToTensor()]))
+    task = nets.Task(
+        nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(16, 2)),
+        train=folder,
+        val=folder,
+        normalize=((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)),
+        recipe=nets.Recipe(batch_size=2, steps=1),
+        device="cpu",
+    )
+    inputs, targets = task.problem.train[0], task.problem.train[1]
+    assert targets.tolist() == [0, 0, 0, 1, 1, 1]
+    expected = (torch.tensor([101 / 255] * 3) - torch.tensor([0.5, 0.4, 0.3])) / 0.2
+    torch.testing.assert_close(inputs[4], expected[:, None, None].expand(3, 4, 6))
+    assert np.isfinite(task.train(task.dense_ticket()).val_loss)
 
 
 @pytest.mark.parametrize(

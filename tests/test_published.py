@@ -14,6 +14,7 @@ import torch
 from torchvision import datasets
 
 from nets_deap.catalogue import DATASETS
+from nets_deap.cli import main
 from nets_deap.data import folder, load_mnist, load_torchvision, mnist, splits
 from nets_deap.data.pixels import Normalize
 from nets_deap.data.published import CLASSES
@@ -242,6 +243,29 @@ def test_the_folder_and_whether_to_download(tmp_path, monkeypatch):
 def test_unknown_names_are_guessed():
     with pytest.raises(ValueError, match=r"name must be a known name: .*Did you mean 'cifar100'"):
         load_torchvision("cifar-100")
+
+
+# ---- the presets on images that are made up: how they run, not how good they are
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings"),
+    [
+        ("conv2-cifar10", []),
+        ("resnet20-cifar10", []),
+        ("conv4-cifar10", ["task.kind=torchvision", "task.model=squeezenet1_1"]),
+        ("conv6-cifar10", ["task.kind=torchvision", "task.model=resnet18", "task.maskable=Conv2d"]),
+    ],
+)
+def test_presets_run_on_made_up_images(preset, settings, tmp_path, monkeypatch, capsys):
+    make_cifar(tmp_path, "cifar10", monkeypatch)
+    small = ["search.generations=2", "search.budget=6", "final.steps=2", "final.members=2"]
+    options = [f"--set={item}" for item in (*settings, *small, "recipe.batch_size=5")]
+    out = tmp_path / "run"
+    place = ["--data-dir", str(tmp_path), "--out", str(out), "--device", "cpu"]
+    assert main(["run", preset, *place, "--progress", "none", *options]) == 0
+    assert "64.00 %" in capsys.readouterr().out
+    assert len(list((out / "tickets").iterdir())) == 3
 
 
 # ---- full MNIST
