@@ -21,7 +21,7 @@ from nets_deap.training.device import pick_device
 from nets_deap.training.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
 from nets_deap.training.losses import Loss
-from nets_deap.training.modules import digest_of_model, dtype_of
+from nets_deap.training.modules import digest_of_model, dtype_of, private_copy
 from nets_deap.training.precision import check_precision
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe, name_of
@@ -93,8 +93,7 @@ class Task:
         precision: str = "float32",
         name: str = "task",
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise _checks.bad_type("model", "be a module", "a torch.nn.Module", model)
+        private = private_copy(model)
         recipe = Recipe() if recipe is None else recipe
         if not isinstance(recipe, Recipe):
             raise _checks.bad_type("recipe", "be a recipe", "a nets.Recipe", recipe)
@@ -109,12 +108,7 @@ class Task:
         self.layout = MaskLayout.of(model, maskable)
         self.ledger = Ledger()
         self._training = model.training
-        if not any(p.requires_grad for p in model.parameters()):
-            raise _checks.bad_value(
-                "model", "have parameters to train", "one that requires a gradient", "none"
-            )
         self.model_digest = digest_of_model(model)
-        private = copy.deepcopy(model)
         given = {"train": train, "val": val, **({} if test is None else {"test": test})}
         examples = Examples.of(
             given, private, self.recipe, dtype, normalize,

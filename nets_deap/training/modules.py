@@ -21,6 +21,41 @@ from nets_deap.training.losses import Loss, loss_of, n_correct, prepare_target
 from nets_deap.training.problem import EVAL_ROWS, Split
 
 
+def private_copy(model: Any) -> nn.Module:
+    """Return a copy of a module to train with, or raise if its parameters are none to start from.
+
+    Raises:
+        InvalidTypeError: It is no module.
+        InvalidValueError: A parameter has no values yet or is no real tensor, nothing requires a
+            gradient, or the module cannot be copied.
+    """
+    if not isinstance(model, nn.Module):
+        raise _checks.bad_type("model", "be a module", "a torch.nn.Module", model)
+    for name, p in model.named_parameters():
+        if nn.parameter.is_lazy(p) or p.is_meta:
+            hint = "Call the model once on a minibatch, or load its weights."
+            raise _checks.bad_value(
+                "model", "have initial weights", "values", f"none in {name!r}", hint
+            )
+        if p.is_complex():
+            got = f"{p.dtype} in {name!r}"
+            raise _checks.bad_value("model", "have real parameters", "float32 or float64", got)
+    if not any(p.requires_grad for p in model.parameters()):
+        expected = "one that requires a gradient"
+        raise _checks.bad_value("model", "have parameters to train", expected, "none")
+    try:
+        private = copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:
+        hint = f"After torch.nn.utils.prune call prune.remove first. Python says: {error}"
+        kind = type(model).__name__
+        raise _checks.bad_value(
+            "model", "be copyable", "what copy.deepcopy takes", kind, hint
+        ) from error
+    for p in private.parameters():
+        p.data = p.data.contiguous()  # fused optimisers read memory in order, whatever the strides
+    return private
+
+
 def dtype_of(model: nn.Module) -> torch.dtype:
     """Return the one dtype of a module's floating-point parameters, float32 or float64."""
     kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
