@@ -1,9 +1,20 @@
-"""``StepBudget``: how many steps each network of a generation trains, so that a sum is kept."""
+"""Steps x networks: ``StepBudget`` shares them out, ``Ledger`` adds them up."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
+
+
+@dataclass
+class Ledger:
+    """What a task has spent so far: networks trained, steps x networks, diverged networks."""
+
+    networks: int = 0
+    network_steps: int = 0
+    diverged: int = 0
 
 
 class StepBudget:

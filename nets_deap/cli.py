@@ -143,7 +143,7 @@ def _add_bench(parsers: Any) -> None:
         help="training: network-steps a second; evolution: a generation less training",
     )
     training = bench.add_argument_group("training")
-    training.add_argument("--nets", help="lenet,conv: LeNet-300-100, LeNet-5 (default: both)")
+    training.add_argument("--nets", help="lenet,lenet5,conv2,resnet20 (default: the first two)")
     training.add_argument(
         "--populations", help="numbers of networks (default: 1,8,64; on CUDA also 256,1024)"
     )

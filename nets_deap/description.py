@@ -113,11 +113,14 @@ def describe(task: Task) -> Description:
 def _recipe(task: Task) -> str:
     """Word a recipe."""
     recipe = task.recipe
-    loss = recipe.loss if isinstance(recipe.loss, str) else getattr(recipe.loss, "__name__", "own")
     parts = [f"{recipe.optimizer} {recipe.lr:g}", f"{recipe.schedule} schedule"]
     parts += [f"momentum {recipe.momentum:g}"] if recipe.momentum else []
     parts += [f"weight decay {recipe.weight_decay:g}"] if recipe.weight_decay else []
-    parts += [f"minibatches of {recipe.batch_size}", f"{task.steps:,} steps", loss]
+    parts += [
+        f"minibatches of {recipe.batch_size}",
+        f"{task.steps:,} steps",
+        recipe.as_dict()["loss"],
+    ]
     return ", ".join(parts)
 
 

@@ -18,6 +18,7 @@ from nets_deap.task import Task
 from nets_deap.ticket import Ticket
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Outcome, Plan, Start
+from nets_deap.training.recipe import name_of
 
 logger = logging.getLogger("nets_deap")
 
@@ -68,9 +69,12 @@ class Evaluator(Batched):
         self.inherit = _checks.choice("inherit", inherit, INHERIT)
         self.budget, self.slopes = budget, slopes
         names = [objective.name for objective in self.objectives]
-        if "val_accuracy" in names and task.recipe.loss == "mse":
+        if "val_accuracy" in names and not task.has_accuracy:
             raise _checks.bad_value(
-                "objectives", "be defined for the loss", "losses only under mse", names
+                "objectives",
+                "be defined for the loss",
+                f"losses only under {name_of(task.recipe.loss)}",
+                names,
             )
         self.restart()
 

@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from nets_deap import _checks, structure
+from nets_deap.training.batches import pieces
 from nets_deap.training.losses import n_correct
+from nets_deap.training.recipe import name_of
 
 if TYPE_CHECKING:
     from nets_deap.objectives import Measured
@@ -74,7 +76,7 @@ def int8_accuracy(measured: Measured) -> float:
     task, state = trained(measured, "int8_accuracy")
     weights = {name for name, tensor in task.problem.initial.items() if tensor.ndim > 1}
     rounded = {n: rounded_to_int8(t) if n in weights else t for n, t in state.items()}
-    return accuracy(task, rounded, task.problem.val[0])
+    return accuracy(task, rounded)
 
 
 def noise_accuracy(sigma: float) -> Callable[[Measured], float]:
@@ -98,9 +100,9 @@ def noise_accuracy(sigma: float) -> Callable[[Measured], float]:
     def measure(measured: Measured) -> float:
         task, state = trained(measured, f"noise_accuracy:{scale:g}")
         rng = np.random.default_rng(task.derived_seed(NOISE_SEED))
-        inputs = task.problem.val[0]
-        drawn = torch.from_numpy(rng.standard_normal(tuple(inputs.shape), dtype=np.float32))
-        return accuracy(task, state, inputs + scale * drawn.to(inputs))
+        shape = tuple(task.problem.val[0].shape)
+        drawn = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+        return accuracy(task, state, scale * drawn.to(task.device))
 
     return measure
 
@@ -113,29 +115,29 @@ def rounded_to_int8(tensor: Tensor) -> Tensor:
     return (tensor / step).round().clamp(-INT8_LEVELS, INT8_LEVELS) * step
 
 
-def accuracy(task: Task, state: State, inputs: Tensor) -> float:
-    """Return the accuracy in [0, 1] of a network in evaluation mode on the validation targets.
+def accuracy(task: Task, state: State, noise: Tensor | None = None) -> float:
+    """Return the accuracy in [0, 1] of a network in evaluation mode on the validation data.
 
     Args:
-        task: The model, and the validation targets (N, ...).
+        task: The model and the validation data.
         state: Parameters and buffers by name.
-        inputs: Shape (N, ...), in the order of the validation data.
+        noise: What is added to the inputs, of their shape (N, ...); None for nothing.
     """
     problem = task.problem
     model, mode = problem.model, problem.model.training
     here = {name: tensor.to(problem.device) for name, tensor in state.items()}
-    targets, correct = problem.val[1], 0.0
-    parts = -(-len(targets) // ROWS_AT_ONCE)
-    pieces = zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
+    done, correct = 0, 0.0
     try:
         model.eval()
         with torch.no_grad():
-            for x, y in pieces:
-                output = functional_call(model, here, (x,))
-                correct += float(n_correct(task.recipe.loss, output, y))
+            for n, x, y in pieces(problem.val, ROWS_AT_ONCE):
+                some = x if noise is None else x + noise[done : done + n].to(x.dtype)
+                output = functional_call(model, here, (some,))
+                correct += float(n_correct(problem.recipe.loss, output, y))
+                done += n
     finally:
         model.train(mode)
-    return correct / len(targets)
+    return correct / done
 
 
 def trained(measured: Measured, objective: str) -> tuple[Task, State]:
@@ -150,8 +152,11 @@ def trained(measured: Measured, objective: str) -> tuple[Task, State]:
             None,
             "Evaluate with nets.Evaluator.",
         )
-    if task.recipe.loss == "mse":
+    if not task.has_accuracy:
         raise _checks.bad_value(
-            "objectives", "be defined for the loss", "losses only under mse", objective
+            "objectives",
+            "be defined for the loss",
+            f"losses only under {name_of(task.recipe.loss)}",
+            objective,
         )
     return task, state()

@@ -13,6 +13,7 @@ from nets_deap.statistics import bootstrap_interval
 from nets_deap.task import FINAL_TRAINING, Task
 from nets_deap.ticket import Ticket
 from nets_deap.training.problem import Start
+from nets_deap.training.recipe import name_of
 from nets_deap.training.result import TrainResult
 
 VARIANTS = ("ticket", "shuffled", "re-initialised", "inverted", "dense")
@@ -216,12 +217,12 @@ def _check_pair(ticket: Ticket, task: Task) -> None:
         raise _checks.bad_type("task", "be a task", "a nets.Task", task)
     if not isinstance(ticket, Ticket):
         raise _checks.bad_type("ticket", "be a ticket", "a nets.Ticket", ticket)
-    if task.recipe.loss == "mse":
+    if not task.has_accuracy:
         raise _checks.bad_value(
             "task",
             "have an accuracy",
             "cross_entropy or binary_cross_entropy",
-            f"the loss {task.recipe.loss}",
+            f"the loss {name_of(task.recipe.loss)}",
             "The verdict is about accuracy; losses are in the results of task.train_all.",
         )
     task.layout.check_bits(len(ticket))

@@ -6,36 +6,29 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from nets_deap import _checks, bits
+from nets_deap.budget import Ledger
 from nets_deap.masks import MaskLayout
 from nets_deap.selection import Selector, parameters_of
 from nets_deap.ticket import Ticket
+from nets_deap.training.batches import checked_augment
 from nets_deap.training.device import pick_device
 from nets_deap.training.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
-from nets_deap.training.losses import chance_loss
-from nets_deap.training.modules import digest_of_model, dtype_of
+from nets_deap.training.losses import Loss
+from nets_deap.training.modules import digest_of_model, dtype_of, private_copy
 from nets_deap.training.precision import check_precision
-from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start
-from nets_deap.training.recipe import Recipe
-from nets_deap.training.result import TrainResult
+from nets_deap.training.problem import Outcome, Plan, Problem, Start
+from nets_deap.training.recipe import Recipe, name_of
+from nets_deap.training.result import TrainResult, results_of
 
 FINAL_TRAINING = 2**31 - 1
-
-
-@dataclass
-class Ledger:
-    """What a task has spent so far: networks trained, steps x networks, diverged networks."""
-
-    networks: int = 0
-    network_steps: int = 0
-    diverged: int = 0
 
 
 class Task:
@@ -46,25 +39,32 @@ class Task:
 
     Args:
         model: Any module whose forward takes one batch of inputs.
-        train: Inputs (N, ...) and targets (N, ...): tensors, arrays, or a torch data set.
-        val: The same for validation.
+        train: Inputs (N, ...) and targets (N, ...), with weights (N,) of the examples or not:
+            tensors or arrays, targets also tuples and dictionaries of them; or a map-style torch
+            data set of the same.
+        val: The same for validation; or the share of ``train`` that is cut off for it, by class.
         test: The same for the final test, if there is one.
-        loss: Overrides ``recipe.loss``.
+        loss: Overrides ``recipe.loss``. A module with several outputs needs a function.
         recipe: How networks are trained during the search.
         maskable: What is masked: names, patterns, types of modules or a predicate; see
             ``selection.parameters_of``. None: the weights of all linear and convolutional layers.
-        seed: Seed of all minibatches.
+        seed: Seed of all minibatches, and of the validation cut.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         normalize: Mean and standard deviation, of all pixels or of each channel, by which uint8
             images become (x / 255 - mean) / std; they stay bytes until they are on the device.
             None: inputs are used as they are.
+        augment: Called with the inputs (B, ...) of each training minibatch, on the device; returns
+            as many. What it draws from torch's generators is the same for all networks of a step.
+        in_memory: Whether the inputs of a data set are read once and kept, or again for each
+            minibatch, which all networks of a chunk share; None: kept if they take at most half of
+            the free memory.
         chunk: Networks trained at once; None chooses by memory.
         engine: What trains a generation: ``"compiled"`` (fully connected networks on the CPU, each
             layer by its kept weights alone or as a matrix, whichever is faster; needs numba, the
             extra ``fast``), ``"layered"`` (these by batched products on any device), ``"threaded"``
-            (any module without random numbers on the CPU, a network a thread), ``"stacked"`` (any
-            module, as a batch), ``"one_by_one"`` (the slow reference), or ``"auto"``: the fastest
-            that can.
+            (any module on the CPU, a network a thread), ``"stacked"`` (any module, as a batch),
+            ``"one_by_one"`` (the slow reference, which alone takes random numbers other than those
+            of dropout), or ``"auto"``: the fastest that can.
         precision: Of matrix products: ``"float32"``, ``"tf32"`` (CUDA) or ``"bf16"`` (what the
             layered engine can train); see ``training.precision``.
         name: What the task is called in logs.
@@ -79,21 +79,22 @@ class Task:
         model: nn.Module,
         *,
         train: Any,
-        val: Any,
+        val: Any = 0.1,
         test: Any = None,
-        loss: str | None = None,
+        loss: Loss | None = None,
         recipe: Recipe | None = None,
         maskable: Selector = None,
         seed: int = 0,
         device: str = "auto",
         normalize: Any = None,
+        augment: Callable[[Any], Any] | None = None,
+        in_memory: bool | None = None,
         chunk: int | None = None,
         engine: str = "auto",
         precision: str = "float32",
         name: str = "task",
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise _checks.bad_type("model", "be a module", "a torch.nn.Module", model)
+        private = private_copy(model)
         recipe = Recipe() if recipe is None else recipe
         if not isinstance(recipe, Recipe):
             raise _checks.bad_type("recipe", "be a recipe", "a nets.Recipe", recipe)
@@ -109,16 +110,14 @@ class Task:
         self.parameters = tuple(parameters_of(model, maskable))
         self.ledger = Ledger()
         self._training = model.training
-        if not any(p.requires_grad for p in model.parameters()):
-            raise _checks.bad_value(
-                "model", "have parameters to train", "one that requires a gradient", "none"
-            )
         self.model_digest = digest_of_model(model)
-        private = copy.deepcopy(model)
         given = {"train": train, "val": val, **({} if test is None else {"test": test})}
-        examples = Examples.of(given, private, self.recipe, dtype, normalize)
+        examples = Examples.of(
+            given, private, self.recipe, dtype, normalize,
+            seed=self.seed, in_memory=in_memory, device=self.device,
+        )  # fmt: skip
         self.data_digest, self.normalize = examples.digest, examples.normalize
-        self.chance_loss = chance_loss(self.recipe.loss, examples.splits["train"][1])
+        self.chance_loss, self.has_accuracy = examples.chance_loss, examples.has_accuracy
         private.to(self.device)
         on_device = examples.on(self.device, dtype)
         self.problem = Problem(
@@ -127,10 +126,11 @@ class Task:
             initial={n: p.detach().clone() for n, p in private.named_parameters()},
             frozen=frozenset(n for n, p in private.named_parameters() if not p.requires_grad),
             buffers={n: b.detach().clone() for n, b in private.named_buffers()},
-            recipe=self.recipe,
+            recipe=self.recipe.on(self.device),
             train=on_device["train"],
             val=on_device["val"],
             test=on_device.get("test"),
+            augment=checked_augment(augment, on_device["train"][0]),
             precision=self.precision,
         )
         pick_engine(self.engine, self.problem)
@@ -153,10 +153,12 @@ class Task:
 
         Of the model: its initial parameters and buffers, which are frozen, and how it prints.
         """
-        parts = [self.layout.key, self.model_digest, self.data_digest, asdict(self.recipe)]
+        parts = [self.layout.key, self.model_digest, self.data_digest, self.recipe.as_dict()]
         more: list[Any] = [] if self.precision == "float32" else [self.precision]
         if self.normalize is not None:
             more.append(asdict(self.normalize))
+        if self.problem.augment is not None:
+            more.append(name_of(self.problem.augment))
         text = json.dumps([*parts, self.seed, *more])
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -207,16 +209,7 @@ class Task:
         if not tickets:
             return []
         outcome = self.run(tickets, plan, on_chunk, starts=starts)
-        return [
-            TrainResult(
-                density=ticket.density,
-                steps=plan.steps,
-                _model=self.problem.model,
-                _state=outcome.states[i],
-                **{name: float(outcome.metrics[name][i]) for name in METRICS},
-            )
-            for i, ticket in enumerate(tickets)
-        ]
+        return results_of(self.problem.model, [t.density for t in tickets], plan.steps, outcome)
 
     def run(
         self,
@@ -292,6 +285,7 @@ class Task:
             "initial_digest": self.layout.initial_digest,
             "examples": sizes,
             "data_digest": self.data_digest,
-            "recipe": asdict(self.recipe),
+            "augment": None if self.problem.augment is None else name_of(self.problem.augment),
+            "recipe": self.recipe.as_dict(),
             "fingerprint": self.fingerprint,
         }

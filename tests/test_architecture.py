@@ -15,6 +15,7 @@ FLOORS = [
         "bits",
         "catalogue",
         "masks",
+        "selection",
         "structure",
         "fronts",
         "fitness",

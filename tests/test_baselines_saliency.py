@@ -105,7 +105,9 @@ def test_the_temperature_is_that_of_the_paper_unless_given(monkeypatch):
     grasp(make_task(), 0.5, temperature=3)
     grasp(make_task(recipe=MSE), 0.5)
     assert seen == [("cross_entropy", 200.0), ("cross_entropy", 3.0), ("mse", 1.0)]
-    with pytest.raises(ValueError, match=r"temperature must be left out under the mse loss"):
+    with pytest.raises(
+        ValueError, match=r"temperature must be left out where outputs are no logits"
+    ):
         grasp(make_task(recipe=MSE), 0.5, temperature=200)
 
 

@@ -18,7 +18,7 @@ import nets_deap as nets
 from nets_deap.data import load_mnist5k, load_xor
 from nets_deap.data.convert import as_split
 from nets_deap.data.pixels import Normalize
-from nets_deap.data.splits import digest_of_splits
+from nets_deap.data.splits import digest_of_array
 from nets_deap.errors import MissingExtraError
 
 INPUTS, TARGETS = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([0, 1, 2, 1])
@@ -32,7 +32,7 @@ def test_xor_is_four_points_validated_on_noisy_corners():
     corners, labels = splits.train
     np.testing.assert_array_equal(corners, [[0, 0], [0, 1], [1, 0], [1, 1]])
     np.testing.assert_array_equal(labels[:, 0], np.logical_xor(*corners.astype(bool).T))
-    assert digest_of_splits(*splits.test) == digest_of_splits(*splits.train)
+    assert list(map(digest_of_array, splits.test)) == list(map(digest_of_array, splits.train))
     noise = splits.val[0] - np.repeat(corners, 500, axis=0)
     np.testing.assert_array_equal(splits.val[1], np.repeat(labels, 500, axis=0))
     assert noise.std() == pytest.approx(0.2, rel=0.05)
@@ -67,7 +67,8 @@ def test_mnist5k_is_bytes_split_by_class_and_always_the_same():
         assert (images.shape, images.dtype, labels.dtype) == ((n, 1, 28, 28), np.uint8, np.int64)
         np.testing.assert_array_equal(np.bincount(labels), np.full(10, n // 10))
         assert len(set(labels[:50].tolist())) > 5, "classes should be shuffled"
-        assert digest_of_splits(*split) == digest_of_splits(*getattr(again, name))
+        same = getattr(again, name)
+        assert list(map(digest_of_array, split)) == list(map(digest_of_array, same))
         seen += [image.tobytes() for image in images]
     assert len(set(seen)) == 5000, "a digit is in two splits"
     inputs = Normalize(*digits.normalize)(torch.from_numpy(digits.train[0]), torch.float32)
@@ -160,14 +161,14 @@ class Stream(IterableDataset):
 )
 def test_all_kinds_of_data_give_the_same_tensors(data):
     for dtype in (torch.float32, torch.float64):
-        inputs, targets = as_split("train", data, dtype)
-        assert torch.equal(inputs, torch.tensor(INPUTS, dtype=dtype))
-        assert torch.equal(targets, torch.tensor([0, 1, 2, 1]))
+        given = as_split("train", data, dtype)
+        assert torch.equal(given.inputs, torch.tensor(INPUTS, dtype=dtype))
+        assert torch.equal(given.targets, torch.tensor([0, 1, 2, 1]))
 
 
 def test_data_are_copied_and_whole_inputs_stay_whole():
     own = torch.tensor([[1, 2]])
-    inputs, _ = as_split("train", (own, [0]), torch.float32)
+    inputs = as_split("train", (own, [0]), torch.float32).inputs
     own += 1
     assert (inputs.tolist(), inputs.dtype) == ([[1, 2]], torch.int64)
 
@@ -197,13 +198,19 @@ def test_folders_of_images_are_read_as_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (INPUTS, r"val must be a data set: expected \(inputs, targets\) or .* got ndarray"),
-        ((INPUTS, TARGETS, TARGETS), r"val must be a data set: .* got tuple"),
+        (INPUTS, r"val must be a data set: expected \(inputs, targets\), .* got ndarray"),
+        ((INPUTS, TARGETS, TARGETS, TARGETS), r"val must be a data set: .* got tuple"),
+        ((INPUTS, TARGETS, TARGETS[:3]), r"val weights must have the right shape: .*4,\), got"),
+        ((INPUTS, TARGETS, TARGETS - 1), r"val weights must weigh examples: .*smallest of -1"),
+        ((INPUTS, TARGETS, TARGETS * 0), r"val weights must weigh examples: .*some > 0"),
         (Stream(), r"val must be map-style: expected a Dataset with a length, got Stream"),
         ((INPUTS[:0], TARGETS[:0]), r"val must hold examples: expected N >= 1, got shape \(0, 3"),
         (Pairs(0), r"val must hold examples: .*an empty Dataset"),
         ((1.0, 2.0), r"val must hold examples: .*got shape \(\)"),
-        (Pairs(ragged=True), r"val must yield \(input, target\): .*Give it a transform"),
+        (
+            Pairs(ragged=True),
+            r"val inputs must be alike: .* \(2,\) of .* at 1\. Give it a",
+        ),
         ((INPUTS, TARGETS[:3]), r"val targets must have the right length: .* = 4, got 3"),
         ((INPUTS, 1), r"val targets must have the right length: .* = 4, got 0"),
         ((INPUTS + np.inf, TARGETS), r"val inputs must be finite: expected no NaN or inf"),
@@ -217,7 +224,7 @@ def test_bad_data(data, message):
         as_split("val", data, torch.float32)
 
 
-def test_the_digest_sees_values_shapes_dtypes_and_absence():
-    variants = ((INPUTS,), (INPUTS + 1,), (INPUTS.reshape(3, 4),), (INPUTS.view("i4"),))
-    assert len({digest_of_splits(*arrays) for arrays in (*variants, (INPUTS, None))}) == 5
-    assert digest_of_splits(INPUTS.T) == digest_of_splits(INPUTS.T.copy())
+def test_the_digest_sees_values_shapes_and_dtypes():
+    variants = (INPUTS, INPUTS + 1, INPUTS.reshape(3, 4), INPUTS.view("i4"))
+    assert len({digest_of_array(array) for array in variants}) == 4
+    assert digest_of_array(INPUTS.T) == digest_of_array(INPUTS.T.copy())

@@ -207,7 +207,7 @@ def test_the_shelf_makes_room_before_it_builds():
 
 @pytest.mark.gpu
 @needs_cuda
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "dropout"])
+@pytest.mark.parametrize("module", MODULES)
 def test_stacked_networks_are_captured_and_agree_with_the_cpu(module):
     cpu = make_task(module, RECIPES["adamw"])
     cuda = make_task(module, RECIPES["adamw"], model=cpu.model, device="cuda")

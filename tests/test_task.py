@@ -69,7 +69,10 @@ def half(task):
     ("changes", "message"),
     [
         ({"model": "net"}, r"model must be a module: expected a torch\.nn\.Module, got str"),
-        ({"model": Pair(nn.Conv1d(2, 3, 6))}, r"model must return one tensor: .*, got tuple"),
+        (
+            {"model": Pair(nn.Conv1d(2, 3, 6))},
+            r"model must return one tensor for cross_entropy: .*, got tuple\. What has several",
+        ),
         ({"model": nn.LayerNorm(6)}, r"maskable must select weights: expected a module with at"),
         ({"model": Net().requires_grad_(False)}, r"model must have parameters to train: .*none"),
         ({"maskable": "haed.weight"}, r"maskable must be a known name: .*mean 'head\.weight'\?"),

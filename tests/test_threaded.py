@@ -12,8 +12,6 @@ from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.problem import Start
 from nets_deap.training.threaded import suits, train_threaded
 
-CALM = [name for name in MODULES if name != "dropout"]
-
 
 @pytest.fixture
 def _threads():
@@ -26,7 +24,7 @@ def _threads():
 
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("optimizer", RECIPES)
-@pytest.mark.parametrize("module", CALM)
+@pytest.mark.parametrize("module", MODULES)
 def test_threads_give_single_trainings(module, optimizer):
     task = make_task(module, RECIPES[optimizer])
     masks = masks_of(task)
@@ -64,10 +62,19 @@ def test_pruned_weights_stay_exactly_zero(module):
         assert np.isfinite(values).all()
 
 
+class Noisy(nn.Module):
+    """Adds noise of its own."""
+
+    def forward(self, x):
+        return x + 0.1 * torch.rand(x.shape, dtype=x.dtype) if self.training else x
+
+
 def test_random_modules_are_refused_and_large_ones_are_taken_by_auto():
-    assert not suits(make_task("dropout", Recipe()).problem)
-    with pytest.raises(ValueError, match=r"engine must suit the task: .*without dropout"):
-        make_task("dropout", Recipe(), engine="threaded")
+    assert suits(make_task("dropout", Recipe()).problem)
+    model = nn.Sequential(Noisy(), nn.Linear(6, 3))
+    for engine in ("threaded", "stacked"):
+        with pytest.raises(ValueError, match=r"engine must suit the task: .*but dropout's"):
+            make_task("mlp", Recipe(), model=model, engine=engine)
     small = make_task("conv2d", Recipe())
     assert pick_engine("auto", small.problem) == "stacked"
     layers = (nn.Conv2d(1, 256, 3, padding=1), nn.Conv2d(256, 64, 3, padding=1))
@@ -96,11 +103,33 @@ def test_what_cannot_be_batched_trains_alone_after_one_warning(kind, caplog, mon
     assert "threaded" in record.message
 
 
-def test_what_is_random_and_cannot_be_batched_trains_one_by_one(caplog, monkeypatch):
-    build = lambda: nn.Sequential(nn.Dropout(0.2), recurrent(nn.GRU))  # noqa: E731
+def test_recurrent_dropout_and_other_noise_train_one_by_one_each_network_with_its_own(
+    caplog, monkeypatch
+):
+    build = lambda: recurrent(nn.GRU, num_layers=2, dropout=0.4)  # noqa: E731
     monkeypatch.setitem(MODULES, "recurrent", (build, (4, 3)))
     task = make_task("recurrent", RECIPES["adam"])
     assert pick_engine("auto", task.problem) == "one_by_one"
+    assert "(engine 'one_by_one')" in caplog.text
+    assert "random numbers other than those of dropout" in caplog.text
+    masks = masks_of(task)
+    outcome = train(task.problem, masks, PLAN)
+    assert_same(train(task.problem, masks[::-1], PLAN), outcome, rtol=1e-12, places=[2, 1, 0])
+    drawn = []
+    model = Custom(
+        lambda m, x: (drawn.append(torch.rand(())), m.linear(x))[1], linear=nn.Linear(6, 3)
+    )
+    noisy = make_task("mlp", RECIPES["adam"], model=model)
+    drawn.clear()
+    train(noisy.problem, masks_of(noisy, (0.5, 0.5)), PLAN)
+    assert len({float(number) for number in drawn}) == len(drawn) > 100
+
+
+def test_dropout_around_what_cannot_be_batched_trains_in_threads(caplog, monkeypatch):
+    build = lambda: nn.Sequential(nn.Dropout(0.2), recurrent(nn.GRU))  # noqa: E731
+    monkeypatch.setitem(MODULES, "recurrent", (build, (4, 3)))
+    task = make_task("recurrent", RECIPES["adam"])
+    assert pick_engine("auto", task.problem) == "threaded"
     assert "'1.unit' (GRU)" in caplog.text
     assert not any(module._forward_pre_hooks for module in task.problem.model.modules())
 

@@ -154,11 +154,19 @@ def transformer():
     return Custom(lambda m, x: m.last(m.layer(m.first(x)).mean(1)), **layers)
 
 
+def dropped():
+    """Attention, its weights and whole channels dropped."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.3, bias=False, batch_first=True)
+    layers = {"first": nn.Linear(3, 8), "layer": layer, "last": nn.Linear(8, 3)}
+    layers |= {"channels": nn.Dropout1d(0.3), "alpha": nn.AlphaDropout(0.2)}
+    return Custom(lambda m, x: m.last(m.alpha(m.channels(m.layer(m.first(x)))).mean(1)), **layers)
+
+
 SHAPES = {resnet: (1, 8, 8), norms: (1, 6, 6), upward: (1, 4, 4)}
-SHAPES |= {attention: (4, 3), transformer: (4, 3)}
+SHAPES |= {attention: (4, 3), transformer: (4, 3), dropped: (4, 3)}
 SHAPES |= {conv2d: (1, 6, 6), conv1d: (2, 6), embedding: (3,)}
 BUILDERS = (mlp, conv2d, conv1d, dropout, frozen, tied, unused, Buffers, embedding, trap)
-BUILDERS += (resnet, norms, upward, attention, transformer)
+BUILDERS += (resnet, norms, upward, attention, transformer, dropped)
 MODULES = {build.__name__.lower(): (build, SHAPES.get(build, (6,))) for build in BUILDERS}
 each_module = pytest.mark.parametrize("module", MODULES)
 each_optimizer = pytest.mark.parametrize("optimizer", RECIPES)
@@ -224,9 +232,8 @@ def test_a_batch_equals_single_trainings_in_float32(module):
 @pytest.mark.gpu
 @needs_cuda
 @each_optimizer
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "dropout"])
+@each_module
 def test_a_batch_equals_single_trainings_on_cuda(module, optimizer):
-    # Without dropout, which draws from another stream on CUDA when it is batched.
     cpu = make_task(module, RECIPES[optimizer])
     cuda = make_task(module, RECIPES[optimizer], model=cpu.model, device="cuda")
     batch = train_stacked(cuda.problem, masks_of(cuda), PLAN)

@@ -80,19 +80,21 @@ def grasp(
         Nested levels that all cost 2 ceil(examples / batch size) steps, for g and for H g.
 
     Raises:
-        InvalidValueError: A temperature other than 1 under the mse loss.
+        InvalidValueError: A temperature other than 1 under mse or a loss that is a function.
 
     Reference:
         Wang et al. 2020, Picking Winning Tickets Before Training by Preserving Gradient Flow,
         https://arxiv.org/abs/2002.07376.
     """
     goals = as_densities(densities)
-    logits = task.recipe.loss != "mse"
+    logits = isinstance(task.recipe.loss, str) and task.recipe.loss != "mse"
     heat = GRASP_TEMPERATURE if logits else 1.0
     if temperature is not None:
         heat = _checks.real("temperature", temperature, low=0, open_low=True)
         if not logits and heat != 1:
-            raise _checks.bad_value("temperature", "be left out under the mse loss", "None", heat)
+            raise _checks.bad_value(
+                "temperature", "be left out where outputs are no logits", "None", heat
+            )
     rows = _rows(task, examples, seed)
     return _pruned(
         "grasp", task, goals, grasp_scores(task, rows, heat), len(rows), seed, gradients=2

@@ -18,9 +18,10 @@ from nets_deap import _checks
 from nets_deap.bench.bookkeeping import measure_recorder, measure_selection
 from nets_deap.bench.operators import measure_operators, table
 from nets_deap.bench.tickets import lenet
+from nets_deap.budget import Ledger
 from nets_deap.operators import cx_uniform, mut_flip
 from nets_deap.runs.recorder import Recorder
-from nets_deap.task import Ledger, Task
+from nets_deap.task import Task
 from nets_deap.ticket import Ticket
 from nets_deap.toolbox import make_toolbox
 from nets_deap.training.problem import METRICS, Outcome, Plan, Start

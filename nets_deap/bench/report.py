@@ -8,7 +8,7 @@ from typing import Any
 
 from nets_deap.bench import growth
 from nets_deap.bench.hardware import describe, measure_limits
-from nets_deap.bench.training import DENSITIES, NETS, Row, check, make_task, measure, ours
+from nets_deap.bench.training import DENSITIES, USUAL, Row, check, make_task, measure, ours
 from nets_deap.training.device import pick_device
 
 WIDTHS = (0.5, 1.0, 2.0)
@@ -28,7 +28,7 @@ UNITS = (
 def training_report(
     say: Callable[[str], None],
     *,
-    nets: Sequence[str] = NETS,
+    nets: Sequence[str] = USUAL,
     populations: Sequence[int] | None = None,
     densities: Sequence[float] = DENSITIES,
     repeats: int = 5,

@@ -49,7 +49,9 @@ def one_at_a_time(task: Task, packed: bits.Bytes) -> tuple[Steps, Named]:
 def plain_vmap(task: Task, masks: list[bits.Bytes]) -> tuple[Steps, Named]:
     """Return a function that trains P masked networks by ``torch.func.vmap``, and their tensors."""
     model = task.model.to(task.device).train()
-    buffers = dict(model.named_buffers())
+    buffers = {
+        name: b.unsqueeze(0).repeat(len(masks), *[1] * b.ndim) for name, b in model.named_buffers()
+    }
     each = [_gates(task, packed) for packed in masks]
     gates = {name: torch.stack([one[name] for one in each]) for name in each[0]}
     stacked = {
@@ -60,16 +62,17 @@ def plain_vmap(task: Task, masks: list[bits.Bytes]) -> tuple[Steps, Named]:
         stacked[name].mul_(gate)
     optimizer = make_optimizer(task.recipe, list(stacked.values()), fused=True)
 
-    def loss_one(parameters: Named, x: Tensor, y: Tensor) -> Tensor:
-        output = functional_call(model, {**parameters, **buffers}, (x,))
+    def loss_one(parameters: Named, own: Named, x: Tensor, y: Tensor) -> Tensor:
+        fresh = {name: buffer.clone() for name, buffer in own.items()}  # written in place
+        output = functional_call(model, {**parameters, **fresh}, (x,))
         return loss_of(task.recipe.loss, output, y)
 
-    gradients = vmap(grad(loss_one), in_dims=(0, None, None), randomness="different")
+    gradients = vmap(grad(loss_one), in_dims=(0, 0, None, None), randomness="different")
     inputs, targets = task.problem.train
 
     def run(batches: Tensor) -> None:
         for rows in batches:
-            for name, gradient in gradients(stacked, inputs[rows], targets[rows]).items():
+            for name, gradient in gradients(stacked, buffers, inputs[rows], targets[rows]).items():
                 if name in gates:
                     gradient.mul_(gates[name])
                 stacked[name].grad = gradient.contiguous()

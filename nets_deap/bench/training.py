@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,15 @@ from nets_deap.training.dispatch import pick_engine, train
 from nets_deap.training.problem import Plan
 from nets_deap.training.recipe import LENET_RECIPE
 
-BATCH = 60
 EXAMPLES = 20_000
-NETS = ("lenet", "conv")
+# Each with the shape of an example and the minibatch of its paper.
+NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
+    "lenet": (models.lenet_300_100, (1, 28, 28), 60),
+    "lenet5": (models.lenet5, (1, 28, 28), 60),
+    "conv2": (lambda: models.conv(2), (3, 32, 32), 60),
+    "resnet20": (models.resnet20, (3, 32, 32), 128),
+}
+USUAL = ("lenet", "lenet5")
 POPULATIONS = {"cpu": (1, 8, 64), "cuda": (1, 8, 64, 256, 1024)}
 DENSITIES = (1.0, 0.2, 0.05, 0.01)
 FIRST_STEPS = 4
@@ -69,30 +75,29 @@ class Row:
 
 
 def make_task(net: str, device: str = "auto", *, width: float = 1.0, **options: Any) -> Task:
-    """Return a task of random examples in the shape of MNIST: the speed does not depend on them.
+    """Return a task of random examples in the shape of a data set: speed does not depend on them.
 
     Args:
-        net: ``"lenet"`` (LeNet-300-100, its hidden layers times ``width``) or ``"conv"``
-            (LeNet-5).
+        net: ``"lenet"`` (LeNet-300-100, its hidden layers times ``width``), ``"lenet5"``,
+            ``"conv2"`` or ``"resnet20"``.
         device: As for ``nets.Task``.
         width: Factor on the hidden layers of LeNet-300-100.
         **options: Passed to ``nets.Task``.
     """
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((EXAMPLES, 1, 28, 28), dtype=np.float32)
-    y = rng.integers(0, 10, EXAMPLES)
-    few = slice(BATCH)
-    model: nn.Module = models.lenet5()
-    if _checks.choice("net", net, NETS) == "lenet":
+    build, shape, batch = NETS[_checks.choice("net", net, NETS)]
+    model = build()
+    if width != 1:
         model = models.MLP((784, round(300 * width), round(100 * width), 10))
-    return Task(
-        model, train=(x, y), val=(x[few], y[few]), recipe=LENET_RECIPE, device=device, **options
-    )
+    x = rng.standard_normal((EXAMPLES, *shape), dtype=np.float32)
+    y = rng.integers(0, 10, EXAMPLES)
+    recipe, few = replace(LENET_RECIPE, batch_size=batch), slice(batch)
+    return Task(model, train=(x, y), val=(x[few], y[few]), recipe=recipe, device=device, **options)
 
 
 def measure(
     *,
-    nets: Sequence[str] = NETS,
+    nets: Sequence[str] = USUAL,
     populations: Sequence[int] | None = None,
     densities: Sequence[float] = DENSITIES,
     repeats: int = 5,
@@ -104,7 +109,7 @@ def measure(
     """Measure every combination, one after the other.
 
     Args:
-        nets: Some of ``NETS``.
+        nets: Some of ``NETS``; ``USUAL`` ones by default.
         populations: Numbers of networks P; None for ``POPULATIONS`` of the device.
         densities: Densities of random masks.
         repeats: Interleaved repeats of the three measurements.
@@ -194,7 +199,7 @@ def ours(task: Task, masks: list[bits.Bytes]) -> Timed:
 
 def _clocked(task: Task, run: Callable[[Tensor], None]) -> Timed:
     """Return a function that takes steps of ``run`` and tells the seconds."""
-    batches = Plan(FIRST_STEPS, 1).batches(EXAMPLES, BATCH).to(task.device)
+    batches = Plan(FIRST_STEPS, 1).batches(EXAMPLES, task.recipe.batch_size).to(task.device)
 
     def clock(steps: int) -> float:
         rows = batches.repeat(-(-steps // FIRST_STEPS), 1)[:steps]

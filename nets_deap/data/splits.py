@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +35,13 @@ class DataSplits:
     normalize: tuple[Numbers, Numbers] | None = None
 
 
-def digest_of_splits(*arrays: NDArray[Any] | None) -> str:
-    """Return the SHA-256 over arrays with their shapes and dtypes; None counts as absent."""
-    total = hashlib.sha256()
-    for array in arrays:
-        if array is None:
-            total.update(b"none")
-            continue
-        total.update(f"{array.dtype.str}{array.shape}".encode())
-        total.update(np.ascontiguousarray(array).data)
-    return total.hexdigest()
+def digest_of_array(array: NDArray[Any]) -> str:
+    """Return the SHA-256 over an array with its shape and dtype."""
+    head = f"{array.dtype.str}{array.shape}".encode()
+    inner = hashlib.sha256(np.ascontiguousarray(array).data)
+    return digest_of_parts([head.hex(), inner.hexdigest()])
+
+
+def digest_of_parts(digests: Iterable[str]) -> str:
+    """Return the SHA-256 over several digests, in order."""
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()

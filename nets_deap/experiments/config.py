@@ -217,7 +217,7 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return asdict(self)
+        return {**asdict(self), "recipe": self.recipe.as_dict()}
 
     def override(self, settings: Mapping[str, Any]) -> Config:
         """Return the configuration with fields replaced, given by dotted name.

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nets_deap import _checks
 from nets_deap.training.device import seeded
 from nets_deap.training.problem import EVAL_ROWS, Plan, Problem, Split
 
@@ -29,6 +30,22 @@ def rows_of(part: Any, rows: Tensor | slice) -> Any:
         # A named tuple takes its fields one by one.
         return type(part)(*found) if hasattr(part, "_fields") else type(part)(found)
     return part[rows]
+
+
+def checked_augment(augment: Any, inputs: Any) -> Any:
+    """Return what augments minibatches, tried on the first two examples; raise if it cannot."""
+    if augment is None:
+        return None
+    if not callable(augment):
+        raise _checks.bad_type("augment", "be a function", "one of inputs (B, ...)", augment)
+    some = inputs[: min(2, len(inputs))]
+    with _augmenting, seeded(0, some.device):
+        found = augment(some.clone())
+    if not isinstance(found, Tensor) or found.dtype != some.dtype or len(found) != len(some):
+        kind = f"{len(some)} inputs of {some.dtype}"
+        got = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found)
+        raise _checks.bad_value("augment", "return as many inputs", kind, got)
+    return augment
 
 
 def minibatch(problem: Problem, plan: Plan, step: int, rows: Tensor) -> Split:

@@ -102,21 +102,22 @@ def _fastest(problem: Problem) -> str:
     if layered.suits(problem):
         return "layered"
     if probe(problem).draws:
-        _warn(problem, "it draws random numbers other than those of dropout")
+        _warn(problem, "one_by_one", "it draws random numbers other than those of dropout")
         return "one_by_one"
     alone = "threaded" if threaded.suits(problem) else "one_by_one"
     layer = stuck_at(problem)
     if layer:
-        _warn(problem, f"torch.func cannot batch the layer {layer}")
+        _warn(problem, alone, f"torch.func cannot batch the layer {layer}")
         return alone
     return "threaded" if alone == "threaded" and threaded.worth(problem) else "stacked"
 
 
 @once
-def _warn(problem: Problem, why: str) -> None:
+def _warn(problem: Problem, engine: str, why: str) -> None:
     """Say once for each problem that its networks are not trained as a batch."""
     logger.warning(
-        "The networks of %s train one at a time, slower, with the same results: %s.",
+        "The networks of %s train one at a time (engine %r), slower, with the same results: %s.",
         type(problem.model).__name__,
+        engine,
         why,
     )

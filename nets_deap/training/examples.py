@@ -5,16 +5,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import nn
 
 from nets_deap import _checks
-from nets_deap.data.convert import Split, as_split
+from nets_deap.data.convert import Given, as_split, each
+from nets_deap.data.cut import cut
 from nets_deap.data.pixels import Normalize
-from nets_deap.data.splits import digest_of_splits
-from nets_deap.training.modules import fitted
+from nets_deap.data.splits import digest_of_parts
+from nets_deap.data.streamed import Streamed, room_for_data
+from nets_deap.training.losses import Weighted, chance_loss
+from nets_deap.training.modules import Fit, first_loss, fitted
+from nets_deap.training.problem import Split
 from nets_deap.training.recipe import Recipe
 
 
@@ -24,13 +29,18 @@ class Examples:
 
     Attributes:
         splits: ``"train"``, ``"val"`` and, if there is one, ``"test"``.
-        digest: SHA-256 over all inputs and targets as they were given.
+        digest: SHA-256 over all inputs, targets and weights as they were given.
         normalize: How images become inputs; None for inputs that are used as they are.
+        has_accuracy: Whether the loss defines what is correct.
+        chance_loss: The loss of the best constant output on the training data; under a loss that
+            is a function, that of the model as it is, on the first thousand.
     """
 
     splits: dict[str, Split]
     digest: str
     normalize: Normalize | None
+    has_accuracy: bool
+    chance_loss: float
 
     @classmethod
     def of(
@@ -40,15 +50,23 @@ class Examples:
         recipe: Recipe,
         dtype: torch.dtype,
         normalize: Any = None,
+        *,
+        seed: int = 0,
+        in_memory: bool | None = None,
+        device: torch.device | None = None,
     ) -> Examples:
         """Convert what the user gives and check it against model and recipe; see ``nets.Task``.
 
         Args:
-            given: The splits by name, in any form that ``as_split`` takes.
-            model: Is shown an example of each, on a copy.
+            given: The splits by name, in any form that ``as_split`` takes; ``"val"`` may be a
+                share of ``"train"``.
+            model: Is shown some examples of each, on a copy.
             recipe: Its loss and the size of its minibatches.
             dtype: Of floating-point inputs.
             normalize: Mean and standard deviation of uint8 images; None for none.
+            seed: Of the cut between training and validation data.
+            in_memory: See ``as_split``.
+            device: Where the data will go: its memory limits what is kept.
 
         Raises:
             InvalidValueError: Data, labels or shapes do not fit.
@@ -61,32 +79,64 @@ class Examples:
                     "normalize", "be a pair", "(mean, standard deviation)", normalize
                 )
             pixels = Normalize(*normalize)
-        splits = {name: as_split(name, data, dtype) for name, data in given.items()}
-        digest = digest_of_splits(*(part.numpy() for split in splits.values() for part in split))
-        checked = {}
-        for name, (inputs, targets) in splits.items():
-            sample = inputs[:1]
-            if pixels is not None:
-                pixels.check(f"{name} inputs", inputs)
-                sample = pixels(sample, dtype)
-            checked[name] = (
-                inputs,
-                fitted(copy.deepcopy(model), recipe.loss, name, inputs, sample, targets),
-            )
-        count = len(checked["train"][0])
-        if recipe.batch_size > count:
+        if in_memory is not None and not isinstance(in_memory, bool):
+            raise _checks.bad_type("in_memory", "be a switch", "True, False or None", in_memory)
+        splits: dict[str, Given] = {}
+        for name, data in given.items():
+            if name == "val" and isinstance(data, Real):
+                splits |= _cut(splits["train"], float(data), seed)
+                continue
+            room = room_for_data(torch.device("cpu") if device is None else device)
+            splits[name] = as_split(name, data, dtype, in_memory=in_memory, room=room)
+        digest = digest_of_parts(split.digest for split in splits.values())
+        fits = {
+            name: fitted(copy.deepcopy(model), recipe.loss, name, split, pixels, dtype)
+            for name, split in splits.items()
+        }
+        checked = {name: _split(splits[name], fit) for name, fit in fits.items()}
+        inputs, targets = checked["train"]
+        if recipe.batch_size > len(inputs):
             raise _checks.bad_value(
-                "recipe.batch_size", "fit the training data", f"at most N = {count}",
+                "recipe.batch_size", "fit the training data", f"at most N = {len(inputs)}",
                 recipe.batch_size,
             )  # fmt: skip
-        return cls(checked, digest, pixels)
+        if isinstance(recipe.loss, str):
+            chance = chance_loss(recipe.loss, targets)
+        else:
+            chance = first_loss(model, recipe.loss, (inputs, targets), pixels, dtype)
+        return cls(checked, digest, pixels, fits["train"].has_accuracy, chance)
 
     def on(self, device: torch.device, dtype: torch.dtype) -> dict[str, Split]:
         """Return the splits on a device, images sent as bytes and normalised there."""
         found = {}
         for name, (inputs, targets) in self.splits.items():
-            there = inputs.to(device)
-            if self.normalize is not None:
-                there = self.normalize(there, dtype)
-            found[name] = (there, targets.to(device))
+            if isinstance(inputs, Streamed):
+                there: Any = inputs.on(device, self.normalize)
+            else:
+                there = inputs.to(device)
+                if self.normalize is not None:
+                    there = self.normalize(there, dtype)
+            if isinstance(targets, Weighted):
+                own = each(targets.target, lambda tensor: tensor.to(device))
+                found[name] = (there, Weighted(own, targets.weight.to(device)))
+            else:
+                found[name] = (there, each(targets, lambda tensor: tensor.to(device)))
         return found
+
+
+def _cut(train: Given, share: float, seed: int) -> dict[str, Given]:
+    """Return training data without, and validation data with, a share of the examples."""
+    argument = "val"
+    _checks.real(argument, share, low=0, high=1, open_low=True, open_high=True)
+    n = len(train.inputs)
+    if n < 2:
+        raise _checks.bad_value("train", "be enough to cut val off", "N >= 2", n, "Give val=...")
+    stay, off = cut(train.targets, n, share, seed)
+    return {"train": train.take(stay), "val": train.take(off)}
+
+
+def _split(given: Given, fit: Fit) -> Split:
+    """Return inputs and checked targets; weights are scaled to a mean of 1."""
+    if given.weights is None:
+        return given.inputs, fit.targets
+    return given.inputs, Weighted(fit.targets, given.weights / given.weights.mean())

@@ -28,7 +28,8 @@ def loss_of(loss: Loss, output: Any, target: Any) -> Tensor:
     is the weighted mean over the split.
     """
     if isinstance(target, Weighted):
-        return (losses_of(loss, output, target.target) * target.weight).mean()
+        each: Tensor = losses_of(loss, output, target.target) * target.weight
+        return each.mean()
     if loss == "cross_entropy":
         return F.cross_entropy(output, target)
     if loss == "binary_cross_entropy":
@@ -53,7 +54,8 @@ def losses_of(loss: Loss, output: Any, target: Any) -> Tensor:
     else:
         assert callable(loss)
         each = loss(output, target)
-    return each.reshape(len(each), -1).mean(1)
+    rows: Tensor = each.reshape(len(each), -1)
+    return rows.mean(1)
 
 
 def n_correct(loss: Loss, output: Any, target: Any) -> Tensor:
@@ -79,7 +81,8 @@ def _hits(loss: Loss, output: Any, target: Any) -> Tensor:
     else:
         device = output.device if isinstance(output, Tensor) else None
         return torch.full((), torch.nan, dtype=torch.float64, device=device)
-    return hits.reshape(len(hits), -1).double().mean(1)
+    shares: Tensor = hits.reshape(len(hits), -1).double()
+    return shares.mean(1)
 
 
 def _are_classes(output: Any, target: Any) -> bool:
@@ -134,21 +137,21 @@ def prepare_target(loss: str, split: str, target: Any, output: Any) -> Tensor:
             raise _checks.bad_value(
                 argument, "be class indices", "an integer dtype for cross_entropy", target.dtype
             )
-        target = target.long()
-        _checks.shape(argument, target.shape[1:], output.shape[2:], "(N, ...), here beyond N:")
+        labels: Tensor = target.long()
+        _checks.shape(argument, labels.shape[1:], output.shape[2:], "(N, ...), here beyond N:")
         classes = output.shape[1] if output.ndim > 1 else 0
-        low, high = int(target.min()), int(target.max())
+        low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:
             got = f"labels in [{low}, {high}]"
             hint = f"The model has {classes} outputs."
             raise _checks.bad_value(argument, "be in range", f"[0, C = {classes})", got, hint)
-        return target
-    target = target.to(output.dtype)
-    if target[:1].numel() != output.numel():
+        return labels
+    values: Tensor = target.to(output.dtype)
+    if values[:1].numel() != output.numel():
         raise _checks.bad_value(
-            argument, "match the output", f"{tuple(output.shape[1:])}", tuple(target.shape[1:])
+            argument, "match the output", f"{tuple(output.shape[1:])}", tuple(values.shape[1:])
         )
-    if loss == "binary_cross_entropy" and not bool(((target == 0) | (target == 1)).all()):
-        got = f"values in [{float(target.min()):g}, {float(target.max()):g}]"
+    if loss == "binary_cross_entropy" and not bool(((values == 0) | (values == 1)).all()):
+        got = f"values in [{float(values.min()):g}, {float(values.max()):g}]"
         raise _checks.bad_value(argument, "be binary", "0 and 1", got)
-    return target
+    return values

@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nets_deap import _checks
+from nets_deap.data.convert import Given, each
+from nets_deap.data.pixels import Normalize
 from nets_deap.masks import digest_of
-from nets_deap.training.losses import prepare_target
+from nets_deap.training.batches import rows_of
+from nets_deap.training.losses import Loss, loss_of, n_correct, prepare_target
+from nets_deap.training.problem import EVAL_ROWS, Split
+
+
+def private_copy(model: Any) -> nn.Module:
+    """Return a copy of a module to train with, or raise if its parameters are none to start from.
+
+    Raises:
+        InvalidTypeError: It is no module.
+        InvalidValueError: A parameter has no values yet or is no real tensor, nothing requires a
+            gradient, or the module cannot be copied.
+    """
+    if not isinstance(model, nn.Module):
+        raise _checks.bad_type("model", "be a module", "a torch.nn.Module", model)
+    for name, p in model.named_parameters():
+        if nn.parameter.is_lazy(p) or p.is_meta:
+            hint = "Call the model once on a minibatch, or load its weights."
+            raise _checks.bad_value(
+                "model", "have initial weights", "values", f"none in {name!r}", hint
+            )
+        if p.is_complex():
+            got = f"{p.dtype} in {name!r}"
+            raise _checks.bad_value("model", "have real parameters", "float32 or float64", got)
+    if not any(p.requires_grad for p in model.parameters()):
+        expected = "one that requires a gradient"
+        raise _checks.bad_value("model", "have parameters to train", expected, "none")
+    try:
+        private = copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:
+        hint = f"After torch.nn.utils.prune call prune.remove first. Python says: {error}"
+        kind = type(model).__name__
+        raise _checks.bad_value(
+            "model", "be copyable", "what copy.deepcopy takes", kind, hint
+        ) from error
+    for p in private.parameters():
+        p.data = p.data.contiguous()  # fused optimisers read memory in order, whatever the strides
+    return private
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
@@ -34,26 +76,88 @@ def digest_of_model(model: nn.Module) -> str:
     return hashlib.sha256(json.dumps([structure, content]).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What is known of a split once the model has been shown some of it.
+
+    Attributes:
+        targets: As the loss takes them.
+        has_accuracy: Whether the loss defines what is correct.
+    """
+
+    targets: Any
+    has_accuracy: bool
+
+
 def fitted(
-    model: nn.Module, loss: str, name: str, inputs: Tensor, sample: Tensor, targets: Tensor
-) -> Tensor:
+    model: nn.Module,
+    loss: Loss,
+    name: str,
+    given: Given,
+    pixels: Normalize | None,
+    dtype: torch.dtype,
+) -> Fit:
     """Return the targets of a split as the loss takes them, or raise.
 
     Args:
-        model: Is shown the sample.
+        model: Is shown two examples, in evaluation mode.
         loss: The loss.
         name: Of the split, for messages.
-        inputs: All of its inputs, for messages.
-        sample: The first example as the model is given it, shape (1, ...).
-        targets: All of its targets.
+        given: The split.
+        pixels: How images of bytes become inputs; None for inputs that are used as they are.
+        dtype: Of the inputs then.
     """
+    count = min(2, len(given.inputs))
+    sample = given.inputs[:count]
+    if pixels is not None:
+        pixels.check(f"{name} inputs", sample)
+        sample = pixels(sample, dtype)
+    output = _shown(model, name, sample, tuple(given.inputs.shape))
+    if isinstance(loss, str):
+        one = output[:1] if isinstance(output, Tensor) else output
+        return Fit(prepare_target(loss, name, given.targets, one), loss != "mse")
+    targets = each(given.targets, lambda t: t.to(dtype) if t.is_floating_point() else t)
+    some = each(targets, lambda tensor: tensor[:count])
+    try:
+        found = loss(output, some)
+    except Exception as error:
+        hint = f"The loss said: {error}"
+        raise _checks.bad_value("loss", "take (output, target)", name, loss, hint) from error
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        raise _checks.bad_type("loss", "return a number", "a floating-point Tensor", found)
+    if found.ndim and len(found) != count:
+        expected = "a scalar, or one loss for each example: (B, ...)"
+        got = f"shape {tuple(found.shape)} for B = {count}"
+        raise _checks.bad_value("loss", "return losses", expected, got)
+    if given.weights is not None and not found.ndim:
+        raise _checks.bad_value(
+            "loss",
+            "return one loss for each example, as there are weights",
+            "shape (B, ...)",
+            "a scalar",
+            "Give it reduction='none'.",
+        )
+    return Fit(targets, bool(torch.isfinite(n_correct(loss, output, some))))
+
+
+def first_loss(
+    model: nn.Module, loss: Loss, split: Split, pixels: Normalize | None, dtype: torch.dtype
+) -> float:
+    """Return the loss of a model as it is on the first thousand examples, in evaluation mode."""
+    some = rows_of(split, slice(0, EVAL_ROWS))
+    inputs = some[0] if pixels is None else pixels(some[0], dtype)
+    output = _shown(copy.deepcopy(model), "train", inputs, tuple(inputs.shape))
+    return float(loss_of(loss, output, some[1]))
+
+
+def _shown(model: nn.Module, name: str, sample: Tensor, shape: tuple[int, ...]) -> Any:
+    """Return what a model gives for some inputs in evaluation mode, or word why it does not."""
     mode = model.training
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.no_grad():
-                output = model.eval()(sample.to(next(model.parameters()).device))
+                return model.eval()(sample.to(next(model.parameters()).device))
         except Exception as error:
-            shape = tuple(inputs.shape)
             hint = f"The model said: {error}"
             if sample.dtype == torch.uint8:
                 hint = f"Images of bytes need normalize=(mean, std), of x / 255. {hint}"
@@ -62,6 +166,3 @@ def fitted(
             ) from error
         finally:
             model.train(mode)
-    if not isinstance(output, Tensor):
-        raise _checks.bad_type("model", "return one tensor", "a Tensor", output)
-    return prepare_target(loss, name, targets, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -106,6 +107,12 @@ class Recipe:
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**plain, "loss": name_of(self.loss)}
 
+    def on(self, device: Any) -> Recipe:
+        """Return the recipe with a loss that is a module copied to a device."""
+        if not hasattr(self.loss, "to"):
+            return self
+        return replace(self, loss=copy.deepcopy(self.loss).to(device))
+
     def lr_at(self, step: int, total: int) -> float:
         """Return the learning rate of a step in [0, total)."""
         warm = min(1.0, (step + 1) / (self.warmup_steps + 1))
@@ -162,25 +169,25 @@ class Recipe:
             _checks.real("recipe.epochs", self.epochs, low=0, open_low=True)
 
 
-def name_of(loss: str | Callable[..., Any]) -> str:
-    """Return what a loss is called: a module with its settings and tensors, a function by its name.
+def name_of(function: str | Callable[..., Any]) -> str:
+    """Return what a loss or the like is called: a function by its name, a module with its settings.
 
     Functions of one module with one name, such as two lambdas, are called the same.
     """
-    if isinstance(loss, str):
-        return loss
-    named = loss if hasattr(loss, "__qualname__") else type(loss)
-    name = f"{named.__module__}.{named.__qualname__}"  # type: ignore[union-attr]
-    if named is loss:
+    if isinstance(function, str):
+        return function
+    named = function if hasattr(function, "__qualname__") else type(function)
+    name = f"{named.__module__}.{named.__qualname__}"
+    if named is function:
         return name
     known = {
         key: value
-        for key, value in vars(loss).items()
+        for key, value in vars(function).items()
         if key != "training" and isinstance(value, (str, int, float, type(None)))
     }
     for kind in ("named_parameters", "named_buffers"):
-        tensors = getattr(loss, kind, dict)()
-        known |= {key: tensor.tolist() for key, tensor in dict(tensors).items()}
+        tensors: dict[str, Any] = dict(getattr(function, kind, dict)())
+        known |= {key: tensor.tolist() for key, tensor in tensors.items()}
     return f"{name}({', '.join(f'{key}={value}' for key, value in known.items())})"
 
 

@@ -50,7 +50,7 @@ class Replayed(Machine):
         """
         itemsize = problem.dtype.itemsize
         parameters = sum(tensor.numel() for tensor in problem.initial.values())
-        sample = problem.train[0][0].numel() * itemsize
+        sample: int = problem.train[0][0].numel() * itemsize
         activations = 8 * sample * max(problem.recipe.batch_size, 64)
         return itemsize * parameters * (3 + moments_of(problem.recipe)) + activations
 

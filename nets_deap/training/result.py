@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from nets_deap.training.problem import State
+from nets_deap.training.problem import METRICS, Outcome, State
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,19 @@ class TrainResult:
             for name, tensor in self._state.items():
                 own[name].copy_(tensor)
         return model.eval()
+
+
+def results_of(
+    model: nn.Module, densities: Sequence[float], steps: int, outcome: Outcome
+) -> list[TrainResult]:
+    """Return the results of P networks of these densities from an outcome with states."""
+    return [
+        TrainResult(
+            density=density,
+            steps=steps,
+            _model=model,
+            _state=outcome.states[i],
+            **{name: float(outcome.metrics[name][i]) for name in METRICS},
+        )
+        for i, density in enumerate(densities)
+    ]
