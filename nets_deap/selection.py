@@ -133,8 +133,13 @@ def _check_kind(kind: Any, model: nn.Module, owners: dict[str, nn.Module]) -> No
 
 def _is_weight(name: str, parameter: Any, owner: nn.Module) -> bool:
     """Tell whether a parameter is a weight: no bias, no scale of normalisation, no vector."""
-    bias = name.rpartition(".")[2].startswith("bias")
-    return parameter.ndim >= 2 and not bias and not isinstance(owner, _normalisations())
+    return parameter.ndim >= 2 and not _is_bias(name) and not isinstance(owner, _normalisations())
+
+
+def _is_bias(name: str) -> bool:
+    """Tell whether a parameter is a bias, by its name: bias, bias_ih_l0, in_proj_bias."""
+    leaf = name.rpartition(".")[2]
+    return leaf.startswith("bias") or leaf.endswith("bias")
 
 
 def _weight_of(owner: nn.Module) -> str:
@@ -144,12 +149,12 @@ def _weight_of(owner: nn.Module) -> str:
     if isinstance(owner, nn.Linear):
         return "weight of a linear layer"
     convolutional = isinstance(owner, _usual_kinds())
-    return f"weight of a {'convolution' if convolutional else type(owner).__name__}"
+    return "weight of a convolution" if convolutional else f"weight of {type(owner).__name__}"
 
 
 def _reason(name: str, parameter: Any, owner: nn.Module, usual: bool) -> str:
     """Word why a parameter is not chosen."""
-    if name.rpartition(".")[2].startswith("bias"):
+    if _is_bias(name):
         return "bias"
     if isinstance(owner, _normalisations()):
         return "normalisation"

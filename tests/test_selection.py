@@ -57,10 +57,11 @@ def test_every_parameter_has_a_reason():
     assert why["out.weight"] == "tied to embed.weight"
     assert why["attend.out_proj.weight"] == "weight of a linear layer, frozen"
     assert why["lstm.weight_ih_l0"] == "neither linear nor convolutional"
-    assert {why["lstm.bias_ih_l0"], why["attend.bias_k"], why["out.bias"]} == {"bias"}
+    for name in ("lstm.bias_ih_l0", "attend.bias_k", "attend.in_proj_bias", "out.bias"):
+        assert why[name] == "bias"
     assert {why["norm.weight"], why["scale"]} == {"normalisation", "vector"}
     why = {p.name: p.why for p in parameters_of(net, [nn.LSTM, "sc*"])}
-    assert why["lstm.weight_hr_l1"] == "weight of a LSTM"
+    assert why["lstm.weight_hr_l1"] == "weight of LSTM"
     assert why["scale"] == "chosen by 'sc*'"
     assert why["embed.weight"] == "not chosen by maskable="
     why = {p.name: p.why for p in parameters_of(net, lambda name, p: name == "scale")}
