@@ -40,7 +40,7 @@ def multiply_adds(measured: Measured) -> float:
     Raises:
         InvalidValueError: The layout is no chain.
     """
-    return float(structure.multiply_adds(measured.ticket.layout, measured.ticket.mask))
+    return float(structure.multiply_adds(measured.ticket.layout.weights, measured.ticket.mask))
 
 
 def live_inputs(measured: Measured) -> float:
@@ -52,7 +52,7 @@ def live_inputs(measured: Measured) -> float:
     Raises:
         InvalidValueError: The layout is no chain.
     """
-    return float(structure.live_inputs(measured.ticket.layout, measured.ticket.mask))
+    return float(structure.live_inputs(measured.ticket.layout.weights, measured.ticket.mask))
 
 
 def int8_accuracy(measured: Measured) -> float:

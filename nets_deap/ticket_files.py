@@ -16,13 +16,14 @@ from nets_deap import _checks, bits
 from nets_deap.errors import FileAccessError, TicketFileError
 from nets_deap.fitness import fitness_class
 from nets_deap.masks import MaskLayout, digest_of, known_layout
+from nets_deap.units import UnitLayout
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nets_deap.ticket import Ticket
 
-SCHEMA = 1
+SCHEMA = 2  # 1: a bit is a weight; 2: structured tickets
 _T = TypeVar("_T", bound="Ticket")
 
 
@@ -35,13 +36,15 @@ def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> 
     if include_initial:
         tensors["initial"] = np.array(layout.require_initial())
     description: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": 1,
         "size": layout.size,
-        "layers": [[layer.name, list(layer.shape)] for layer in layout.layers],
+        "layers": [[layer.name, list(layer.shape)] for layer in layout.weights.layers],
         "initial_digest": layout.initial_digest,
         "digest": ticket.digest,
         "density": ticket.density,
     }
+    if isinstance(layout, UnitLayout):
+        description.update(schema=2, **layout.describe())
     if fitness is not None:
         weights = list(fitness.weights)
         names = getattr(fitness, "names", ()) or [f"objective_{i}" for i in range(len(weights))]
@@ -107,7 +110,7 @@ def apply(ticket: Ticket, model: nn.Module) -> nn.Module:
     """Set the maskable weights of ``model`` to W0 times the mask, in place."""
     import torch
 
-    layout = ticket.layout
+    layout = ticket.layout.weights
     named = dict(model.named_parameters())
     for layer in layout.layers:
         _checks.choice("layer", layer.name, named, "The ticket was made for another model.")
@@ -134,13 +137,15 @@ def apply(ticket: Ticket, model: nn.Module) -> nn.Module:
 
 def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) -> _T:
     """Make the ticket from what was read."""
-    layout = MaskLayout(
+    layout = weights = MaskLayout(
         description["layers"],
         tensors.get("initial"),
         initial_digest=str(description["initial_digest"]),
     )
     if layout.initial_digest != description["initial_digest"]:
         raise TicketFileError("the initial weights do not match their digest")
+    if description["schema"] > 1:
+        layout = UnitLayout(weights, description["unit"], description["tiles"])
     known = known_layout(layout.key)
     if known is not None and layout.initial is None:
         layout = known

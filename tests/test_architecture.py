@@ -11,8 +11,20 @@ ROOT = Path(__file__).parent.parent / "nets_deap"
 # level goes to a lower row or stays in its own.
 FLOORS = [
     {"errors", "_checks", "_optional", "__init__"},
-    {"bits", "masks", "structure", "fronts", "fitness", "learnt", "budget", "statistics"},
-    {"bitlist", "ticket_files", "ticket", "genome"},
+    {"unit_names"},
+    {
+        "bits",
+        "masks",
+        "units",
+        "unit_tiles",
+        "structure",
+        "fronts",
+        "fitness",
+        "learnt",
+        "budget",
+        "statistics",
+    },
+    {"bitlist", "gated", "ticket_files", "ticket", "genome"},
     {"models", "data"},
     {"training", "operators", "compact"},
     {"extra_objectives", "objectives", "task", "batching", "evaluator"},
