@@ -126,7 +126,7 @@ def mut_swap(
     grow: str = "random",
     rng: Rng | None = None,
 ) -> Mutated:
-    """Prune some weights and regrow as many: density stays exactly the same.
+    """Prune some weights and regrow as many: density stays the same, as nearly as units allow.
 
     In place; returns a tuple; fitness untouched. With ``grow="random"`` weights are regrown in the
     layer that lost them, as far as it has room; with ``grow="gradient"`` anywhere.
@@ -140,22 +140,24 @@ def mut_swap(
     """
     check_ticket(individual)
     source = generator(rng)
-    before = individual.gates
+    before, units = individual.gates, individual.units
     mask = before.copy()
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
     _checks.choice("grow", grow, GROWTH)
     if grow == "gradient":
         grown = grown_by(individual, ~before, k, grow, source)
-        mask ^= least(individual, before, weights_in(individual.units, grown), by, source)
+        mask ^= least(individual, before, weights_in(units, grown), by, source)
         mask |= grown
     else:
         losers = least(individual, before, k, by, source)
-        free = together(individual.units, ~before, source, before & ~losers)
+        free = together(units, ~before, source, before & ~losers)
         for layer in layers_of(individual):
             span = slice(layer.start, layer.stop)
-            lost = losers[span]
-            grown = choose(free[span], int(np.count_nonzero(lost)), source)
-            mask[span] ^= grown | choose(lost, int(np.count_nonzero(grown)), source)
+            lost, start = losers[span], layer.start
+            n = weights_in(units, lost, start)
+            grown = choose_of(units, free[span], n, source, start=start)
+            n = weights_in(units, grown, start)
+            mask[span] ^= grown | choose_of(units, lost, n, source, start=start)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
