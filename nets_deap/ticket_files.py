@@ -32,7 +32,12 @@ def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> 
     from safetensors.numpy import save as to_bytes
 
     layout, fitness = ticket.layout, ticket.fitness
-    tensors: dict[str, NDArray[Any]] = {"mask": np.array(ticket.packed)}
+    packed, digest = ticket.packed, ticket.digest
+    if isinstance(layout, UnitLayout) and layout.grouped:
+        # Which bits count depends on W0, which a reader may not know: only those are written.
+        packed = layout.expand(packed)
+        digest = bits.digest(packed, layout.size)
+    tensors: dict[str, NDArray[Any]] = {"mask": np.array(packed)}
     if include_initial:
         tensors["initial"] = np.array(layout.require_initial())
     description: dict[str, Any] = {
@@ -40,7 +45,7 @@ def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> 
         "size": layout.size,
         "layers": [[layer.name, list(layer.shape)] for layer in layout.weights.layers],
         "initial_digest": layout.initial_digest,
-        "digest": ticket.digest,
+        "digest": digest,
         "density": ticket.density,
     }
     if isinstance(layout, UnitLayout):

@@ -51,12 +51,7 @@ class UnitLayout(MaskLayout):
                 "unit", "gate more than a weight", "'neuron', 'block(RxC)' or '2:4'", unit
             )
         _checks.length("tiles", len(tiles), len(weights.layers), "L")
-        self.tiles: tuple[Tile | None, ...] = tuple(
-            None
-            if tile is None
-            else (_checks.whole("tiles", tile[0]), _checks.whole("tiles", tile[1]))
-            for tile in tiles
-        )
+        self.tiles: tuple[Tile | None, ...] = tuple(map(_tile_of, tiles))
         if self.unit != NEURON and any(tile not in (None, block) for tile in self.tiles):
             raise _checks.bad_value("tiles", "be those of the unit", str(block), self.tiles)
         gated = [name for name, tile in zip(weights.names, self.tiles, strict=True) if tile]
@@ -155,8 +150,11 @@ class UnitLayout(MaskLayout):
 
         Args:
             wanted: Bool (G,).
-            keys: Shape (G,); None for |W0| (where only its digest is known, the first in order).
+            keys: Shape (G,); None for |W0|.
             held: Bits (G,) that are set anyhow, none of them wanted.
+
+        Raises:
+            CallOrderError: There is no room for all, and only a digest of W0 is known.
         """
         if self._groups is None:
             return wanted
@@ -168,7 +166,7 @@ class UnitLayout(MaskLayout):
         if not len(full):
             return wanted
         if keys is None:
-            keys = -np.arange(self.size) if self.initial is None else np.abs(self.initial)
+            keys = np.abs(self.require_initial())
         places = self._groups[full]
         ranked = np.where(inside[full], np.append(keys, 0)[places], -np.inf)
         order = np.argsort(-ranked, axis=1, kind="stable")
@@ -193,7 +191,9 @@ class UnitLayout(MaskLayout):
         """Count the weights that each of these layers can keep at most, shape (L,)."""
         if self._groups is None:
             return self.sizes()
-        return self.counts(bits.pack(np.ones(self.size, dtype=np.bool_)))
+        everything = np.ones(self.size, dtype=np.bool_)
+        most = self.fitting(everything, np.zeros(self.size))
+        return np.array([int(part.sum()) for part in self.split(most).values()])
 
     def least_sizes(self) -> NDArray[np.int64]:
         """Count the weights of each layer's smallest unit, shape (L,)."""
@@ -243,6 +243,14 @@ class UnitLayout(MaskLayout):
                 part = np.add.reduceat(part, np.arange(0, layer.shape[0], rows), axis=0)
             parts.append(part.reshape(-1))
         return np.concatenate(parts)
+
+
+def _tile_of(tile: Sequence[int] | None) -> Tile | None:
+    """Return rows and columns as two whole numbers >= 1, or None."""
+    if tile is None:
+        return None
+    _checks.length("tiles", len(tile), 2, "rows and columns")
+    return _checks.whole("tiles", tile[0]), _checks.whole("tiles", tile[1])
 
 
 def _groups_of(weights: MaskLayout) -> NDArray[np.int32]:
