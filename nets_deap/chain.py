@@ -110,7 +110,9 @@ def chain_of(module: nn.Module) -> tuple[Step, ...]:
     return steps
 
 
-def analyse(steps: tuple[Step, ...], gates: Mapping[str, bits.Mask]) -> dict[str, Inputs]:
+def analyse(
+    steps: tuple[Step, ...], gates: Mapping[str, bits.Mask], *, constants: bool = True
+) -> dict[str, Inputs]:
     """Return the inputs of each linear and convolutional layer, by the step's name.
 
     A channel that does not vary need not be there: what it sends is added to the next layer's
@@ -120,6 +122,8 @@ def analyse(steps: tuple[Step, ...], gates: Mapping[str, bits.Mask]) -> dict[str
     Args:
         steps: A chain.
         gates: Kept weights of each of these layers, by the step's name.
+        constants: Whether constants are worked out; else they count as 0, which only the mask
+            need be known for.
     """
     found: dict[str, Inputs] = {}
     weighing = [step for step in steps if step.weighs]
@@ -133,8 +137,9 @@ def analyse(steps: tuple[Step, ...], gates: Mapping[str, bits.Mask]) -> dict[str
             found[step.name] = now
             joined = _joined(gates[step.name])
             varies = np.logical_or.reduce(joined & now.varies, axis=1)
-            now = Inputs.of(varies, _sent(step.module, now.constant))
-        elif found:
+            sent = _sent(step.module, now.constant)
+            now = Inputs.of(varies, sent if constants else torch.zeros_like(sent))
+        elif found and (constants or isinstance(step.module, nn.Flatten)):
             now = _passed(step.module, now, [s for s in steps[i:] if s.weighs])
     useful = np.ones(weighing[-1].module.weight.shape[0], dtype=np.bool_)
     for step in reversed(weighing):

@@ -125,7 +125,10 @@ def make_toolbox(
     kind = fitness_class(
         tuple(objective.name for objective in evaluator.objectives),
         tuple(objective.weight for objective in evaluator.objectives),
-        tuple(o.reference_for(task.chance_loss, task.dense_ticket()) for o in evaluator.objectives),
+        tuple(
+            o.reference_for(task.chance_loss, task.dense_ticket(), task)
+            for o in evaluator.objectives
+        ),
     )
 
     def make(mask: Any, layout: Any = None) -> Ticket:

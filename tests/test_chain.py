@@ -10,6 +10,7 @@ from torch import nn
 import nets_deap as nets
 from nets_deap.chain import analyse, chain_of
 from nets_deap.compact import SelectInputs, cut_out
+from nets_deap.footprint import count_multiply_adds
 from nets_deap.models import conv, lenet5, resnet20
 from nets_deap.unit_tiles import layout_of
 
@@ -263,3 +264,60 @@ def test_constants_are_told_apart_from_what_varies():
     assert inputs.varies.tolist() == [False, True, True]
     assert inputs.constant.tolist() == [2.0, 0.0, 0.0]
     assert inputs.live_channels.tolist() == [False, True, True]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    unit=st.sampled_from(["weight", "neuron"]),
+    density=st.sampled_from([0.05, 0.3, 0.7, 1.0]),
+    seed=st.integers(0, 99),
+    norm=st.booleans(),
+)
+def test_the_objective_counts_what_cutting_out_leaves(unit, density, seed, norm):
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3) if norm else nn.Identity()),
+        *(nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()),
+        *(nn.Linear(16, 5), nn.Tanh(), nn.Dropout(), nn.Linear(5, 2)),
+    )
+    x, y = torch.randn(12, 1, 8, 8), torch.arange(12) % 2
+    recipe = nets.Recipe(batch_size=4, steps=1)
+    task = nets.Task(model, train=(x, y), val=(x, y), unit=unit, device="cpu", recipe=recipe)
+    ticket = task.ticket(np.random.default_rng(seed).random(task.layout.size) < density)
+    counted = nets.objectives.OBJECTIVES["multiply_adds"].measure(
+        nets.objectives.Measured(ticket, {}, 0, task=task)
+    )
+    network = ticket.apply(task.model).eval()
+    small = cut_out(network, ticket)
+    # Without biases behind it, no dead filter is kept for the sake of a border.
+    assert counted == count_multiply_adds(small, x[:1])
+    dense = nets.objectives.OBJECTIVES["multiply_adds"].reference_for(0, task.dense_ticket(), task)
+    assert dense == count_multiply_adds(model, x[:1])
+
+
+def test_a_network_with_convolutions_is_searched_for_few_multiply_adds():
+    x, y = torch.randn(40, 1, 12, 12), torch.arange(40) % 2
+    task = nets.Task(
+        conv(2, image=(1, 12, 12), classes=2),
+        **{"train": (x, y), "val": (x, y), "unit": "filter", "device": "cpu"},
+        recipe=nets.Recipe(batch_size=10, steps=2),
+    )
+    found = nets.search(
+        task,
+        **{"population": 3, "offspring": 3, "generations": 3, "progress": "none"},
+        objectives=("val_loss", "multiply_adds"),
+        inherit="weights",
+    )
+    counts = [ticket.fitness.values[1] for ticket in found.front]
+    assert min(counts) < count_multiply_adds(task.model, x[:1])
+    with pytest.raises(ValueError, match=CHAIN + "ResNet"):
+        nets.make_toolbox(
+            nets.Task(
+                resnet20(channels=1),
+                train=(x, y),
+                val=(x, y),
+                recipe=task.recipe,
+                device="cpu",
+            ),
+            objectives=("val_loss", "multiply_adds"),
+        )
