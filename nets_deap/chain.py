@@ -28,7 +28,8 @@ POOLS = (
 )
 SUPPORTED = (
     "models.MLP, or nn.Sequential (nested or not) of Linear layers and convolutions (groups=1) in "
-    "a row, BatchNorm, elementwise activations, pooling, Dropout and Flatten"
+    "a row, BatchNorm, elementwise activations, pooling, Dropout and Flatten; or a network with "
+    "residual blocks of models.ResNet or torchvision's"
 )
 
 
@@ -54,12 +55,17 @@ class Inputs:
         constant: The value of each where it does not vary, else 0; float64, shape (n,).
         channel: The channel that each is a part of.
         live: The inputs that must be there for the same function; of each channel all or none.
+        share: Where zeros are put around the inputs, constants other than 0 as shares of the
+            largest one, which stands in for them; else None.
+        stand_in: Its place.
     """
 
     varies: bits.Mask
     constant: Tensor
     channel: NDArray[np.int64]
     live: bits.Mask = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    share: Tensor | None = None
+    stand_in: int = 0
 
     @classmethod
     def of(cls, varies: bits.Mask, constant: Tensor) -> Inputs:
@@ -83,6 +89,22 @@ class Inputs:
         """Return what they are where zeros surround them: constants other than 0 vary."""
         return Inputs.of(self.varies | (self.constant != 0).cpu().numpy(), self.constant)
 
+    def padded(self) -> Inputs:
+        """Return what a layer takes that puts zeros around them.
+
+        Beside that border no constant but 0 is the same as elsewhere, so that it cannot go into a
+        bias. But all constants make the same picture in other sizes: the largest one stands in for
+        all of them, and counts as varying.
+        """
+        if not bool((self.constant != 0).any()):
+            return self
+        largest = int(self.constant.abs().argmax())
+        varies = self.varies.copy()
+        varies[largest] = True
+        share = self.constant / self.constant[largest]
+        known = torch.zeros_like(share)
+        return Inputs(varies, known, self.channel, share=share, stand_in=largest)
+
     def flattened(self, n: int) -> Inputs:
         """Return the n features of these channels."""
         each = n // len(self.varies)
@@ -105,7 +127,7 @@ def chain_of(module: nn.Module) -> tuple[Step, ...]:
         raise _refused(f"{got} with hooks, or with a forward of its own")
     flat = not any(type(step.module) in (nn.Flatten, *CONVOLUTIONS) for step in steps)
     for step in steps:
-        _check(step, flat)
+        check_step(step, flat)
         flat = flat or type(step.module) is nn.Flatten
     return steps
 
@@ -116,8 +138,7 @@ def analyse(
     """Return the inputs of each linear and convolutional layer, by the step's name.
 
     A channel that does not vary need not be there: what it sends is added to the next layer's
-    bias. With zero padding, a constant other than 0 is not the same at the borders, so it counts as
-    varying there.
+    bias, or with zero padding to the weights of one that stands in for all of them.
 
     Args:
         steps: A chain.
@@ -133,9 +154,9 @@ def analyse(
     )
     for i, step in enumerate(steps):
         if step.weighs:
-            now = now.at_borders() if _pads(step.module) else now
+            now = now.padded() if _pads(step.module) else now
             found[step.name] = now
-            joined = _joined(gates[step.name])
+            joined = _joined(gates[step.name], now)
             varies = np.logical_or.reduce(joined & now.varies, axis=1)
             sent = _sent(step.module, now.constant)
             now = Inputs.of(varies, sent if constants else torch.zeros_like(sent))
@@ -144,7 +165,7 @@ def analyse(
     useful = np.ones(weighing[-1].module.weight.shape[0], dtype=np.bool_)
     for step in reversed(weighing):
         inputs = found[step.name]
-        needed = _joined(gates[step.name])[useful].any(axis=0) & inputs.varies
+        needed = _joined(gates[step.name], inputs)[useful].any(axis=0) & inputs.varies
         channels = np.bincount(inputs.channel, weights=needed) > 0
         if not channels.any():
             channels[0] = True  # torch has no convolution of no channels
@@ -157,6 +178,16 @@ def folded(step: Step, inputs: Inputs) -> Tensor:
     """Return a layer's biases with what dead inputs send it, float64, shape (out,)."""
     live = torch.from_numpy(inputs.live).to(inputs.constant.device)
     return _sent(step.module, inputs.constant.masked_fill(live, 0))
+
+
+def merged(step: Step, inputs: Inputs) -> Tensor:
+    """Return a layer's weights, where one constant stands in for others with theirs too."""
+    weight: Tensor = step.module.weight.detach()
+    if inputs.share is None:
+        return weight
+    whole = weight.double().clone()
+    whole[:, inputs.stand_in] = torch.einsum("oi...,i->o...", whole, inputs.share)
+    return whole.to(weight.dtype)
 
 
 def _sent(module: Any, constant: Tensor) -> Tensor:
@@ -203,9 +234,12 @@ def _any(numbers: int | tuple[int, ...]) -> bool:
     return any(numbers) if isinstance(numbers, tuple) else bool(numbers)
 
 
-def _joined(gate: bits.Mask) -> bits.Mask:
+def _joined(gate: bits.Mask, inputs: Inputs) -> bits.Mask:
     """Tell which inputs and outputs of a layer any kept weight joins, shape (out, in)."""
     joined: bits.Mask = np.logical_or.reduce(gate.reshape(*gate.shape[:2], -1), axis=2)
+    if inputs.share is not None:
+        alike = (inputs.share != 0).cpu().numpy()
+        joined[:, inputs.stand_in] = joined[:, alike].any(axis=1)
     return joined
 
 
@@ -219,7 +253,7 @@ def _leaves(name: str, module: nn.Module) -> Iterator[Step]:
         yield from _leaves(f"{name}.{key}" if name else key, part)
 
 
-def _check(step: Step, flat: bool) -> None:
+def check_step(step: Step, flat: bool) -> None:
     """Raise unless a chain can have this step, after Flatten or before."""
     part, got = step.module, f"{step.name!r}, {step.module}"
     kind = type(part)

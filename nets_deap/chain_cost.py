@@ -34,7 +34,7 @@ def chain_multiply_adds(problem: Problem, mask: bits.Mask) -> int:
 
     Each layer takes live in x live out x kernel at each place of its output. Filters that no
     input reaches count as gone: what they send is known only after training, and where it meets a
-    border of zeros ``cut_out`` keeps them. Layers that are not maskable count whole.
+    border of zeros ``cut_out`` keeps one of them. Layers that are not maskable count whole.
 
     Args:
         problem: The task's; its model is a chain (see ``compact.cut_out``).

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap import _checks, bits
-from nets_deap.chain import NORMS, analyse, chain_of, folded
+from nets_deap.blocks import blocks_of
+from nets_deap.chain import NORMS, Inputs, Step, analyse, chain_of, folded, merged
 from nets_deap.masks import MaskLayout
 from nets_deap.narrow import SelectInputs, linear_of, narrow_norm, narrowed, places
 from nets_deap.structure import live_of, reached_of
@@ -20,37 +21,43 @@ from nets_deap.ticket import Ticket
 from nets_deap.training.stack import stack_of
 
 
-def cut_out(module: nn.Module, source: Ticket | MaskLayout) -> nn.Sequential:
+def cut_out(module: nn.Module, source: Ticket | MaskLayout) -> nn.Module:
     """Return a smaller dense network that computes the same function as a masked one.
 
     Only what lies on a path from an input to an output is left: of fully connected networks live
     inputs and neurons (see ``structure.live_units``), of chains with convolutions live filters,
     with the input channels of the next layer, or its inputs across Flatten, that belong to them.
     Neurons and filters that no input reaches are constant: what they send is added to the biases
-    of the next layer. Where zero padding surrounds a constant other than 0, that would be wrong at
-    the borders, and the filter stays. Outputs always stay. The result agrees with ``module`` to
-    float rounding; of a fully connected network its linear layers take
-    ``structure.multiply_adds`` multiply-adds for one example.
+    of the next layer. Where zero padding surrounds constants other than 0, that would be wrong at
+    the borders: of these filters one stays, and stands in for all of them. Outputs always stay.
+    Of networks with residual blocks the filters inside of blocks go, not those on the residual
+    path. The result agrees with ``module`` to float rounding; of a fully connected network its
+    linear layers take ``structure.multiply_adds`` multiply-adds for one example.
 
     Args:
         module: A trained, masked network, as from ``TrainResult.module()``; it stays untouched.
             A ``models.MLP``, or an ``nn.Sequential``, nested or not, of ``Linear`` layers and
             convolutions (groups=1) in a row, with batch normalisation, elementwise activations,
-            pooling, dropout and ``Flatten`` between. Weights at pruned positions are zero.
+            pooling, dropout and ``Flatten`` between; or a network with residual blocks of
+            ``models.ResNet`` or torchvision's. Weights at pruned positions are zero.
         source: The ticket; or its layout, then every weight that is zero counts as pruned.
 
     Returns:
-        On the module's device, in its mode, with parameters of its own.
+        On the module's device, in its mode, with parameters of its own: an ``nn.Sequential``; of a
+        network with residual blocks a copy with narrower ones.
 
     Raises:
         InvalidTypeError: ``source`` is neither a ticket nor a layout.
-        InvalidValueError: The module is no such chain (a residual network is none), has other
-            layers than the layout, holds weights that the ticket prunes, or is in training mode
-            with batch normalisation or dropout.
+        InvalidValueError: The module is no such network, has other layers than the layout, holds
+            weights that the ticket prunes, or is in training mode with batch normalisation or
+            dropout.
     """
     if not isinstance(source, (Ticket, MaskLayout)):
         raise _checks.bad_type("source", "tell the mask", "a nets.Ticket or MaskLayout", source)
     stack = stack_of(module)
+    blocks = list(blocks_of(module)) if stack is None else []
+    if blocks:
+        return _cut_blocks(module, blocks, source)
     if stack is None:
         return _cut_chain(module, source)
     layers = dict(zip(stack.names, stack.linears, strict=True))
@@ -139,6 +146,35 @@ def _cut_chain(module: nn.Module, source: Ticket | MaskLayout) -> nn.Sequential:
         index = places(waiting[0].live, steps[flatten].module.weight)
         parts.append(SelectInputs(index, len(waiting[0].live), flatten=flatten))
         steps = steps[flatten:]
+    parts += _narrow(steps, waiting)
+    return nn.Sequential(*parts).train(module.training)
+
+
+def _cut_blocks(
+    module: nn.Module, blocks: Sequence[tuple[Step, ...]], source: Ticket | MaskLayout
+) -> nn.Module:
+    """Return a copy of a network with narrower residual blocks; see ``cut_out``."""
+    layers = {step.name: step.module for steps in blocks for step in steps if step.weighs}
+    gates = _gates(module, layers, source)
+    small = copy.deepcopy(module)
+    for steps in blocks:
+        found = list(analyse(steps, gates).values())
+        found[0].live = np.ones_like(found[0].live)  # the residual path stays
+        for step, part in zip(steps, _narrow(steps, found), strict=True):
+            if step.name:
+                owner, _, name = step.name.rpartition(".")
+                setattr(small.get_submodule(owner), name, part)
+    return small.train(module.training)
+
+
+def _narrow(steps: Sequence[Step], waiting: Sequence[Inputs]) -> list[nn.Module]:
+    """Return the modules of a chain without what is not live.
+
+    Args:
+        steps: The chain, or a part of it.
+        waiting: The inputs of each of its linear and convolutional layers, in order.
+    """
+    parts: list[nn.Module] = []
     flat = False
     for step in steps:
         part = step.module
@@ -146,14 +182,14 @@ def _cut_chain(module: nn.Module, source: Ticket | MaskLayout) -> nn.Sequential:
             inputs, *waiting = waiting
             columns = places(inputs.live, part.weight)
             rows = places(waiting[0].live_channels, part.weight) if waiting else None
-            parts.append(narrowed(part, folded(step, inputs), rows, columns))
+            parts.append(narrowed(part, merged(step, inputs), folded(step, inputs), rows, columns))
         elif isinstance(part, NORMS) and waiting:
             live = waiting[0].live if flat else waiting[0].live_channels
             parts.append(narrow_norm(part, places(live, step.module.running_mean)))
         else:
             parts.append(copy.deepcopy(part))
         flat = flat or isinstance(part, nn.Flatten)
-    return nn.Sequential(*parts).train(module.training)
+    return parts
 
 
 def _gates(

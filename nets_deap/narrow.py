@@ -57,9 +57,16 @@ def places(chosen: bits.Mask, like: Tensor) -> Tensor:
     return torch.from_numpy(np.flatnonzero(chosen)).to(like.device)
 
 
-def narrowed(layer: Any, bias: Tensor, rows: Tensor | None, columns: Tensor) -> Any:
-    """Return a copy of a linear or convolutional layer with some of its outputs and inputs."""
-    weight = layer.weight.detach()
+def narrowed(layer: Any, weight: Tensor, bias: Tensor, rows: Tensor | None, columns: Tensor) -> Any:
+    """Return a linear or convolutional layer like another, with some of its outputs and inputs.
+
+    Args:
+        layer: The other.
+        weight: Weights to take, in its shape.
+        bias: Biases to take, (out,); left out where all are zero and the other has none.
+        rows: Places of the outputs; None for all.
+        columns: Places of the inputs.
+    """
     rows = torch.arange(len(weight), device=weight.device) if rows is None else rows
     if isinstance(layer, nn.Linear):
         return linear_of(

@@ -26,7 +26,7 @@ FLOORS = [
     },
     {"bitlist", "gated", "ticket_files", "ticket", "genome"},
     {"models", "data"},
-    {"training", "operators", "chain", "chain_cost", "narrow", "compact", "footprint"},
+    {"training", "operators", "chain", "blocks", "chain_cost", "narrow", "compact", "footprint"},
     {"extra_objectives", "objectives", "task", "batching", "evaluator"},
     {"tasks", "toolbox", "baselines", "sanity"},
     {"runs"},

@@ -12,6 +12,7 @@ from nets_deap.chain import analyse, chain_of
 from nets_deap.compact import SelectInputs, cut_out
 from nets_deap.footprint import count_multiply_adds
 from nets_deap.models import conv, lenet5, resnet20
+from nets_deap.models.resnet import ResNet
 from nets_deap.unit_tiles import layout_of
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.GELU)
@@ -81,7 +82,7 @@ def chains(draw):
     return ticket.apply(model), ticket
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(chains())
 def test_the_function_stays(given_):
     model, ticket = given_
@@ -147,6 +148,22 @@ def test_a_constant_beside_a_border_of_zeros_stays(padding, options, left):
     assert small[0].out_channels == small[2].in_channels == left
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(small(x), model(x), rtol=1e-12, atol=1e-12)
+
+
+def test_of_several_constants_beside_a_border_one_stands_in_for_all():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 5, 3, padding=1), nn.Tanh(), nn.Conv2d(5, 2, 3, padding=1), nn.AvgPool2d(2)
+    )
+    model = shaken(model, 0)
+    with torch.no_grad():
+        model[0].weight[1:] = 0
+        model[0].bias.copy_(torch.tensor([1.0, 2.0, -3.0, 0.0, 0.5]))
+        model[2].weight[:, 2] = 0  # the largest constant is asked for by nobody
+    small = cut_out(model, nets.MaskLayout.of(model))
+    x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(small(x), model(x), rtol=1e-12, atol=1e-12)
+    assert small[0].out_channels == 2
 
 
 def test_a_constant_of_zero_goes_from_beside_a_border():
@@ -244,8 +261,9 @@ CHAIN = r"module must be a chain of layers: expected models\.MLP, or nn\.Sequent
 def test_other_modules_are_refused(model, text):
     with pytest.raises(ValueError, match=CHAIN + text):
         chain_of(model)
-    with pytest.raises(ValueError, match=CHAIN + text):
-        cut_out(model, nets.MaskLayout([("0.weight", (3, 3))]))
+    if not isinstance(model, ResNet):  # which has blocks that can be cut
+        with pytest.raises(ValueError, match=CHAIN + text):
+            cut_out(model, nets.MaskLayout([("0.weight", (3, 3))]))
 
 
 @pytest.mark.parametrize("part", [nn.BatchNorm2d(2), nn.Dropout()])
@@ -321,3 +339,41 @@ def test_a_network_with_convolutions_is_searched_for_few_multiply_adds():
             ),
             objectives=("val_loss", "multiply_adds"),
         )
+
+
+# ---- residual networks
+
+
+def torchvision_of(name):
+    from torchvision.models import resnet
+
+    return getattr(resnet, name)(num_classes=3)
+
+
+@pytest.mark.parametrize("make", [resnet20, "resnet18", "resnet50"])
+def test_filters_inside_of_residual_blocks_go(make):
+    model = resnet20() if make is resnet20 else torchvision_of(make)
+    model = shaken(model, 0)
+    layout = layout_of(model, unit="filter")
+    ticket = nets.Ticket(np.random.default_rng(0).random(layout.size) < 0.4, layout)
+    ticket.apply(model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    small = cut_out(model, ticket)
+    assert type(small) is type(model)
+    with torch.no_grad():
+        found, expected = small(x), model(x)
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(found / scale, expected / scale, rtol=1e-9, atol=1e-9)
+    counts = [count_multiply_adds(network, x[:1]) for network in (small, model)]
+    assert counts[0] < 0.5 * counts[1]
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    name = "blocks.0" if make is resnet20 else "layer1.0"
+    kept = int(layout.split(ticket.gates)[f"{name}.conv1.weight"].sum())
+    assert kept <= small.get_submodule(name).conv1.out_channels <= kept + 1
+
+
+def test_residual_blocks_need_evaluation_mode():
+    model = resnet20()
+    with pytest.raises(ValueError, match="module must be in evaluation mode"):
+        cut_out(model, nets.MaskLayout.of(model))
