@@ -63,20 +63,20 @@ def _check(layer: Layer, owner: Any, unit: str) -> None:
     if owner is None:
         hint = "Leave it out with maskable=..., or use unit='block(RxC)'."
         raise _checks.bad_value("maskable", f"have units {unit!r}", allowed, got, hint)
-    if unit == TWO_OF_FOUR and owner_transposed(owner):
+    if unit == TWO_OF_FOUR and _transposed(owner):
         hint = "Leave it out with maskable=..., or use another unit."
         expected = f"{allowed} that are not transposed"
         raise _checks.bad_value("maskable", f"have units {unit!r}", expected, got, hint)
 
 
-def owner_transposed(owner: Any) -> bool:
+def _transposed(owner: Any) -> bool:
     """Tell whether a layer is a transposed convolution, whose first axis counts its inputs."""
     return bool(getattr(owner, "transposed", False))
 
 
 def _filter(layer: Layer, owner: Any) -> Tile:
     """Return rows and columns of one neuron's or filter's weights."""
-    if not owner_transposed(owner):
+    if not _transposed(owner):
         return 1, layer.row
     # Of a transposed convolution a filter is one column of its group's inputs.
     return layer.shape[0] // owner.groups, layer.row // layer.shape[1]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from learning import learn
 from torch import nn
 
 import nets_deap as nets
@@ -317,6 +318,19 @@ def test_the_units_of_least_mean_square_go_first():
         n = sum(int(layout.unit_sizes[i]) for i in lost)
         operators.mut_prune(again, fraction=n / 12)
         assert np.flatnonzero(~again.gates).tolist() == sorted(lost)
+
+
+def test_units_are_regrown_where_the_gradient_was_largest():
+    layout = LAYOUTS["block(4x1)"]
+    gates = np.zeros(layout.size)
+    gates[::2] = True
+    ticket = nets.Ticket(gates, layout)
+    first = np.array([5, 61, 7, 33, 51])
+    learn(ticket, np.ones(ticket.kept), slopes=np.ones(ticket.kept), grown=first)
+    n = layout.unit_sizes[first[:3]].sum()
+    operators.mut_regrow(ticket, fraction=n / ticket.kept, by="gradient")
+    assert np.flatnonzero(ticket.gates != gates).tolist() == [5, 7, 61]
+    assert ticket.learnt is None
 
 
 def test_operators_that_see_columns_refuse_units():

@@ -95,7 +95,8 @@ def cx_neurons(
 ) -> Pair:
     """Swap all weights into a neuron or filter together, each with probability ``indpb``.
 
-    In place; returns a tuple; fitness untouched. Neurons are the first axis of a layer's weights.
+    In place; returns a tuple; fitness untouched. Neurons are the first axis of a layer's weights,
+    or of its units.
 
     Args:
         ind1: One parent.
