@@ -15,6 +15,7 @@ from nets_deap import _checks
 from nets_deap.errors import InvalidValueError, NetsError
 from nets_deap.training import ENGINES
 from nets_deap.training.recipe import Recipe
+from nets_deap.unit_names import parse_unit
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class TaskConfig:
 
     ``kind`` is ``"xor"`` (``hidden`` units, ``noise`` of the validation points) or ``"lenet"``
     (LeNet-300-100 on ``dataset`` ``"mnist"`` or ``"mnist5k"``). ``precision`` is that of matrix
-    products: ``"float32"``, ``"tf32"`` or ``"bf16"``.
+    products: ``"float32"``, ``"tf32"`` or ``"bf16"``. ``unit`` is what one bit of a ticket gates:
+    ``"weight"``, ``"neuron"``, ``"filter"``, ``"block(RxC)"`` or ``"2:4"``.
     """
 
     kind: str = "lenet"
@@ -36,6 +38,7 @@ class TaskConfig:
     chunk: int | None = None
     engine: str = "auto"
     precision: str = "float32"
+    unit: str = "weight"
 
     def __post_init__(self) -> None:
         _checks.together(
@@ -51,6 +54,7 @@ class TaskConfig:
                 lambda: _checks.choice(
                     "task.precision", self.precision, ("float32", "tf32", "bf16")
                 ),
+                lambda: parse_unit("task.unit", self.unit),
             ),
         )
 

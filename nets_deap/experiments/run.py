@@ -67,6 +67,7 @@ def build_task(config: Config) -> Task:
         "chunk": config.task.chunk,
         "engine": config.task.engine,
         "precision": config.task.precision,
+        "unit": config.task.unit,
     }
     if config.task.kind == "xor":
         return tasks.xor(hidden=config.task.hidden, noise=config.task.noise, **shared)
