@@ -226,6 +226,18 @@ def _add_ticket(parsers: Any) -> None:
     check.add_argument("--margin", type=float, default=0.5, help="in pp (default: 0.5)")
     check.add_argument("--json", help="also write the report to this file")
     check.set_defaults(command=lambda options: commands.check(options, _say))
+    cut = what.add_parser(
+        "cut",
+        help="the smaller dense network: parameters, bytes, multiply-adds, latency",
+        description="Train a ticket from W0, cut out what it prunes, and print what the smaller "
+        "dense network costs beside the whole one, measured here.",
+    )
+    cut.add_argument("file", metavar="FILE", help="a ticket: *.safetensors")
+    _add_experiment(cut, named=False)
+    cut.add_argument("--steps", type=int, help="of training (default: the preset's final.steps)")
+    cut.add_argument("--repeats", type=int, default=100, help="timed passes (default: 100)")
+    cut.add_argument("--out", help="also write the small network's tensors: *.safetensors")
+    cut.set_defaults(command=lambda options: commands.cut(options, _say))
 
 
 def _run(options: argparse.Namespace) -> int:

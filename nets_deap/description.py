@@ -18,7 +18,9 @@ class Description:
 
     Attributes:
         parameters: All parameters of the model in its own order, maskable or not, and why.
-        maskable: Weights that masks gate, D.
+        maskable: Weights that masks can prune, D.
+        unit: What one bit of a mask gates.
+        units: How many bits a mask has; D where they gate single weights.
         total: Numbers in all parameters, tied ones once.
         layers: Tensors that hold the maskable weights, L.
         examples: Examples of each split by name.
@@ -31,6 +33,8 @@ class Description:
 
     parameters: tuple[Parameter, ...]
     maskable: int
+    unit: str
+    units: int
     total: int
     layers: int
     examples: dict[str, int]
@@ -77,6 +81,7 @@ class Description:
                 "",
                 f"maskable  {self.maskable:,} of {self.total:,} parameters in {self.layers} "
                 f"layers; one weight is {100 * self.granularity:.2g} % of density",
+                f"mask      {self.units:,} bits, each of which gates a {self.unit}",
                 f"data      {splits}; inputs {_shape(self.image)}",
                 f"recipe    {self.recipe}",
                 f"engine    {self.engine} on {self.device}, {self.dtype}",
@@ -98,9 +103,11 @@ def describe(task: Task) -> Description:
     facts, once = task.as_dict(), dict(task.problem.model.named_parameters())
     return Description(
         parameters=task.parameters,
-        maskable=task.layout.size,
+        maskable=task.layout.weights.size,
+        unit=task.layout.unit,
+        units=task.layout.size,
         total=sum(p.numel() for p in once.values()),
-        layers=len(task.layout.layers),
+        layers=len(task.layout.weights.layers),
         examples=facts["examples"],
         image=tuple(task.problem.train[0].shape[1:]),
         recipe=_recipe(task),

@@ -52,13 +52,16 @@ class MaskLayout:
     """Layout of a mask: D maskable weights in L layers, with their initial weights W0.
 
     Layers stand in the model's own order; within a layer the order is row-major. Two layouts with
-    the same names, shapes and W0 have the same ``key``.
+    the same names, shapes and W0 have the same ``key``. Each bit gates one weight; see ``units``
+    for bits that gate more.
 
     Args:
         layers: Pairs (parameter name, shape).
         initial: W0 of the maskable weights, shape (D,); None where only its digest is known.
         initial_digest: SHA-256 of W0; needed only where ``initial`` is None.
     """
+
+    unit = "weight"
 
     def __init__(
         self,
@@ -67,6 +70,20 @@ class MaskLayout:
         *,
         initial_digest: str | None = None,
     ) -> None:
+        self._place(layers)
+        if initial is not None:
+            _checks.shape("initial", initial.shape, (self.size,), "(D,)")
+            initial = np.ascontiguousarray(initial).copy()
+            initial.setflags(write=False)
+            initial_digest = digest_of(initial)
+        self.initial = initial
+        self.initial_digest: str = initial_digest or ""
+        structure = json.dumps([[layer.name, layer.shape] for layer in self.layers])
+        text = f"{structure}\n{self.initial_digest}"
+        self._register(hashlib.sha256(text.encode()).hexdigest())
+
+    def _place(self, layers: Sequence[tuple[str, Sequence[int]]]) -> None:
+        """Give each layer its place in the mask."""
         placed: list[Layer] = []
         for name, shape in layers:
             start = placed[-1].stop if placed else 0
@@ -81,17 +98,11 @@ class MaskLayout:
             )
         self.layers: tuple[Layer, ...] = tuple(placed)
         self.size: int = placed[-1].stop
-        if initial is not None:
-            _checks.shape("initial", initial.shape, (self.size,), "(D,)")
-            initial = np.ascontiguousarray(initial).copy()
-            initial.setflags(write=False)
-            initial_digest = digest_of(initial)
-        self.initial = initial
-        self.initial_digest: str = initial_digest or ""
-        structure = json.dumps([[layer.name, layer.shape] for layer in placed])
-        text = f"{structure}\n{self.initial_digest}"
-        self.key: str = hashlib.sha256(text.encode()).hexdigest()
         self._position = {layer.name: layer for layer in placed}
+
+    def _register(self, key: str) -> None:
+        """Let the layout be found by its key."""
+        self.key: str = key
         known = _registry.get(self.key)
         if known is None or known.initial is None:
             _registry[self.key] = self
@@ -114,6 +125,20 @@ class MaskLayout:
         flat = [p.detach().cpu().reshape(-1).numpy() for p in chosen.values()]
         shapes = [(name, tuple(p.shape)) for name, p in chosen.items()]
         return cls(shapes, np.concatenate(flat))
+
+    @property
+    def weights(self) -> MaskLayout:
+        """The layout of the weights that the bits gate: itself, where each bit gates one."""
+        return self
+
+    @property
+    def density_range(self) -> tuple[float, float]:
+        """Least and greatest density of a ticket without an empty layer."""
+        return len(self.layers) / self.size, 1.0
+
+    def expand(self, packed: bits.Bytes) -> bits.Bytes:
+        """Return the packed weight mask of packed bits: themselves, where each gates one."""
+        return packed
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -11,11 +11,13 @@ ROOT = Path(__file__).parent.parent / "nets_deap"
 # level goes to a lower row or stays in its own.
 FLOORS = [
     {"errors", "_checks", "_optional", "__init__"},
+    {"unit_names", "catalogue"},
     {
         "bits",
-        "catalogue",
         "masks",
         "selection",
+        "units",
+        "unit_tiles",
         "structure",
         "fronts",
         "fitness",
@@ -23,9 +25,9 @@ FLOORS = [
         "budget",
         "statistics",
     },
-    {"bitlist", "ticket_files", "ticket", "genome"},
+    {"bitlist", "gated", "ticket_files", "ticket", "genome"},
     {"models", "data"},
-    {"training", "operators", "compact"},
+    {"training", "operators", "chain", "blocks", "chain_cost", "narrow", "compact", "footprint"},
     {"extra_objectives", "objectives", "task", "batching", "description", "evaluator"},
     {"tasks", "toolbox", "baselines", "sanity"},
     {"runs"},

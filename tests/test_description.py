@@ -49,6 +49,12 @@ def test_it_says_what_maskable_left_out_and_which_engine_was_asked_for():
     assert (found.maskable, found.engine) == (54, "one_by_one")
 
 
+def test_units_are_counted_beside_weights():
+    found = nets.describe(make_task(unit="filter"))
+    assert (found.maskable, found.unit, found.units) == (72, "neuron", 2)  # not the outputs
+    assert "2 bits, each of which gates a neuron" in str(found)
+
+
 def test_only_tasks_are_described():
     with pytest.raises(TypeError, match=r"task must be a task: expected a nets\.Task, got Linear"):
         nets.describe(nn.Linear(2, 2))

@@ -16,6 +16,7 @@ from nets_deap.catalogue import DATASETS, NETWORKS, check_pair
 from nets_deap.errors import InvalidValueError, NetsError
 from nets_deap.training import ENGINES
 from nets_deap.training.recipe import Recipe
+from nets_deap.unit_names import parse_unit
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class TaskConfig:
     network. ``maskable`` holds names or patterns of parameters, or types of modules (``Conv2d``);
     None for the weights of all linear and convolutional layers. ``precision`` is that of matrix
     products: ``"float32"``, ``"tf32"`` or ``"bf16"``.
+    ``unit`` is what one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
+    ``"block(RxC)"`` or ``"2:4"``.
     """
 
     kind: str = "lenet"
@@ -41,6 +44,7 @@ class TaskConfig:
     chunk: int | None = None
     engine: str = "auto"
     precision: str = "float32"
+    unit: str = "weight"
 
     def __post_init__(self) -> None:
         _checks.together(
@@ -56,6 +60,7 @@ class TaskConfig:
                 lambda: _checks.choice(
                     "task.precision", self.precision, ("float32", "tf32", "bf16")
                 ),
+                lambda: parse_unit("task.unit", self.unit),
             ),
         )
         self._check_pair()

@@ -70,6 +70,7 @@ def build_task(config: Config) -> Task:
         "engine": config.task.engine,
         "precision": config.task.precision,
         "maskable": maskable_of(config.task.maskable),
+        "unit": config.task.unit,
     }
     kind = config.task.kind
     if kind == "xor":
