@@ -363,7 +363,7 @@ def test_training_sees_the_mask_of_weights(unit):
     for name, mask in plain.layout.split(ticket.mask).items():
         assert not state[name].numpy()[~mask].any()
     assert task.fingerprint != plain.fingerprint
-    assert task.describe()["unit"] == unit
+    assert task.as_dict()["unit"] == unit
     assert task.dense_ticket().density == 1.0
     task.train(task.dense_ticket(), steps=1)
     task.train(nets.Ticket(gates), steps=1)
