@@ -40,8 +40,8 @@ _SUITED = {
     "layered": "nn.Sequential or models.MLP of linear layers with ReLU, tanh or sigmoid between, "
     "without hooks or frozen parameters, and the loss cross_entropy, on data in memory without "
     "weights or augmentation",
-    "threaded": "the CPU, data in memory, and a module without random numbers but dropout's",
-    "stacked": "a module without random numbers but dropout's",
+    "threaded": "the CPU, data in memory, and no random numbers in module and loss but dropout's",
+    "stacked": "no random numbers in module and loss but dropout's",
 }
 
 
@@ -102,7 +102,10 @@ def _fastest(problem: Problem) -> str:
     if layered.suits(problem):
         return "layered"
     if probe(problem).draws:
-        _warn(problem, "one_by_one", "it draws random numbers other than those of dropout")
+        layer = probe(problem).draws
+        _warn(
+            problem, "one_by_one", f"{layer}, or what follows it, draws random numbers of its own"
+        )
         return "one_by_one"
     alone = "threaded" if threaded.suits(problem) else "one_by_one"
     layer = stuck_at(problem)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nets_deap import bits
 from nets_deap.training import fused
-from nets_deap.training.device import seeded, threads_for
+from nets_deap.training.device import threads_for
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, Start, State
 from nets_deap.training.replay import Replay
 from nets_deap.training.tables import Tables
@@ -94,12 +94,11 @@ class Machine(ABC):
             self._refill(stack, starts, counts)
             if self.replay.prepare(self.step):
                 self._refill(stack, starts, counts)
-            with seeded(plan.seed, self.problem.device):
-                curve = self._steps(plan)
-                loss, accuracy = curve[-1] if curve else self.measure(self.problem.val)
-                found = [self.tail / plan.tail, loss, accuracy]
-                if plan.test and self.problem.test is not None:
-                    found += self.measure(self.problem.test)
+            curve = self._steps(plan)
+            loss, accuracy = curve[-1] if curve else self.measure(self.problem.val)
+            found = [self.tail / plan.tail, loss, accuracy]
+            if plan.test and self.problem.test is not None:
+                found += self.measure(self.problem.test)
             return self._outcome(plan, found, [point for point, _ in curve])
 
     def _refill(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nets_deap import _checks, bits
 from nets_deap.training.batches import minibatch
-from nets_deap.training.device import seeded, threads_for
+from nets_deap.training.device import threads_for
 from nets_deap.training.functional import Functional
 from nets_deap.training.fused import BITS
 from nets_deap.training.machine import memory_limit, train_with
@@ -136,7 +136,7 @@ class _Chunk:
         plan = self.plan
         weights = sum(tensor.numel() for tensor in self.trained.values())
         device = self.problem.device
-        with seeded(plan.seed, device), threads_for(weights, device):
+        with threads_for(weights, device):
             train_loss, curve = self._train(batches, watch)
             val_loss, val_accuracy = curve[-1] if curve else self._measure(self.problem.val)
             nothing = torch.full((self.p,), torch.nan, dtype=torch.float64)
@@ -172,7 +172,7 @@ class _Chunk:
         gradients_of = self._functional.gradients()
         tail = torch.zeros(self.p, dtype=torch.float64, device=problem.device)
         curve: list[tuple[Tensor, Tensor]] = []
-        problem.model.train()
+        self._functional.begin()
         for step in range(plan.steps):
             keys = at_step(self.keys, step)
             inputs, targets = minibatch(problem, plan, step, batches[step])
@@ -193,7 +193,7 @@ class _Chunk:
                 watch(step, self.trained, optimizer)
             if step + 1 in plan.curve_steps:
                 curve.append(self._measure(problem.val))
-                problem.model.train()
+                self._functional.begin()
         return tail / plan.tail, curve
 
     def _measure(self, split: Split) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from nets_deap import _checks, bits
 from nets_deap.training.batches import minibatch
 from nets_deap.training.fused import BITS
 from nets_deap.training.losses import loss_of
-from nets_deap.training.noise import at_step, keyed, keys_of
+from nets_deap.training.noise import dropping, keys_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.pool import Stop, share_out
 from nets_deap.training.probe import probe
@@ -103,17 +102,16 @@ def _train(
     # Gradients are masked bit by bit: zero also where they are not finite.
     kept = {n: -g.to(BITS[trained[n].dtype]) for n, g in gates.items() if n in trained}
     optimizer = make_optimizer(recipe, list(trained.values()), fused=True)
-    keys = keys_of([packed], plan.seed, problem.device)[0]
-    dropping = probe(problem).drops
+    keys = keys_of([packed], plan.seed, problem.device)[0] if probe(problem).drops else None
+    loss_function = problem.fresh_loss()
     tail, curve = torch.zeros((), dtype=torch.float64), []
-    model.train()
+    problem.begin(model)
     for step, rows in enumerate(batches):
         stop.check()
         optimizer.zero_grad()
         inputs, targets = minibatch(problem, plan, step, rows)
-        with keyed(at_step(keys, step)) if dropping else nullcontext():
-            output = model(inputs)
-        loss = loss_of(recipe.loss, output, targets)
+        with dropping(keys, step):
+            loss = loss_of(loss_function, model(inputs), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         for name, p in trained.items():
             if p.grad is None:
@@ -126,6 +124,8 @@ def _train(
         if step >= plan.steps - plan.tail:
             tail += loss.detach()
         if step + 1 in plan.curve_steps:
-            curve.append(measure(model, problem, problem.val, keys)[0])
-            model.train()
-    return outcome_of(model, problem, packed, plan, float(tail) / plan.tail, curve, keys)
+            curve.append(measure(model, problem, problem.val, keys, loss_function)[0])
+            problem.begin(model)
+    return outcome_of(
+        model, problem, packed, plan, float(tail) / plan.tail, curve, keys, loss_function
+    )
