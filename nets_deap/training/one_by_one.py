@@ -12,12 +12,13 @@ from collections.abc import Callable
 import torch
 
 from nets_deap import bits
+from nets_deap.training import halt
 from nets_deap.training.batches import minibatch
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import loss_of
 from nets_deap.training.noise import at_step, keyed, keys_of, seed_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
-from nets_deap.training.problem import Outcome, Plan, Problem, Start
+from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
 from nets_deap.training.single import fill, measure, outcome_of
 
 
@@ -28,12 +29,16 @@ def train_one_by_one(
     *,
     starts: list[Start | None] | None = None,
     on_chunk: Callable[[int], None] | None = None,
+    on_part: OnPart | None = None,
 ) -> Outcome:
     """Train one network for each mask in turn; the same contract as ``train_stacked``."""
     parts = []
-    for packed, start in zip(masks, starts or [None] * len(masks), strict=True):
+    pairs = zip(masks, starts or [None] * len(masks), strict=True)
+    for i, (packed, start) in enumerate(pairs):
         with seeded(seed_of(packed, plan.seed), problem.device):
             parts.append(_train(problem, packed, plan, start))
+        if on_part is not None:
+            on_part([i], parts[-1])
         if on_chunk is not None:
             on_chunk(1)
     return Outcome.concatenate(parts)
@@ -50,6 +55,7 @@ def _train(problem: Problem, packed: bits.Bytes, plan: Plan, start: Start | None
     keys = keys_of([packed], plan.seed, problem.device)[0]
     tail, curve = 0.0, []
     for step, rows in enumerate(batches):
+        halt.check()
         model.train()
         optimizer.zero_grad()
         inputs, targets = minibatch(problem, plan, step, rows)
