@@ -34,6 +34,7 @@ _HOMES = {
     "knee": "fronts",
     "make_toolbox": "toolbox",
     "penalised": "objectives",
+    "resume": "experiments.resume",
     "search": "experiments.search",
     "steps_to_loss": "objectives",
 }
@@ -66,6 +67,7 @@ __all__ = [
     "operators",
     "penalised",
     "plots",
+    "resume",
     "sanity",
     "search",
     "steps_to_loss",
@@ -88,6 +90,7 @@ if TYPE_CHECKING:
     from nets_deap.compact import cut_out
     from nets_deap.errors import NetsError
     from nets_deap.evaluator import Evaluator
+    from nets_deap.experiments.resume import resume
     from nets_deap.experiments.search import search
     from nets_deap.fronts import NicheArchive, ParetoFront, best, hypervolume, knee
     from nets_deap.genome import Genome

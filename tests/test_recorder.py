@@ -27,8 +27,9 @@ def evolve(task, recorder, ngen=3, n=8, toolbox=None):
 def test_the_run_folder_is_complete_after_a_stock_algorithm(xor_task, tmp_path):
     recorder = nets.Recorder(tmp_path / "run", task=xor_task, progress="none")
     evolve(xor_task, recorder)
+    recorder.close()
     files = sorted(p.name for p in (tmp_path / "run").iterdir())
-    assert files == ["config.json", "front.csv", "log.csv", "log.jsonl", "tickets"]
+    assert files == ["checkpoints", "config.json", "front.csv", "log.csv", "log.jsonl", "tickets"]
     rows = [json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["generation"] for row in rows] == [0, 1, 2, 3]
     assert len(read_csv(tmp_path / "run" / "log.csv")) == 4
@@ -191,6 +192,6 @@ def test_a_diverged_member_shows_its_real_density(xor_task):
     ticket.mask = [i < 5 for i in range(len(ticket))]
     ticket.fitness.values = (1e6, 1.0)
     recorder.compile([ticket])
-    from nets_deap.runs.recorder import front_rows
+    from nets_deap.runs.rows import front_rows
 
     assert front_rows(recorder.front)[0]["density"] == 5 / 12
