@@ -23,7 +23,7 @@ _HOMES = {
     "ParetoFront": "fronts",
     "Recipe": "training.recipe",
     "Recorder": "runs.recorder",
-    "SearchStopped": "runs.recorder",
+    "SearchStopped": "runs.stopped",
     "StepBudget": "budget",
     "Task": "task",
     "Ticket": "ticket",
@@ -96,7 +96,8 @@ if TYPE_CHECKING:
     from nets_deap.genome import Genome
     from nets_deap.masks import MaskLayout
     from nets_deap.objectives import Objective, penalised, steps_to_loss
-    from nets_deap.runs.recorder import Recorder, SearchStopped
+    from nets_deap.runs.recorder import Recorder
+    from nets_deap.runs.stopped import SearchStopped
     from nets_deap.task import Task
     from nets_deap.ticket import Ticket
     from nets_deap.toolbox import make_toolbox

@@ -20,9 +20,10 @@ from nets_deap.fronts import NicheArchive
 from nets_deap.objectives import Objective, describe
 from nets_deap.runs.differences import differences
 from nets_deap.runs.folder import RunFolder
-from nets_deap.runs.recorder import Recorder, SearchStopped
+from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.resume import Resumed, newest, read_config, take_up
 from nets_deap.runs.signals import listening
+from nets_deap.runs.stopped import SearchStopped
 from nets_deap.task import Task
 from nets_deap.ticket import Ticket
 from nets_deap.toolbox import DEFAULT_OBJECTIVES, STRUCTURAL, make_toolbox

@@ -19,23 +19,10 @@ from nets_deap.runs.progress import Progress
 from nets_deap.runs.rows import front_rows, objective_names
 from nets_deap.runs.saver import Saver
 from nets_deap.runs.snapshot import Snapshot
+from nets_deap.runs.stopped import SearchStopped
 from nets_deap.task import Task
 from nets_deap.training import halt
 from nets_deap.training.keeper import set_keeper
-
-
-class SearchStopped(Exception):
-    """Raised by a recorder, at the end of a generation, to stop the algorithm early.
-
-    Attributes:
-        reason: Why.
-        population: The population at that moment.
-        logbook: The recorder's log so far.
-    """
-
-    def __init__(self, reason: str, population: list[Any], logbook: tools.Logbook) -> None:
-        super().__init__(reason)
-        self.reason, self.population, self.logbook = reason, population, logbook
 
 
 class Recorder:
@@ -43,8 +30,8 @@ class Recorder:
 
     Writes the run folder, which is complete after every generation: configuration, log, front, the
     front's tickets, and a checkpoint for ``nets.resume``; the folder is held against other programs
-    until the recorder is closed or gone. Keeps its own front over all generations in ``front`` and its own log in
-    ``logbook``, so that nothing is lost when it stops an algorithm.
+    until the recorder is closed or gone. Keeps its own front over all generations in ``front`` and
+    its own log in ``logbook``, so that nothing is lost when it stops an algorithm.
 
     Args:
         path: The run folder; None writes nothing.
