@@ -106,7 +106,7 @@ class Unpacker:
             size = math.prod(shape)
             if start + size > flat.size:
                 raise RunFileError("an array reaches beyond what the file holds")
-            found = flat[start : start + size].reshape(shape).copy()
+            found = flat[start : start + size].reshape(shape)  # a view: it takes no more memory
             found.setflags(write=False)
             self._known[key] = found
         return self._known[key]

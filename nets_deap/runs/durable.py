@@ -63,21 +63,22 @@ class Durable:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        done = False
         try:
+            try:
+                if kind is None:
+                    self.flush()
+                    os.fsync(self._file)
+            finally:
+                os.close(self._file)
             if kind is None:
-                self.flush()
-                os.fsync(self._file)
-        except BaseException:
-            kind = OSError
-            raise
+                os.replace(self.part, self.path)
+                done = True
         finally:
-            file, self._file = self._file, -1
-            os.close(file)
-            if kind is not None:
+            if not done:
                 with contextlib.suppress(OSError):
                     os.unlink(self.part)
-        if kind is None:
-            os.replace(self.part, self.path)
+        if done:
             sync_folder(self.path.parent)
 
     def _write(self, view: memoryview) -> None:

@@ -48,10 +48,14 @@ class Lock:
             earlier.release()
         self._handle = self._acquire(force)
         text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n"
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, text.encode(), 0)
-        _own[str(self.file)] = self
         self._finalizer = weakref.finalize(self, _close, self._handle, self.file)
+        try:
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, text.encode(), 0)
+        except OSError:
+            self.release()
+            raise
+        _own[str(self.file)] = self
 
     def check(self) -> None:
         """Give a sign of life.

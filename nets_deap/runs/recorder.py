@@ -13,6 +13,7 @@ from deap import tools
 from nets_deap import _checks
 from nets_deap.evaluator import evaluator_of
 from nets_deap.fronts import ParetoFront, costs_of, hypervolume
+from nets_deap.runs import randomness
 from nets_deap.runs.facts import facts_of
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.progress import Progress
@@ -149,6 +150,8 @@ class Recorder:
         evaluator = evaluator_of(self.task)
         if evaluator is not None:  # an algorithm has evaluated nothing by now, as its first batch
             before.set_evaluator(evaluator)
+        # What made the toolbox may have drawn from them.
+        randomness.set_states(before.random)
         row = {name: value for name, value in self.logbook[-1].items() if name != "gen"}
         return self._end(row, self._stopped, population)
 

@@ -36,7 +36,7 @@ class Room:
 
     def __init__(self) -> None:
         self.size: int | None = None
-        self._fitted, self._wait, self._full = 0, FIRST_WAIT, 0
+        self._fitted, self._wait, self._full, self._grew = 0, FIRST_WAIT, 0, False
 
     def portion(self, networks: int) -> int:
         """Return how many networks to hand to the engine before the room is looked at again."""
@@ -50,15 +50,17 @@ class Room:
             return
         self._fitted += networks
         if self._fitted >= self.size * self._wait:
-            self.size, self._fitted = self.size * 2, 0
+            self.size, self._fitted, self._grew = self.size * 2, 0, True
             if self.size >= self._full:
                 self.size = None
 
     def shrink(self, tried: int) -> None:
-        """Note that so many networks did not fit: half of them, and wait longer before growth."""
+        """Note that so many networks did not fit: half of them; after growth, wait twice as long."""
         if self.size is None:
             self._full = tried
-        self.size, self._fitted, self._wait = max(1, tried // 2), 0, self._wait * 2
+        if self._grew:
+            self._wait *= 2
+        self.size, self._fitted, self._grew = max(1, tried // 2), 0, False
         logger.warning(
             "Out of memory with %d networks at once; going on with %d.", tried, self.size
         )
