@@ -121,3 +121,28 @@ def sealed(content):
     """Return a zip file whose comment of 64 bytes is the SHA-256 that belongs there."""
     blank = content[:-64] + b"0" * 64
     return content[:-64] + hashlib.sha256(blank).hexdigest().encode()
+
+
+TINY = ["--generations", 6, "--population", 30, "--progress", "none"]
+TINY += ["--set", "recipe.steps=20", "--set", "final.steps=20", "--set", "final.members=3"]
+
+
+def command(arguments, every=True):
+    """Run the command line in this process, silently, on one thread, for processes of tests."""
+    from nets_deap import cli
+    from nets_deap.runs import checkpoints
+
+    torch.set_num_threads(1)
+    if every:
+        checkpoints.SHARE = float("inf")
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        sys.exit(cli.main([*map(str, arguments)]))
+
+
+def on_with(path, preset, more):
+    """Return the arguments that go on with a run, or begin it."""
+    if (path / "config.json").exists():
+        return ["resume", path, "--progress", "none"]
+    return ["run", preset, "--out", path, *more]

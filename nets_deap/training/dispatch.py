@@ -143,6 +143,7 @@ def train(
             try:
                 outcome = _TRAIN[name](problem, [masks[i] for i in some], plan, **more)
                 if len(some) == len(masks):
+                    room.fits(len(some))
                     return outcome
             except KeyboardInterrupt:
                 if keeper is not None:

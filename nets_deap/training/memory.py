@@ -13,7 +13,7 @@ from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start, o
 logger = logging.getLogger("nets_deap")
 
 # Chunks that must fit before one of twice as many networks is tried again.
-FIRST_WAIT = 4
+FIRST_WAIT = 8
 _WORDS = ("DefaultCPUAllocator", "out of memory", "can't allocate memory")
 
 
@@ -55,7 +55,7 @@ class Room:
                 self.size = None
 
     def shrink(self, tried: int) -> None:
-        """Note that so many networks did not fit: half of them; after growth, wait twice as long."""
+        """Note that so many did not fit; after growth, wait twice as long with the next one."""
         if self.size is None:
             self._full = tried
         if self._grew:
