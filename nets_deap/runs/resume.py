@@ -111,7 +111,9 @@ def take_up(
         RunFileError: A file does not hold what it should.
     """
     config = read_config(folder.path)
-    if _compare(snapshot.facts, config, task, force=force):
+    with _worded(folder.path):
+        changed = _compare(snapshot.facts, config, task, force=force)
+    if changed:
         snapshot.facts = {**config, "task": json.loads(json.dumps(task.describe()))}
         folder.write_json("config.json", snapshot.facts)
     with _worded(folder.path):

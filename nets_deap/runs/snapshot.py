@@ -59,6 +59,9 @@ class Snapshot:
         self.generation: int = content["generation"]
         self.facts: dict[str, Any] = content["facts"]
         self.recorder: dict[str, Any] = content["recorder"]
+        for part in (self.facts, self.facts["task"], self.facts["versions"], self.recorder):
+            if not isinstance(part, dict):
+                raise RunFileError("its facts are no facts of a run")
         self.random = unpacker.unpack(content["random"])
         self.tickets: list[Ticket] = []
         self.population: list[Ticket] = []
