@@ -51,7 +51,8 @@ def test_a_second_program_is_refused_until_the_first_is_dead(tmp_path, other):
 
 
 def test_a_folder_is_free_again_once_its_recorder_is_gone(tmp_path):
-    recorder = begin(tmp_path, {})[2]
+    task = new_task()
+    recorder = begin(tmp_path, {}, task=task)[2]
     assert is_held(tmp_path)
     del recorder
     gc.collect()

@@ -307,7 +307,7 @@ def test_a_log_that_was_changed_is_refused_unless_forced(tmp_path, caplog):
         ({"recipe": nets.Recipe(lr=0.1, batch_size=4, steps=20, loss="binary_cross_entropy")},
          "recipe.lr was 0.05, is 0.1"),
         ({"noise": 0.3}, "data_digest was"),
-        ({"engine": "stacked"}, "engine was 'auto', is 'stacked'"),
+        ({"chunk": 7}, "chunk was None, is 7"),
     ],
 )  # fmt: skip
 def test_another_configuration_or_data_is_refused_with_the_difference(
@@ -321,7 +321,11 @@ def test_another_configuration_or_data_is_refused_with_the_difference(
     run = nets.resume(cut, task=new_task(**changed), progress="none", force=True)
     assert "not that of one uninterrupted run" in caplog.text
     run.recorder.close()
-    nets.resume(cut, task=new_task(**changed), progress="none").recorder.close()
+    nets.resume(cut, task=new_task(), progress="none").recorder.close()  # nothing has happened
+    task = new_task(**changed)
+    run = nets.resume(cut, task=task, progress="none", force=True)
+    go("plus", new_toolbox(task, {}), run.population, run.recorder, 1)
+    assert nets.resume(cut, task=task, progress="none").generation == 2
 
 
 @pytest.mark.parametrize("options", [{"seed": 1}, {"hidden": 5}])

@@ -121,7 +121,7 @@ def test_other_threads_change_nothing():
 @pytest.mark.parametrize("engine", ["stacked", "threaded", "one_by_one", "layered"])
 def test_every_engine_halts_between_steps(engine):
     loss = "cross_entropy" if engine == "layered" else "binary_cross_entropy"
-    recipe = nets.Recipe(lr=0.05, batch_size=4, steps=10**6, loss=loss)
+    recipe = nets.Recipe(lr=0.05, batch_size=4, steps=10**5, loss=loss)
     if engine == "layered":
         import torch
 

@@ -11,7 +11,7 @@ from deap import tools
 from nets_deap import _checks
 from nets_deap.errors import RunFileError
 from nets_deap.fronts import NicheArchive, ParetoFront
-from nets_deap.runs.population import TicketWriter, name_of
+from nets_deap.runs.population import name_of
 
 _ARGUMENTS: dict[type, tuple[str, ...]] = {
     ParetoFront: (),
@@ -22,15 +22,14 @@ _ARGUMENTS: dict[type, tuple[str, ...]] = {
 _KINDS = {name_of(kind): kind for kind in _ARGUMENTS}
 
 
-def plain_of(archive: tools.HallOfFame, writer: TicketWriter) -> dict[str, Any]:
-    """Return an archive as JSON; one of another class needs to be given again on resuming."""
+def plain_of(archive: tools.HallOfFame) -> dict[str, Any]:
+    """Return the kind of an archive as JSON; another class needs to be given again on resuming."""
     kind = type(archive)
     known = kind in _ARGUMENTS and (kind is NicheArchive or archive.similar is eq)
     return {
         "class": name_of(kind),
         "known": known,
         "arguments": {name: getattr(archive, name) for name in _ARGUMENTS[kind]} if known else {},
-        "items": [writer.add(ticket) for ticket in archive.items],
     }
 
 
@@ -41,7 +40,7 @@ def fill(
 
     Args:
         archive: An archive of the same class to fill; None makes one.
-        plain: What ``plain_of`` gave.
+        plain: What ``plain_of`` gave, and the numbers of its members as ``items``.
         tickets: All tickets by number.
 
     Raises:

@@ -25,6 +25,8 @@ from nets_deap.task import Task
 from nets_deap.training import halt
 from nets_deap.training.keeper import set_keeper
 
+Rows = Sequence[Mapping[str, Any]]
+
 
 class Recorder:
     """Records a search once a generation; give it to an algorithm as ``stats=``.
@@ -93,6 +95,7 @@ class Recorder:
         self._saver: Saver | None = None
         self._resumed: Snapshot | None = None
         self._stopped: str | None = None
+        self._changed = False
         self._best_generation, self._best_volume = 0, -1.0
         self._start = time.monotonic()
         self._spent = (task.ledger.networks, task.ledger.network_steps, task.ledger.diverged)
@@ -102,9 +105,11 @@ class Recorder:
             self._write_config()
 
     def close(self) -> None:
-        """Let other programs have the run folder; done when the recorder is gone, too."""
+        """Save what is not saved yet, and let other programs have the run folder."""
         self.progress.close()
         set_keeper(self.task.problem, None)
+        if self._saver is not None:
+            self._saver.close()
         if self.folder is not None:
             self.folder.close()
 
@@ -142,7 +147,10 @@ class Recorder:
         self._stopped = reason = self._reason(row)
         if self._saver is not None:
             last = reason is not None or self.generation == self.progress.generations
-            self._saver.save(self, population, now=last or halt.asked())
+            changed, self._changed = self._changed, False
+            if changed:
+                self._write_config()
+            self._saver.save(self, population, now=last or changed or halt.asked())
         return self._end(row, reason, population)
 
     def _go_on(self, before: Snapshot, population: Sequence[Any]) -> dict[str, Any]:
@@ -181,15 +189,14 @@ class Recorder:
             "stopped": self._stopped,
         }
 
-    def adopt(
-        self, folder: RunFolder, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def adopt(self, folder: RunFolder, snapshot: Snapshot, rows: Rows, *, changed: bool) -> None:
         """Go on with a run that another recorder has begun.
 
         Args:
             folder: Its folder.
             snapshot: What its checkpoint holds; its tickets have been made.
             rows: The log so far.
+            changed: Whether the facts are other ones, to be written with the next generation.
         """
         held, ledger = snapshot.recorder, self.task.ledger
         then = snapshot.ledger()
@@ -203,7 +210,7 @@ class Recorder:
             for name in ("spent", "before")
         )
         self.generation, self.facts = snapshot.generation, snapshot.facts
-        self._stopped = held["stopped"]
+        self._stopped, self._changed = held["stopped"], changed
         self.reference = held["reference"]
         self._best_generation, self._best_volume = held["best"]
         self._start = time.monotonic() - held["seconds"]

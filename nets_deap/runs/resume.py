@@ -115,7 +115,6 @@ def take_up(
         changed = _compare(snapshot.facts, config, task, force=force)
     if changed:
         snapshot.facts = {**config, "task": json.loads(json.dumps(task.describe()))}
-        folder.write_json("config.json", snapshot.facts)
     with _worded(folder.path):
         population = snapshot.read_tickets(task.layout)
         front = snapshot.archive(archive)
@@ -132,7 +131,7 @@ def take_up(
         with folder.writing():
             snapshot.truncate_logs(folder.path, force=force)
             rows = _rows(folder.path / "log.jsonl", force=force)
-        recorder.adopt(folder, snapshot, rows)
+        recorder.adopt(folder, snapshot, rows, changed=changed)
         evaluator = evaluator_of(task)
         if evaluator is not None:
             snapshot.set_evaluator(evaluator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,26 +25,67 @@ if TYPE_CHECKING:
 LOGS = ("log.jsonl", "log.csv")
 
 
-def gather(
-    recorder: Recorder, population: Sequence[Any], folder: Path
-) -> tuple[dict[str, Any], Packer]:
-    """Return the state of a run after a generation, as JSON and arrays."""
-    packer = Packer()
-    writer = TicketWriter(packer)
-    ledger = recorder.task.ledger
-    content = {
-        "kind": "checkpoint",
-        "generation": recorder.generation,
-        "facts": recorder.facts,
-        "recorder": recorder.state(),
-        "ledger": [ledger.networks, ledger.network_steps, ledger.diverged],
-        "logs": {name: _measure((folder / name).read_bytes()) for name in LOGS},
-        "population": [writer.add(ticket) for ticket in population],
-        "archive": archives.plain_of(recorder.front, writer),
-        "evaluator": _evaluator_state(evaluator_of(recorder.task), writer),
-        "random": packer.pack(randomness.states()),
-    }
-    return {**content, "tickets": writer.tickets, "learnt": writer.learnt}, packer
+@dataclass(frozen=True)
+class Moment:
+    """A run after a generation, noted at little cost: what could be saved of it until it goes on.
+
+    Attributes:
+        generation: Which one.
+        plain: What is plain data already.
+        population: The population.
+        members: The members of the hall of fame.
+        again: Tickets that wait to be evaluated again, which changes them.
+    """
+
+    generation: int
+    plain: dict[str, Any]
+    population: list[Any]
+    archive: tools.HallOfFame
+    members: list[Any]
+    again: list[Any]
+
+    @classmethod
+    def of(cls, recorder: Recorder, population: Sequence[Any], folder: Path) -> Moment:
+        """Note the present moment of a run."""
+        ledger, evaluator = recorder.task.ledger, evaluator_of(recorder.task)
+        where = None
+        if evaluator is not None:
+            spent = None if evaluator.budget is None else evaluator.budget.spent
+            where = {"generation": evaluator.generation, "spent": spent}
+        plain = {
+            "kind": "checkpoint",
+            "generation": recorder.generation,
+            "facts": recorder.facts,
+            "recorder": recorder.state(),
+            "ledger": [ledger.networks, ledger.network_steps, ledger.diverged],
+            "logs": {name: _measure((folder / name).read_bytes()) for name in LOGS},
+            "evaluator": where,
+            "random": randomness.states(),
+        }
+        return cls(
+            generation=recorder.generation,
+            plain=plain,
+            population=list(population),
+            archive=recorder.front,
+            members=list(recorder.front),
+            again=[] if evaluator is None else list(evaluator.again),
+        )
+
+    def pack(self) -> tuple[dict[str, Any], Packer]:
+        """Return everything as JSON and arrays."""
+        packer = Packer()
+        writer = TicketWriter(packer)
+        content = {
+            **self.plain,
+            "random": packer.pack(self.plain["random"]),
+            "population": [writer.add(ticket) for ticket in self.population],
+            "archive": {
+                **archives.plain_of(self.archive),
+                "items": [writer.add(ticket) for ticket in self.members],
+            },
+            "again": [writer.add(ticket) for ticket in self.again],
+        }
+        return {**content, "tickets": writer.tickets, "learnt": writer.learnt}, packer
 
 
 class Snapshot:
@@ -88,7 +130,7 @@ class Snapshot:
         if held is None:
             return
         evaluator.generation = held["generation"]
-        evaluator.again = [self.tickets[number] for number in held["again"]]
+        evaluator.again = [self.tickets[number] for number in self.content["again"]]
         if evaluator.budget is not None and held["spent"] is not None:
             evaluator.budget.spent = held["spent"]
 
@@ -117,17 +159,6 @@ class Snapshot:
                 )
             with path.open("ab") as file:
                 file.truncate(min(size, len(held)))
-
-
-def _evaluator_state(evaluator: Evaluator | None, writer: TicketWriter) -> dict[str, Any] | None:
-    """Return where an evaluator is."""
-    if evaluator is None:
-        return None
-    return {
-        "generation": evaluator.generation,
-        "again": [writer.add(ticket) for ticket in evaluator.again],
-        "spent": None if evaluator.budget is None else evaluator.budget.spent,
-    }
 
 
 def _measure(content: bytes) -> list[Any]:

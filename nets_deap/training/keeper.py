@@ -25,17 +25,18 @@ class Keeper(Protocol):
         """Take note that the call ends before it is done."""
 
 
-_keepers: weakref.WeakKeyDictionary[Problem, Keeper] = weakref.WeakKeyDictionary()
+_keepers: weakref.WeakKeyDictionary[Problem, weakref.ref[Keeper]] = weakref.WeakKeyDictionary()
 
 
 def set_keeper(problem: Problem, keeper: Keeper | None) -> None:
-    """Let a keeper see what is trained of a problem from now on; None for none."""
+    """Let a keeper see what is trained of a problem, as long as it is in use; None for none."""
     if keeper is None:
         _keepers.pop(problem, None)
     else:
-        _keepers[problem] = keeper
+        _keepers[problem] = weakref.ref(keeper)
 
 
 def keeper_of(problem: Problem) -> Keeper | None:
     """Return the keeper of a problem, if it has one."""
-    return _keepers.get(problem)
+    known = _keepers.get(problem)
+    return None if known is None else known()
