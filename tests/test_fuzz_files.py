@@ -5,8 +5,10 @@ who means harm would make it.
 """
 
 import copy
+import io
 import json
 import multiprocessing
+import pickle
 import random
 import resource
 import shutil
@@ -15,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import begin, go, new_task, sealed
+import torch
+from running import Bomb, begin, go, new_task, sealed
 
 import nets_deap as nets
-from nets_deap.errors import NetsError
+from nets_deap.errors import NetsError, TicketFileError
 from nets_deap.runs import container
 from nets_deap.runs.arrays import Packer
 from nets_deap.runs.resume import newest
@@ -195,6 +198,25 @@ def problems_of(target, folder, number):
 
 
 AMOUNTS = pytest.mark.parametrize("share", [0.02, pytest.param(1.0, marks=pytest.mark.slow)])
+
+
+def torch_file(thing):
+    file = io.BytesIO()
+    torch.save(thing, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [pickle.dumps(Bomb()), torch_file(Bomb()), b"", (2**63).to_bytes(8, "little") + b"{}" * 50],
+    ids=["pickle", "torch", "empty", "header"],
+)
+def test_other_files_under_a_tickets_name_are_refused(tmp_path, content):
+    path = tmp_path / "t.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(TicketFileError):
+        nets.Ticket.load(path)
+    assert not Bomb.exploded
 
 
 @AMOUNTS

@@ -214,6 +214,7 @@ class Recorder:
         self.reference = held["reference"]
         self._best_generation, self._best_volume = held["best"]
         self._start = time.monotonic() - held["seconds"]
+        self.progress.go_on(self.generation, held["seconds"])
         for row in rows:
             self.logbook.record(
                 gen=row["generation"], **{n: row[n] for n in row if n != "generation"}
