@@ -30,6 +30,7 @@ _HOMES = {
     "batch_map": "batching",
     "best": "fronts",
     "cut_out": "compact",
+    "describe": "description",
     "hypervolume": "fronts",
     "knee": "fronts",
     "make_toolbox": "toolbox",
@@ -59,6 +60,7 @@ __all__ = [
     "best",
     "cut_out",
     "data",
+    "describe",
     "hypervolume",
     "knee",
     "make_toolbox",
@@ -88,6 +90,7 @@ if TYPE_CHECKING:
     from nets_deap.batching import batch_map
     from nets_deap.budget import StepBudget
     from nets_deap.compact import cut_out
+    from nets_deap.description import describe
     from nets_deap.errors import NetsError
     from nets_deap.evaluator import Evaluator
     from nets_deap.experiments.resume import resume

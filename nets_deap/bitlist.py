@@ -12,16 +12,15 @@ from nets_deap import _checks, bits
 
 
 class BitList:
-    """A list of D bits of fixed length, held packed: what DEAP's own operators need of a list.
+    """A list of bits of fixed length, held packed: what DEAP's own operators need of a list.
 
     Single bits read as ``bool``; slices are copies (bool arrays).
 
     Args:
-        mask: D bits (bool, or numbers 0 and 1).
+        mask: The bits (bool, or numbers 0 and 1).
     """
 
     # What follows from the bits, once it has been asked for; None again when they change.
-    _kept: int | None = None
     _digest: str | None = None
 
     def __init__(self, mask: Iterable[Any] = ()) -> None:
@@ -29,7 +28,7 @@ class BitList:
         self._size = int(array.size)
         self._packed = bits.pack(array)
 
-    # ---- the mask
+    # ---- the bits, all at once
 
     @property
     def packed(self) -> bits.Bytes:
@@ -47,31 +46,19 @@ class BitList:
         self._forget()
 
     @property
-    def mask(self) -> bits.Mask:
-        """The mask as a fresh bool vector (D,); assign to it to replace the bits."""
+    def gates(self) -> bits.Mask:
+        """The bits as a fresh bool vector; assign to it to replace them."""
         return bits.unpack(self._packed, self._size)
 
-    @mask.setter
-    def mask(self, mask: Iterable[Any]) -> None:
-        array = bits.as_mask(mask)
-        _checks.length("mask", array.size, self._size, "D")
+    @gates.setter
+    def gates(self, gates: Iterable[Any]) -> None:
+        array = bits.as_mask(gates, "gates")
+        _checks.length("gates", array.size, self._size, "bits")
         self.assign(bits.pack(array))
 
     @property
-    def kept(self) -> int:
-        """Number of kept weights."""
-        if self._kept is None:
-            self._kept = bits.count(self._packed)
-        return self._kept
-
-    @property
-    def density(self) -> float:
-        """Kept / maskable over the whole network, in [0, 1]; 0.0 for a ticket of no bits."""
-        return self.kept / self._size if self._size else 0.0
-
-    @property
     def digest(self) -> str:
-        """A digest of the mask, 32 hexadecimal digits, the same on every machine."""
+        """A digest of the bits, 32 hexadecimal digits, the same on every machine."""
         if self._digest is None:
             self._digest = bits.digest(self._packed, self._size)
         return self._digest
@@ -90,18 +77,18 @@ class BitList:
             start, stop, step = key.indices(self._size)
             if step == 1:
                 return bits.unpack_range(self._packed, start, max(start, stop))
-            strided: bits.Mask = self.mask[key].copy()
+            strided: bits.Mask = self.gates[key].copy()
             return strided
         i = self._index(key)
         return bool(self._packed[i >> 3] >> (i & 7) & 1)
 
     def __setitem__(self, key: int | slice, value: Any) -> None:
         if isinstance(key, slice):
-            mask, new = self.mask, bits.as_mask(value, "value")
+            gates, new = self.gates, bits.as_mask(value, "value")
             selected = len(range(*key.indices(self._size)))
             _checks.length("value", new.size, selected, "bits in the slice", "Length is fixed.")
-            mask[key] = new
-            self.assign(bits.pack(mask))
+            gates[key] = new
+            self.assign(bits.pack(gates))
             return
         i = self._index(key)
         bit = bits.as_mask([value], "value")[0]
@@ -110,14 +97,15 @@ class BitList:
             self._forget()
 
     def __iter__(self) -> Iterator[bool]:
-        return iter(self.mask.tolist())
+        return iter(self.gates.tolist())
 
     def __contains__(self, bit: object) -> bool:
-        return bit in (0, 1) and (self.kept > 0 if bit else self.kept < self._size)
+        ones = bits.count(self._packed)
+        return bit in (0, 1) and (ones > 0 if bit else ones < self._size)
 
     def _forget(self) -> None:
         """Forget what followed from the bits before they changed."""
-        self._kept = self._digest = None
+        self._digest = None
 
     def _index(self, key: Any) -> int:
         """Return a position in [0, D) from an index as lists take it."""

@@ -59,6 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     listing = parsers.add_parser("presets", help="list the presets of 'run'")
     listing.add_argument("name", nargs="?", help="show every field of this preset, for --set")
     listing.set_defaults(command=_presets)
+    describe = parsers.add_parser(
+        "describe",
+        help="what a preset's task is made of: parameters, maskable or not and why",
+        description="Print the parameters of a preset's network, which of them are maskable and "
+        "why, and data, recipe and engine.",
+    )
+    _add_experiment(describe)
+    describe.set_defaults(command=lambda options: commands.describe(options, _say))
     _add_compare(parsers)
     _add_baseline(parsers)
     _add_ticket(parsers)
@@ -74,7 +82,7 @@ def _add_run(parsers: Any) -> None:
         description="Evolve tickets for a preset, train the front from W0 beside the dense "
         "baseline and random masks, print the table and leave a run folder.",
         epilog="presets:\n"
-        + "\n".join(f"  {name:<12}  {config.about}" for name, config in PRESETS.items())
+        + "\n".join(f"  {name:<16}  {config.about}" for name, config in PRESETS.items())
         + "\n\nEvery field for --set: nets-deap presets NAME",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -133,7 +141,9 @@ def _add_experiment(
     if seed:
         command.add_argument("--seed", type=int, help="seed of everything (default: 0)")
     command.add_argument("--device", help="auto (CUDA when there), cpu, cuda or cuda:N")
-    command.add_argument("--data-dir", help="folder with MNIST/raw (default: $NETS_DEAP_DATA)")
+    command.add_argument(
+        "--data-dir", help="folder of data sets, such as MNIST/raw (default: $NETS_DEAP_DATA)"
+    )
     command.add_argument(
         "--set",
         action="append",
@@ -240,6 +250,18 @@ def _add_ticket(parsers: Any) -> None:
     check.add_argument("--margin", type=float, default=0.5, help="in pp (default: 0.5)")
     check.add_argument("--json", help="also write the report to this file")
     check.set_defaults(command=lambda options: commands.check(options, _say))
+    cut = what.add_parser(
+        "cut",
+        help="the smaller dense network: parameters, bytes, multiply-adds, latency",
+        description="Train a ticket from W0, cut out what it prunes, and print what the smaller "
+        "dense network costs beside the whole one, measured here.",
+    )
+    cut.add_argument("file", metavar="FILE", help="a ticket: *.safetensors")
+    _add_experiment(cut, named=False)
+    cut.add_argument("--steps", type=int, help="of training (default: the preset's final.steps)")
+    cut.add_argument("--repeats", type=int, default=100, help="timed passes (default: 100)")
+    cut.add_argument("--out", help="also write the small network's tensors: *.safetensors")
+    cut.set_defaults(command=lambda options: commands.cut(options, _say))
 
 
 def _say(text: str) -> None:
@@ -256,7 +278,7 @@ def _presets(options: argparse.Namespace) -> int:
     """List the presets, or every field of one."""
     if options.name is None:
         for name, config in PRESETS.items():
-            print(f"{name:<12}  {config.about}")
+            print(f"{name:<16}  {config.about}")
         print("\nEvery field of one: nets-deap presets NAME")
         return 0
     for name, value in preset(options.name).settable().items():

@@ -77,12 +77,13 @@ def check(options: Namespace, say: Say) -> int:
     _as_in_its_run(options)
     config = configured(options)
     from nets_deap import sanity
+    from nets_deap.experiments.cutting import for_ticket
     from nets_deap.experiments.run import build_task
     from nets_deap.runs.folder import RunFolder
     from nets_deap.ticket import Ticket
 
     loaded = Ticket.load(options.file)
-    task = build_task(config)
+    task = build_task(for_ticket(config, loaded))
     report = sanity.check(
         loaded,
         task,
@@ -99,6 +100,33 @@ def check(options: Namespace, say: Say) -> int:
         RunFolder.existing(target.parent).write_text(
             target.name, json.dumps(report.as_dict(), indent=2) + "\n"
         )
+    return 0
+
+
+def describe(options: Namespace, say: Say) -> int:
+    """Print what a preset's task is made of."""
+    config = configured(options)
+    from nets_deap import description
+    from nets_deap.experiments.run import build_task
+
+    say(str(description.describe(build_task(config))))
+    return 0
+
+
+def cut(options: Namespace, say: Say) -> int:
+    """Train a ticket, cut it out and print what that saves."""
+    _as_in_its_run(options)
+    config = configured(options)
+    from nets_deap.experiments import cutting
+    from nets_deap.ticket import Ticket
+
+    loaded = Ticket.load(options.file)
+    report = cutting.cut(
+        config, loaded, steps=options.steps, repeats=options.repeats, path=options.out
+    )
+    say(report.table())
+    if options.out:
+        say(f"written: {options.out}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Cutting out: a masked fully connected network as a smaller dense one with the same function."""
+"""Cutting out: a masked network as a smaller dense one with the same function."""
 
 from __future__ import annotations
 
@@ -12,73 +12,56 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap import _checks, bits
+from nets_deap.blocks import blocks_of
+from nets_deap.chain import NORMS, Inputs, Step, analyse, chain_of, folded, merged
 from nets_deap.masks import MaskLayout
+from nets_deap.narrow import SelectInputs, linear_of, narrow_norm, narrowed, places
 from nets_deap.structure import live_of, reached_of
 from nets_deap.ticket import Ticket
-from nets_deap.training.stack import Stack, stack_of
+from nets_deap.training.stack import stack_of
 
 
-class SelectInputs(nn.Module):
-    """Gathers some inputs by their places; flattens first if asked to.
-
-    Args:
-        index: Places of the selected inputs, an integer tensor (n,).
-        n_inputs: How many inputs there are to select from.
-        flatten: Whether inputs (B, ...) are flattened to (B, n_inputs) first.
-    """
-
-    index: Tensor
-
-    def __init__(self, index: Tensor, n_inputs: int, *, flatten: bool = True) -> None:
-        super().__init__()
-        self.register_buffer("index", index)
-        self.n_inputs = n_inputs
-        self.flatten = flatten
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map inputs (B, ...) to the selected ones (B, n)."""
-        x = x.flatten(1) if self.flatten else x
-        _checks.length("inputs", x.shape[-1], self.n_inputs, "n_inputs")
-        return x.index_select(-1, self.index)
-
-    def extra_repr(self) -> str:
-        """Say how many inputs are selected."""
-        return f"{len(self.index)} of {self.n_inputs}, flatten={self.flatten}"
-
-
-def cut_out(module: nn.Module, source: Ticket | MaskLayout) -> nn.Sequential:
+def cut_out(module: nn.Module, source: Ticket | MaskLayout) -> nn.Module:
     """Return a smaller dense network that computes the same function as a masked one.
 
-    Only live inputs and neurons are left (see ``structure.live_units``). Neurons that no input
-    reaches are constant: what they send is added to the biases of the next layer. The result
-    agrees with ``module`` to float rounding, and its linear layers take
-    ``structure.multiply_adds`` multiply-adds for one example.
+    Only what lies on a path from an input to an output is left: of fully connected networks live
+    inputs and neurons (see ``structure.live_units``), of chains with convolutions live filters,
+    with the input channels of the next layer, or its inputs across Flatten, that belong to them.
+    Neurons and filters that no input reaches are constant: what they send is added to the biases
+    of the next layer. Where zero padding surrounds constants other than 0, that would be wrong at
+    the borders: of these filters one stays, and stands in for all of them. Outputs always stay.
+    Of networks with residual blocks the filters inside of blocks go, not those on the residual
+    path. The result agrees with ``module`` to float rounding; of a fully connected network its
+    linear layers take ``structure.multiply_adds`` multiply-adds for one example.
 
     Args:
         module: A trained, masked network, as from ``TrainResult.module()``; it stays untouched.
-            A ``models.MLP``, or an ``nn.Sequential`` of ``Linear`` layers with elementwise
-            activations between. Weights at pruned positions are zero.
+            A ``models.MLP``, or an ``nn.Sequential``, nested or not, of ``Linear`` layers and
+            convolutions (groups=1) in a row, with batch normalisation, elementwise activations,
+            pooling, dropout and ``Flatten`` between; or a network with residual blocks of
+            ``models.ResNet`` or torchvision's. Weights at pruned positions are zero.
         source: The ticket; or its layout, then every weight that is zero counts as pruned.
 
     Returns:
-        On the module's device, in its mode, with parameters of its own.
+        On the module's device, in its mode, with parameters of its own: an ``nn.Sequential``; of a
+        network with residual blocks a copy with narrower ones.
 
     Raises:
         InvalidTypeError: ``source`` is neither a ticket nor a layout.
-        InvalidValueError: The module is no such stack, has other layers than the layout, or holds
-            weights that the ticket prunes.
+        InvalidValueError: The module is no such network, has other layers than the layout, holds
+            weights that the ticket prunes, or is in training mode with batch normalisation or
+            dropout.
     """
     if not isinstance(source, (Ticket, MaskLayout)):
         raise _checks.bad_type("source", "tell the mask", "a nets.Ticket or MaskLayout", source)
     stack = stack_of(module)
+    blocks = list(blocks_of(module)) if stack is None else []
+    if blocks:
+        return _cut_blocks(module, blocks, source)
     if stack is None:
-        raise _checks.bad_value(
-            "module",
-            "be fully connected",
-            "models.MLP, or nn.Sequential of Linear layers with elementwise activations between",
-            type(module).__name__,
-        )
-    gates = _gates(module, stack, source)
+        return _cut_chain(module, source)
+    layers = dict(zip(stack.names, stack.linears, strict=True))
+    gates = list(_gates(module, layers, source).values())
     live, reached = live_of(gates), reached_of(gates)
     weight = stack.linears[0].weight
     parts: list[nn.Module] = []
@@ -99,7 +82,7 @@ def cut_out(module: nn.Module, source: Ticket | MaskLayout) -> nn.Sequential:
         if linear.bias is not None:
             bias += linear.bias.detach().double()
         parts.append(
-            _linear(dense[rows][:, columns], bias[rows].to(dense.dtype), linear.bias is not None)
+            linear_of(dense[rows][:, columns], bias[rows].to(dense.dtype), linear.bias is not None)
         )
         if i < len(stack.activations):
             parts.append(copy.deepcopy(stack.activations[i]))
@@ -149,14 +132,77 @@ def measure_latency(
     return found
 
 
-def _gates(module: nn.Module, stack: Stack, source: Ticket | MaskLayout) -> list[bits.Mask]:
-    """Return the kept weights of each linear layer, checked against the module."""
-    layout = source.layout if isinstance(source, Ticket) else source
+def _cut_chain(module: nn.Module, source: Ticket | MaskLayout) -> nn.Sequential:
+    """Cut out a chain of layers; see ``cut_out``."""
+    steps = chain_of(module)
+    layers = {step.name: step.module for step in steps if step.weighs}
+    found = analyse(steps, _gates(module, layers, source))
+    waiting = [found[name] for name in layers]
+    parts: list[nn.Module] = []
+    flatten = isinstance(steps[0].module, nn.Flatten)
+    if not isinstance(steps[flatten].module, nn.Linear):  # images keep all their channels
+        waiting[0].live = np.ones_like(waiting[0].live)
+    elif not waiting[0].live.all():
+        index = places(waiting[0].live, steps[flatten].module.weight)
+        parts.append(SelectInputs(index, len(waiting[0].live), flatten=flatten))
+        steps = steps[flatten:]
+    parts += _narrow(steps, waiting)
+    return nn.Sequential(*parts).train(module.training)
+
+
+def _cut_blocks(
+    module: nn.Module, blocks: Sequence[tuple[Step, ...]], source: Ticket | MaskLayout
+) -> nn.Module:
+    """Return a copy of a network with narrower residual blocks; see ``cut_out``."""
+    layers = {step.name: step.module for steps in blocks for step in steps if step.weighs}
+    gates = _gates(module, layers, source)
+    small = copy.deepcopy(module)
+    for steps in blocks:
+        found = list(analyse(steps, gates).values())
+        found[0].live = np.ones_like(found[0].live)  # the residual path stays
+        for step, part in zip(steps, _narrow(steps, found), strict=True):
+            if step.name:
+                owner, _, name = step.name.rpartition(".")
+                setattr(small.get_submodule(owner), name, part)
+    return small.train(module.training)
+
+
+def _narrow(steps: Sequence[Step], waiting: Sequence[Inputs]) -> list[nn.Module]:
+    """Return the modules of a chain without what is not live.
+
+    Args:
+        steps: The chain, or a part of it.
+        waiting: The inputs of each of its linear and convolutional layers, in order.
+    """
+    parts: list[nn.Module] = []
+    flat = False
+    for step in steps:
+        part = step.module
+        if step.weighs:
+            inputs, *waiting = waiting
+            columns = places(inputs.live, part.weight)
+            rows = places(waiting[0].live_channels, part.weight) if waiting else None
+            parts.append(narrowed(part, merged(step, inputs), folded(step, inputs), rows, columns))
+        elif isinstance(part, NORMS) and waiting:
+            live = waiting[0].live if flat else waiting[0].live_channels
+            parts.append(narrow_norm(part, places(live, step.module.running_mean)))
+        else:
+            parts.append(copy.deepcopy(part))
+        flat = flat or isinstance(part, nn.Flatten)
+    return parts
+
+
+def _gates(
+    module: nn.Module, layers: Mapping[str, nn.Module], source: Ticket | MaskLayout
+) -> dict[str, bits.Mask]:
+    """Return the kept weights of each layer by its name, checked against the module."""
+    layout = source.layout.weights if isinstance(source, Ticket) else source.weights
     named = dict(module.named_parameters())
     gates = {
-        f"{name}.weight": (linear.weight.detach() != 0).cpu().numpy()
-        for name, linear in zip(stack.names, stack.linears, strict=True)
+        name: (named[f"{name}.weight" if name else "weight"].detach() != 0).cpu().numpy()
+        for name in layers
     }
+    owners = {f"{name}.weight" if name else "weight": name for name in layers}
     masks = layout.split(source.mask) if isinstance(source, Ticket) else {}
     for layer in layout.layers:
         _checks.choice("module's parameters", layer.name, named, "Give its own ticket or layout.")
@@ -173,21 +219,9 @@ def _gates(module: nn.Module, stack: Stack, source: Ticket | MaskLayout) -> list
                 f"{wrong} other values",
                 "Take it from TrainResult.module(), or call ticket.apply(model).",
             )
-        if layer.name in gates:
-            gates[layer.name] = masks[layer.name]
-    return list(gates.values())
-
-
-def _linear(weight: Tensor, bias: Tensor, biased: bool) -> nn.Linear:
-    """Return a linear layer with copies of these values; no bias if it had none and needs none."""
-    biased = biased or bool(bias.any())
-    # Made small and empty: the constructor would draw weights, and warn where there are none.
-    linear = nn.Linear(1, 1, bias=biased, device="meta", dtype=weight.dtype)
-    linear.out_features, linear.in_features = weight.shape
-    linear.weight = nn.Parameter(weight.clone())
-    if biased:
-        linear.bias = nn.Parameter(bias.clone())
-    return linear
+        if layer.name in owners:
+            gates[owners[layer.name]] = masks[layer.name]
+    return gates
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap import _checks
+from nets_deap import _checks, bits
 from nets_deap.batching import Batched, Values
 from nets_deap.budget import StepBudget
 from nets_deap.learnt import Learnt
@@ -220,7 +220,7 @@ class Evaluator(Batched):
             steps=before + plan.steps,
             values=part.values[0],
             metrics=metrics,
-            packed=ticket.packed.copy(),
+            packed=ticket.packed_mask.copy(),
             others=part.others[0],
             slopes=slopes,
             grown=grown,
@@ -228,18 +228,20 @@ class Evaluator(Batched):
         return measured, learnt
 
     def _slopes(self, ticket: Ticket, part: Outcome) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Return |gradient| at the kept weights, and the pruned ones where it is largest."""
+        """Return |gradient| at the kept weights, and the pruned bits where it is largest."""
         batch = self.task.recipe.batch_size
         plan = Plan(SLOPE_BATCHES, self.task.derived_seed(self.generation, 1))
         rows = plan.batches(len(self.task.problem.train[0]), batch).reshape(-1)
         start = Start(part.values[0], part.others[0])
-        gradient = np.abs(dense_gradient(self.task.problem, ticket.packed, rows, start))
+        gradient = np.abs(dense_gradient(self.task.problem, ticket.packed_mask, rows, start))
         self.task.ledger.network_steps += SLOPE_BATCHES
-        mask = ticket.mask
-        free = np.flatnonzero(~mask)
-        most = min(len(free), max(1, ticket.kept // 2))
+        mask, units = ticket.mask, ticket.units
+        slopes, free = gradient[mask], np.flatnonzero(~ticket.gates)
+        if units is not None:  # what can be regrown are units
+            gradient = units.root_mean_square(gradient)
+        most = min(len(free), max(1, bits.count(ticket.packed) // 2))
         first = free[np.argpartition(-gradient[free], most - 1)[:most]] if most else free
-        return gradient[mask], first[np.argsort(-gradient[first], kind="stable")]
+        return slopes, first[np.argsort(-gradient[first], kind="stable")]
 
     def _genes(self, ticket: Ticket) -> Genes:
         """Return what makes two tickets the same training: genes and inheritance."""

@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.func import functional_call
 
 from nets_deap import _checks, structure
+from nets_deap.chain_cost import chain_multiply_adds
 from nets_deap.training.batches import pieces
 from nets_deap.training.losses import n_correct
 from nets_deap.training.recipe import name_of
+from nets_deap.training.stack import stack_of
 
 if TYPE_CHECKING:
     from nets_deap.objectives import Measured
@@ -37,12 +39,17 @@ def multiply_adds(measured: Measured) -> float:
     """Return the multiply-adds of one example after cutting out, to minimise.
 
     Args:
-        measured: Of a ticket whose layout is a chain of fully connected layers.
+        measured: Of a ticket whose layout is a chain of fully connected layers; or with its task,
+            whose model is a chain with convolutions (see ``compact.cut_out``).
 
     Raises:
-        InvalidValueError: The layout is no chain.
+        InvalidValueError: It is no chain.
     """
-    return float(structure.multiply_adds(measured.ticket.layout, measured.ticket.mask))
+    task: Any = getattr(measured, "task", None)
+    mask = measured.ticket.mask
+    if task is None or stack_of(task.problem.model) is not None:
+        return float(structure.multiply_adds(measured.ticket.layout.weights, mask))
+    return float(chain_multiply_adds(task.problem, mask))
 
 
 def live_inputs(measured: Measured) -> float:
@@ -54,7 +61,7 @@ def live_inputs(measured: Measured) -> float:
     Raises:
         InvalidValueError: The layout is no chain.
     """
-    return float(structure.live_inputs(measured.ticket.layout, measured.ticket.mask))
+    return float(structure.live_inputs(measured.ticket.layout.weights, measured.ticket.mask))
 
 
 def int8_accuracy(measured: Measured) -> float:

@@ -41,7 +41,8 @@ class Genome(Ticket):
 
     Raises:
         InvalidTypeError: No layout.
-        InvalidValueError: Mask or weights are of another length, or weights are not finite.
+        InvalidValueError: Mask or weights are of another length, weights are not finite, or the
+            layout is that of structured tickets.
         CallOrderError: No weights, and the layout does not know W0.
 
     Reference:
@@ -58,6 +59,14 @@ class Genome(Ticket):
     ) -> None:
         if not isinstance(layout, MaskLayout):
             raise _checks.bad_type("layout", "be given for a genome", "a nets.MaskLayout", layout)
+        if layout.unit != "weight":
+            raise _checks.bad_value(
+                "layout",
+                "have a gate for each weight of a genome",
+                "unit 'weight'",
+                layout.unit,
+                "Build the task with unit='weight', or evolve tickets.",
+            )
         super().__init__(mask, layout, fitness)
         if weights is None:
             self._weights: NDArray[Any] = layout.require_initial()

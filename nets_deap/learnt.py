@@ -25,8 +25,8 @@ class Learnt:
         others: Trained parameters and buffers outside of the mask, by name.
         slopes: |gradient| of the training loss at the kept weights, shape (kept,); None where no
             operator asked for it.
-        grown: Positions of pruned weights with the largest |gradient|, largest first; None
-            likewise.
+        grown: Positions of pruned weights with the largest |gradient|, largest first (in a
+            structured ticket: of pruned units); None likewise.
     """
 
     digest: str

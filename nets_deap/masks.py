@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import hashlib
 import json
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,10 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks, bits
 from nets_deap.errors import CallOrderError
+from nets_deap.selection import Selector, parameters_of
 
 if TYPE_CHECKING:
     from torch import nn
-
-Selector = str | Sequence[str] | Callable[[str, Any], bool] | None
 
 _registry: weakref.WeakValueDictionary[str, MaskLayout] = weakref.WeakValueDictionary()
 
@@ -54,13 +52,16 @@ class MaskLayout:
     """Layout of a mask: D maskable weights in L layers, with their initial weights W0.
 
     Layers stand in the model's own order; within a layer the order is row-major. Two layouts with
-    the same names, shapes and W0 have the same ``key``.
+    the same names, shapes and W0 have the same ``key``. Each bit gates one weight; see ``units``
+    for bits that gate more.
 
     Args:
         layers: Pairs (parameter name, shape).
         initial: W0 of the maskable weights, shape (D,); None where only its digest is known.
         initial_digest: SHA-256 of W0; needed only where ``initial`` is None.
     """
+
+    unit = "weight"
 
     def __init__(
         self,
@@ -69,6 +70,20 @@ class MaskLayout:
         *,
         initial_digest: str | None = None,
     ) -> None:
+        self._place(layers)
+        if initial is not None:
+            _checks.shape("initial", initial.shape, (self.size,), "(D,)")
+            initial = np.ascontiguousarray(initial).copy()
+            initial.setflags(write=False)
+            initial_digest = digest_of(initial)
+        self.initial = initial
+        self.initial_digest: str = initial_digest or ""
+        structure = json.dumps([[layer.name, layer.shape] for layer in self.layers])
+        text = f"{structure}\n{self.initial_digest}"
+        self._register(hashlib.sha256(text.encode()).hexdigest())
+
+    def _place(self, layers: Sequence[tuple[str, Sequence[int]]]) -> None:
+        """Give each layer its place in the mask."""
         placed: list[Layer] = []
         for name, shape in layers:
             start = placed[-1].stop if placed else 0
@@ -83,17 +98,11 @@ class MaskLayout:
             )
         self.layers: tuple[Layer, ...] = tuple(placed)
         self.size: int = placed[-1].stop
-        if initial is not None:
-            _checks.shape("initial", initial.shape, (self.size,), "(D,)")
-            initial = np.ascontiguousarray(initial).copy()
-            initial.setflags(write=False)
-            initial_digest = digest_of(initial)
-        self.initial = initial
-        self.initial_digest: str = initial_digest or ""
-        structure = json.dumps([[layer.name, layer.shape] for layer in placed])
-        text = f"{structure}\n{self.initial_digest}"
-        self.key: str = hashlib.sha256(text.encode()).hexdigest()
         self._position = {layer.name: layer for layer in placed}
+
+    def _register(self, key: str) -> None:
+        """Let the layout be found by its key."""
+        self.key: str = key
         known = _registry.get(self.key)
         if known is None or known.initial is None:
             _registry[self.key] = self
@@ -105,16 +114,31 @@ class MaskLayout:
         Args:
             model: Any module.
             maskable: None for the weights of all linear and convolutional layers (biases
-                excluded); or parameter names, or patterns such as ``"features.*.weight"``; or a
-                predicate ``(name, parameter) -> bool``.
+                excluded); or names, patterns or types; or a predicate; see
+                ``selection.parameters_of``.
 
         Raises:
-            InvalidValueError: A name or pattern matches nothing, or nothing is maskable.
+            InvalidValueError: A name, pattern or type matches nothing, or nothing is maskable.
         """
-        chosen = _select(model, maskable)
+        named = dict(model.named_parameters())
+        chosen = {p.name: named[p.name] for p in parameters_of(model, maskable) if p.maskable}
         flat = [p.detach().cpu().reshape(-1).numpy() for p in chosen.values()]
         shapes = [(name, tuple(p.shape)) for name, p in chosen.items()]
         return cls(shapes, np.concatenate(flat))
+
+    @property
+    def weights(self) -> MaskLayout:
+        """The layout of the weights that the bits gate: itself, where each bit gates one."""
+        return self
+
+    @property
+    def density_range(self) -> tuple[float, float]:
+        """Least and greatest density of a ticket without an empty layer."""
+        return len(self.layers) / self.size, 1.0
+
+    def expand(self, packed: bits.Bytes) -> bits.Bytes:
+        """Return the packed weight mask of packed bits: themselves, where each gates one."""
+        return packed
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -195,51 +219,3 @@ def digest_of(array: NDArray[Any]) -> str:
 def known_layout(key: str) -> MaskLayout | None:
     """Return the layout with this key if some part of the program holds it."""
     return _registry.get(key)
-
-
-def _select(model: nn.Module, maskable: Selector) -> dict[str, nn.Parameter]:
-    """Return the maskable parameters by name, in the model's order."""
-    named = dict(model.named_parameters())
-    if maskable is None:
-        default = _layer_weights(model)
-        chosen = {name: p for name, p in named.items() if name in default}
-        hint = "Name the tensors to mask with maskable=..."
-        expected = "a module with at least one linear or convolutional layer"
-    elif callable(maskable):
-        chosen = {name: p for name, p in named.items() if maskable(name, p)}
-        hint, expected = "Let the predicate accept at least one.", f"some of {tuple(named)}"
-    else:
-        patterns = [maskable] if isinstance(maskable, str) else list(maskable)
-        for pattern in patterns:
-            if not fnmatch.filter(named, pattern):
-                _checks.choice("maskable", pattern, named)
-        chosen = {
-            name: p
-            for name, p in named.items()
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-        }
-        hint, expected = "", f"some of {tuple(named)}"
-    if not chosen:
-        got = f"{type(model).__name__} with the parameters {tuple(named)}"
-        raise _checks.bad_value("maskable", "select weights", expected, got, hint)
-    for name, parameter in chosen.items():
-        if not parameter.is_floating_point():
-            raise _checks.bad_type(name, "be maskable", "a floating-point tensor", parameter)
-    return chosen
-
-
-def _layer_weights(model: nn.Module) -> set[str]:
-    """Return the names of the weights of linear and convolutional layers, tied ones once."""
-    from torch import nn
-
-    kinds = (
-        nn.Linear,
-        nn.Conv1d,
-        nn.Conv2d,
-        nn.Conv3d,
-        nn.ConvTranspose1d,
-        nn.ConvTranspose2d,
-        nn.ConvTranspose3d,
-    )
-    weights = {id(m.weight) for m in model.modules() if isinstance(m, kinds)}
-    return {name for name, p in model.named_parameters() if id(p) in weights}

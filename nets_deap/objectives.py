@@ -87,10 +87,10 @@ class Objective:
         """DEAP's weight: -1.0 to minimise, 1.0 to maximise."""
         return -1.0 if self.direction == "min" else 1.0
 
-    def reference_for(self, chance: float, dense: Ticket) -> float:
+    def reference_for(self, chance: float, dense: Ticket, task: Any = None) -> float:
         """Return the reference value, given the loss of the best constant output."""
         if self.reference == "dense":
-            base = float(self.measure(Measured(dense, {}, 0)))
+            base = float(self.measure(Measured(dense, {}, 0, task=task)))
         else:
             base = chance if self.reference == "chance" else float(self.reference)
         return base + self.reference_offset

@@ -144,7 +144,7 @@ def check(
     In each replicate five networks are trained from scratch, all on the same minibatches:
 
     - ``ticket``: its mask over W0;
-    - ``shuffled``: a random mask that keeps as many weights of each layer, over W0;
+    - ``shuffled``: a random mask that keeps as many weights (or units) of each layer, over W0;
     - ``re-initialised``: its mask over other initial weights: W0 permuted within each layer, which
       keeps each layer's distribution exactly, whatever drew it;
     - ``inverted``: as many weights of each layer drawn from those that the ticket pruned (all of
@@ -226,11 +226,11 @@ def _check_pair(ticket: Ticket, task: Task) -> None:
             "The verdict is about accuracy; losses are in the results of task.train_all.",
         )
     task.layout.check_bits(len(ticket))
-    if not 0 < ticket.kept < task.layout.size:
+    if not 0 < ticket.kept < task.layout.weights.size:
         raise _checks.bad_value(
             "ticket",
             "keep some weights and prune some",
-            f"1 to {task.layout.size - 1} kept of D = {task.layout.size}",
+            f"1 to {task.layout.weights.size - 1} kept of D = {task.layout.weights.size}",
             f"{ticket.kept} kept",
         )
 
@@ -239,18 +239,21 @@ def _variants(
     ticket: Ticket, task: Task, rng: np.random.Generator
 ) -> tuple[list[Ticket], list[Start | None]]:
     """Return the networks of one replicate, in the order of ``VARIANTS``, and their starts."""
-    layout, mask = task.layout, ticket.mask
+    layout, gates = task.layout, ticket.gates
     initial = layout.require_initial().copy()
-    inverted: bits.Mask = np.zeros_like(mask)
-    counts = layout.counts(ticket.packed)
-    for layer, kept in zip(layout.layers, counts.tolist(), strict=True):
-        rng.shuffle(initial[layer.start : layer.stop])
-        pruned = layer.start + np.flatnonzero(~mask[layer.start : layer.stop])
-        chosen = rng.choice(pruned, min(kept, len(pruned)), replace=False, shuffle=False)
-        inverted[chosen] = True
-    shuffled = task.ticket(random_mask(layout, counts, rng))
+    inverted: bits.Mask = np.zeros_like(gates)
+    gated = {layer.name: layer for layer in layout.layers}
+    for weights in layout.weights.layers:
+        rng.shuffle(initial[weights.start : weights.stop])
+        layer = gated.get(weights.name)
+        if layer is not None:
+            own = gates[layer.start : layer.stop]
+            pruned = layer.start + np.flatnonzero(~own)
+            kept = min(int(own.sum()), len(pruned))
+            inverted[rng.choice(pruned, kept, replace=False, shuffle=False)] = True
+    shuffled = task.ticket(random_mask(layout, layout.counts(ticket.packed), rng))
     tickets = [ticket, shuffled, ticket, task.ticket(inverted), task.dense_ticket()]
-    return tickets, [None, None, Start(initial[mask]), None, None]
+    return tickets, [None, None, Start(initial[ticket.mask]), None, None]
 
 
 def _variant(name: str, results: list[TrainResult], split: str) -> Variant:

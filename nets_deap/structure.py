@@ -122,6 +122,9 @@ def check_chain(layout: MaskLayout) -> None:
     """Raise unless each layer is fully connected and takes what the one before it gives."""
     rule = "be a chain of fully connected layers"
     hint = "Structure is defined where all weights of a fully connected network are maskable."
+    if layout.unit != "weight":
+        more = "Operators on masks, such as mut_prune, take whole units of a structured ticket."
+        raise _checks.bad_value("layout", rule, "a bit for each weight", layout.unit, more)
     for layer in layout.layers:
         if len(layer.shape) != 2:
             got = f"{layer.name!r} of shape {layer.shape}"

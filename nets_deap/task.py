@@ -14,7 +14,8 @@ from torch import nn
 
 from nets_deap import _checks, bits
 from nets_deap.budget import Ledger
-from nets_deap.masks import MaskLayout, Selector
+from nets_deap.gated import packed_mask_for
+from nets_deap.selection import Selector, parameters_of
 from nets_deap.ticket import Ticket
 from nets_deap.training.batches import checked_augment
 from nets_deap.training.device import pick_device
@@ -26,6 +27,7 @@ from nets_deap.training.precision import check_precision
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe, name_of
 from nets_deap.training.result import TrainResult, results_of
+from nets_deap.unit_tiles import layout_of
 
 FINAL_TRAINING = 2**31 - 1
 
@@ -45,8 +47,10 @@ class Task:
         test: The same for the final test, if there is one.
         loss: Overrides ``recipe.loss``. A module with several outputs needs a function.
         recipe: How networks are trained during the search.
-        maskable: What is masked; see ``MaskLayout.of``. None: the weights of all linear and
-            convolutional layers.
+        maskable: What is masked: names, patterns, types of modules or a predicate; see
+            ``selection.parameters_of``. None: the weights of all linear and convolutional layers.
+        unit: What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
+            ``"block(RxC)"`` or ``"2:4"``; see ``unit_tiles.layout_of``.
         seed: Seed of all minibatches, and of the validation cut.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         normalize: Mean and standard deviation, of all pixels or of each channel, by which uint8
@@ -83,6 +87,7 @@ class Task:
         loss: Loss | None = None,
         recipe: Recipe | None = None,
         maskable: Selector = None,
+        unit: str = "weight",
         seed: int = 0,
         device: str = "auto",
         normalize: Any = None,
@@ -105,7 +110,8 @@ class Task:
         self.device = pick_device(device)
         dtype = dtype_of(model)
         self.precision = check_precision(precision, dtype, self.device)
-        self.layout = MaskLayout.of(model, maskable)
+        self.layout = layout_of(model, maskable, unit)
+        self.parameters = tuple(parameters_of(model, maskable))
         self.ledger = Ledger()
         self._training = model.training
         self.model_digest = digest_of_model(model)
@@ -120,7 +126,7 @@ class Task:
         on_device = examples.on(self.device, dtype)
         self.problem = Problem(
             model=private,
-            layout=self.layout,
+            layout=self.layout.weights,
             initial={n: p.detach().clone() for n, p in private.named_parameters()},
             frozen=frozenset(n for n, p in private.named_parameters() if not p.requires_grad),
             buffers={n: b.detach().clone() for n, b in private.named_buffers()},
@@ -161,12 +167,16 @@ class Task:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def ticket(self, mask: Any) -> Ticket:
-        """Return a ticket of this task from a mask (D,)."""
+        """Return a ticket of this task from its bits: a mask (D,), or one bit a unit (G,)."""
         return Ticket(mask, layout=self.layout)
 
     def dense_ticket(self) -> Ticket:
-        """Return the ticket that keeps every weight: the dense baseline."""
-        return self.ticket(np.ones(self.layout.size, dtype=np.bool_))
+        """Return the ticket that keeps every weight: the dense baseline.
+
+        A plain ticket of weights where tickets of this task cannot keep all, as with ``"2:4"``.
+        """
+        layout = self.layout if self.layout.density_range[1] == 1 else self.layout.weights
+        return Ticket(np.ones(layout.size, dtype=np.bool_), layout=layout)
 
     def train(
         self, ticket: Ticket, *, steps: int | None = None, seed: int | None = None
@@ -230,16 +240,7 @@ class Task:
         for ticket in tickets:
             if not isinstance(ticket, Ticket):
                 raise _checks.bad_type("ticket", "be a ticket", "a nets.Ticket", ticket)
-            key = ticket.layout_key
-            if len(ticket) != self.layout.size or key not in ("", self.layout.key):
-                raise _checks.bad_value(
-                    "ticket",
-                    "belong to this task",
-                    f"layout {self.layout.key[:12]} of D = {self.layout.size} weights",
-                    f"layout {key[:12] or 'none'} of {len(ticket)}",
-                    "Make it with this task, or build the task with the ticket's model and seed.",
-                )
-            masks.append(ticket.packed)
+            masks.append(packed_mask_for(self.layout, ticket))
         begin: list[Start | None] = []
         for ticket, start in zip(tickets, starts or [None] * len(masks), strict=True):
             own = ticket.own_values() if start is None else None
@@ -262,8 +263,8 @@ class Task:
         words = np.random.SeedSequence([self.seed, *place]).generate_state(2, np.uint32)
         return int(words[0]) << 31 | int(words[1]) >> 1
 
-    def describe(self) -> dict[str, Any]:
-        """Return the task as plain data, for a run's configuration."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the task as plain data, for a run's configuration; see also ``nets.describe``."""
         sizes = {
             name: len(getattr(self.problem, name)[0])
             for name in ("train", "val", "test")
@@ -278,8 +279,9 @@ class Task:
             "engine": self.engine,
             "precision": self.precision,
             "chunk": self.chunk,
-            "maskable_weights": self.layout.size,
-            "layers": [[layer.name, list(layer.shape)] for layer in self.layout.layers],
+            "maskable_weights": self.layout.weights.size,
+            "unit": self.layout.unit,
+            "layers": [[layer.name, list(layer.shape)] for layer in self.layout.weights.layers],
             "initial_digest": self.layout.initial_digest,
             "examples": sizes,
             "data_digest": self.data_digest,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap import _checks
-from nets_deap.bitlist import BitList
-from nets_deap.errors import CallOrderError
+from nets_deap import _checks, bits
+from nets_deap.gated import Gated
 from nets_deap.learnt import Average, Learnt
 from nets_deap.masks import MaskLayout, known_layout
+from nets_deap.unit_names import WEIGHT
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,15 +23,19 @@ if TYPE_CHECKING:
 Self = TypeVar("Self", bound="Ticket")
 
 
-class Ticket(BitList):
+class Ticket(Gated):
     """A mask over initial weights, as a list-like DEAP individual of ``D`` bits.
 
     Holds packed bits, 33 kB for LeNet-300-100. Single bits read as ``bool``; slices are copies
     (bool arrays), so DEAP's own operators work on it as on a list. Its length is fixed. It can be
     a base in ``creator.create``.
 
+    In a structured ticket a bit gates a whole unit of weights (see ``nets.Task``): the ticket is
+    a list of G bits, ``gates``, while ``mask``, ``kept``, ``density`` and what was learnt are about
+    the D weights.
+
     Args:
-        mask: D bits (bool, or numbers 0 and 1), 1 = kept.
+        mask: The bits (bool, or numbers 0 and 1), 1 = kept.
         layout: The layout they belong to; None for a plain vector of bits.
         fitness: A DEAP fitness; ``toolbox.individual`` and ``creator`` provide one.
 
@@ -54,49 +58,12 @@ class Ticket(BitList):
     def __init__(
         self, mask: Iterable[Any] = (), layout: MaskLayout | None = None, fitness: Any = None
     ) -> None:
-        super().__init__(mask)
-        if layout is not None:
-            layout.check_bits(self._size)
-        self._layout = layout
-        self._layout_key = layout.key if layout is not None else ""
+        super().__init__(mask, layout)
         self._learnt: Learnt | Average | None = None
         if fitness is not None:
             self.fitness = fitness
 
-    @property
-    def layer_densities(self) -> dict[str, float]:
-        """Density of each layer by parameter name."""
-        layout = self.layout
-        counts = layout.counts(self._packed)
-        return {la.name: int(n) / la.size for la, n in zip(layout.layers, counts, strict=True)}
-
     # ---- what belongs to it
-
-    @property
-    def has_layout(self) -> bool:
-        """Whether the layout is at hand."""
-        return self._find_layout() is not None
-
-    @property
-    def layout(self) -> MaskLayout:
-        """The layout of the mask.
-
-        Raises:
-            CallOrderError: The ticket has none, or its task has not been built in this process.
-        """
-        layout = self._find_layout()
-        if layout is None:
-            why = "was made without one" if not self._layout_key else "came from another process"
-            raise CallOrderError(
-                f"The ticket has no layout: it {why}. Make tickets with Ticket(mask, layout=...), "
-                "or build the same task (model and seed) before unpickling."
-            )
-        return layout
-
-    @property
-    def layout_key(self) -> str:
-        """The key of the layout, known even where the layout is not at hand; empty for none."""
-        return self._layout_key
 
     @property
     def learnt(self) -> Learnt | None:
@@ -104,7 +71,7 @@ class Ticket(BitList):
         learnt = self._learnt
         if not isinstance(learnt, Learnt) or not learnt.digest:
             return None
-        return learnt if np.array_equal(learnt.packed, self._packed) else None
+        return learnt if np.array_equal(learnt.packed, self.packed_mask) else None
 
     @learnt.setter
     def learnt(self, learnt: Learnt | None) -> None:
@@ -131,7 +98,8 @@ class Ticket(BitList):
     @heritage.setter
     def heritage(self, learnt: Learnt | None) -> None:
         if learnt is not None:
-            _checks.shape("heritage.packed", learnt.packed.shape, self._packed.shape, "(bytes,)")
+            expected = (bits.n_bytes(self.n_weights),)
+            _checks.shape("heritage.packed", learnt.packed.shape, expected, "(bytes,)")
             learnt.freeze()
         self._learnt = learnt
 
@@ -186,10 +154,11 @@ class Ticket(BitList):
 
     def __repr__(self) -> str:
         values = getattr(self.fitness, "values", ()) if self.fitness is not None else ()
-        return (
-            f"{type(self).__name__}({self.kept} of {self._size} weights, "
-            f"density {self.density:.4f}, fitness {tuple(values)})"
-        )
+        held = f"{bits.count(self._packed)} of {self._size} units {self.unit!r}"
+        if self.has_layout or self.unit == WEIGHT:
+            weights = f"{self.kept} of {self.n_weights} weights, density {self.density:.4f}"
+            held = weights if self.unit == WEIGHT else f"{held}, {weights}"
+        return f"{type(self).__name__}({held}, fitness {tuple(values)})"
 
     # ---- files and models
 
@@ -235,13 +204,5 @@ class Ticket(BitList):
 
         return ticket_files.apply(self, model)
 
-    # ---- private
 
-    def _find_layout(self) -> MaskLayout | None:
-        """Return the layout, looking it up again after unpickling."""
-        if self._layout is None and self._layout_key:
-            self._layout = known_layout(self._layout_key)
-        return self._layout
-
-
-_SHARED = frozenset(("_size", "_layout", "_layout_key", "_learnt", "strategy"))
+_SHARED = frozenset(("_size", "unit", "_layout", "_layout_key", "_learnt", "strategy"))

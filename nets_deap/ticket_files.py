@@ -16,13 +16,14 @@ from nets_deap import _checks, bits
 from nets_deap.errors import FileAccessError, TicketFileError
 from nets_deap.fitness import fitness_class
 from nets_deap.masks import MaskLayout, digest_of, known_layout
+from nets_deap.units import UnitLayout
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nets_deap.ticket import Ticket
 
-SCHEMA = 1
+SCHEMA = 2  # 1: a bit is a weight; 2: structured tickets
 _T = TypeVar("_T", bound="Ticket")
 
 
@@ -31,17 +32,24 @@ def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> 
     from safetensors.numpy import save as to_bytes
 
     layout, fitness = ticket.layout, ticket.fitness
-    tensors: dict[str, NDArray[Any]] = {"mask": np.array(ticket.packed)}
+    packed, digest = ticket.packed, ticket.digest
+    if isinstance(layout, UnitLayout) and layout.grouped:
+        # Which bits count depends on W0, which a reader may not know: only those are written.
+        packed = layout.expand(packed)
+        digest = bits.digest(packed, layout.size)
+    tensors: dict[str, NDArray[Any]] = {"mask": np.array(packed)}
     if include_initial:
         tensors["initial"] = np.array(layout.require_initial())
     description: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": 1,
         "size": layout.size,
-        "layers": [[layer.name, list(layer.shape)] for layer in layout.layers],
+        "layers": [[layer.name, list(layer.shape)] for layer in layout.weights.layers],
         "initial_digest": layout.initial_digest,
-        "digest": ticket.digest,
+        "digest": digest,
         "density": ticket.density,
     }
+    if isinstance(layout, UnitLayout):
+        description.update(schema=2, **layout.describe())
     if fitness is not None:
         weights = list(fitness.weights)
         names = getattr(fitness, "names", ()) or [f"objective_{i}" for i in range(len(weights))]
@@ -107,7 +115,7 @@ def apply(ticket: Ticket, model: nn.Module) -> nn.Module:
     """Set the maskable weights of ``model`` to W0 times the mask, in place."""
     import torch
 
-    layout = ticket.layout
+    layout = ticket.layout.weights
     named = dict(model.named_parameters())
     for layer in layout.layers:
         _checks.choice("layer", layer.name, named, "The ticket was made for another model.")
@@ -134,13 +142,15 @@ def apply(ticket: Ticket, model: nn.Module) -> nn.Module:
 
 def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) -> _T:
     """Make the ticket from what was read."""
-    layout = MaskLayout(
+    layout = weights = MaskLayout(
         description["layers"],
         tensors.get("initial"),
         initial_digest=str(description["initial_digest"]),
     )
     if layout.initial_digest != description["initial_digest"]:
         raise TicketFileError("the initial weights do not match their digest")
+    if description["schema"] > 1:
+        layout = UnitLayout(weights, description["unit"], description["tiles"])
     known = known_layout(layout.key)
     if known is not None and layout.initial is None:
         layout = known

@@ -68,9 +68,9 @@ def make_toolbox(
     parent's trained weights; the ticket is still its mask over W0, and what counts is
     ``task.train(ticket)``, from W0. The first population is dense, ``mate`` is ``cx_average`` and
     ``mutate`` is ``mut_prune``; both prune. Where ``multiply_adds`` or ``live_inputs`` is among
-    the objectives, ``mutate`` is ``mut_shrink``, also after crossover. Best with
-    ``eaMuCommaLambda``: each generation is sparser than the one before, and a ``NicheArchive`` as
-    hall of fame keeps the whole front.
+    the objectives and a bit is a weight, ``mutate`` is ``mut_shrink``, also after crossover. Best
+    with ``eaMuCommaLambda``: each generation is sparser than the one before, and a
+    ``NicheArchive`` as hall of fame keeps the whole front.
 
     Args:
         task: What to train on.
@@ -104,7 +104,7 @@ def make_toolbox(
     evaluator = Evaluator(task, objectives, inherit=inherit, budget=budget, slopes=gradient)
     lamarckian = inherit == "weights"
     names = {objective.name for objective in evaluator.objectives}
-    structured = lamarckian and not names.isdisjoint(STRUCTURAL)
+    structured = lamarckian and task.layout.unit == "weight" and not names.isdisjoint(STRUCTURAL)
     low, high = _checks.interval("density", density, _checks.density)
     if first_density is None:
         first_density = (1.0, 1.0) if lamarckian else (0.3, 1.0)
@@ -118,14 +118,17 @@ def make_toolbox(
         sigma = 0.2 if structured else 0.1 if lamarckian else 0.0
     _checks.real("noise", noise, low=0)
     _checks.real("sigma", sigma, low=0)
-    least = len(task.layout.layers) / task.layout.size
-    low, high = max(low, least), max(high, least)
+    least, most = task.layout.density_range
+    low, high = (min(max(end, least), most) for end in (low, high))
     first = _checks.interval("first_density", first_density, _checks.density)
     first_low, first_high = (min(max(end, low), high) for end in first)
     kind = fitness_class(
         tuple(objective.name for objective in evaluator.objectives),
         tuple(objective.weight for objective in evaluator.objectives),
-        tuple(o.reference_for(task.chance_loss, task.dense_ticket()) for o in evaluator.objectives),
+        tuple(
+            o.reference_for(task.chance_loss, task.dense_ticket(), task)
+            for o in evaluator.objectives
+        ),
     )
 
     def make(mask: Any, layout: Any = None) -> Ticket:

@@ -6,6 +6,6 @@ from nets_deap.learnt import Learnt
 def learn(ticket, values, *, steps=1, metrics=None, **more):
     """Let a ticket have learnt these values (kept,); return what it learnt."""
     ticket.learnt = Learnt(
-        ticket.digest, steps, values, metrics or {}, ticket.packed.copy(), **more
+        ticket.digest, steps, values, metrics or {}, ticket.packed_mask.copy(), **more
     )
     return ticket.learnt

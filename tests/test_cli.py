@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from torchvision.datasets import CIFAR10
 
 from nets_deap.cli import main
 
@@ -156,6 +157,40 @@ def test_presets_lists_them_and_every_field_of_one(capsys):
         assert name in listing
     assert main(["presets", "quickstart"]) == 0
     assert "recipe.lr=0.0012" in capsys.readouterr().out.splitlines()
+
+
+def test_describe_prints_the_parameters_of_a_preset(capsys):
+    assert main(["describe", "xor-mlp10", "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == [
+        "layers.0.weight",
+        "Linear",
+        "10x2",
+        "20",
+        "yes",
+        "weight",
+        "of",
+        "a",
+        "linear",
+        "layer",
+    ]
+    assert "maskable  30 of 41 parameters in 2 layers" in "\n".join(lines)
+    assert main(["describe", "xor-mlp10", "--set", "task.maskable=Conv2d"]) == 2
+    assert "expected one of Linear, got Conv2d" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("preset", ["conv2-cifar10", "resnet20-cifar10"])
+def test_data_that_are_not_there_are_one_clear_error(preset, tmp_path, monkeypatch, capsys):
+    def download(self):
+        raise OSError("offline")
+
+    monkeypatch.setattr(CIFAR10, "download", download)
+    arguments = ["run", preset, "--data-dir", str(tmp_path), "--out", str(tmp_path / "r")]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    for part in (str(tmp_path / "cifar-10-batches-py"), "--data-dir", "'conv2-mnist5k'", "offline"):
+        assert part in said
+    assert not (tmp_path / "r").exists()
 
 
 def test_bench_evolution_prints_the_cost(tmp_path, monkeypatch, capsys):

@@ -241,3 +241,63 @@ def test_ticket_needs_a_command_of_its_own(capsys):
         main(["ticket"])
     assert stop.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
+
+
+# ---- ticket cut
+
+
+@pytest.fixture
+def neurons(tmp_path):
+    """A file with 10 of 100 neurons of xor-mlp100, seed 0."""
+    task = nets.tasks.xor(hidden=100, seed=0, unit="neuron")
+    ticket = task.ticket([i % 10 == 0 for i in range(100)])
+    return str(ticket.save(tmp_path / "n.safetensors"))
+
+
+def test_ticket_cut_prints_what_is_saved_and_writes_the_network(neurons, tmp_path, capsys):
+    from safetensors import safe_open
+
+    out = str(tmp_path / "small.safetensors")
+    assert main(["ticket", "cut", neurons, *SMALL, "--repeats", "1", "--out", out]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Ticket(10 of 100 units 'neuron', 120 of 300 weights")
+    assert lines[1].endswith("after 3 steps from W0")
+    dense, small = (
+        line.split() for line in lines if line.lstrip().startswith(("dense", "cut out"))
+    )
+    assert (dense[1], dense[3]) == ("401", "300")
+    assert small[2:4] == ["41", "(9.8x)"]
+    assert small[6:8] == ["30", "(10.0x)"]
+    assert lines[-1] == f"written: {out}"
+    with safe_open(out, framework="pt") as file:
+        shapes = {name: tuple(file.get_tensor(name).shape) for name in file.keys()}  # noqa: SIM118
+        assert "in_features=10" in file.metadata()["architecture"]
+    assert shapes == {"1.weight": (10, 2), "1.bias": (10,), "3.weight": (1, 10), "3.bias": (1,)}
+
+
+def test_ticket_commands_take_the_unit_from_the_file(neurons, ticket, capsys):
+    assert main(["ticket", "check", neurons, *SMALL, "--seeds", "2", "--steps", "2"]) == 0
+    [row] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ticket ")]
+    assert row.split()[1] == "40.00"
+    assert main(["ticket", "cut", ticket, *SMALL, "--repeats", "1", "--steps", "2"]) == 0
+    assert "30 of 300 weights" in capsys.readouterr().out
+
+
+def test_bad_input_to_ticket_cut_is_status_2(neurons, tmp_path, capsys):
+    target = str(tmp_path / "missing" / "a.safetensors")
+    few = ["--repeats", "1"]
+    assert main(["ticket", "cut", neurons, *SMALL, *few, "--out", target]) == 2
+    assert "--out must be writable: cannot write" in capsys.readouterr().err
+    assert main(["ticket", "cut", neurons, *SMALL, *few, "--seed", "1"]) == 2
+    assert "ticket must belong to this task" in capsys.readouterr().err
+
+
+def test_units_are_set_like_any_field(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    arguments = ["run", *XOR, "--generations", "1", "--population", "4", "--out", out]
+    assert main([*arguments, "--progress", "none", "--set", "task.unit=neuron"]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["task"]["unit"] == "neuron"
+    file = next((tmp_path / "run" / "tickets").iterdir())
+    assert nets.Ticket.load(file).unit == "neuron"
+    assert main([*arguments, "--set", "task.unit=neurons"]) == 2
+    assert "task.unit must be a known name" in capsys.readouterr().err

@@ -13,7 +13,6 @@ import nets_deap as nets
 from nets_deap.compact import SelectInputs, cut_out, measure_latency
 from nets_deap.models import MLP
 from nets_deap.structure import live_inputs, multiply_adds
-from nets_deap.training.stack import stack_of
 
 quick = settings(deadline=None, max_examples=80)
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.Softplus)
@@ -115,30 +114,6 @@ def test_selection_is_left_out_where_all_inputs_live():
         small = cut_out(model, nets.MaskLayout.of(model))
         assert not any(isinstance(part, SelectInputs) for part in small)
         assert torch.equal(small(torch.eye(3).double()), model(torch.eye(3).double()))
-
-
-def tied():
-    linear = nn.Linear(3, 3)
-    return nn.Sequential(linear, nn.ReLU(), linear)
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        nn.Sequential(),
-        nn.Sequential(nn.Conv2d(1, 1, 3)),
-        nn.Sequential(nn.Linear(3, 3), nn.Softmax(dim=1), nn.Linear(3, 3)),
-        nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)),
-        nn.Sequential(nn.Linear(3, 3), nn.ReLU()),
-        nn.Sequential(nn.Flatten(0), nn.Linear(3, 3)),
-        nn.Linear(3, 3),
-        tied(),
-    ],
-)
-def test_other_modules_are_refused(model):
-    assert stack_of(model) is None
-    with pytest.raises(ValueError, match=r"module must be fully connected: .* got (Seq|Linear)"):
-        cut_out(model, nets.MaskLayout([("0.weight", (3, 3))]))
 
 
 def test_what_does_not_belong_together_is_refused():

@@ -2,10 +2,13 @@ import dataclasses
 import json
 
 import pytest
+from torch import nn
 
+from nets_deap import tasks
 from nets_deap.errors import InvalidTypeError, InvalidValueError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.presets import PRESETS, preset
+from nets_deap.experiments.run import build_task
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -64,6 +67,57 @@ def test_all_bad_fields_are_told_together():
         assert part in text
     for part in ("search.population must be readable", "final.steps must", "Did you mean 'mnist'"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "text"),
+    [
+        ("quickstart", {"task.kind": "lenet7"}, "Did you mean 'lenet'"),
+        ("quickstart", {"task.dataset": "cifar10"}, r"task\.dataset must suit the network lenet"),
+        (
+            "quickstart",
+            {"task.model": "resnet18"},
+            r"task\.kind must stand .* task\.model=resnet18",
+        ),
+        ("quickstart", {"task.kind": "torchvision"}, r"task\.model must be given"),
+        ("quickstart", {"task.hidden": "5"}, r"task\.kind must stand without .*task\.hidden=5"),
+        ("xor-mlp10", {"task.dataset": "kmnist"}, r"kind 'xor' .* task\.dataset=kmnist"),
+        ("xor-mlp100", {"task.kind": "lenet5"}, r"kind 'lenet5' .* task\.hidden=100"),
+    ],
+)
+def test_networks_and_data_that_do_not_go_together_are_refused(name, settings, text):
+    with pytest.raises(InvalidValueError, match=text):
+        preset(name).override(settings)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_task_of_a_preset_is_one_that_can_be_built(name, monkeypatch):
+    config, asked = preset(name), []
+    function = "conv" if config.task.kind.startswith("conv") else config.task.kind
+    monkeypatch.setattr(tasks, function, lambda *args, **options: asked.append((args, options)))
+    build_task(config)
+    ((args, options),) = asked
+    assert args == ((int(config.task.kind[4:]),) if function == "conv" else ())
+    assert options["recipe"] == config.recipe
+    assert options.get("dataset", config.task.dataset) == config.task.dataset
+
+
+def test_any_model_of_torchvision_and_what_is_masked_can_be_set(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        tasks, "torchvision", lambda *args, **options: asked.append((args, options))
+    )
+    build_task(
+        preset("resnet20-cifar10").override(
+            {
+                "task.kind": "torchvision", "task.model": "vgg11", "task.dataset": "cifar100",
+                "task.maskable": "Conv2d,classifier.*.weight",
+            }
+        )
+    )  # fmt: skip
+    ((args, options),) = asked
+    assert (args, options["dataset"]) == (("vgg11",), "cifar100")
+    assert options["maskable"] == [nn.Conv2d, "classifier.*.weight"]
 
 
 def test_unknown_presets_are_guessed():

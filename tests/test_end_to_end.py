@@ -9,7 +9,7 @@ import pytest
 from deap import creator
 
 from nets_deap.cli import main
-from nets_deap.data.mnist import ENVIRONMENT, default_data_dir
+from nets_deap.data.folder import ENVIRONMENT, default_data_dir
 
 README = Path(__file__).parent.parent / "README.md"
 

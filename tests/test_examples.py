@@ -153,7 +153,7 @@ def test_a_function_is_the_loss_with_its_name():
     outcome = train(own.problem, masks, SHORT)
     assert_same(outcome, train_one_by_one(named.problem, masks, SHORT), rtol=1e-9)
     assert own.has_accuracy
-    assert own.describe()["recipe"]["loss"] == "torch.nn.functional.cross_entropy"
+    assert own.as_dict()["recipe"]["loss"] == "torch.nn.functional.cross_entropy"
     assert own.fingerprint != named.fingerprint
     with torch.no_grad():
         x, y = (torch.as_tensor(part) for part in numbers())

@@ -14,6 +14,7 @@ from nets_deap.training import layered, tables
 from nets_deap.training.dispatch import pick_engine, train
 from nets_deap.training.layered import Layered, default_chunk, suits, train_layered
 from nets_deap.training.one_by_one import train_one_by_one
+from nets_deap.training.probe import probe
 from nets_deap.training.problem import Plan, Problem, Start
 from nets_deap.training.replay import Replay
 
@@ -237,6 +238,7 @@ def test_on_cuda_auto_is_layered_and_the_chunk_follows_from_all_memory(monkeypat
     dense, other = make_task("mlp", Recipe(), model=deep()), make_task("conv2d", Recipe())
     lenet = tasks.lenet(dataset="mnist5k", device="cpu").problem
     one, like = Layered.bytes_of_one(lenet), type("Properties", (), {"total_memory": 141 * 10**9})
+    probe(dense.problem)  # tries a step, where the problem really is
     monkeypatch.setattr(Problem, "device", property(lambda self: torch.device("cuda")))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: like)
     assert pick_engine("auto", dense.problem) == "layered"

@@ -14,6 +14,7 @@ from nets_deap import MaskLayout, Ticket, operators
 from nets_deap.fitness import fitness_class
 from nets_deap.genome import Genome
 from nets_deap.operators import crossover, genome, mutation, shrink, structured
+from nets_deap.units import UnitLayout
 
 # Arguments by operator: (ordinary ones, harsh ones, those that ask for no change).
 OFTEN, NEVER, ALL, NO = {"indpb": 0.9}, {"indpb": 0.0}, {"fraction": 1.0}, {"fraction": 0.0}
@@ -56,6 +57,13 @@ STRUCTURED = {op.__name__ for op in operators.STRUCTURED}
 GENOME = {op.__name__ for op in operators.GENOME}
 W0 = np.random.default_rng(1).normal(size=100)
 LAYOUTS = {k: MaskLayout(s, W0[: MaskLayout(s).size]) for k, s in SHAPES.items()}
+MANY = LAYOUTS["many"]
+UNITS = {
+    "neuron": [(1, 3), (1, 18), (1, 1), None],
+    "block(4x2)": [(4, 2)] * 4,  # ragged everywhere
+    "2:4": [(1, 1)] * 4,
+}
+LAYOUTS |= {unit: UnitLayout(MANY, unit, tiles) for unit, tiles in UNITS.items()}
 TRIALS = [(density, seed) for density in (0.0, 0.5, 1.0) for seed in range(5)]
 every_operator = pytest.mark.parametrize("name", SETTINGS)
 every_pair = pytest.mark.parametrize(
@@ -63,8 +71,8 @@ every_pair = pytest.mark.parametrize(
     [
         (n, k)
         for n in SETTINGS
-        for k in SHAPES
-        if not ((n in STRUCTURED and k != "chain") or (n in GENOME and k == "plain"))
+        for k in LAYOUTS
+        if not ((n in STRUCTURED and k != "chain") or (n in GENOME and k in ("plain", *UNITS)))
     ],
 )
 
@@ -159,7 +167,7 @@ def test_no_network_is_ever_empty(name, kind):
     ):
         sparse, empty = (parents(name, kind, 0.0, seed) for _ in range(2))
         for ticket in empty:
-            ticket.mask = np.zeros(len(ticket))
+            ticket.gates = np.zeros(len(ticket))
         for tickets in (sparse, empty):
             rng = np.random.default_rng(seed)
             assert all(
@@ -230,7 +238,7 @@ def test_asked_for_no_change_the_parents_come_back(name, kind):
     for density, seed in TRIALS:
         tickets, rng = parents(name, kind, density, seed), np.random.default_rng(seed)
         if name in BETWEEN:  # between equal parents there is only one child
-            tickets[1].mask, tickets[1].learnt = tickets[0].mask, tickets[0].learnt
+            tickets[1].gates, tickets[1].learnt = tickets[0].gates, tickets[0].learnt
         before, learnt = masks(tickets), [ticket.learnt for ticket in tickets]
         bound(name, NEUTRAL if name not in BETWEEN else -1, kind)(*tickets, rng=rng)
         assert masks(tickets) == before

@@ -72,7 +72,7 @@ def test_it_is_described_and_counts_in_the_fingerprint_unless_it_is_the_default(
     same = make_task("mlp", RECIPES["adam"], torch.float32, model=model, precision="float32")
     low = make_task("mlp", RECIPES["adam"], torch.float32, model=model, precision="bf16")
     assert plain.fingerprint == same.fingerprint != low.fingerprint
-    assert [task.describe()["precision"] for task in (plain, low)] == ["float32", "bf16"]
+    assert [task.as_dict()["precision"] for task in (plain, low)] == ["float32", "bf16"]
 
 
 def test_presets_take_it_as_a_setting():

@@ -121,8 +121,8 @@ def test_bytes_train_as_the_numbers_they_stand_for(mean, std):
         assert torch.equal(ours, theirs)
     results = [one.train(half(one)) for one in (as_bytes, as_numbers)]
     assert results[0].test_loss == results[1].test_loss
-    assert json.loads(json.dumps(as_bytes.describe()))["normalize"] is not None
-    assert as_numbers.describe()["normalize"] is None
+    assert json.loads(json.dumps(as_bytes.as_dict()))["normalize"] is not None
+    assert as_numbers.as_dict()["normalize"] is None
     assert task(pixels, normalize=(0.5, 0.5)).fingerprint != as_bytes.fingerprint
 
 
@@ -287,7 +287,7 @@ def test_the_fingerprint_ignores_what_changes_only_rounding(changes):
 
 def test_the_description_is_plain_data():
     task = make_task(name="tiny", chunk=3, seed=4)
-    plain = json.loads(json.dumps(task.describe()))
+    plain = json.loads(json.dumps(task.as_dict()))
     assert plain["layers"] == [["conv.weight", [4, 2, 3]], ["head.weight", [3, 16]]]
     assert plain["examples"] == {"train": 16, "val": 8, "test": 12}
     assert [plain[key] for key in ("name", "seed", "chunk", "maskable_weights", "dtype")] == [
@@ -295,7 +295,7 @@ def test_the_description_is_plain_data():
     ]
     assert plain["recipe"]["steps"] == task.steps == 12
     assert plain["fingerprint"] == task.fingerprint
-    assert "test" not in make_task(test=None).describe()["examples"]
+    assert "test" not in make_task(test=None).as_dict()["examples"]
 
 
 @pytest.mark.gpu

@@ -1,14 +1,16 @@
-"""Ready tasks: XOR and LeNet-300-100."""
+"""Ready tasks: XOR, and the networks of the papers and of torchvision on images."""
 
 import os
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from nets_deap import Recipe, tasks
+from nets_deap.catalogue import DATASETS
 from nets_deap.data import DataSplits
-from nets_deap.training.recipe import LENET_RECIPE, XOR_RECIPE
+from nets_deap.training.recipe import CONV_RECIPES, LENET_RECIPE, RESNET_RECIPE, XOR_RECIPE
 
 
 def test_the_dense_xor_network_learns_xor():
@@ -49,6 +51,57 @@ def test_bad_names_are_refused():
         tasks.lenet(dataset="mnist5")
 
 
+def made_up(name, root=None):
+    """A few images of a data set's shape and classes."""
+    data = DATASETS[name]
+    images = np.random.default_rng(0).integers(0, 256, (128, *data.image)).astype(np.uint8)
+    splits = (images, np.arange(128) % data.classes)
+    mean = tuple(0.5 for _ in range(data.image[0]))
+    return DataSplits(name, splits, splits, splits, normalize=(mean, mean))
+
+
+@pytest.mark.parametrize(
+    ("make", "dataset", "size", "recipe"),
+    [
+        (tasks.lenet, "fashion-mnist", 266_200, LENET_RECIPE),
+        (tasks.lenet5, "kmnist", 61_470, LENET_RECIPE),
+        (partial(tasks.conv, 2), "cifar10", 4_300_992, CONV_RECIPES[2]),
+        (partial(tasks.conv, 6), "mnist", None, CONV_RECIPES[6]),
+        (tasks.resnet20, "cifar100", None, RESNET_RECIPE),
+        (partial(tasks.torchvision, "shufflenet_v2_x0_5"), "cifar10", None, Recipe()),
+    ],
+)
+def test_networks_follow_the_images_of_the_data_set(make, dataset, size, recipe, monkeypatch):
+    monkeypatch.setattr(tasks, "load_torchvision", made_up)
+    task = make(dataset=dataset, device="cpu", seed=3)
+    assert (task.name, task.recipe, task.seed) == (dataset, recipe, 3)
+    assert size in (None, task.layout.size)
+    assert task.problem.train[0].shape[1:] == DATASETS[dataset].image
+    with torch.no_grad():
+        out = task.model.eval()(task.problem.train[0][:2])
+    assert out.shape == (2, DATASETS[dataset].classes)
+    assert task.layout.key == make(dataset=dataset, device="cpu", seed=3).layout.key
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (
+            lambda: tasks.lenet(dataset="cifar10"),
+            r"suit the network lenet: expected one of 'mnist'",
+        ),
+        (lambda: tasks.lenet5(dataset="cifar100"), r"got 'cifar100' \(3x32x32\)"),
+        (lambda: tasks.torchvision("resnet18", dataset="mnist"), r"expected one of 'cifar10', 'ci"),
+        (lambda: tasks.torchvision("resnet81"), r"Did you mean 'resnet18'"),
+        (lambda: tasks.conv(3), r"depth must be that of a published network: expected 2, 4 or 6"),
+    ],
+)
+def test_pairs_that_cannot_be_are_refused_before_data_are_loaded(make, text, monkeypatch):
+    monkeypatch.setattr(tasks, "load_torchvision", lambda *_: pytest.fail("it loaded"))
+    with pytest.raises(ValueError, match=text):
+        make()
+
+
 @pytest.mark.mnist
 @pytest.mark.skipif(
     "NETS_DEAP_DATA" not in os.environ,
@@ -56,5 +109,5 @@ def test_bad_names_are_refused():
 )
 def test_lenet_learns_mnist():
     task = tasks.lenet(device="cpu")
-    assert task.describe()["examples"] == {"train": 55_000, "val": 5_000, "test": 10_000}
+    assert task.as_dict()["examples"] == {"train": 55_000, "val": 5_000, "test": 10_000}
     assert task.train(task.dense_ticket(), steps=100).test_accuracy > 0.85

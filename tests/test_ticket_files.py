@@ -227,7 +227,8 @@ def test_other_safetensors_files_are_refused(tmp_path, dtype):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"schema": 2}, r"^\S+ must be of schema 1 or older: got 2\. Update nets_deap"),
+        ({"schema": 3}, r"^\S+ must be of schema 2 or older: got 3\. Update nets_deap"),
+        ({"schema": 2}, "no valid ticket file: KeyError"),
         ({"schema": "1"}, "no valid ticket file: TypeError"),
         ({"layers": []}, "layers must hold weights"),
         ({"layers": [["a", [-4, -5]]]}, "layers must hold weights"),

@@ -41,7 +41,19 @@ def kept_at(layout: MaskLayout, density: float) -> int:
 
 
 def seed_at(task: Task, seed: int, *place: int) -> int:
-    """Return the seed of one place in a baseline that runs with ``seed``."""
+    """Return the seed of one place in a baseline that runs with ``seed``.
+
+    Raises:
+        InvalidValueError: Of a family that ranks single weights, on a task of structured tickets.
+    """
+    if task.layout.unit != "weight" and place[0] != RANDOM:
+        raise _checks.bad_value(
+            "task",
+            "gate single weights, which this baseline ranks",
+            "unit='weight'",
+            repr(task.layout.unit),
+            "Random baselines take structured tickets too.",
+        )
     return task.derived_seed(_checks.whole("seed", seed, low=0), *place)
 
 

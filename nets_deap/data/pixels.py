@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nets_deap import _checks
@@ -29,6 +32,22 @@ class Normalize:
 
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
+
+    @staticmethod
+    def fit(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the mean and standard deviation of each channel, rounded to four places.
+
+        Args:
+            images: uint8 (N, channels, ...), not empty.
+        """
+        values = np.arange(256) / 255
+        means, deviations = [], []
+        for channel in np.moveaxis(images, 1, 0):
+            share = np.bincount(channel.reshape(-1), minlength=256) / channel.size
+            mean = float(share @ values)
+            means.append(round(mean, 4))
+            deviations.append(round(math.sqrt(float(share @ (values - mean) ** 2)), 4))
+        return tuple(means), tuple(deviations)
 
     def __post_init__(self) -> None:
         mean, std = _numbers("normalize.mean", self.mean), _numbers("normalize.std", self.std)

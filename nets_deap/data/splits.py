@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
+Numbers = float | tuple[float, ...]
+N_VAL = 5000  # the last training examples of a published set, which has no validation split
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,15 @@ class DataSplits:
         train: Inputs (N, ...) and targets (N, ...).
         val: The same for validation.
         test: The same for the final test.
-        normalize: Mean and standard deviation of uint8 images, for ``nets.Task``; None where
-            inputs are used as they are.
+        normalize: Mean and standard deviation of uint8 images, of all pixels or of each channel,
+            for ``nets.Task``; None where inputs are used as they are.
     """
 
     name: str
     train: Arrays
     val: Arrays
     test: Arrays
-    normalize: tuple[float, float] | None = None
+    normalize: tuple[Numbers, Numbers] | None = None
 
 
 def digest_of_array(array: NDArray[Any]) -> str:

@@ -159,10 +159,10 @@ def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: flo
 def _multiply_adds(ticket: Ticket) -> int | None:
     """Return the multiply-adds after cutting out; None where the layout is no chain."""
     try:
-        structure.check_chain(ticket.layout)
+        structure.check_chain(ticket.layout.weights)
     except NetsError:
         return None
-    return structure.multiply_adds(ticket.layout, ticket.mask)
+    return structure.multiply_adds(ticket.layout.weights, ticket.mask)
 
 
 def _measure(

@@ -12,47 +12,79 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Union
 
 from nets_deap import _checks
+from nets_deap.catalogue import DATASETS, NETWORKS, check_pair
 from nets_deap.errors import InvalidValueError, NetsError
 from nets_deap.training import ENGINES
 from nets_deap.training.recipe import Recipe
+from nets_deap.unit_names import parse_unit
 
 
 @dataclass(frozen=True)
 class TaskConfig:
     """Which network on which data.
 
-    ``kind`` is ``"xor"`` (``hidden`` units, ``noise`` of the validation points) or ``"lenet"``
-    (LeNet-300-100 on ``dataset`` ``"mnist"`` or ``"mnist5k"``). ``precision`` is that of matrix
+    ``kind`` is ``"xor"`` (``hidden`` units, ``noise`` of the validation points), or a network of
+    ``catalogue.NETWORKS`` on the images of ``dataset``; for ``"torchvision"``, ``model`` names the
+    network. ``maskable`` holds names or patterns of parameters, or types of modules (``Conv2d``);
+    None for the weights of all linear and convolutional layers. ``precision`` is that of matrix
     products: ``"float32"``, ``"tf32"`` or ``"bf16"``.
+    ``unit`` is what one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
+    ``"block(RxC)"`` or ``"2:4"``.
     """
 
     kind: str = "lenet"
+    model: str | None = None
     hidden: int = 10
     noise: float = 0.1
     dataset: str = "mnist"
     data_dir: str | None = None
+    maskable: tuple[str, ...] | None = None
     dtype: str = "float32"
     device: str = "auto"
     chunk: int | None = None
     engine: str = "auto"
     precision: str = "float32"
+    unit: str = "weight"
 
     def __post_init__(self) -> None:
         _checks.together(
             "task",
             (
-                lambda: _checks.choice("task.kind", self.kind, ("xor", "lenet")),
+                lambda: _checks.choice("task.kind", self.kind, ("xor", *NETWORKS)),
                 lambda: _checks.whole("task.hidden", self.hidden),
                 lambda: _checks.real("task.noise", self.noise, low=0),
-                lambda: _checks.choice("task.dataset", self.dataset, ("mnist", "mnist5k")),
+                lambda: _checks.choice("task.dataset", self.dataset, DATASETS),
                 lambda: _checks.choice("task.dtype", self.dtype, ("float32", "float64")),
                 lambda: _checks.unless_none(_checks.whole, "task.chunk", self.chunk),
                 lambda: _checks.choice("task.engine", self.engine, ENGINES),
                 lambda: _checks.choice(
                     "task.precision", self.precision, ("float32", "tf32", "bf16")
                 ),
+                lambda: parse_unit("task.unit", self.unit),
             ),
         )
+        self._check_pair()
+
+    def _check_pair(self) -> None:
+        """Refuse what the kind does not use, and data that it does not take."""
+        unused = {"xor": ("model", "dataset"), "torchvision": ("hidden", "noise")}
+        plain = {f.name: f.default for f in fields(self)}
+        names = unused.get(self.kind, ("model", "hidden", "noise"))
+        given = [name for name in names if getattr(self, name) != plain[name]]
+        if given:
+            raise _checks.bad_value(
+                "task.kind",
+                "stand without what it does not use",
+                f"kind {self.kind!r} with the defaults of these fields",
+                ", ".join(f"task.{name}={getattr(self, name)}" for name in given),
+                "Leave them out, or set another task.kind.",
+            )
+        if self.kind == "torchvision" and self.model is None:
+            raise _checks.bad_value(
+                "task.model", "be given", "a model of torchvision, such as resnet18", None
+            )
+        if self.kind != "xor":
+            check_pair("task.dataset", self.kind, self.dataset)
 
 
 def _density_pair(name: str, pair: tuple[float, float] | None) -> None:

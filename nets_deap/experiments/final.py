@@ -44,7 +44,7 @@ def train_front(
     """Train members of a front from W0, the dense network and random masks, all alike.
 
     All see the same minibatches, which the search never used. A random mask keeps as many weights
-    of each layer as its ticket does.
+    of each layer as its ticket does. Equal networks are trained once.
 
     Args:
         task: The task.
@@ -57,15 +57,18 @@ def train_front(
     rng = np.random.default_rng(task.derived_seed(_checks.whole("steps", steps), 1))
     controls = [_shuffled(task, ticket, rng) for ticket in chosen]
     everyone = [task.dense_ticket(), *chosen, *controls]
+    distinct = {ticket.digest: ticket for ticket in everyone}  # a dense member is the baseline
     done = 0
 
     def count(networks: int) -> None:
         nonlocal done
         done += networks
         if on_trained is not None:
-            on_trained(done, len(everyone))
+            on_trained(done, len(distinct))
 
-    dense, *results = task.train_all(everyone, steps=steps, on_chunk=count)
+    trained = task.train_all(list(distinct.values()), steps=steps, on_chunk=count)
+    by_digest = dict(zip(distinct, trained, strict=True))
+    dense, *results = (by_digest[ticket.digest] for ticket in everyone)
     rows = [
         FinalRow(ticket, trained, random)
         for ticket, trained, random in zip(
@@ -79,7 +82,7 @@ def _shuffled(task: Task, ticket: Ticket, rng: np.random.Generator) -> Ticket:
     """Return a random mask of a ticket's layer densities over the same initial weights."""
     other = copy.deepcopy(ticket)  # a genome brings its own weights along
     other.heritage = None
-    other.mask = random_mask(task.layout, task.layout.counts(ticket.packed), rng)
+    other.gates = random_mask(task.layout, task.layout.counts(ticket.packed), rng)
     return other
 
 

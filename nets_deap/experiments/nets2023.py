@@ -82,7 +82,7 @@ def toolbox_2023(
     _checks.unless_none(_checks.real, "flips", flips, low=0, high=1)
     _checks.real("sigma", sigma, low=0)
     _checks.real("resample", resample, low=0, high=1)
-    worst = objective.reference_for(task.chance_loss, task.dense_ticket())
+    worst = objective.reference_for(task.chance_loss, task.dense_ticket(), task)
     kind = fitness_class((objective.name,), (objective.weight,), (worst,))
 
     def make(mask: Any, layout: Any = None) -> Genome:

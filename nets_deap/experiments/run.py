@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.progress import Progress
 from nets_deap.runs.rows import front_rows, named_values
 from nets_deap.runs.unfinished import Unfinished
+from nets_deap.selection import Selector
 from nets_deap.task import Task
 from nets_deap.training.keeper import set_keeper
 
@@ -69,10 +71,29 @@ def build_task(config: Config) -> Task:
         "chunk": config.task.chunk,
         "engine": config.task.engine,
         "precision": config.task.precision,
+        "maskable": maskable_of(config.task.maskable),
+        "unit": config.task.unit,
     }
-    if config.task.kind == "xor":
+    kind = config.task.kind
+    if kind == "xor":
         return tasks.xor(hidden=config.task.hidden, noise=config.task.noise, **shared)
-    return tasks.lenet(dataset=config.task.dataset, data_dir=config.task.data_dir, **shared)
+    shared |= {"dataset": config.task.dataset, "data_dir": config.task.data_dir}
+    if kind == "torchvision":
+        assert config.task.model is not None
+        return tasks.torchvision(config.task.model, **shared)
+    if kind.startswith("conv"):
+        return tasks.conv(int(kind.removeprefix("conv")), **shared)
+    make: Callable[..., Task] = getattr(tasks, kind)
+    return make(**shared)
+
+
+def maskable_of(names: tuple[str, ...] | None) -> Selector:
+    """Return names and patterns of parameters as they are, and types of ``torch.nn`` as types."""
+    if names is None:
+        return None
+    from torch import nn
+
+    return [getattr(nn, name) if isinstance(getattr(nn, name, 0), type) else name for name in names]
 
 
 def run(

@@ -2,6 +2,11 @@
 
 Every operator takes ``rng=None``: a NumPy generator, or None for one seeded from Python's
 ``random``, so that ``random.seed`` makes a whole DEAP run repeatable.
+
+In a structured ticket bits gate units. What these operators prune, regrow, swap and bound is then
+whole units, but shares and densities are still those of weights: units are taken until their
+weights come nearest to the number asked for. A unit is worth the root mean square of its weights'
+saliencies. Operators that see columns (``STRUCTURED``) and those on genomes take single weights.
 """
 
 from nets_deap.operators.crossover import (

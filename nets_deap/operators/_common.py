@@ -13,6 +13,7 @@ from nets_deap.genome import Genome
 from nets_deap.learnt import Average, Learnt
 from nets_deap.masks import Layer
 from nets_deap.operators._choice import Rng, Scores
+from nets_deap.operators._units import settle
 from nets_deap.ticket import Ticket
 
 Positions = NDArray[np.int64]
@@ -49,9 +50,10 @@ def check_pair(one: Ticket, other: Ticket, *, genes: bool = False) -> None:
 
 
 def check_ticket(individual: object) -> None:
-    """Raise unless an operator can work on ``individual``."""
+    """Raise unless an operator can work on ``individual``, and settle its bits."""
     if not isinstance(individual, Ticket):
         raise _checks.bad_type("individual", "be a ticket", "a nets.Ticket", individual)
+    settle(individual)
 
 
 def draw_fraction(argument: str, fraction: float | tuple[float, float], rng: Rng) -> float:
@@ -69,9 +71,15 @@ def saliency(
 
     By magnitude |w|, of the trained weights, else of the initial ones (a genome's own, or W0); by
     gradient |w * gradient|. Weights that have been regrown since the last training count as 0.
-    ``mask`` is the ticket's, ``kept`` its places.
+    ``mask`` is the ticket's, ``kept`` its places. In a structured ticket both are about units, and
+    a unit is worth the root mean square of its weights: the least go first, so that the least
+    energy is lost for the weights that are saved.
     """
     heritage = ticket.heritage
+    units = ticket.units
+    if units is not None:
+        sizes = magnitudes(ticket, np.ones(ticket.n_weights, dtype=np.bool_), by)
+        return None if sizes is None else units.root_mean_square(sizes)[kept].copy()
     if heritage is None:
         initial = ticket.own_values()
         if initial is None and ticket.has_layout and ticket.layout.initial is not None:
@@ -86,12 +94,16 @@ def saliency(
     return heritage.move(scores, mask, kept)
 
 
-def magnitudes(ticket: Ticket, mask: bits.Mask) -> Scores | None:
-    """Return the saliency by magnitude at all places (D,), 0 at those that ``mask`` prunes."""
+def magnitudes(ticket: Ticket, mask: bits.Mask, by: str = "magnitude") -> Scores | None:
+    """Return the saliency at all places (D,), 0 at those that ``mask`` prunes."""
     heritage = ticket.heritage
     if heritage is not None:
         sizes: Scores = np.zeros(mask.size, dtype=heritage.values.dtype)
         sizes[bits.places(bits.unpack(heritage.packed, mask.size))] = np.abs(heritage.values)
+        if by == "gradient":
+            slopes = heritage.slopes_at(np.ones(mask.size, dtype=np.bool_))
+            assert slopes is not None
+            sizes *= slopes
         return sizes * mask
     initial = ticket.layout.initial if ticket.has_layout else None
     initial = ticket.weights if isinstance(ticket, Genome) else initial
@@ -140,7 +152,7 @@ def share_heritage(
     first, second = (child.heritage for child in children)
     middle: Learnt | Average | None = first or second
     if first is not None and second is not None and first is not second:
-        middle = Average(first, second, len(children[0]))
+        middle = Average(first, second, children[0].n_weights)
     one, two = (child.strategy for child in children)
     strategy = {name: (one.get(name, 0.0) + two.get(name, 0.0)) / 2 for name in {**one, **two}}
     for child, packed in zip(children, before, strict=True):
@@ -153,9 +165,10 @@ def share_heritage(
 
 
 def write(ticket: Ticket, mask: bits.Mask, rng: Rng, allow_empty_layers: bool) -> None:
-    """Put ``mask`` into the ticket; a layer, or network, that it would empty keeps one weight.
+    """Put bits ``mask`` (G,) into the ticket; a layer, or network, that it would empty keeps one.
 
-    The weight is one that the ticket kept there before, if it kept any.
+    The bit is one that the ticket kept there before, if it kept any. Of bits that may not be set
+    together, those that the mask of weights leaves out anyway are cleared.
     """
     before: bits.Mask | None = None
     layers = layers_of(ticket)
@@ -165,9 +178,12 @@ def write(ticket: Ticket, mask: bits.Mask, rng: Rng, allow_empty_layers: bool) -
         part = mask[layer.start : layer.stop]
         if part.any():
             continue
-        before = ticket.mask if before is None else before
+        before = ticket.gates if before is None else before
         kept = np.flatnonzero(before[layer.start : layer.stop])
         part[rng.choice(kept) if len(kept) else rng.integers(layer.size)] = True
+    units = ticket.units
+    if units is not None:
+        mask = units.fitting(mask)
     ticket.assign(bits.pack(mask))
 
 

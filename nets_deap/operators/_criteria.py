@@ -7,8 +7,9 @@ import numpy as np
 from nets_deap import _checks, bits
 from nets_deap.errors import NetsError
 from nets_deap.masks import Layer
-from nets_deap.operators._choice import Rng, choose, lognormal, smallest
+from nets_deap.operators._choice import Rng, lognormal
 from nets_deap.operators._common import layers_of, marked, saliency, spans_of, weighted
+from nets_deap.operators._units import choose_of, smallest_of
 from nets_deap.ticket import Ticket
 
 CRITERIA = ("magnitude", "gradient", "random")
@@ -25,13 +26,13 @@ def least(
     noise: float = 0.0,
     within: Layer | None = None,
 ) -> bits.Mask:
-    """Mark ``k`` weights of the ticket's mask: those of least saliency, or random ones."""
+    """Mark ``k`` weights of the ticket's bits ``mask``: of least saliency, or random ones."""
     check_by(individual, by)
     if by == "random":
         if within is not None:
             mask = mask.copy()
             mask[: within.start] = mask[within.stop :] = False
-        return choose(mask, k, rng)
+        return choose_of(individual.units, mask, k, rng)
     kept = bits.places(mask)
     scores = weighted(individual, saliency(individual, mask, kept, by))
     assert scores is not None
@@ -41,18 +42,24 @@ def least(
         inside = spans_of(individual)[layers_of(individual).index(within)]
         scores = scores[inside]
         kept = kept[inside] if isinstance(kept, np.ndarray) else inside
-    return marked(len(individual), kept, smallest(scores, k))
+    return marked(len(individual), kept, smallest_of(individual.units, kept, scores, k))
 
 
 def grown_by(individual: Ticket, free: bits.Mask, k: int, by: str, rng: Rng) -> bits.Mask:
     """Mark up to ``k`` pruned weights: those of largest gradient, or random ones."""
     heritage = individual.heritage
     if _checks.choice("by", by, GROWTH) == "random" or heritage is None:
-        return choose(free, k, rng)
+        return choose_of(individual.units, free, k, rng)
     if heritage.grown is None:
         raise _no_gradient("by", by)
     mask = np.zeros(len(individual), dtype=np.bool_)
-    mask[heritage.grown[free[heritage.grown]][:k]] = True
+    first = heritage.grown[free[heritage.grown]]
+    units = individual.units
+    if units is not None and units.unit_sizes is not None:
+        order = np.arange(len(first), dtype=np.float64)
+        mask[first[smallest_of(individual.units, first, order, k)]] = True
+    else:
+        mask[first[:k]] = True
     return mask
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nets_deap import _checks, bits
-from nets_deap.operators._choice import Rng, choose, lognormal, smallest, subset
+from nets_deap.operators._choice import Rng, lognormal, subset
 from nets_deap.operators._common import (
     check_pair,
     draw_fraction,
@@ -16,6 +16,14 @@ from nets_deap.operators._common import (
     share_heritage,
     weighted,
     write,
+)
+from nets_deap.operators._units import (
+    best_together,
+    choose_of,
+    gated,
+    smallest_of,
+    together,
+    weights_in,
 )
 from nets_deap.ticket import Ticket
 
@@ -87,7 +95,8 @@ def cx_neurons(
 ) -> Pair:
     """Swap all weights into a neuron or filter together, each with probability ``indpb``.
 
-    In place; returns a tuple; fitness untouched. Neurons are the first axis of a layer's weights.
+    In place; returns a tuple; fitness untouched. Neurons are the first axis of a layer's weights,
+    or of its units.
 
     Args:
         ind1: One parent.
@@ -126,12 +135,13 @@ def cx_interpolate(
     check_pair(ind1, ind2)
     source = generator(rng)
     before = ind1.packed, ind2.packed
-    one, other = ind1.mask, ind2.mask
-    both, free = one & other, one ^ other
-    k1, k2, shared = ind1.kept, ind2.kept, int(both.sum())
+    one, other = ind1.gates, ind2.gates
+    both, apart = one & other, one ^ other
+    k1, k2, shared = gated(ind1), gated(ind2), weights_in(ind1.units, both)
     first = round(k1 + source.random() * (k2 - k1))
     for child, k in ((ind1, first), (ind2, k1 + k2 - first)):
-        mask = both | choose(free, k - shared, source)
+        free = together(child.units, apart, source, both)
+        mask = both | choose_of(child.units, free, k - shared, source)
         write(child, mask, source, allow_empty_layers)
     share_heritage((ind1, ind2), before)
     return ind1, ind2
@@ -172,19 +182,24 @@ def cx_average(
     source = generator(rng)
     less = 1 - draw_fraction("fraction", fraction, source)
     sigma = _checks.real("noise", noise, low=0)
-    before, counts = (ind1.packed, ind2.packed), (ind1.kept, ind2.kept)
+    before = ind1.packed, ind2.packed
+    counts = gated(ind1), gated(ind2)
     packed = ind1.packed | ind2.packed
     for child in (ind1, ind2):
         child.assign(packed)
     share_heritage((ind1, ind2), before, unchanged_too=True)
-    union, total = ind1.mask, ind1.kept
-    kept = bits.places(union)
+    union = ind1.gates
+    kept, total = bits.places(union), int(np.count_nonzero(union))
     scores = weighted(ind1, saliency(ind1, union, kept))
     for child, k in zip((ind1, ind2), counts, strict=True):
         own = source.random(total) if scores is None else scores
         if sigma:
             own = own * lognormal(sigma, total, source)
-        lost = marked(len(union), kept, smallest(own, total - round(less * k)))
+        fit = best_together(child.units, kept, own)
+        if not fit.all():  # worth less than nothing, so that they go first
+            own = np.where(fit, own, -1.0)
+        n = weights_in(child.units, union) - round(less * k)
+        lost = marked(len(union), kept, smallest_of(child.units, kept, own, n))
         write(child, union ^ lost, source, allow_empty_layers)
     return ind1, ind2
 
@@ -196,7 +211,7 @@ def _exchange(
     before = ind1.packed, ind2.packed
     for child in (ind1, ind2):
         packed = child.packed ^ difference
-        if _leaves_empty(child, packed, allow_empty_layers):
+        if child.units is not None or _leaves_empty(child, packed, allow_empty_layers):
             write(child, bits.unpack(packed, len(child)), rng, allow_empty_layers)
         else:
             child.assign(packed)

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks, bits
 from nets_deap.masks import Layer, MaskLayout
-from nets_deap.operators._choice import Rng, subset
+from nets_deap.operators._choice import Rng, choose, subset
 from nets_deap.operators._common import generator
+from nets_deap.operators._units import choose_of, together
 from nets_deap.ticket import Ticket
+from nets_deap.units import UnitLayout
 
 T = TypeVar("T", bound=Ticket)
 Distribution = str | Mapping[str, float]
@@ -27,7 +29,9 @@ def init_density(
     distribution: Distribution = "erk",
     rng: Rng | None = None,
 ) -> T:
-    """Return one random ticket of exactly round(density * D) kept weights.
+    """Return one random ticket of round(density * D) kept weights.
+
+    Exactly as many where a bit is a weight; else as near as whole units allow.
 
     Args:
         container: The ticket class; called as ``container(mask, layout=layout)``.
@@ -59,19 +63,20 @@ def init_log_spaced(
         container: The ticket class; called as ``container(mask, layout=layout)``.
         layout: The layout of the masks.
         n: Number of tickets, >= 0; a single one has density ``high``.
-        low: Density of the last ticket, in (0, 1]; raised where a layer would be empty.
+        low: Density of the last ticket, in (0, 1]; raised where a layer would be empty, lowered
+            where no ticket is as dense (as is ``high``).
         high: Density of the first ticket, in [low, 1].
         distribution: How kept weights are spread over layers; see ``layer_counts``.
         rng: NumPy generator; None for one seeded from ``random``.
     """
     _checks.whole("n", n, low=0)
     _checks.interval("(low, high)", (low, high), _checks.density)
-    least = len(layout.layers) / layout.size
-    densities = np.geomspace(max(high, least), max(low, least), n)
+    least, most = layout.density_range
+    densities = np.geomspace(min(max(high, least), most), min(max(low, least), most), n)
     source = generator(rng)
     return [
         init_density(
-            container, layout, density=min(1.0, float(d)), distribution=distribution, rng=source
+            container, layout, density=min(most, float(d)), distribution=distribution, rng=source
         )
         for d in densities
     ]
@@ -80,7 +85,10 @@ def init_log_spaced(
 def layer_counts(
     layout: MaskLayout, density: float, distribution: Distribution = "erk"
 ) -> NDArray[np.int64]:
-    """Return how many weights each layer keeps, shape (L,), exactly round(density * D) in all.
+    """Return how many weights each layer keeps, shape (L,), round(density * D) in all.
+
+    Of structured tickets: each layer that bits gate, whole units of their mean size, which with
+    the weights of layers without bits come nearest to that number.
 
     Args:
         layout: The layout.
@@ -91,36 +99,62 @@ def layer_counts(
             the global one.
 
     Raises:
-        InvalidValueError: So few weights are kept that a layer would be empty.
+        InvalidValueError: So few weights are kept that a layer would be empty, or more than may be
+            kept together.
     """
-    total = round(_checks.density("density", density) * layout.size)
-    if total < len(layout.layers):
+    total = round(_checks.density("density", density) * layout.weights.size)
+    units = layout if isinstance(layout, UnitLayout) else None
+    low, high = layout.density_range
+    if units is None and total < len(layout.layers):
         raise _checks.bad_value(
             "density",
             "leave every layer a weight",
             f"at least L / D = {len(layout.layers)} / {layout.size}",
             density,
         )
+    if units is not None and not round(low * layout.weights.size) <= total <= round(
+        high * layout.weights.size
+    ):
+        raise _checks.bad_value(
+            "density", f"suit the units {layout.unit!r}", f"in [{low:.4g}, {high:.4g}]", density
+        )
     sizes = layout.sizes().astype(np.float64)
     wanted = _proportions(layout, distribution)
+    most = np.ones(len(sizes)) if units is None else units.room() / sizes
+    goal = total if units is None else total - units.fixed
     full = np.zeros(len(sizes), dtype=bool)
     while True:
         # Layers that would need more than they have are filled; the rest share what is left.
-        left = total - sizes[full].sum()
+        left = goal - (most * sizes)[full].sum()
         scale = left / (wanted * sizes)[~full].sum() if not full.all() else 0.0
-        over = ~full & (wanted * scale > 1)
+        over = ~full & (wanted * scale > most)
         if not over.any():
             break
         full |= over
-    ideal = np.where(full, sizes, np.minimum(wanted * scale * sizes, sizes))
-    return _round_to(ideal, sizes.astype(np.int64), total)
+    ideal = np.where(full, most * sizes, np.minimum(wanted * scale * sizes, most * sizes))
+    if units is None:
+        return _round_to(ideal, sizes.astype(np.int64), total)
+    return _round_units(ideal, units, goal)
 
 
 def random_mask(layout: MaskLayout, counts: NDArray[np.int64], rng: Rng) -> bits.Mask:
-    """Return a mask (D,) that keeps exactly ``counts`` (L,) random weights of each layer."""
+    """Return bits (G,) that keep ``counts`` (L,) random weights of each layer.
+
+    Exactly as many where a bit is a weight, else as whole units allow; no layer is empty where
+    ``counts`` is not 0.
+    """
     mask = np.zeros(layout.size, dtype=np.bool_)
-    for layer, k in zip(layout.layers, counts, strict=True):
-        mask[layer.start : layer.stop] = subset(layer.size, int(k), rng)
+    if not isinstance(layout, UnitLayout):
+        for layer, k in zip(layout.layers, counts, strict=True):
+            mask[layer.start : layer.stop] = subset(layer.size, int(k), rng)
+        return mask
+    free = together(layout, np.ones(layout.size, dtype=np.bool_), rng)
+    for layer, k in zip(layout.layers, counts.tolist(), strict=True):
+        part = free[layer.start : layer.stop]
+        chosen = choose_of(layout, part, k, rng, start=layer.start)
+        if k and not chosen.any():
+            chosen = choose(part, 1, rng)
+        mask[layer.start : layer.stop] = chosen
     return mask
 
 
@@ -134,7 +168,8 @@ def _proportions(layout: MaskLayout, distribution: Distribution) -> NDArray[np.f
             raise _checks.bad_value("distribution", "name all layers", f"also {missing}", "less")
         return np.array([_checks.density(n, distribution[n]) for n in layout.names])
     kind = _checks.choice("distribution", distribution, DISTRIBUTIONS)
-    return np.array([1.0 if kind == "uniform" else _erdos_renyi(la, kind) for la in layout.layers])
+    layers = [layout.weights.layer(name) for name in layout.names]
+    return np.array([1.0 if kind == "uniform" else _erdos_renyi(la, kind) for la in layers])
 
 
 def _erdos_renyi(layer: Layer, kind: str) -> float:
@@ -153,4 +188,23 @@ def _round_to(
         room = counts < sizes if step > 0 else counts > 1
         gap = np.where(room, (ideal - counts) * step, -np.inf)
         counts[int(np.argmax(gap))] += step
+    return counts
+
+
+def _round_units(ideal: NDArray[np.float64], units: UnitLayout, goal: int) -> NDArray[np.int64]:
+    """Round to at least one unit of each layer, as near to ``ideal`` and to ``goal`` in all."""
+    bits_of = np.array([layer.size for layer in units.layers])
+    unit = units.sizes() / bits_of
+    most = np.floor(units.room() / unit + 1e-9)
+    n = np.clip(np.floor(ideal / unit), 1, most)
+    while True:
+        gap = goal - float((n * unit).sum())
+        step = 1 if gap > 0 else -1
+        # Only steps that end nearer to the goal than they began.
+        room = ((n < most) if step > 0 else (n > 1)) & (unit < 2 * abs(gap))
+        if not room.any():
+            break
+        lack = np.where(room, (ideal / unit - n) * step, -np.inf)
+        n[int(np.argmax(lack))] += step
+    counts: NDArray[np.int64] = np.round(n * unit).astype(np.int64)
     return counts

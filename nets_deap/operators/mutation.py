@@ -10,6 +10,7 @@ from nets_deap import _checks
 from nets_deap.operators._choice import Rng, choose, subset
 from nets_deap.operators._common import check_ticket, draw_fraction, generator, layers_of, write
 from nets_deap.operators._criteria import GROWTH, check_by, grown_by, least
+from nets_deap.operators._units import choose_of, together, weights_in
 from nets_deap.ticket import Ticket
 
 Mutated = tuple[Ticket]
@@ -34,7 +35,7 @@ def mut_flip(
     check_ticket(individual)
     source = generator(rng)
     n = source.binomial(len(individual), _checks.real("indpb", indpb, low=0, high=1))
-    mask = individual.mask ^ subset(len(individual), n, source)
+    mask = individual.gates ^ subset(len(individual), n, source)
     write(individual, mask, source, allow_empty_layers)
     return (individual,)
 
@@ -82,7 +83,7 @@ def mut_prune(
         moved = {n: old.get(n, 0.0) + float(s) for n, s in zip(names, steps, strict=True)}
         individual.strategy = {**old, **moved}
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    mask = individual.mask
+    mask = individual.gates
     mask ^= least(individual, mask, k, by, source, noise=noise)
     write(individual, mask, source, allow_empty_layers)
     return (individual,)
@@ -110,9 +111,9 @@ def mut_regrow(
     """
     check_ticket(individual)
     source = generator(rng)
-    mask = individual.mask
+    mask = individual.gates
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    mask |= grown_by(individual, ~mask, k, by, source)
+    mask |= grown_by(individual, together(individual.units, ~mask, source, mask), k, by, source)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -125,7 +126,7 @@ def mut_swap(
     grow: str = "random",
     rng: Rng | None = None,
 ) -> Mutated:
-    """Prune some weights and regrow as many: density stays exactly the same.
+    """Prune some weights and regrow as many: density stays the same, as nearly as units allow.
 
     In place; returns a tuple; fitness untouched. With ``grow="random"`` weights are regrown in the
     layer that lost them, as far as it has room; with ``grow="gradient"`` anywhere.
@@ -139,21 +140,24 @@ def mut_swap(
     """
     check_ticket(individual)
     source = generator(rng)
-    before = individual.mask
+    before, units = individual.gates, individual.units
     mask = before.copy()
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
     _checks.choice("grow", grow, GROWTH)
     if grow == "gradient":
         grown = grown_by(individual, ~before, k, grow, source)
-        mask ^= least(individual, before, int(np.count_nonzero(grown)), by, source)
+        mask ^= least(individual, before, weights_in(units, grown), by, source)
         mask |= grown
     else:
         losers = least(individual, before, k, by, source)
+        free = together(units, ~before, source, before & ~losers)
         for layer in layers_of(individual):
             span = slice(layer.start, layer.stop)
-            lost = losers[span]
-            grown = choose(~before[span], int(np.count_nonzero(lost)), source)
-            mask[span] ^= grown | choose(lost, int(np.count_nonzero(grown)), source)
+            lost, start = losers[span], layer.start
+            n = weights_in(units, lost, start)
+            grown = choose_of(units, free[span], n, source, start=start)
+            n = weights_in(units, grown, start)
+            mask[span] ^= grown | choose_of(units, lost, n, source, start=start)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -181,15 +185,21 @@ def mut_layer(
     check_by(individual, by)
     layers = layers_of(individual)
     layer = layers[source.integers(len(layers))]
-    mask = individual.mask
-    part = mask[layer.start : layer.stop]
-    kept = int(part.sum())
-    factor = np.exp(min(source.normal(0, sigma), np.log(layer.size)))
-    k = int(np.clip(round(max(kept, 1) * factor), 1, layer.size))
+    mask, span = individual.gates, slice(layer.start, layer.stop)
+    size, kept = (
+        weights_in(individual.units, part, layer.start)
+        for part in (np.ones(layer.size, dtype=np.bool_), mask[span])
+    )
+    factor = np.exp(min(source.normal(0, sigma), np.log(size)))
+    k = int(np.clip(round(max(kept, 1) * factor), 1, size))
     if k < kept:
-        mask ^= least(individual, mask, kept - k, by, source, within=layer)
+        lost = least(individual, mask, kept - k, by, source, within=layer)
+        mask ^= lost
+        if not mask[span].any():  # its last unit has more than one weight to lose
+            mask |= choose(lost, 1, source)
     else:
-        part |= choose(~part, k - kept, source)
+        free = together(individual.units, ~mask, source, mask)[span]
+        mask[span] |= choose_of(individual.units, free, k - kept, source, start=layer.start)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 

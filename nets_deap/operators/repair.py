@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks, bits
-from nets_deap.operators._choice import Rng, choose, smallest
+from nets_deap.operators._choice import Rng
 from nets_deap.operators._common import generator, marked, saliency, spans_of, write
+from nets_deap.operators._units import (
+    choose_of,
+    gated,
+    settle,
+    smallest_of,
+    together,
+    weights_in,
+)
 from nets_deap.ticket import Ticket
 
 Operator = Callable[..., tuple[Any, ...]]
@@ -23,8 +31,9 @@ def keep_density(
 
     Use it as ``toolbox.decorate("mutate", keep_density(0.01, 0.5))``. Too dense children lose their
     weights of smallest |w|, of the trained weights when they have them, else of W0 (random ones
-    where neither is known), but never a layer's last one; too sparse ones regrow random ones. In
-    place; returns what the operator returns; fitness untouched.
+    where neither is known), but never a layer's last one; too sparse ones regrow random ones.
+    Structured tickets lose or regrow as many whole units as that takes. In place; returns what the
+    operator returns; fitness untouched.
 
     Args:
         low: Least density, in (0, 1].
@@ -49,23 +58,30 @@ def keep_density(
 
 def _repair(child: Ticket, low: float, high: float, rng: Rng | None) -> None:
     """Bring one ticket into the range with as few changes as possible."""
-    size, kept = len(child), child.kept
+    settle(child)
+    size, kept = child.n_weights, child.kept
     least, most = max(1, int(np.ceil(low * size - 1e-9))), max(1, int(np.floor(high * size + 1e-9)))
     if least <= kept <= most:
         return
-    source, mask = generator(rng), child.mask
+    source, mask = generator(rng), child.gates
     if kept < least:
-        mask |= choose(~mask, least - kept, source)
+        free = together(child.units, ~mask, source, mask)
+        mask |= choose_of(child.units, free, least - kept, source, at_least=True)
     else:
         places = bits.places(mask)
         scores = saliency(child, mask, places)
         if scores is None:
-            scores = source.random(kept)
+            scores = source.random(int(np.count_nonzero(mask)))
         scores = scores.astype(np.result_type(scores, np.float32), copy=False)
         # The best weight of each layer is spared, so that no layer needs mending above the range.
         spans = [span for span in spans_of(child) if span.start < span.stop]
         for span in spans:
             scores[span.start + int(np.argmax(scores[span]))] = np.inf
-        lost = smallest(scores, min(kept - most, kept - len(spans)))
-        mask ^= marked(size, places, lost)
+        spared = len(spans)
+        if child.units is not None:
+            spared = weights_in(child.units, marked(len(child), places, scores == np.inf))
+        n = min(kept - most, gated(child) - spared)
+        mask ^= marked(
+            len(child), places, smallest_of(child.units, places, scores, n, at_least=True)
+        )
     write(child, mask, source, allow_empty_layers=True)

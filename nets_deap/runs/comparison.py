@@ -85,7 +85,7 @@ class ComparisonFolder(RunFolder):
     def tickets(self, seed: int, layout: MaskLayout) -> list[Ticket]:
         """Load the tickets that evolution found for a seed, with the layout of its task."""
         files = sorted((self.path / "tickets" / f"seed{seed}").glob("*.safetensors"))
-        return [Ticket(Ticket.load(file).mask, layout=layout) for file in files]
+        return [Ticket(Ticket.load(file).gates, layout=layout) for file in files]
 
     def _name(self, seed: int, method: str) -> str:
         """Return the file of a result."""

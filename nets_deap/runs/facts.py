@@ -20,7 +20,7 @@ def facts_of(task: Task, limits: Mapping[str, Any], more: Mapping[str, Any]) -> 
     """Return a run's facts as JSON has them."""
     state = repr(random.getstate()).encode()
     facts = {
-        "task": task.describe(),
+        "task": task.as_dict(),
         "recorder": limits,
         "versions": versions(),
         "python_random_state": hashlib.sha256(state).hexdigest()[:16],

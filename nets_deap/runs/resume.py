@@ -114,7 +114,7 @@ def take_up(
     with _worded(folder.path):
         changed = _compare(snapshot.facts, config, task, force=force)
     if changed:
-        snapshot.facts = {**config, "task": json.loads(json.dumps(task.describe()))}
+        snapshot.facts = {**config, "task": json.loads(json.dumps(task.as_dict()))}
     with _worded(folder.path):
         population = snapshot.read_tickets(task.layout)
         front = snapshot.archive(archive)
@@ -158,7 +158,7 @@ def _compare(
     then: Mapping[str, Any], config: Mapping[str, Any], task: Task, *, force: bool
 ) -> bool:
     """Refuse to go on with something else than what was begun; tell whether something is."""
-    now = json.loads(json.dumps(task.describe()))
+    now = json.loads(json.dumps(task.as_dict()))
     layout = differences(
         *({n: f[n] for n in ("layers", "initial_digest")} for f in (then["task"], now))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -62,7 +63,8 @@ def stuck_at(problem: Problem) -> str:
     keys = torch.zeros((2, 2), dtype=torch.int32, device=problem.device)
     mode = problem.model.training
     try:
-        with seeded(0, problem.device):
+        with seeded(0, problem.device), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that an operation has no batching rule is the answer
             problem.model.train()
             module = Functional(problem, {})
             module.gradients()(trained, fixed, buffers, keys, inputs, targets)

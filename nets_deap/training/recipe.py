@@ -193,3 +193,21 @@ def name_of(function: str | Callable[..., Any]) -> str:
 
 XOR_RECIPE = Recipe(lr=0.05, batch_size=4, steps=200, loss="binary_cross_entropy")
 LENET_RECIPE = Recipe(lr=1.2e-3, batch_size=60, steps=300)
+
+# What Frankle & Carbin 2019 (arXiv 1803.03635, figure 2) train their convolutional networks with.
+CONV_RECIPES = {
+    2: Recipe(lr=2e-4, batch_size=60, steps=300),
+    4: Recipe(lr=3e-4, batch_size=60, steps=300),
+    6: Recipe(lr=3e-4, batch_size=60, steps=300),
+}
+# He et al. 2016, section 4.2: a tenth of the learning rate after a half and three quarters.
+RESNET_RECIPE = Recipe(
+    optimizer="sgd",
+    lr=0.1,
+    momentum=0.9,
+    weight_decay=1e-4,
+    schedule="step",
+    milestones=(0.5, 0.75),
+    batch_size=128,
+    steps=300,
+)

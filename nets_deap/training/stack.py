@@ -73,7 +73,7 @@ def stack_of(model: nn.Module) -> Stack | None:
         activations = [part for _, part in parts[1::2]]
     else:
         return None
-    if not all(_is_plain(module) for module in model.modules()):
+    if not all(is_plain(module) for module in model.modules()):
         return None
     owned = [id(p) for linear in linears for p in linear.parameters()]
     if (
@@ -87,7 +87,7 @@ def stack_of(model: nn.Module) -> Stack | None:
     return Stack(tuple(names), layers, tuple(activations), flattens)
 
 
-def _is_plain(module: nn.Module) -> bool:
+def is_plain(module: nn.Module) -> bool:
     """Tell whether a module does what its class says: no hooks, no forward of its own."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return "forward" not in vars(module) and not any(getattr(module, name) for name in hooks)

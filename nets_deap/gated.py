@@ -1,0 +1,154 @@
+"""``Gated``: bits that gate the weights of a layout, and the mask that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from nets_deap import _checks, bits
+from nets_deap.bitlist import BitList
+from nets_deap.errors import CallOrderError
+from nets_deap.masks import MaskLayout, known_layout
+from nets_deap.unit_names import WEIGHT
+from nets_deap.units import UnitLayout
+
+
+class Gated(BitList):
+    """Bits that gate weights: each one, or in a structured ticket a unit of several.
+
+    Args:
+        mask: The bits (bool, or numbers 0 and 1), 1 = kept.
+        layout: The layout they belong to; None for a plain vector of bits.
+    """
+
+    unit: str = WEIGHT
+    _kept: int | None = None
+
+    def __init__(self, mask: Iterable[Any] = (), layout: MaskLayout | None = None) -> None:
+        super().__init__(mask)
+        if layout is not None:
+            layout.check_bits(self._size)
+            if layout.unit != WEIGHT:
+                self.unit = layout.unit
+        self._layout = layout
+        self._layout_key = layout.key if layout is not None else ""
+
+    # ---- the layout
+
+    @property
+    def has_layout(self) -> bool:
+        """Whether the layout is at hand."""
+        return self._find_layout() is not None
+
+    @property
+    def layout(self) -> MaskLayout:
+        """The layout of the bits.
+
+        Raises:
+            CallOrderError: The ticket has none, or its task has not been built in this process.
+        """
+        layout = self._find_layout()
+        if layout is None:
+            why = "was made without one" if not self._layout_key else "came from another process"
+            raise CallOrderError(
+                f"The ticket has no layout: it {why}. Make tickets with Ticket(mask, layout=...), "
+                "or build the same task (model and seed) before unpickling."
+            )
+        return layout
+
+    @property
+    def layout_key(self) -> str:
+        """The key of the layout, known even where the layout is not at hand; empty for none."""
+        return self._layout_key
+
+    @property
+    def units(self) -> UnitLayout | None:
+        """The layout of a structured ticket; None where each bit gates one weight."""
+        if self.unit == WEIGHT:
+            return None
+        layout = self.layout
+        assert isinstance(layout, UnitLayout)
+        return layout
+
+    # ---- the weights that the bits keep
+
+    @property
+    def mask(self) -> bits.Mask:
+        """The mask of weights as a fresh bool vector (D,); assign to it to replace the bits.
+
+        Raises:
+            InvalidValueError: What is assigned has another length, or parts of units.
+        """
+        units = self.units
+        return self.gates if units is None else units.mask_of(self.gates)
+
+    @mask.setter
+    def mask(self, mask: Iterable[Any]) -> None:
+        array, units = bits.as_mask(mask), self.units
+        if units is not None:
+            array = units.bits_of(array)
+        _checks.length("mask", array.size, self._size, "D")
+        self.assign(bits.pack(array))
+
+    @property
+    def packed_mask(self) -> bits.Bytes:
+        """The packed mask of weights, shape (ceil(D / 8),); ``packed`` where a bit is a weight."""
+        units = self.units
+        return self.packed if units is None else units.expand(self._packed)
+
+    @property
+    def n_weights(self) -> int:
+        """Number of maskable weights, D."""
+        units = self.units
+        return self._size if units is None else units.weights.size
+
+    @property
+    def kept(self) -> int:
+        """Number of kept weights."""
+        if self._kept is None:
+            self._kept = bits.count(self.packed_mask)
+        return self._kept
+
+    @property
+    def density(self) -> float:
+        """Kept / maskable over the whole network, in [0, 1]; 0.0 for a ticket of no bits."""
+        return self.kept / self.n_weights if self._size else 0.0
+
+    @property
+    def layer_densities(self) -> dict[str, float]:
+        """Density of each layer by parameter name."""
+        layout = self.layout.weights
+        counts = layout.counts(self.packed_mask)
+        return {la.name: int(n) / la.size for la, n in zip(layout.layers, counts, strict=True)}
+
+    def _find_layout(self) -> MaskLayout | None:
+        """Return the layout, looking it up again after unpickling."""
+        if self._layout is None and self._layout_key:
+            self._layout = known_layout(self._layout_key)
+        return self._layout
+
+    def _forget(self) -> None:
+        """Forget what followed from the bits before they changed."""
+        super()._forget()
+        self._kept = None
+
+
+def packed_mask_for(layout: MaskLayout, ticket: Gated) -> bits.Bytes:
+    """Return the packed mask of weights of a ticket of a task with this layout.
+
+    A plain ticket of the same weights belongs to a task of structured ones too.
+
+    Raises:
+        InvalidValueError: The ticket belongs to another layout.
+    """
+    key = ticket.layout_key
+    for own in (layout, layout.weights):
+        if len(ticket) == own.size and key in ("", own.key):
+            return own.expand(ticket.packed)
+    raise _checks.bad_value(
+        "ticket",
+        "belong to this task",
+        f"layout {layout.key[:12]} of D = {layout.size} weights",
+        f"layout {key[:12] or 'none'} of {len(ticket)}",
+        "Make it with this task, or build the task with the ticket's model and seed.",
+    )
