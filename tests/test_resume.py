@@ -70,6 +70,21 @@ def test_stock_algorithms_go_on_exactly(tmp_path, kind, options):
     assert len(run.recorder.logbook) == NGEN + 1
 
 
+def test_structured_tickets_go_on_exactly(tmp_path):
+    def task():
+        return new_task(unit="neuron")
+
+    toolbox, population, recorder = begin(tmp_path / "whole", {}, task=task())
+    go("plus", toolbox, population, recorder)
+    toolbox, again, recorder = begin(tmp_path / "cut", {}, task=task())
+    go("plus", toolbox, again, recorder, until=2)
+    fresh = task()
+    run = nets.resume(tmp_path / "cut", task=fresh, progress="none")
+    go("plus", new_toolbox(fresh, {}), run.population, run.recorder, run.remaining)
+    assert who(run.population) == who(population)
+    assert left_by(tmp_path / "cut") == left_by(tmp_path / "whole")
+
+
 def test_the_toolbox_may_be_made_after_resuming(tmp_path):
     whole, population, cut = whole_and_cut(tmp_path, "plus", {}, until=3)
     task = new_task()
