@@ -14,13 +14,14 @@ from contextlib import nullcontext
 import torch
 
 from nets_deap import bits
+from nets_deap.training import halt
 from nets_deap.training.batches import minibatch
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import loss_of
 from nets_deap.training.noise import dropping, keys_of, seed_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.probe import probe
-from nets_deap.training.problem import Outcome, Plan, Problem, Start
+from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
 from nets_deap.training.single import fill, measure, outcome_of
 
 
@@ -31,13 +32,17 @@ def train_one_by_one(
     *,
     starts: list[Start | None] | None = None,
     on_chunk: Callable[[int], None] | None = None,
+    on_part: OnPart | None = None,
 ) -> Outcome:
     """Train one network for each mask in turn; the same contract as ``train_stacked``."""
     parts = []
-    for packed, start in zip(masks, starts or [None] * len(masks), strict=True):
+    pairs = zip(masks, starts or [None] * len(masks), strict=True)
+    for i, (packed, start) in enumerate(pairs):
         seed = seed_of(packed, plan.seed)
         with seeded(seed, problem.device) if probe(problem).draws else nullcontext():
             parts.append(_train(problem, packed, plan, start))
+        if on_part is not None:
+            on_part([i], parts[-1])
         if on_chunk is not None:
             on_chunk(1)
     return Outcome.concatenate(parts)
@@ -57,6 +62,7 @@ def _train(problem: Problem, packed: bits.Bytes, plan: Plan, start: Start | None
     loss_function = problem.fresh_loss()
     tail, curve = 0.0, []
     for step, rows in enumerate(batches):
+        halt.check()
         problem.begin(model)
         optimizer.zero_grad()
         inputs, targets = minibatch(problem, plan, step, rows)

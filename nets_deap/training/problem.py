@@ -6,7 +6,7 @@ import copy
 import functools
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -221,3 +221,7 @@ class Outcome:
             others=[other for part in parts for other in part.others],
             states=[s for part in parts for s in part.states],
         )
+
+
+# Takes the places of networks among the masks of a call, and their outcome, as soon as it is known.
+OnPart = Callable[[Sequence[int], Outcome], None]

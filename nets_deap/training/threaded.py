@@ -21,7 +21,7 @@ from nets_deap.training.noise import dropping, keys_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.pool import Stop, share_out
 from nets_deap.training.probe import probe
-from nets_deap.training.problem import Outcome, Plan, Problem, Start
+from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
 from nets_deap.training.single import fill, measure, outcome_of
 
 # A forward pass of a minibatch with at least so many operations outweighs what Python costs.
@@ -54,6 +54,7 @@ def train_threaded(
     starts: list[Start | None] | None = None,
     chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
+    on_part: OnPart | None = None,
 ) -> Outcome:
     """Train one network for each mask; the same contract as ``train_stacked``.
 
@@ -74,6 +75,8 @@ def train_threaded(
 
     def done(i: int, part: Outcome) -> None:
         parts.append(part)
+        if on_part is not None:
+            on_part([i], part)
         if on_chunk is not None:
             on_chunk(1)
 
