@@ -22,7 +22,7 @@ from nets_deap.training.device import pick_device
 from nets_deap.training.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
 from nets_deap.training.losses import Loss
-from nets_deap.training.modules import digest_of_model, dtype_of, private_copy
+from nets_deap.training.modules import digest_of_model, dtype_of, output_layers, private_copy
 from nets_deap.training.precision import check_precision
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe, name_of
@@ -111,7 +111,6 @@ class Task:
         self.device = pick_device(device)
         dtype = dtype_of(model)
         self.precision = check_precision(precision, dtype, self.device)
-        self.layout = layout_of(model, maskable, unit)
         self.parameters = tuple(parameters_of(model, maskable))
         self.ledger = Ledger()
         self._modes = {name: module.training for name, module in model.named_modules()}
@@ -122,6 +121,9 @@ class Task:
             seed=self.seed, in_memory=in_memory, device=self.device,
         )  # fmt: skip
         self.data_digest, self.normalize = examples.digest, examples.normalize
+        shown = (examples.splits["train"][0], examples.normalize)
+        ends = output_layers(private, *shown) if unit in ("neuron", "filter") else None
+        self.layout = layout_of(model, maskable, unit, outputs=ends)
         self.chance_loss, self.has_accuracy = examples.chance_loss, examples.has_accuracy
         private.to(self.device)
         on_device = examples.on(self.device, dtype)

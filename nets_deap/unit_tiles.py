@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from nets_deap import _checks
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def layout_of(model: nn.Module, maskable: Selector = None, unit: str = WEIGHT) -> MaskLayout:
+def layout_of(
+    model: nn.Module,
+    maskable: Selector = None,
+    unit: str = WEIGHT,
+    *,
+    outputs: Collection[str] | None = None,
+) -> MaskLayout:
     """Lay out the maskable weights of ``model`` for tickets of one kind of unit.
 
     Args:
@@ -22,11 +29,13 @@ def layout_of(model: nn.Module, maskable: Selector = None, unit: str = WEIGHT) -
         maskable: See ``MaskLayout.of``.
         unit: What one bit gates: ``"weight"``: one weight; ``"neuron"`` or ``"filter"``, two names
             of the same: all weights into a neuron or filter, of every maskable linear and
-            convolutional layer except the network's last one, whose neurons are its outputs and
-            whose weights are always kept; ``"block(RxC)"``: R rows by C columns of the weights as
+            convolutional layer except those whose neurons are the network's outputs: their
+            weights are always kept; ``"block(RxC)"``: R rows by C columns of the weights as
             a matrix, the first axis by all others; ``"2:4"``: one weight, but of each 4 consecutive
             inputs of a neuron (of a filter: input channels at one place of its kernel) at most 2
             are kept.
+        outputs: Names of the weights of the layers whose neurons are the network's outputs; None
+            for the layer that was registered last.
 
     Raises:
         InvalidValueError: No such unit, nothing to gate, or weights that have no such units.
@@ -42,8 +51,8 @@ def layout_of(model: nn.Module, maskable: Selector = None, unit: str = WEIGHT) -
         _check(layer, owners.get(layer.name), name)
     if name == TWO_OF_FOUR:
         return UnitLayout(weights, name, [(1, 1)] * len(weights.layers))
-    last = list(owners)[-1]
-    tiles = [None if la.name == last else _filter(la, owners[la.name]) for la in weights.layers]
+    last = [list(owners)[-1]] if outputs is None else outputs
+    tiles = [None if la.name in last else _filter(la, owners[la.name]) for la in weights.layers]
     return UnitLayout(weights, name, tiles)
 
 

@@ -427,3 +427,31 @@ def test_lenet_expands_quickly_enough_to_keep_no_copy():
     layout = layout_of(lenet_300_100(), unit="neuron")
     ticket = nets.Ticket(np.ones(layout.size), layout)
     assert len(pickle.dumps(ticket)) < 1000
+
+
+class Turned(nn.Module):
+    """Registers its outputs before the layer that runs first."""
+
+    def __init__(self, soft):
+        super().__init__()
+        self.soft, self.head, self.body = soft, nn.Linear(8, 3), nn.Linear(6, 8)
+        if not soft:
+            self.other = nn.Linear(8, 2)
+
+    def forward(self, x):
+        h = torch.relu(self.body(x))
+        if self.soft:
+            return self.head(h).softmax(1)
+        return self.head(h), self.other(h).reshape(-1, 2, 1)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_neurons_that_are_outputs_are_those_of_the_layers_that_make_them(soft):
+    def loss(output, target):
+        return (output if soft else output[0]).mean()
+
+    data = (np.random.default_rng(0).normal(size=(20, 6)), np.arange(20) % 3)
+    recipe = nets.Recipe(batch_size=5, steps=2)
+    task = nets.Task(Turned(soft), train=data, loss=loss, unit="neuron", recipe=recipe)
+    assert task.layout.names == ("body.weight",)
+    assert task.layout.weights.size == 24 + 48 + (0 if soft else 16)

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks
-from nets_deap.data.convert import Given, each
+from nets_deap.data.convert import Given, each, tensors_of
 from nets_deap.data.pixels import Normalize
 from nets_deap.masks import digest_of
 from nets_deap.training.batches import rows_of
@@ -153,6 +154,34 @@ def first_loss(
     output = _shown(copy.deepcopy(model), "train", inputs, tuple(inputs.shape))
     with seeded(0, inputs.device):
         return float(loss_of(copy.deepcopy(loss), output, some[1]))
+
+
+def output_layers(model: nn.Module, inputs: Any, pixels: Normalize | None) -> set[str]:
+    """Return the names of the weights of the layers that make a network's outputs.
+
+    Those linear and convolutional layers whose results are handed out as they are; for outputs that
+    something else is done to, the layer that runs last.
+
+    Args:
+        model: Any module; a copy is shown two examples.
+        inputs: All of its inputs.
+        pixels: How images of bytes become inputs; None for inputs that are used as they are.
+    """
+    private, ran = copy.deepcopy(model), []
+    names = {id(p): name for name, p in private.named_parameters()}
+
+    def hook(layer: Any, given: Any, output: Tensor) -> None:
+        ran.append((names[id(layer.weight)], output))
+
+    for module in private.modules():
+        if isinstance(module, (nn.Linear, _ConvNd)) and id(module.weight) in names:
+            module.register_forward_hook(hook)
+    some = inputs[:2].clone()
+    sample = some if pixels is None else pixels(some, dtype_of(model))
+    leaves = tensors_of(_shown(private, "train", sample, tuple(inputs.shape)))
+    ends = {leaf.untyped_storage().data_ptr() for leaf in leaves}
+    found = {name for name, output in ran if output.untyped_storage().data_ptr() in ends}
+    return found or {name for name, _ in ran[-1:]}
 
 
 def _shown(model: nn.Module, name: str, sample: Tensor, shape: tuple[int, ...]) -> Any:
