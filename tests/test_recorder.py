@@ -28,7 +28,7 @@ def test_the_run_folder_is_complete_after_a_stock_algorithm(xor_task, tmp_path):
     recorder = nets.Recorder(tmp_path / "run", task=xor_task, progress="none")
     evolve(xor_task, recorder)
     files = sorted(p.name for p in (tmp_path / "run").iterdir())
-    assert files == ["config.json", "front.csv", "log.csv", "log.jsonl", "tickets"]
+    assert files == ["config.json", "front.csv", "history.jsonl", "log.csv", "log.jsonl", "tickets"]
     rows = [json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["generation"] for row in rows] == [0, 1, 2, 3]
     assert len(read_csv(tmp_path / "run" / "log.csv")) == 4

@@ -141,6 +141,7 @@ def run(
     assert result.path is not None
     folder = RunFolder.existing(result.path)
     folder.write_front(final_rows(result, final))
+    folder.write_json("curves.json", final.curves())
     notes = [] if result.stopped is None else [f"stopped early: {result.stopped}"]
     try:
         from nets_deap.plots.pareto import save_run_figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from nets_deap.budget import StepBudget
 from nets_deap.evaluator import Evaluator
 from nets_deap.fronts import NicheArchive
 from nets_deap.objectives import Objective, describe
+from nets_deap.runs.history import Generation
 from nets_deap.runs.recorder import Recorder, SearchStopped
 from nets_deap.task import Task
 from nets_deap.ticket import Ticket
@@ -35,6 +36,7 @@ class SearchResult:
         logbook: A row a generation.
         path: The run folder, if one was written.
         stopped: Why it stopped early; None if it ran to the end.
+        history: Who lived in each generation, for figures.
     """
 
     front: tools.HallOfFame
@@ -42,6 +44,7 @@ class SearchResult:
     logbook: tools.Logbook
     path: Path | None
     stopped: str | None
+    history: list[Generation] = field(default_factory=list)
 
 
 def search(
@@ -203,6 +206,7 @@ def search(
         logbook=recorder.logbook,
         path=None if folder is None else folder.path,
         stopped=stopped,
+        history=recorder.history,
     )
 
 

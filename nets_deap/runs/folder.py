@@ -15,7 +15,10 @@ from typing import Any
 from nets_deap import _checks
 from nets_deap.errors import FileAccessError
 
-FILES = ("config.json", "log.jsonl", "log.csv", "front.csv", "front.png")
+FILES = (
+    *("config.json", "log.jsonl", "log.csv", "history.jsonl"),
+    *("front.csv", "curves.json", "front.png"),
+)
 TICKETS = "tickets"
 
 

@@ -16,6 +16,7 @@ from deap import tools
 import nets_deap
 from nets_deap import _checks
 from nets_deap.fronts import ParetoFront, costs_of, hypervolume
+from nets_deap.runs import history
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.progress import Progress
 from nets_deap.task import Task
@@ -101,8 +102,14 @@ class Recorder:
         self._start = time.monotonic()
         self._spent = (task.ledger.networks, task.ledger.network_steps, task.ledger.diverged)
         self._python_state = random.getstate()
+        self._history: list[history.Generation] = []
         self.folder = None if path is None else RunFolder(path, overwrite=overwrite)
         self._write_config()
+
+    @property
+    def history(self) -> list[history.Generation]:
+        """Who lived in each generation so far."""
+        return self._history if self.folder is None else history.read_history(self.folder.path)
 
     def compile(self, population: Sequence[Any]) -> dict[str, Any]:
         """Take note of a generation; called by the algorithm after selection.
@@ -118,7 +125,11 @@ class Recorder:
         self._fix_reference(population, names)
         row = self._row(population, names)
         self.logbook.record(gen=self.generation, **row)
-        if self.folder is not None:
+        lived = history.generation_of(self.generation, population, self.front, names)
+        if self.folder is None:
+            self._history.append(lived)
+        else:
+            self.folder.append(history.NAME, history.line_of(lived))
             self.folder.append_row({"generation": self.generation, **row})
             self.folder.write_front(front_rows(self.front))
             self.folder.write_tickets([t for t in self.front if t.has_layout])
