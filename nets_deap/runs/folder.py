@@ -87,10 +87,14 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file: a temporary file first, then put in place."""
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write any file likewise."""
         target = self.path / name
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            part.write_text(text, encoding="utf-8")
+            part.write_bytes(content)
             os.replace(part, target)
         except OSError as error:
             part.unlink(missing_ok=True)
