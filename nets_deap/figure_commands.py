@@ -70,7 +70,7 @@ def plot(options: Namespace, say: Say) -> int:
         target = out / f"{name}.{options.format}"
         RunFolder.beside(target).write_bytes(target.name, content)
         say(str(target))
-    if left:
+    if left and len(paths) == 1:
         say(f"not drawn, as nothing there is for them: {', '.join(left)}")
     return 0
 

@@ -75,7 +75,7 @@ def mask_matrix(ticket: Any, ax: Any = None, *, layer: str | None = None) -> Any
     rows, columns = matrix.shape
     tall, wide = (math.ceil(n / FINEST) for n in (rows, columns))
     ax = style.axes_or_new(ax)
-    name = "kept" if tall * wide == 1 else f"share kept of {tall} x {wide} weights"
+    name = "" if tall * wide == 1 else f"share kept of {tall} x {wide} weights"
     shares = _blocks(matrix, tall, wide)
     style.picture(ax, shares, name, vmin=0, extent=(0, columns, rows, 0), aspect="auto")
     ax.set(xlabel=f"{columns:,} inputs", ylabel=f"{rows:,} outputs")
@@ -123,7 +123,7 @@ def filters(ticket: Any, ax: Any = None, *, layer: str | None = None, most: int 
         sheet[y : y + height, x : x + width] = share
     ax = style.axes_or_new(ax)
     channels = place.shape[1]
-    what = "kept" if channels == 1 else f"share kept of {channels} channels"
+    what = "" if channels == 1 else f"share kept of {channels} channels"
     style.picture(ax, sheet, what, vmin=0, vmax=1)
     ax.set_frame_on(False)
     more = "" if count == place.shape[0] else f", {count} of {place.shape[0]} filters"

@@ -101,10 +101,13 @@ def colours_of(count: int) -> list[Any]:
 
 
 def picture(ax: Any, values: Any, name: str, **options: Any) -> None:
-    """Draw an array as a picture without ticks, with a scale beside it."""
+    """Draw an array as a picture without ticks, with a scale beside it; no name for bits."""
     image = ax.imshow(values, **{"cmap": ORDERED, "interpolation": "nearest", **options})
     ax.set(xticks=[], yticks=[])
-    ax.figure.colorbar(image, cax=ax.inset_axes((1.04, 0, 0.05, 1)), label=name)
+    scale = ax.figure.colorbar(image, cax=ax.inset_axes((1.04, 0, 0.05, 1)), label=name)
+    if name == "":  # bits
+        image.set_clim(0, 1)
+        scale.set_ticks([0, 1], labels=["pruned", "kept"])
 
 
 def dense_of(members: Sequence[Any]) -> Any:
