@@ -141,8 +141,8 @@ def _of_comparison(
     by_seed: dict[Any, list[tuple[float, float]]] = {}
     for row in rows:
         if row["method"] == method:
-            by_seed.setdefault(row["seed"], []).append((row["density"], row["test_accuracy"]))
-    plane = Plane(("density", "test accuracy"), (0, 1), (-1.0, 1.0))
-    dense = [row["test_accuracy"] for row in rows if row["method"] == "dense"]
+            by_seed.setdefault(row["seed"], []).append((row["density"], 100 * row["test_accuracy"]))
+    plane = Plane(("density", "test accuracy in %"), (0, 1), (-1.0, 1.0))
+    dense = [100 * row["test_accuracy"] for row in rows if row["method"] == "dense"]
     fronts = [np.array(sorted(points)) for points in by_seed.values()]
     return plane, fronts, float(np.mean(dense)) if dense else None

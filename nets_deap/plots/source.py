@@ -142,10 +142,12 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except NetsError:
         raise
-    except OSError as error:
-        raise FileAccessError(
-            f"{path} must be a readable file: {error.strerror}. Give the folder of a run."
+    except FileNotFoundError as error:
+        raise _checks.bad_value(
+            "run", f"hold {path.name}", "a file that runs write", str(path.parent)
         ) from error
+    except OSError as error:
+        raise FileAccessError(f"{path} must be a readable file: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         raise FileAccessError(f"{path} does not hold what a run writes: {error!r}.") from error
 
