@@ -57,10 +57,9 @@ def report(folder: str | Path) -> str:
         _pre(json.dumps(facts, indent=2)),
     ]
     if left:
-        rows = "".join(
-            f"<li>{html.escape(kind)}: {html.escape(why)}</li>" for kind, why in left.items()
-        )
-        parts.append(f"<h2>Not drawn</h2>\n<ul>{rows}</ul>")
+        # Names alone: the reasons name folders of this machine.
+        names = ", ".join(left)
+        parts.append(f"<p>Not drawn, as nothing there is for them: {html.escape(names)}.</p>")
     body = "\n".join(parts)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

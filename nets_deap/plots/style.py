@@ -31,7 +31,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "axes.titlesize": 7.5,
         "axes.linewidth": 0.6,
         "legend.fontsize": 6.5,
-        "legend.handlelength": 1.5,
+        "legend.handlelength": 2.0,
         "lines.linewidth": 1.0,
         "lines.markersize": 3.5,
         "xtick.major.width": 0.6,
