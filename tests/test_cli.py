@@ -32,7 +32,7 @@ def test_run_prints_the_table_and_leaves_the_folder(tmp_path, capsys):
     assert f"run folder: {out}" in text
     files = {p.name for p in out.iterdir()}
     assert files == {
-        *("config.json", "log.jsonl", "log.csv", "history.jsonl"),
+        *("checkpoints", "config.json", "log.jsonl", "log.csv", "history.jsonl"),
         *("front.csv", "curves.json", "front.png", "tickets"),
     }
     config = json.loads((out / "config.json").read_text())

@@ -15,7 +15,7 @@ from nets_deap.experiments.final import train_front
 from nets_deap.fronts import costs_of
 from nets_deap.plots.genealogy import ancestors
 from nets_deap.runs.folder import RunFolder
-from nets_deap.runs.recorder import front_rows
+from nets_deap.runs.rows import front_rows
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from nets_deap.fronts import costs_of
 from nets_deap.fronts import knee as knee_of
 from nets_deap.plots import source, style
 from nets_deap.plots.style import BLUE, GREEN, GREY, ORANGE
-from nets_deap.runs.recorder import objective_names
+from nets_deap.runs.rows import objective_names
 
 
 @dataclass(frozen=True)
