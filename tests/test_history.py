@@ -9,7 +9,7 @@ from deap import algorithms
 import nets_deap as nets
 from nets_deap import operators
 from nets_deap.errors import FileAccessError
-from nets_deap.runs.history import NAME, generation_of, line_of, read_history
+from nets_deap.runs.history import NAME, cut_off, generation_of, line_of, read_history
 
 
 @pytest.fixture
@@ -131,3 +131,17 @@ def test_tickets_without_a_layout_have_no_layers():
         "density": 2 / 3,
         "values": [0.5],
     }
+
+
+def test_a_history_is_cut_off_after_a_generation(run, tmp_path):
+    file = tmp_path / NAME
+    whole = file.read_bytes()
+    first = b"".join(whole.splitlines(keepends=True)[:2])
+    cut_off(tmp_path, 1)
+    assert file.read_bytes() == first
+    file.write_bytes(first + b'{"generation": 2, "popu\n{"generation": 1}')
+    cut_off(tmp_path, 9)
+    assert file.read_bytes() == first
+    file.unlink()
+    cut_off(tmp_path, 1)
+    assert not file.exists()

@@ -20,7 +20,7 @@ from nets_deap.fronts import NicheArchive
 from nets_deap.objectives import Objective, describe
 from nets_deap.runs.differences import differences
 from nets_deap.runs.folder import RunFolder
-from nets_deap.runs.history import Generation
+from nets_deap.runs.history import Generation, read_history
 from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.resume import Resumed, newest, read_config, take_up
 from nets_deap.runs.signals import listening
@@ -43,7 +43,7 @@ class SearchResult:
         logbook: A row a generation.
         path: The run folder, if one was written.
         stopped: Why it stopped early; None if it ran to the end.
-        history: Who lived in each generation, for figures.
+        lived: Who lived in each generation, where no run folder was written.
     """
 
     front: tools.HallOfFame
@@ -51,7 +51,12 @@ class SearchResult:
     logbook: tools.Logbook
     path: Path | None
     stopped: str | None
-    history: list[Generation] = field(default_factory=list)
+    lived: list[Generation] = field(default_factory=list, repr=False)
+
+    @property
+    def history(self) -> list[Generation]:
+        """Who lived in each generation, for figures; read from the run folder if there is one."""
+        return self.lived if self.path is None else read_history(self.path)
 
 
 def search(
@@ -229,7 +234,7 @@ def search(
         logbook=recorder.logbook,
         path=None if path is None else Path(path),
         stopped=stopped,
-        history=recorder.history,
+        lived=recorder.lived,
     )
 
 

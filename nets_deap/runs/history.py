@@ -120,6 +120,27 @@ def read_history(folder: str | Path) -> list[Generation]:
     return [found[number] for number in sorted(found)]
 
 
+def cut_off(folder: Path, generation: int) -> None:
+    """Cut the file off after a generation, for a run that goes on from there.
+
+    Generations are looked at, not a checksum: of long runs it would take long at each checkpoint.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = 0
+        for line in file:
+            try:
+                later = json.loads(line)["generation"] > generation
+            except (KeyError, TypeError, ValueError, RecursionError):
+                break
+            if later or not line.endswith(b"\n"):
+                break
+            end += len(line)
+        file.truncate(end)
+
+
 def _plain(member: Member) -> dict[str, Any]:
     """Return a member as JSON; what is empty is left out."""
     plain: dict[str, Any] = {

@@ -99,7 +99,7 @@ class Recorder:
         self._best_generation, self._best_volume = 0, -1.0
         self._start = time.monotonic()
         self._spent = (task.ledger.networks, task.ledger.network_steps, task.ledger.diverged)
-        self._history: list[history.Generation] = []
+        self.lived: list[history.Generation] = []
         self._before = self._spent
         if path is not None:
             self._keep_in(RunFolder(path, overwrite=overwrite))
@@ -117,7 +117,7 @@ class Recorder:
     @property
     def history(self) -> list[history.Generation]:
         """Who lived in each generation so far."""
-        return self._history if self.folder is None else history.read_history(self.folder.path)
+        return self.lived if self.folder is None else history.read_history(self.folder.path)
 
     def compile(self, population: Sequence[Any]) -> dict[str, Any]:
         """Take note of a generation; called by the algorithm after selection.
@@ -141,7 +141,7 @@ class Recorder:
         self.logbook.record(gen=self.generation, **row)
         lived = history.generation_of(self.generation, population, self.front, names)
         if self.folder is None:
-            self._history.append(lived)
+            self.lived.append(lived)
         else:
             self.folder.append(history.NAME, history.line_of(lived))
             self.folder.append_row({"generation": self.generation, **row})

@@ -22,7 +22,7 @@ from nets_deap.ticket import Ticket
 if TYPE_CHECKING:
     from nets_deap.runs.recorder import Recorder
 
-LOGS = ("log.jsonl", "log.csv", "history.jsonl")
+LOGS = ("log.jsonl", "log.csv")
 
 
 @dataclass(frozen=True)
