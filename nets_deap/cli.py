@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import nets_deap
-from nets_deap import commands, run_commands
+from nets_deap import commands, figure_commands, run_commands
 from nets_deap.errors import NetsError
 from nets_deap.experiments.presets import PRESETS, preset
 
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_baseline(parsers)
     _add_ticket(parsers)
     _add_bench(parsers)
+    figure_commands.add(parsers, _say)
     return parser
 
 

@@ -158,6 +158,7 @@ class Evaluator(Batched):
                 diverged += 1
             found[key] = worst_values(self.objectives) if values is None else values
             for twin in twins:
+                twin.note_parents()
                 twin.heritage = None if values is None else learnt
                 twin.diverged = values is None
         if diverged:

@@ -57,6 +57,34 @@ def hypervolume(costs: ArrayLike, reference: ArrayLike) -> float:
     return float(moocore.hypervolume(points, ref=point))
 
 
+def attainment(fronts: Sequence[ArrayLike], percents: Sequence[float]) -> list[Costs]:
+    """Return the points that bound what a share of R fronts attains, all minimised.
+
+    Args:
+        fronts: R >= 1 of them, each of shape (F, M) with M = 2 or 3 and F >= 1.
+        percents: Shares in per cent, each in [0, 100].
+
+    Returns:
+        For each share, points (N, M): they, and what they dominate, are attained by at least that
+        share of the fronts.
+
+    Reference:
+        Fonseca et al. 2011, On the computation of the empirical attainment function,
+        https://doi.org/10.1007/978-3-642-19893-9_8.
+    """
+    points = [np.asarray(front, dtype=np.float64) for front in fronts]
+    if not points or any(one.ndim != 2 or len(one) == 0 for one in points):
+        raise _checks.bad_value(
+            "fronts", "hold points", "shape (F, M) each", [*map(np.shape, points)]
+        )
+    sets = np.repeat(np.arange(len(points)), [len(one) for one in points])
+    found = []
+    for percent in percents:
+        level = _checks.real("percents", percent, low=0, high=100)
+        found.append(moocore.eaf(np.concatenate(points), sets, percentiles=[level])[:, :-1])
+    return found
+
+
 def ranks(costs: Costs) -> NDArray[np.int64]:
     """Return the rank of each of P points (P, M), all minimised; 0 is the first front."""
     if costs.shape[0] == 0:

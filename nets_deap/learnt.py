@@ -27,6 +27,7 @@ class Learnt:
             operator asked for it.
         grown: Positions of pruned weights with the largest |gradient|, largest first (in a
             structured ticket: of pruned units); None likewise.
+        parents: Of an average, the digests of the masks that were trained.
     """
 
     digest: str
@@ -37,6 +38,12 @@ class Learnt:
     others: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     slopes: NDArray[Any] | None = None
     grown: NDArray[np.int64] | None = None
+    parents: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Digests of the masks whose training this comes from."""
+        return (self.digest,) if self.digest else self.parents
 
     def freeze(self) -> None:
         """Make the arrays read-only: copies of a ticket share them."""
@@ -107,7 +114,8 @@ class Learnt:
         }
         steps = max(self.steps, other.steps)
         values = midway(self.values, other.values)
-        return Learnt("", steps, values, {}, packed, others, slopes, grown)
+        parents = tuple(dict.fromkeys(self.sources + other.sources))
+        return Learnt("", steps, values, {}, packed, others, slopes, grown, parents)
 
 
 class Average:
@@ -122,6 +130,7 @@ class Average:
     """
 
     def __init__(self, one: Learnt, other: Learnt, size: int) -> None:
+        self.sources = tuple(dict.fromkeys(one.sources + other.sources))
         self._parents: tuple[Learnt, Learnt] | None = one, other
         self._size = size
         self._found: Learnt | None = None

@@ -200,6 +200,7 @@ class Task:
         seed: int | None = None,
         on_chunk: Callable[[int], None] | None = None,
         starts: Sequence[Start | None] | None = None,
+        points: int = 0,
     ) -> list[TrainResult]:
         """Train tickets from W0, all on the same minibatches, and measure them on every split.
 
@@ -209,6 +210,7 @@ class Task:
             seed: Seed of the minibatches; None for one that the search never uses.
             on_chunk: Called with the number of networks that have just been trained.
             starts: Weights to start from instead of W0, for controls; None for W0.
+            points: How often to measure the validation loss meanwhile, for ``result.curve``.
 
         Returns:
             One result each, in order; empty for no tickets.
@@ -219,6 +221,7 @@ class Task:
             seed=self.derived_seed(FINAL_TRAINING)
             if seed is None
             else _checks.whole("seed", seed, low=0, high=2**63 - 1),
+            curve_points=_checks.whole("points", points, low=0),
             test=True,
             keep_states=True,
         )

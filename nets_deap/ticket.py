@@ -45,6 +45,9 @@ class Ticket(Gated):
             replace it, never change it.
         evaluations: How often its fitness has been measured.
         diverged: Whether its last training diverged.
+        parents: Digests of the masks whose training its first one started out from: one after
+            mutation, two after crossover, none in a first population. Those of the nearest
+            ancestors that did not diverge.
 
     Raises:
         InvalidValueError: The mask is not a vector of bits, or of another length than the layout.
@@ -54,6 +57,7 @@ class Ticket(Gated):
     strategy: dict[str, float] = MappingProxyType({})  # type: ignore[assignment]
     evaluations: int = 0
     diverged: bool = False
+    parents: tuple[str, ...] = ()
 
     def __init__(
         self, mask: Iterable[Any] = (), layout: MaskLayout | None = None, fitness: Any = None
@@ -106,6 +110,12 @@ class Ticket(Gated):
     def inherit(self, average: Average) -> None:
         """Make an average the heritage, without working it out yet."""
         self._learnt = average
+
+    def note_parents(self) -> None:
+        """Take down whose training the heritage comes from, unless it is the ticket's own."""
+        sources = () if self._learnt is None else self._learnt.sources
+        if sources and sources != (self.digest,):
+            self.parents = sources
 
     @property
     def genes(self) -> tuple[Any, ...]:
@@ -205,4 +215,4 @@ class Ticket(Gated):
         return ticket_files.apply(self, model)
 
 
-_SHARED = frozenset(("_size", "unit", "_layout", "_layout_key", "_learnt", "strategy"))
+_SHARED = frozenset(("_size", "unit", "_layout", "_layout_key", "_learnt", "strategy", "parents"))

@@ -32,7 +32,7 @@ FLOORS = [
     {"tasks", "toolbox", "baselines", "sanity"},
     {"runs"},
     {"experiments", "plots", "bench"},
-    {"commands", "run_commands", "cli", "__main__"},
+    {"commands", "figure_commands", "run_commands", "cli", "__main__"},
 ]
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -21,7 +21,7 @@ def test_the_front_is_drawn_over_log_density(result):
         (t.fitness.values[1], t.fitness.values[0]) for t in result.front
     )
     assert ax.get_xscale() == "log"
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("density", "validation loss")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("density in %", "validation loss")
     plt.close("all")
 
 
@@ -38,7 +38,7 @@ def test_one_objective_is_drawn_over_density(xor_task):
         xor_task, objectives=objective, population=6, generations=0, progress="none"
     )
     ax = nets.plots.pareto_front(found.front)
-    assert ax.get_xlabel() == "density"
+    assert ax.get_xlabel() == "density in %"
     plt.close("all")
 
 

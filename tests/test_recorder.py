@@ -29,7 +29,8 @@ def test_the_run_folder_is_complete_after_a_stock_algorithm(xor_task, tmp_path):
     evolve(xor_task, recorder)
     recorder.close()
     files = sorted(p.name for p in (tmp_path / "run").iterdir())
-    assert files == ["checkpoints", "config.json", "front.csv", "log.csv", "log.jsonl", "tickets"]
+    expected = ["checkpoints", "config.json", "front.csv", "history.jsonl"]
+    assert files == [*expected, "log.csv", "log.jsonl", "tickets"]
     rows = [json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["generation"] for row in rows] == [0, 1, 2, 3]
     assert len(read_csv(tmp_path / "run" / "log.csv")) == 4

@@ -291,7 +291,7 @@ def test_a_damaged_unfinished_generation_is_trained_from_its_beginning(tmp_path,
 
 def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path):
     whole, _, cut = whole_and_cut(tmp_path, "plus", {}, until=2)
-    for name in ("log.jsonl", "log.csv"):
+    for name in ("log.jsonl", "log.csv", "history.jsonl"):
         with (cut / name).open("a") as file:
             file.write('{"generation": 3, "evalu')  # torn
     (cut / ".front.csv.123.part").write_text("stale")
@@ -302,6 +302,8 @@ def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path):
     assert not list(cut.rglob("*.part"))
     go("plus", new_toolbox(task, {}), run.population, run.recorder, run.remaining)
     assert left_by(cut) == left_by(whole)
+    histories = [(path / "history.jsonl").read_bytes() for path in (cut, tmp_path / "whole")]
+    assert histories[0] == histories[1]
 
 
 def test_a_log_that_was_changed_is_refused_unless_forced(tmp_path, caplog):

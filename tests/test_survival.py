@@ -116,5 +116,6 @@ def test_two_thousand_generations_take_no_more_memory_files_or_threads(tmp_path)
     assert late[0] < 1.05 * early[0]
     assert late[1:] == early[1:]
     assert threads == 1
-    assert names == ["checkpoints", "config.json", "front.csv", "log.csv", "log.jsonl", "tickets"]
+    expected = ["checkpoints", "config.json", "front.csv", "history.jsonl"]
+    assert names == [*expected, "log.csv", "log.jsonl", "tickets"]
     assert np.isfinite(late[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from nets_deap.operators import random_mask
 from nets_deap.task import Task
 from nets_deap.ticket import Ticket
 from nets_deap.training.result import TrainResult
+
+# Of the learning curves.
+POINTS = 20
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,22 @@ class FinalTraining:
     rows: list[FinalRow]
     dense: TrainResult
     steps: int
+
+    def curves(self) -> dict[str, Any]:
+        """Return the learning curves as plain data: validation losses at the same steps."""
+        return {
+            "steps": [step for step, _ in self.dense.curve],
+            "dense": [loss for _, loss in self.dense.curve],
+            "tickets": [
+                {
+                    "ticket": row.ticket.digest[:16],
+                    "density": row.ticket.density,
+                    "val_loss": [loss for _, loss in row.trained.curve],
+                    "random": [loss for _, loss in row.random.curve],
+                }
+                for row in self.rows
+            ],
+        }
 
 
 def train_front(
@@ -66,7 +86,7 @@ def train_front(
         if on_trained is not None:
             on_trained(done, len(distinct))
 
-    trained = task.train_all(list(distinct.values()), steps=steps, on_chunk=count)
+    trained = task.train_all(list(distinct.values()), steps=steps, on_chunk=count, points=POINTS)
     by_digest = dict(zip(distinct, trained, strict=True))
     dense, *results = (by_digest[ticket.digest] for ticket in everyone)
     rows = [

@@ -154,6 +154,7 @@ def run(
     finally:
         set_keeper(task.problem, None)
     folder.write_front(final_rows(result, final))
+    folder.write_json("curves.json", final.curves())
     unfinished.forget(len(result.logbook))
     notes = [] if result.stopped is None else [f"stopped early: {result.stopped}"]
     try:

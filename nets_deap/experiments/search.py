@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from nets_deap.fronts import NicheArchive
 from nets_deap.objectives import Objective, describe
 from nets_deap.runs.differences import differences
 from nets_deap.runs.folder import RunFolder
+from nets_deap.runs.history import Generation, read_history
 from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.resume import Resumed, newest, read_config, take_up
 from nets_deap.runs.signals import listening
@@ -42,6 +43,7 @@ class SearchResult:
         logbook: A row a generation.
         path: The run folder, if one was written.
         stopped: Why it stopped early; None if it ran to the end.
+        lived: Who lived in each generation, where no run folder was written.
     """
 
     front: tools.HallOfFame
@@ -49,6 +51,12 @@ class SearchResult:
     logbook: tools.Logbook
     path: Path | None
     stopped: str | None
+    lived: list[Generation] = field(default_factory=list, repr=False)
+
+    @property
+    def history(self) -> list[Generation]:
+        """Who lived in each generation, for figures; read from the run folder if there is one."""
+        return self.lived if self.path is None else read_history(self.path)
 
 
 def search(
@@ -226,6 +234,7 @@ def search(
         logbook=recorder.logbook,
         path=None if path is None else Path(path),
         stopped=stopped,
+        lived=recorder.lived,
     )
 
 

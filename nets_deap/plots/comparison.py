@@ -7,20 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from nets_deap import _optional
+from nets_deap import _checks, _optional
+from nets_deap.experiments.summarise import summarise
 from nets_deap.experiments.summary import Summary
-from nets_deap.plots.pareto import BLUE, GREY
+from nets_deap.plots import source, style
+from nets_deap.plots.style import BLUE, GREY
+from nets_deap.runs.comparison import HEAD
 from nets_deap.statistics import bootstrap_interval
 
 # Okabe and Ito's other colours, then the same with dashes.
 COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
 
-def accuracy_over_density(summary: Summary, ax: Any = None, *, below: float = 8.0) -> Any:
+def accuracy_over_density(
+    summary: Summary | str | Path, ax: Any = None, *, below: float = 8.0
+) -> Any:
     """Draw mean test accuracy over log density with 95 % bands, and the dense network as a line.
 
     Args:
-        summary: Of a comparison.
+        summary: Of a comparison, or its folder.
         ax: Where to draw; None for new axes.
         below: The axis ends so many per cent below the dense network, if some method is worse
             still; such lines leave the figure.
@@ -31,21 +36,21 @@ def accuracy_over_density(summary: Summary, ax: Any = None, *, below: float = 8.
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    if ax is None:
-        pyplot = _optional.require("matplotlib.pyplot", "plots", "draw figures")
-        ax = pyplot.subplots(figsize=(8, 5), layout="constrained")[1]
-    x = 100 * np.array(summary.densities)
+    if not isinstance(summary, Summary):
+        summary = summary_of(summary)
+    ax = style.axes_or_new(ax)
+    x, size = 100 * np.array(summary.densities), style.marker(0.5)
     for i, one in enumerate(summary.methods):
-        style = {"color": BLUE, "linewidth": 2.5, "zorder": 5}
+        look = {"color": BLUE, "linewidth": 2.5, "zorder": 5}
         if i:
             shade, line = COLOURS[(i - 1) % len(COLOURS)], "-" if i <= len(COLOURS) else "--"
-            style = {"color": shade, "linewidth": 1.2, "linestyle": line, "zorder": 3}
+            look = {"color": shade, "linewidth": 1.2, "linestyle": line, "zorder": 3}
         mean = 100 * one.accuracy.mean(axis=0)
-        ax.plot(x, mean, marker="o", markersize=3, label=one.name, **style)
+        ax.plot(x, mean, marker="o", markersize=size, label=one.name, **look)
         if len(one.seeds) > 1 and np.isfinite(one.accuracy).all():
             ends = np.array([bootstrap_interval(column) for column in one.accuracy.T])
             band = {"alpha": 0.2, "linewidth": 0}
-            ax.fill_between(x, *(100 * ends.T), color=style["color"], zorder=1, **band)
+            ax.fill_between(x, *(100 * ends.T), color=look["color"], zorder=1, **band)
     dense = 100 * float(summary.dense.mean())
     ax.axhline(dense, color=GREY, linestyle=":", label=f"dense {dense:.2f} %")
     if ax.get_ylim()[0] < dense - below:
@@ -55,8 +60,43 @@ def accuracy_over_density(summary: Summary, ax: Any = None, *, below: float = 8.
     ax.set_xticks(x, ticks)
     ax.minorticks_off()
     ax.grid(alpha=0.3)
-    ax.legend(fontsize="small", ncols=2, loc="lower right")
+    # Above: fourteen methods leave no corner free. A name takes about an inch.
+    columns = max(1, int(ax.figure.get_figwidth() / 1.1))
+    ax.legend(frameon=False, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return ax
+
+
+def rows_of_comparison(folder: str | Path) -> list[dict[str, Any]]:
+    """Return the finished rows of a comparison, seed by seed.
+
+    Raises:
+        InvalidValueError: The folder holds no comparison, or none of its results is finished.
+        FileAccessError: A file cannot be read.
+    """
+    path = source.check_folder(folder)
+    files = sorted((path / "results").glob("seed*-*.json")) if (path / HEAD).exists() else []
+    if not files:
+        raise _checks.bad_value(
+            "run", "be the folder of a comparison", f"{HEAD} and finished results", str(path)
+        )
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        found = source.json_of(file)
+        with source.reading(file):
+            for row in found:
+                int(row["seed"]), str(row["method"]) + ""
+                float(row["density"]), float(row["test_accuracy"])
+            rows += found
+    return sorted(rows, key=lambda row: int(row["seed"]))
+
+
+def summary_of(folder: str | Path) -> Summary:
+    """Summarise what is finished in the folder of a comparison."""
+    rows = rows_of_comparison(folder)
+    head = Path(folder) / HEAD
+    plain = source.json_of(head)
+    with source.reading(head):
+        return summarise(rows, [float(level) for level in plain["densities"]])
 
 
 def save_comparison(summary: Summary, path: Path) -> None:

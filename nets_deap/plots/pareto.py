@@ -4,36 +4,120 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nets_deap import _checks, _optional
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.experiments.search import SearchResult
 from nets_deap.fronts import costs_of
+from nets_deap.fronts import knee as knee_of
+from nets_deap.plots import source, style
+from nets_deap.plots.style import BLUE, GREEN, GREY, ORANGE
 from nets_deap.runs.rows import objective_names
 
-# Okabe and Ito's colours, which colour-blind readers tell apart.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
+
+@dataclass(frozen=True)
+class Plane:
+    """The two objectives that a figure is drawn over.
+
+    Attributes:
+        names: Of the horizontal and the vertical one.
+        places: Their positions in the fitness; None for density where it is no objective.
+        weights: Their weights, negative where small is good.
+        n_objectives: Of the fitness.
+    """
+
+    names: tuple[str, str]
+    places: tuple[int | None, int]
+    weights: tuple[float, float]
+    n_objectives: int = 2
+
+    @classmethod
+    def of(cls, member: Any, objectives: tuple[int, int]) -> Plane:
+        """Return the plane of two objectives of an individual, checked."""
+        names, weights = objective_names(member.fitness), member.fitness.weights
+        if len(names) == 1:
+            return cls(("density", names[0]), (None, 0), (-1.0, weights[0]), 1)
+        x, y = (_checks.whole("objectives", i, low=0, high=len(names) - 1) for i in objectives)
+        return cls((names[x], names[y]), (x, y), (weights[x], weights[y]), len(names))
+
+    @property
+    def over_density(self) -> bool:
+        """Whether the horizontal axis is density."""
+        return self.names[0] == "density"
+
+    @property
+    def signs(self) -> NDArray[np.float64]:
+        """What turns points into costs, shape (2,)."""
+        found: NDArray[np.float64] = -np.sign(np.array(self.weights))
+        return found
+
+    @property
+    def steps(self) -> str:
+        """The steps of a front: to one side of a member all is as good as that one."""
+        return "steps-post" if self.weights[0] < 0 else "steps-pre"
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """How a front is connected: by steps, or not where it has more objectives."""
+        return {"drawstyle": self.steps} if self.n_objectives == 2 else {"linestyle": "none"}
+
+    def points(self, members: Sequence[Any]) -> NDArray[np.float64]:
+        """Return where individuals stand, shape (F, 2), from left to right."""
+        costs_of(members)  # raises where one has not been evaluated
+        x, y = self.places
+        found = [
+            (one.density if x is None else one.fitness.values[x], one.fitness.values[y])
+            for one in members
+        ]
+        return np.array(sorted(found), dtype=np.float64)
+
+    def mark_dense(self, ax: Any, dense: Any) -> None:
+        """Draw a line at the height of the dense network, where it is known."""
+        if dense is not None and self.names[1] != "density":
+            self.dense_line(ax, float(self.points([dense])[0, 1]))
+
+    def dense_line(self, ax: Any, height: float | None) -> None:
+        """Draw the line of the dense network."""
+        if height is not None:
+            ax.axhline(height, color=GREEN, linestyle="--", zorder=1, label="dense")
+
+    def finish(self, ax: Any) -> None:
+        """Scale and name the axes."""
+        for axis, name in zip((ax.xaxis, ax.yaxis), self.names, strict=True):
+            if name == "density":
+                style.density_axis(axis)
+            unit = " in %" if name == "density" else ""
+            axis.set_label_text(style.label(name) + unit)
+        ax.grid(alpha=0.3)
 
 
 def pareto_front(
-    front: Sequence[Any],
+    front: Any,
     ax: Any = None,
     *,
     population: Sequence[Any] = (),
     objectives: tuple[int, int] = (1, 0),
+    knee: bool = True,
+    dense: Any = None,
 ) -> Any:
     """Draw a front over two of its objectives; a density axis is logarithmic.
 
     Args:
-        front: Evaluated individuals, not empty.
+        front: Evaluated individuals, not empty; or a run folder, a search's result or a recorder.
         ax: Where to draw; None for new axes.
-        population: Evaluated individuals to show behind the front.
+        population: Evaluated individuals to show behind the front; of a run, all that survived
+            some generation.
         objectives: Positions of the objectives on the horizontal and the vertical axis. With one
             objective, density is the horizontal axis.
+        knee: Mark the knee of fronts with three members or more.
+        dense: The evaluated dense network, for a line at its height; None for a member of front or
+            population that keeps every weight, if there is one.
 
     Returns:
         The ``matplotlib.axes.Axes``.
@@ -42,61 +126,84 @@ def pareto_front(
         MissingExtraError: matplotlib is not installed.
         InvalidValueError: The front is empty or has no such objectives.
     """
-    members = list(front)
+    members, behind = source.members_of(front)
+    behind = list(population) or behind
     if not members:
         raise _checks.bad_value("front", "have members", "at least one", 0)
-    costs_of(members)  # raises where one has not been evaluated
-    names = objective_names(members[0].fitness)
-    ax = _axes() if ax is None else ax
-    for i in objectives if len(names) > 1 else ():
-        _checks.whole("objectives", i, low=0, high=len(names) - 1)
-    x, y = objectives if len(names) > 1 else (None, 0)
-    if population:
-        points = np.array([_point(individual, x, y) for individual in population])
-        ax.scatter(*points.T, s=14, color=GREY, label="population", zorder=2)
-    points = np.array(sorted(_point(member, x, y) for member in members))
-    style = {"drawstyle": "steps-post"} if len(names) == 2 else {"linestyle": "none"}
-    ax.plot(*points.T, color=BLUE, marker="o", markersize=4, label="front", zorder=3, **style)
-    x_name, y_name = "density" if x is None else names[x], names[y]
-    if x_name == "density":
-        ax.set_xscale("log")
-    ax.set_xlabel(_label(x_name))
-    ax.set_ylabel(_label(y_name))
-    ax.grid(alpha=0.3)
+    costs_of(members)
+    plane = Plane.of(members[0], objectives)
+    ax = style.axes_or_new(ax)
+    size = style.marker(0.7)
+    if behind:
+        ax.scatter(*plane.points(behind).T, s=size**2, color=GREY, label="population", zorder=2)
+    points = plane.points(members)
+    ax.plot(
+        *points.T, color=BLUE, marker="o", markersize=size, label="front", zorder=3, **plane.look
+    )
+    if knee and len(members) > 2:
+        place = plane.points([knee_of(members)])
+        ring = {"markerfacecolor": "none", "markeredgecolor": ORANGE, "markeredgewidth": 2}
+        ax.plot(*place.T, "o", markersize=style.marker(1.8), label="knee", zorder=4, **ring)
+    plane.mark_dense(ax, style.dense_of([*members, *behind]) if dense is None else dense)
+    plane.finish(ax)
     ax.legend(frameon=False)
     return ax
 
 
-def final_accuracy(final: FinalTraining, ax: Any = None) -> Any:
+def final_accuracy(final: FinalTraining | str | Path, ax: Any = None) -> Any:
     """Draw test accuracy over density after the final training, with random masks and dense.
 
     Args:
-        final: The final training.
+        final: The final training, or the folder of a run that had one.
         ax: Where to draw; None for new axes.
 
     Returns:
         The ``matplotlib.axes.Axes``.
+
+    Raises:
+        InvalidValueError: The run had no final training.
     """
-    ax = _axes() if ax is None else ax
-    density = [row.ticket.density for row in final.rows]
-    tickets = [100 * row.trained.test_accuracy for row in final.rows]
-    controls = [100 * row.random.test_accuracy for row in final.rows]
-    ax.axhline(100 * final.dense.test_accuracy, color=GREEN, linestyle="--", label="dense baseline")
-    ax.plot(density, tickets, color=BLUE, marker="o", markersize=4, label="tickets")
-    ax.plot(
-        density,
-        controls,
-        color=ORANGE,
-        marker="s",
-        markersize=4,
-        label="random, same layer densities",
-    )
-    ax.set_xscale("log")
-    ax.set_xlabel("density")
-    ax.set_ylabel(f"test accuracy after {final.steps} steps from W0 (%)")
+    rows, dense, steps = _final_rows(final)
+    ax = style.axes_or_new(ax)
+    density, tickets, controls = rows.T
+    size = {"markersize": style.marker(0.7)}
+    ax.axhline(dense, color=GREEN, linestyle="--", label="dense baseline")
+    ax.plot(density, tickets, color=BLUE, marker="o", label="tickets", **size)
+    name = "random, same layer densities"
+    ax.plot(density, controls, color=ORANGE, marker="s", label=name, **size)
+    style.density_axis(ax.xaxis)
+    ax.set_xlabel("density in %")
+    ax.set_ylabel(f"test accuracy after\n{steps:,} steps from W0 in %")
     ax.grid(alpha=0.3)
     ax.legend(frameon=False)
     return ax
+
+
+def _final_rows(final: FinalTraining | str | Path) -> tuple[NDArray[np.float64], float, int]:
+    """Return density and accuracies in % of tickets and random masks, of dense, and the steps."""
+    if isinstance(final, FinalTraining):
+        found = [
+            (one.ticket.density, one.trained.test_accuracy, one.random.test_accuracy)
+            for one in final.rows
+        ]
+        dense, steps = final.dense.test_accuracy, final.steps
+    else:
+        trained = [row for row in source.front_rows_of(final) if row.get("test_accuracy")]
+        if not trained:
+            raise _checks.bad_value(
+                "final",
+                "have had a final training",
+                "a front.csv with test accuracies, as nets-deap run leaves it",
+                str(final),
+            )
+        ours, control = "test_accuracy", "random_test_accuracy"
+        with source.reading(Path(final) / source.FRONT):
+            found = [
+                (float(row["density"]), float(row[ours]), float(row[control])) for row in trained
+            ]
+            dense = float(trained[0]["dense_test_accuracy"])
+            steps = int(trained[0]["final_steps"])
+    return np.array(found) * (1, 100, 100), 100 * dense, steps
 
 
 def save_run_figure(result: SearchResult, final: FinalTraining, path: Path) -> None:
@@ -112,19 +219,3 @@ def save_run_figure(result: SearchResult, final: FinalTraining, path: Path) -> N
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     figure.savefig(part, format="png", dpi=150)
     os.replace(part, path)
-
-
-def _axes() -> Any:
-    """Return new axes of pyplot, so that a notebook shows them."""
-    return _optional.require("matplotlib.pyplot", "plots", "Drawing").subplots()[1]
-
-
-def _point(individual: Any, x: int | None, y: int) -> tuple[float, float]:
-    """Return where an individual stands; without an objective for the axis, at its density."""
-    values = individual.fitness.values
-    return float(individual.density if x is None else values[x]), float(values[y])
-
-
-def _label(name: str) -> str:
-    """Return an axis label for an objective."""
-    return name.replace("val_", "validation ").replace("_", " ")

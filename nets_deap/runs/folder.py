@@ -19,7 +19,10 @@ from nets_deap.runs.durable import sweep
 from nets_deap.runs.lock import Lock
 
 OWN = re.compile(r"\.lock|\..*\.part")  # what runs leave while they run, or when they die
-FILES = ("config.json", "log.jsonl", "log.csv", "front.csv", "front.png")
+FILES = (
+    *("config.json", "log.jsonl", "log.csv", "history.jsonl"),
+    *("front.csv", "curves.json", "front.png"),
+)
 TICKETS, CHECKPOINTS = "tickets", "checkpoints"
 
 
@@ -144,10 +147,14 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file: a temporary file first, then put in place."""
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write any file likewise."""
         target = self.path / name
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            part.write_text(text, encoding="utf-8")
+            part.write_bytes(content)
             os.replace(part, target)
         except OSError as error:
             part.unlink(missing_ok=True)

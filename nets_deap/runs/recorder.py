@@ -13,11 +13,11 @@ from deap import tools
 from nets_deap import _checks
 from nets_deap.evaluator import evaluator_of
 from nets_deap.fronts import ParetoFront, costs_of, hypervolume
-from nets_deap.runs import randomness
+from nets_deap.runs import history, randomness
 from nets_deap.runs.facts import facts_of
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.progress import Progress
-from nets_deap.runs.rows import front_rows, objective_names
+from nets_deap.runs.rows import facts_shown, front_rows, objective_names, spread
 from nets_deap.runs.saver import Saver
 from nets_deap.runs.snapshot import Snapshot
 from nets_deap.runs.stopped import SearchStopped
@@ -99,6 +99,7 @@ class Recorder:
         self._best_generation, self._best_volume = 0, -1.0
         self._start = time.monotonic()
         self._spent = (task.ledger.networks, task.ledger.network_steps, task.ledger.diverged)
+        self.lived: list[history.Generation] = []
         self._before = self._spent
         if path is not None:
             self._keep_in(RunFolder(path, overwrite=overwrite))
@@ -112,6 +113,11 @@ class Recorder:
             self._saver.close()
         if self.folder is not None:
             self.folder.close()
+
+    @property
+    def history(self) -> list[history.Generation]:
+        """Who lived in each generation so far."""
+        return self.lived if self.folder is None else history.read_history(self.folder.path)
 
     def compile(self, population: Sequence[Any]) -> dict[str, Any]:
         """Take note of a generation; called by the algorithm after selection.
@@ -133,17 +139,15 @@ class Recorder:
         self._fix_reference(population, names)
         row = self._row(population, names)
         self.logbook.record(gen=self.generation, **row)
-        if self.folder is not None:
+        lived = history.generation_of(self.generation, population, self.front, names)
+        if self.folder is None:
+            self.lived.append(lived)
+        else:
+            self.folder.append(history.NAME, history.line_of(lived))
             self.folder.append_row({"generation": self.generation, **row})
             self.folder.write_front(front_rows(self.front))
             self.folder.write_tickets([t for t in self.front if t.has_layout])
-        weights = population[0].fitness.weights
-        best = {
-            f"best {n}": row[f"{n}_{'min' if w < 0 else 'max'}"]
-            for n, w in zip(names, weights, strict=True)
-        }
-        shown = {"front": row["front_size"], "hypervolume": row["hypervolume"]}
-        self.progress.show(self.generation, {**best, **shown})
+        self.progress.show(self.generation, facts_shown(row, population[0].fitness))
         self._stopped = reason = self._reason(row)
         if self._saver is not None:
             last = reason is not None or self.generation == self.progress.generations
@@ -235,20 +239,15 @@ class Recorder:
                 (ledger.networks, ledger.network_steps, ledger.diverged), self._spent, strict=True
             )
         )
-        row: dict[str, Any] = {
+        return {
             "evaluations": networks,
             "network_steps": steps,
             "diverged": diverged,
             "front_size": len(self.front),
             "hypervolume": hypervolume(costs_of(self.front), self._costs_of_reference(population)),
             "seconds": round(time.monotonic() - self._start, 3),
+            **spread(population, names),
         }
-        values = np.array([individual.fitness.values for individual in population])
-        for name, column in zip(names, values.T, strict=True):
-            row[f"{name}_min"] = float(column.min())
-            row[f"{name}_mean"] = float(column.mean())
-            row[f"{name}_max"] = float(column.max())
-        return row
 
     def _fix_reference(self, population: Sequence[Any], names: Sequence[str]) -> None:
         """Fix the hypervolume's reference point at the first generation."""

@@ -13,7 +13,7 @@ from deap import tools
 
 from nets_deap.errors import FileAccessError, NetsError, RunChangedError, RunFileError
 from nets_deap.evaluator import evaluator_of
-from nets_deap.runs import randomness
+from nets_deap.runs import history, randomness
 from nets_deap.runs.checkpoints import Checkpoints
 from nets_deap.runs.differences import differences
 from nets_deap.runs.facts import versions
@@ -130,6 +130,7 @@ def take_up(
         )
         with folder.writing():
             snapshot.truncate_logs(folder.path, force=force)
+            history.cut_off(folder.path, snapshot.generation)
             rows = _rows(folder.path / "log.jsonl", force=force)
         recorder.adopt(folder, snapshot, rows, changed=changed)
         evaluator = evaluator_of(task)

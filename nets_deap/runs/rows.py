@@ -1,9 +1,11 @@
-"""Rows of tables: objectives by name, and a front as rows."""
+"""Rows of tables: objectives by name, a front as rows, the spread of a generation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 
 def objective_names(fitness: Any) -> tuple[str, ...]:
@@ -26,3 +28,23 @@ def front_rows(front: Sequence[Any]) -> list[dict[str, Any]]:
         values = named_values(ticket.fitness)
         rows.append({**row, **{name: v for name, v in values.items() if name not in row}})
     return rows
+
+
+def spread(population: Sequence[Any], names: Sequence[str]) -> dict[str, float]:
+    """Return least, mean and greatest value of each objective."""
+    row = {}
+    values = np.array([individual.fitness.values for individual in population])
+    for name, column in zip(names, values.T, strict=True):
+        row[f"{name}_min"] = float(column.min())
+        row[f"{name}_mean"] = float(column.mean())
+        row[f"{name}_max"] = float(column.max())
+    return row
+
+
+def facts_shown(row: Mapping[str, Any], fitness: Any) -> dict[str, Any]:
+    """Return what progress shows of a generation's row: the best values, and the front."""
+    best = {
+        f"best {name}": row[f"{name}_{'min' if weight < 0 else 'max'}"]
+        for name, weight in zip(objective_names(fitness), fitness.weights, strict=True)
+    }
+    return {**best, "front": row["front_size"], "hypervolume": row["hypervolume"]}

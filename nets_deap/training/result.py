@@ -17,7 +17,8 @@ class TrainResult:
     """One ticket trained from W0: its numbers, and the trained network.
 
     Losses are means over a split, accuracies lie in [0, 1]; ``test_loss`` and ``test_accuracy``
-    are NaN without test data, accuracies also where the loss defines none.
+    are NaN without test data, accuracies also where the loss defines none. ``curve`` holds pairs
+    (step, validation loss), where points were asked for.
     """
 
     density: float
@@ -29,6 +30,7 @@ class TrainResult:
     test_accuracy: float
     _model: nn.Module = field(repr=False, compare=False)
     _state: State = field(repr=False, compare=False)
+    curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
 
     def module(self) -> nn.Module:
         """Return a new module that holds the trained, masked network, on the CPU, in eval mode."""
@@ -50,6 +52,7 @@ def results_of(
             steps=steps,
             _model=model,
             _state=outcome.states[i],
+            curve=tuple(zip(outcome.curve_steps, outcome.curve[i].tolist(), strict=True)),
             **{name: float(outcome.metrics[name][i]) for name in METRICS},
         )
         for i, density in enumerate(densities)

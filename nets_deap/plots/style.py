@@ -1,0 +1,143 @@
+"""What all figures share: colours, axes, sizes, the density axis."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nets_deap import _checks, _optional
+
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# For what has an order; as light and dark it is told apart in print, too.
+ORDERED = "cividis"
+
+SIZES: dict[str, dict[str, Any]] = {
+    "notebook": {
+        "figure.figsize": (6.4, 4.2),
+        "figure.dpi": 100,
+        "font.size": 10,
+        "legend.fontsize": 9,
+    },
+    "paper": {
+        "figure.figsize": (3.4, 2.6),
+        "figure.dpi": 300,
+        "font.size": 7.5,
+        "axes.titlesize": 7.5,
+        "axes.linewidth": 0.6,
+        "legend.fontsize": 6.5,
+        "legend.handlelength": 2.0,
+        "lines.linewidth": 1.0,
+        "lines.markersize": 3.5,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+    },
+}
+
+
+@contextlib.contextmanager
+def sized(size: str) -> Iterator[None]:
+    """Draw what is drawn inside for a place: ``with nets.plots.sized("paper"): ...``.
+
+    Args:
+        size: ``"notebook"`` (6.4 x 4.2 inches) or ``"paper"`` (one column, 3.4 x 2.6 inches).
+
+    Raises:
+        InvalidValueError: The size is unknown.
+        MissingExtraError: matplotlib is not installed.
+    """
+    settings = SIZES[_checks.choice("size", size, SIZES)]
+    with _optional.require("matplotlib", "plots", "draw figures").rc_context(settings):
+        yield
+
+
+def axes_or_new(ax: Any) -> Any:
+    """Return ``ax``, or new axes of pyplot, so that a notebook shows them."""
+    if ax is not None:
+        return ax
+    pyplot = _optional.require("matplotlib.pyplot", "plots", "draw figures")
+    return pyplot.subplots(layout="constrained")[1]
+
+
+def marker(share: float = 1.0) -> float:
+    """Return the size of markers, in points, as a share of the present style's."""
+    pyplot = _optional.require("matplotlib.pyplot", "plots", "draw figures")
+    return float(pyplot.rcParams["lines.markersize"]) * share
+
+
+def plain(text: object) -> str:
+    """Return text that stands in a figure as it is: a dollar begins no formula."""
+    return str(text).replace("$", r"\$")
+
+
+def label(name: str) -> str:
+    """Return an axis label for an objective."""
+    return plain(name.replace("val_", "validation ").replace("_", " "))
+
+
+def density_axis(axis: Any) -> None:
+    """Make an axis of densities logarithmic, with ticks in per cent."""
+    ticker = _optional.require("matplotlib.ticker", "plots", "draw figures")
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = sorted(axis.get_view_interval())
+    decades = np.log10(high / low) if low > 0 else 1.0
+    subs = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 2 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(ticker.LogLocator(subs=subs, numticks=12))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
+    if decades < 0.7:  # too short for three such ticks
+        axis.set_major_locator(ticker.MaxNLocator(5))
+
+
+def colours_of(count: int) -> list[Any]:
+    """Return colours for things in order, light to dark, the lightest still seen on white."""
+    matplotlib = _optional.require("matplotlib", "plots", "draw figures")
+    return list(matplotlib.colormaps[ORDERED](np.linspace(0.0, 0.9, max(count, 1))))
+
+
+def picture(ax: Any, values: Any, name: str, **options: Any) -> None:
+    """Draw an array as a picture without ticks, with a scale beside it; no name for bits."""
+    image = ax.imshow(values, **{"cmap": ORDERED, "interpolation": "nearest", **options})
+    ax.set(xticks=[], yticks=[])
+    scale = ax.figure.colorbar(image, cax=ax.inset_axes((1.04, 0, 0.05, 1)), label=name)
+    if name == "":  # bits
+        image.set_clim(0, 1)
+        scale.set_ticks([0, 1], labels=["pruned", "kept"])
+
+
+def dense_of(members: Sequence[Any]) -> Any:
+    """Return a member that keeps every weight, the dense network; None where there is none."""
+    return next((member for member in members if member.density == 1), None)
+
+
+def dash(place: int) -> str:
+    """Return a line style: solid for the first round of colours, dashed for the next."""
+    return "-" if place < len(COLOURS) else "--"
+
+
+def whole_numbers(axis: Any) -> None:
+    """Put ticks at whole numbers only."""
+    ticker = _optional.require("matplotlib.ticker", "plots", "draw figures")
+    axis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=8))
+
+
+def log_axis(axis: Any) -> None:
+    """Make an axis of positive numbers logarithmic, with plain ticks."""
+    ticker = _optional.require("matplotlib.ticker", "plots", "draw figures")
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def legend_of_layers(ax: Any, count: int) -> None:
+    """Add a legend of layers, beside the axes where they are many."""
+    if count > len(COLOURS):
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="xx-small")
+    else:
+        ax.legend(frameon=False)
