@@ -187,16 +187,12 @@ class Genome(Ticket):
             raise _checks.bad_value("layout", "have the layers of the file", str(found), wanted)
         return cls(loaded.mask, layout, loaded.fitness, weights=loaded.weights)
 
-    def apply(self, model: nn.Module) -> nn.Module:
-        """Set the maskable weights of ``model`` to the genome's own times its mask, in place.
+    def apply(self, model: nn.Module, how: str = "inplace") -> Any:
+        """Make the maskable weights of ``model`` the genome's own times its mask.
 
-        Returns:
-            The model.
-
-        Raises:
-            InvalidValueError: The model has other layers.
+        See ``Ticket.apply``, with the genome's weights for W0.
         """
-        return self.export().apply(model)
+        return self.export().apply(model, how)
 
     def _checked(self, weights: NDArray[Any]) -> NDArray[Any]:
         """Return a read-only copy of weights, in W0's dtype."""

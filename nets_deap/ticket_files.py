@@ -19,8 +19,6 @@ from nets_deap.masks import MaskLayout, digest_of, known_layout
 from nets_deap.units import UnitLayout
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from nets_deap.ticket import Ticket
 
 SCHEMA = 2  # 1: a bit is a weight; 2: structured tickets
@@ -109,35 +107,6 @@ def load(cls: type[_T], path: str | Path) -> _T:
             raise
         raise TicketFileError(f"{path} is no valid ticket file: {error!r}") from error
     return ticket
-
-
-def apply(ticket: Ticket, model: nn.Module) -> nn.Module:
-    """Set the maskable weights of ``model`` to W0 times the mask, in place."""
-    import torch
-
-    layout = ticket.layout.weights
-    named = dict(model.named_parameters())
-    for layer in layout.layers:
-        _checks.choice("layer", layer.name, named, "The ticket was made for another model.")
-        _checks.shape(layer.name, named[layer.name].shape, layer.shape, "the ticket's layer")
-    initial = layout.initial
-    if initial is None:
-        present = {n: named[n].detach().cpu().numpy() for n in layout.names}
-        initial = layout.join(present)
-        if digest_of(initial) != layout.initial_digest:
-            raise _checks.bad_value(
-                "model",
-                "hold the ticket's initial weights",
-                f"weights with SHA-256 {layout.initial_digest[:16]}...",
-                digest_of(initial)[:16] + "...",
-                "Rebuild the model with the seed of the task, or save the ticket with "
-                "include_initial=True.",
-            )
-    masked = layout.split(np.where(ticket.mask, initial, initial.dtype.type(0)))
-    with torch.no_grad():
-        for name, values in masked.items():
-            named[name].copy_(torch.from_numpy(np.array(values)))
-    return model
 
 
 def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) -> _T:
