@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -21,22 +22,39 @@ class Carried(Gated):
     """A gated mask that can be saved, loaded, applied to models and given to other tools.
 
     Every method imports what it needs when it is called, so that tickets cost no import of torch.
+
+    Attributes:
+        origin: Where the ticket was found, as plain data (see ``origin.origin_of``); empty where
+            nobody said so, and again once bits change. Replace it, never change it.
     """
+
+    origin: Mapping[str, Any] = MappingProxyType({})
+
+    def _forget(self) -> None:
+        """Forget what followed from the bits before they changed: another mask is new."""
+        super()._forget()
+        self.__dict__.pop("origin", None)
 
     # ---- files
 
-    def save(self, path: str | Path, *, include_initial: bool = False) -> Path:
-        """Save as safetensors: packed bits, layout, objectives and a SHA-256.
+    def save(self, path: str | Path, *, include_initial: bool = False, task: Any = None) -> Path:
+        """Save as safetensors: packed bits, layout, objectives, origin and a SHA-256.
 
         Args:
             path: Where to; written to a temporary file first, then put in place.
             include_initial: Also store W0 (4 bytes a weight); else only its digest.
+            task: The ``nets.Task`` that it was found on, for ``origin``; None leaves that as it
+                is: of tickets from a recorder or a file it is known.
 
         Returns:
             The path.
         """
         from nets_deap import ticket_files
 
+        if task is not None:
+            from nets_deap.origin import origin_of
+
+            self.origin = origin_of(task)
         return ticket_files.save(self, path, include_initial=include_initial)  # type: ignore[arg-type]
 
     @classmethod

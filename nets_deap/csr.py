@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -38,6 +40,9 @@ class CsrLinear(nn.Module):
         self.register_buffer("columns", mask.nonzero()[:, 1].int().contiguous())
         self.register_buffer("values", weight[mask].clone())
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().clone())
+        with warnings.catch_warnings():  # torch says once that the layout is young
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+            _ = self.weight
 
     @property
     def weight(self) -> Tensor:

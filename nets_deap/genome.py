@@ -139,9 +139,10 @@ class Genome(Ticket):
         learnt = self.learnt
         ticket.learnt = None if learnt is None else replace(learnt, digest=ticket.digest)
         ticket.strategy = dict(self.strategy)
+        ticket.origin = self.origin
         return ticket
 
-    def save(self, path: str | Path, *, include_initial: bool = True) -> Path:
+    def save(self, path: str | Path, *, include_initial: bool = True, task: Any = None) -> Path:
         """Save as a complete ticket of the genome's own weights; see ``Ticket.save``.
 
         Both ``Ticket.load`` and ``Genome.load`` read the file.
@@ -149,6 +150,7 @@ class Genome(Ticket):
         Args:
             path: Where to.
             include_initial: Must be True: nothing but the genome knows its weights.
+            task: See ``Ticket.save``.
 
         Raises:
             InvalidValueError: ``include_initial`` is False.
@@ -161,7 +163,7 @@ class Genome(Ticket):
                 include_initial,
                 "They are found nowhere else.",
             )
-        return self.export().save(path, include_initial=True)
+        return self.export().save(path, include_initial=True, task=task)
 
     @classmethod
     def load(cls: type[Self], path: str | Path, *, layout: MaskLayout | None = None) -> Self:

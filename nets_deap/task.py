@@ -77,6 +77,8 @@ class Task:
         InvalidTypeError: An argument is of the wrong kind.
     """
 
+    initial_seed: int | None = None  # that W0 was drawn with, where this package made the model
+
     def __init__(
         self,
         model: nn.Module,

@@ -157,4 +157,4 @@ class Ticket(Carried):
         return f"{type(self).__name__}({held}, fitness {tuple(values)})"
 
 
-_SHARED = frozenset(("_size", "unit", "_layout", "_layout_key", "_learnt", "strategy"))
+_SHARED = frozenset(("_size", "unit", "_layout", "_layout_key", "_learnt", "strategy", "origin"))

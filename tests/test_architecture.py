@@ -38,7 +38,7 @@ FLOORS = [
         "csr",
         "footprint",
     },
-    {"extra_objectives", "objectives", "task", "batching", "description", "evaluator"},
+    {"extra_objectives", "objectives", "task", "origin", "batching", "description", "evaluator"},
     {"tasks", "toolbox", "baselines", "sanity"},
     {"runs"},
     {"experiments", "plots", "bench"},

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import platform
 import random
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from deap import tools
 
-import nets_deap
 from nets_deap import _checks
 from nets_deap.fronts import ParetoFront, costs_of, hypervolume
+from nets_deap.origin import origin_of, versions
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.progress import Progress
 from nets_deap.task import Task
-
-PACKAGES = ("deap", "moocore", "numpy", "torch")
+from nets_deap.ticket import Ticket
 
 
 class SearchStopped(Exception):
@@ -121,6 +118,9 @@ class Recorder:
         if self.folder is not None:
             self.folder.append_row({"generation": self.generation, **row})
             self.folder.write_front(front_rows(self.front))
+            for ticket in self.front:
+                if isinstance(ticket, Ticket) and not ticket.origin:
+                    ticket.origin = origin_of(self.task, generation=self.generation)
             self.folder.write_tickets([t for t in self.front if t.has_layout])
         best = {f"best {n}": row[f"{n}_{_side(w)}"] for n, w in _sides(population[0].fitness)}
         shown = {"front": row["front_size"], "hypervolume": row["hypervolume"]}
@@ -200,11 +200,7 @@ class Recorder:
                 "max_steps": self.max_steps,
                 "max_seconds": self.max_seconds,
             },
-            "versions": {
-                "nets_deap": nets_deap.__version__,
-                "python": platform.python_version(),
-                **{name: version(name) for name in PACKAGES},
-            },
+            "versions": versions(),
             "python_random_state": _digest_of_state(self._python_state),
             **self._config,
         }
