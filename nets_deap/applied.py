@@ -46,33 +46,54 @@ class Masked(nn.Module):
 def apply(ticket: Ticket, model: nn.Module, how: str = "inplace") -> Any:
     """Make the maskable weights of ``model`` W0 times the mask; see ``Ticket.apply``."""
     _checks.choice("how", how, WAYS)
-    layout = ticket.layout.weights
-    named = dict(model.named_parameters())
-    hint = "The ticket was made for another model, or this one is pruned or parametrized already."
-    for layer in layout.layers:
-        _checks.choice("layer", layer.name, named, hint)
-        _checks.shape(layer.name, named[layer.name].shape, layer.shape, "the ticket's layer")
-    owners = {} if how in ("inplace", "functional") else _owners(model, layout, how)
-    initial = layout.split(_initial_of(layout, named))
-    masks = layout.split(ticket.mask)
+    named: dict[str, Tensor] = dict(model.named_parameters())
     if how == "functional":
-        given = {name: parameter.detach().clone() for name, parameter in named.items()}
-    else:
-        given = {name: parameter.detach() for name, parameter in named.items()}
-    for name, values in initial.items():
-        if not owners:  # else torch applies the mask
-            values = np.where(masks[name], values, values.dtype.type(0))
-        given[name].copy_(torch.from_numpy(np.array(values)))
-    if how == "functional":
-        return given
-    for name, owner in owners.items():
-        mask = torch.from_numpy(np.array(masks[name])).to(named[name].device)
-        own_name = name.rpartition(".")[2]
+        return masked(ticket, {name: tensor.detach().clone() for name, tensor in named.items()})
+    if how == "inplace":
+        masked(ticket, named)
+        return model
+    initial = _initial_of(ticket, named)
+    owners = _owners(model, ticket.layout.weights, how)
+    for name, mask in ticket.masks().items():
+        _set(named[name], initial[name])
+        own, mask = name.rpartition(".")[2], mask.to(named[name].device)
         if how == "prune":
-            prune.custom_from_mask(owner, own_name, mask)  # type: ignore[no-untyped-call]
+            prune.custom_from_mask(owners[name], own, mask)  # type: ignore[no-untyped-call]
         else:
-            parametrize.register_parametrization(owner, own_name, Masked(mask))
+            parametrize.register_parametrization(owners[name], own, Masked(mask))
     return model
+
+
+def masked(ticket: Ticket, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Set the ticket's among some named tensors to W0 times the mask, in place; return all.
+
+    Raises:
+        InvalidValueError: They are those of another model, or hold other initial weights.
+    """
+    initial, masks = _initial_of(ticket, tensors), ticket.layout.weights.split(ticket.mask)
+    for name, values in initial.items():
+        _set(tensors[name], np.where(masks[name], values, values.dtype.type(0)))
+    return tensors
+
+
+def as_pruned(ticket: Ticket, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return named tensors with W0 and masks under the names of ``torch.nn.utils.prune``.
+
+    Raises:
+        InvalidValueError: They are those of another model, or hold other initial weights.
+    """
+    found = dict(tensors)
+    masks = ticket.masks()
+    for name, values in _initial_of(ticket, tensors).items():
+        original = torch.empty_like(found.pop(name))
+        _set(original, values)
+        found[f"{name}_orig"], found[f"{name}_mask"] = original, masks[name].to(original.dtype)
+    return found
+
+
+def _set(tensor: Tensor, values: NDArray[Any]) -> None:
+    """Copy values into a tensor."""
+    tensor.detach().copy_(torch.from_numpy(np.array(values)))
 
 
 def masks_of(model: nn.Module) -> dict[str, Tensor]:
@@ -217,10 +238,15 @@ def _owners(model: nn.Module, layout: MaskLayout, how: str) -> dict[str, nn.Modu
     return owners
 
 
-def _initial_of(layout: MaskLayout, named: Mapping[str, Tensor]) -> NDArray[Any]:
-    """Return W0 (D,): the layout's, or what the model holds if that has W0's digest."""
+def _initial_of(ticket: Ticket, named: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """Return W0 by name: the layout's, or what tensors of the same shapes hold if that is W0."""
+    layout = ticket.layout.weights
+    hint = "The ticket was made for another model, or this one is pruned or parametrized already."
+    for layer in layout.layers:
+        _checks.choice("layer", layer.name, named, hint)
+        _checks.shape(layer.name, named[layer.name].shape, layer.shape, "the ticket's layer")
     if layout.initial is not None:
-        return layout.initial
+        return layout.split(layout.initial)
     initial = layout.join({name: named[name].detach().cpu().numpy() for name in layout.names})
     if digest_of(initial) != layout.initial_digest:
         raise _checks.bad_value(
@@ -231,4 +257,4 @@ def _initial_of(layout: MaskLayout, named: Mapping[str, Tensor]) -> NDArray[Any]
             "Rebuild the model with the seed of the task, or save the ticket with "
             "include_initial=True.",
         )
-    return initial
+    return layout.split(initial)

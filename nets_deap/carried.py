@@ -178,3 +178,28 @@ class Carried(Gated):
         from nets_deap import csr
 
         return csr.to_csr(module, self)  # type: ignore[arg-type]
+
+    def to_onnx(
+        self, module: nn.Module, path: str | Path, example: Tensor, *, compact: bool = True
+    ) -> float:
+        """Write a trained, masked network as ONNX, run it in onnxruntime and compare.
+
+        Args:
+            module: The ticket's network in evaluation mode on the CPU, as for ``compact``.
+            path: Where to; written only if both agree.
+            example: Inputs (N, ...), N >= 1, to trace and compare on; the file takes any N.
+            compact: Write the compact network; else the whole one with its zeros.
+
+        Returns:
+            The greatest difference between the outputs of torch and onnxruntime.
+
+        Raises:
+            InvalidValueError: The module is in training mode or cannot be compacted, or outputs
+                differ.
+            MissingExtraError: The extra ``onnx`` is not installed.
+            FileAccessError: The file cannot be written.
+        """
+        from nets_deap import applied, onnx_files
+
+        network = self.compact(module) if compact else applied.plain(module)
+        return onnx_files.write_onnx(network, path, example)

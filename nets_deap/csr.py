@@ -68,6 +68,13 @@ class CsrLinear(nn.Module):
         return f"{size}, kept={len(self.values)}, bias={self.bias is not None}"
 
 
+def has_linears(module: nn.Module, ticket: Ticket) -> bool:
+    """Return whether ``to_csr`` would find a linear layer that the ticket masks."""
+    modules = dict(module.named_modules())
+    owners = (name.rpartition(".")[0] for name in ticket.layout.weights.names)
+    return any(type(modules.get(owner)) is nn.Linear for owner in owners)
+
+
 def to_csr(module: nn.Module, ticket: Ticket) -> nn.Module:
     """Return a copy of a masked network whose masked linear layers are ``CsrLinear``.
 

@@ -42,7 +42,7 @@ FLOORS = [
     {"tasks", "toolbox", "baselines", "sanity"},
     {"runs"},
     {"experiments", "plots", "bench"},
-    {"commands", "cli", "__main__"},
+    {"commands", "ticket_commands", "cli_ticket", "cli", "__main__"},
 ]
 FILES = sorted(ROOT.rglob("*.py"))
 
