@@ -29,7 +29,6 @@ _HOMES = {
     "Ticket": "ticket",
     "batch_map": "batching",
     "best": "fronts",
-    "cut_out": "compact",
     "describe": "description",
     "hypervolume": "fronts",
     "knee": "fronts",
@@ -38,7 +37,10 @@ _HOMES = {
     "search": "experiments.search",
     "steps_to_loss": "objectives",
 }
-_MODULES = ("baselines", "data", "models", "objectives", "operators", "plots", "sanity", "tasks")
+_MODULES = (
+    "baselines", "boards", "data", "frames", "models", "objectives", "operators", "plots",
+    "sanity", "tasks",
+)  # fmt: skip
 
 __all__ = [
     "Evaluator",
@@ -57,9 +59,10 @@ __all__ = [
     "baselines",
     "batch_map",
     "best",
-    "cut_out",
+    "boards",
     "data",
     "describe",
+    "frames",
     "hypervolume",
     "knee",
     "make_toolbox",
@@ -77,7 +80,9 @@ __all__ = [
 if TYPE_CHECKING:
     from nets_deap import (
         baselines,
+        boards,
         data,
+        frames,
         models,
         objectives,
         operators,
@@ -87,7 +92,6 @@ if TYPE_CHECKING:
     )
     from nets_deap.batching import batch_map
     from nets_deap.budget import StepBudget
-    from nets_deap.compact import cut_out
     from nets_deap.description import describe
     from nets_deap.errors import NetsError
     from nets_deap.evaluator import Evaluator

@@ -68,6 +68,72 @@ class Carried(Gated):
 
         return ticket_files.load(cls, path)  # type: ignore[type-var]
 
+    def save_pretrained(
+        self, folder: str | Path, *, include_initial: bool = True, task: Any = None
+    ) -> Path:
+        """Save into a folder as model hubs want it: ``ticket.safetensors`` and a card.
+
+        Args:
+            folder: Where to; made if it is not there.
+            include_initial: See ``save``; True, so that others need nothing else.
+            task: See ``save``.
+
+        Returns:
+            The folder.
+        """
+        from nets_deap import hub
+
+        return hub.save_pretrained(self, folder, include_initial=include_initial, task=task)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self], source: str | Path, *, revision: str | None = None
+    ) -> Self:
+        """Load from a folder of ``save_pretrained``, or from a repository of Hugging Face's hub.
+
+        Args:
+            source: The folder; or, if there is none, the repository, such as ``"me/lenet"``.
+            revision: Branch, tag or commit of the repository; None for its main branch.
+
+        Raises:
+            FileAccessError: There is no such folder or repository, or it has no ticket.
+            TicketFileError: The file is damaged, of a newer schema or no ticket.
+            MissingExtraError: The extra ``hub`` is not installed, and there is no such folder.
+        """
+        from nets_deap import hub
+
+        return hub.from_pretrained(cls, source, revision=revision)  # type: ignore[type-var]
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        message: str = "",
+        include_initial: bool = True,
+        task: Any = None,
+    ) -> str:
+        """Upload what ``save_pretrained`` writes to a repository of Hugging Face's hub.
+
+        Args:
+            repo_id: The repository, such as ``"me/lenet"``; made if it is not there.
+            private: Whether it is made private.
+            message: Of the commit; empty for the ticket's digest.
+            include_initial: See ``save_pretrained``.
+            task: See ``save``.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            FileAccessError: The hub cannot be reached, or does not let you.
+            MissingExtraError: The extra ``hub`` is not installed.
+        """
+        from nets_deap import hub
+
+        options = {"include_initial": include_initial, "task": task}
+        return hub.push_to_hub(self, repo_id, private=private, message=message, **options)  # type: ignore[arg-type]
+
     # ---- models
 
     def apply(self, model: nn.Module, how: str = "inplace") -> Any:

@@ -25,7 +25,7 @@ FLOORS = [
         "budget",
         "statistics",
     },
-    {"bitlist", "gated", "applied", "carried", "ticket_files", "ticket", "genome"},
+    {"bitlist", "gated", "applied", "carried", "ticket_files", "hub", "ticket", "genome"},
     {"models", "data"},
     {
         "training",
@@ -36,12 +36,13 @@ FLOORS = [
         "narrow",
         "compact",
         "csr",
+        "onnx_files",
         "footprint",
     },
     {"extra_objectives", "objectives", "task", "origin", "batching", "description", "evaluator"},
     {"tasks", "toolbox", "baselines", "sanity"},
     {"runs"},
-    {"experiments", "plots", "bench"},
+    {"experiments", "plots", "frames", "boards", "bench"},
     {"commands", "ticket_commands", "cli_ticket", "cli", "__main__"},
 ]
 FILES = sorted(ROOT.rglob("*.py"))
