@@ -57,10 +57,13 @@ class CsrLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs (..., inputs) to outputs (..., outputs)."""
-        flat = x.reshape(-1, self.in_features)
-        out = torch.mm(self.weight, flat.t()).t()
-        out = out if self.bias is None else out + self.bias
-        return out.reshape(*x.shape[:-1], self.out_features)
+        flat = x if x.ndim == 2 else x.reshape(-1, self.in_features)
+        bias, columns = self.bias, flat.t()
+        if bias is None:
+            out = torch.mm(self.weight, columns).t()
+        else:
+            out = torch.addmm(bias.unsqueeze(1), self.weight, columns).t()
+        return out if x.ndim == 2 else out.reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         """Say its size and how many weights it keeps."""
