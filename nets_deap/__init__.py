@@ -23,7 +23,7 @@ _HOMES = {
     "ParetoFront": "fronts",
     "Recipe": "training.recipe",
     "Recorder": "runs.recorder",
-    "SearchStopped": "runs.recorder",
+    "SearchStopped": "runs.stopped",
     "StepBudget": "budget",
     "Task": "task",
     "Ticket": "ticket",
@@ -34,6 +34,7 @@ _HOMES = {
     "knee": "fronts",
     "make_toolbox": "toolbox",
     "penalised": "objectives",
+    "resume": "experiments.resume",
     "search": "experiments.search",
     "steps_to_loss": "objectives",
 }
@@ -71,6 +72,7 @@ __all__ = [
     "operators",
     "penalised",
     "plots",
+    "resume",
     "sanity",
     "search",
     "steps_to_loss",
@@ -95,12 +97,14 @@ if TYPE_CHECKING:
     from nets_deap.description import describe
     from nets_deap.errors import NetsError
     from nets_deap.evaluator import Evaluator
+    from nets_deap.experiments.resume import resume
     from nets_deap.experiments.search import search
     from nets_deap.fronts import NicheArchive, ParetoFront, best, hypervolume, knee
     from nets_deap.genome import Genome
     from nets_deap.masks import MaskLayout
     from nets_deap.objectives import Objective, penalised, steps_to_loss
-    from nets_deap.runs.recorder import Recorder, SearchStopped
+    from nets_deap.runs.recorder import Recorder
+    from nets_deap.runs.stopped import SearchStopped
     from nets_deap.task import Task
     from nets_deap.ticket import Ticket
     from nets_deap.toolbox import make_toolbox

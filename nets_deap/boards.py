@@ -11,7 +11,7 @@ import torch
 
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
-from nets_deap.runs.recorder import objective_names
+from nets_deap.runs.rows import objective_names
 from nets_deap.ticket import Ticket
 
 PIXELS = 256  # the longest side of a mask's picture

@@ -79,5 +79,5 @@ def _plan(problem: Problem) -> Plan:
         if step.weighs:
             step.module.register_forward_hook(look(step.name))
     with torch.no_grad():
-        model(problem.train[0][:1])
+        model(problem.train[0][:1].clone())
     return Plan(steps, uses)

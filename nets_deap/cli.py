@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import nets_deap
-from nets_deap import cli_ticket, commands
-from nets_deap.commands import configured
+from nets_deap import cli_ticket, commands, run_commands
 from nets_deap.errors import NetsError
 from nets_deap.experiments.presets import PRESETS, preset
 
@@ -56,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=nets_deap.__version__)
     parsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(parsers)
+    _add_resume(parsers)
     listing = parsers.add_parser("presets", help="list the presets of 'run'")
     listing.add_argument("name", nargs="?", help="show every field of this preset, for --set")
     listing.set_defaults(command=_presets)
@@ -101,7 +101,31 @@ def _add_run(parsers: Any) -> None:
         default="auto",
         help="default: a bar on a terminal, else lines",
     )
-    run.set_defaults(command=_run)
+    run.set_defaults(command=lambda options: run_commands.run(options, _say, _complain))
+
+
+def _add_resume(parsers: Any) -> None:
+    """Add the commands ``resume`` and ``status``."""
+    resume = parsers.add_parser(
+        "resume",
+        help="go on with an interrupted run",
+        description="Go on with a run from its newest checkpoint; it ends with the same front as "
+        "if it had not been interrupted.",
+    )
+    resume.add_argument("run", metavar="RUN", help="the run folder")
+    resume.add_argument(
+        "--force",
+        action="store_true",
+        help="go on although the configuration has changed; the result is then no longer that of "
+        "one run",
+    )
+    resume.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
+    resume.set_defaults(command=lambda options: run_commands.resume(options, _say, _complain))
+    status = parsers.add_parser(
+        "status", help="generation, time left, last checkpoint and health of a run"
+    )
+    status.add_argument("run", metavar="RUN", help="the run folder")
+    status.set_defaults(command=lambda options: run_commands.status(options, _say))
 
 
 def _add_experiment(
@@ -206,30 +230,14 @@ def _add_baseline(parsers: Any) -> None:
     baseline.set_defaults(command=lambda options: commands.baseline(options, _say))
 
 
-def _run(options: argparse.Namespace) -> int:
-    """Run an experiment and print its table."""
-    config = configured(options)
-    from nets_deap.experiments.run import default_path, run
-
-    path = options.out or default_path(options.preset, config.seed, new=not options.overwrite)
-    report = run(
-        config,
-        path,
-        preset=options.preset,
-        progress=options.progress,
-        overwrite=options.overwrite,
-    )
-    print(f"\n{options.preset}: front after {report.final.steps} steps from W0, densest first\n")
-    print(report.table())
-    for note in report.notes:
-        print(f"\n{note}")
-    print(f"\nrun folder: {report.path}")
-    return 0
-
-
 def _say(text: str) -> None:
     """Print a line at once."""
     print(text, flush=True)
+
+
+def _complain(text: str) -> None:
+    """Print a line to standard error."""
+    print(f"nets-deap: {text}", file=sys.stderr, flush=True)
 
 
 def _presets(options: argparse.Namespace) -> int:

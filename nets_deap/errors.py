@@ -29,3 +29,15 @@ class FileAccessError(NetsError, OSError):
 
 class TicketFileError(InvalidValueError):
     """A ticket file is damaged, of a newer schema, or no ticket file at all."""
+
+
+class RunFileError(InvalidValueError):
+    """A file of a run is damaged, of a newer schema, or not what it is called."""
+
+
+class RunChangedError(InvalidValueError):
+    """A run cannot go on as it was: its configuration, data, model or folder has changed."""
+
+
+class FolderInUseError(NetsError, RuntimeError):
+    """Another program writes into the run folder."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ logger = logging.getLogger("nets_deap")
 
 Genes = tuple[Any, ...]
 
+_latest: weakref.WeakKeyDictionary[Task, weakref.ref[Evaluator]] = weakref.WeakKeyDictionary()
 INHERIT = ("none", "weights")
 SLOPE_BATCHES = 10
 
@@ -51,7 +53,7 @@ class Evaluator(Batched):
         every objective and is counted in ``task.ledger.diverged``.
     """
 
-    __slots__ = ("again", "budget", "inherit", "objectives", "slopes", "task")
+    __slots__ = ("__weakref__", "again", "budget", "inherit", "objectives", "slopes", "task")
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class Evaluator(Batched):
 
     def restart(self) -> None:
         """Begin at generation 0 again, with the budget unspent."""
+        _latest[self.task] = weakref.ref(self)
         self.generation = 0
         self.again: list[Ticket] = []
         if self.budget is not None:
@@ -103,6 +106,7 @@ class Evaluator(Batched):
 
     def _with_survivors(self, tickets: list[Ticket]) -> list[Values]:
         """Evaluate tickets, and with them those that are waiting to be evaluated again."""
+        _latest[self.task] = weakref.ref(self)
         again, self.again = self.again if tickets else [], []
         values = self._evaluate([*tickets, *again])
         for ticket in tickets:
@@ -242,3 +246,9 @@ class Evaluator(Batched):
     def _genes(self, ticket: Ticket) -> Genes:
         """Return what makes two tickets the same training: genes and inheritance."""
         return *ticket.genes, id(ticket.heritage) if self.inherit == "weights" else 0
+
+
+def evaluator_of(task: Task) -> Evaluator | None:
+    """Return the evaluator that was made or trained last on a task, while it is in use."""
+    known = _latest.get(task)
+    return None if known is None else known()

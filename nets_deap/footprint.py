@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,15 +86,11 @@ def count_multiply_adds(module: nn.Module, example: Tensor) -> int:
             image = given[0] if layer.transposed else output
             total += image[0, 0].numel() * layer.weight.numel()
 
-    layers = [m for m in module.modules() if isinstance(m, (nn.Linear, _ConvNd, CsrLinear))]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    mode = module.training
-    try:
-        module.eval()(example)
-    finally:
-        module.train(mode)
-        for hook in hooks:
-            hook.remove()
+    counted = copy.deepcopy(module).eval()
+    for layer in counted.modules():
+        if isinstance(layer, (nn.Linear, _ConvNd, CsrLinear)):
+            layer.register_forward_hook(count)
+    counted(example.clone())
     return total
 
 

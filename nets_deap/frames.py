@@ -9,7 +9,7 @@ from typing import Any
 
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
-from nets_deap.runs.recorder import front_rows, named_values
+from nets_deap.runs.rows import front_rows, named_values
 from nets_deap.ticket import Ticket
 
 

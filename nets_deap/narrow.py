@@ -72,7 +72,7 @@ def narrowed(layer: Any, weight: Tensor, bias: Tensor, rows: Tensor | None, colu
         return linear_of(
             weight[rows][:, columns], bias[rows].to(weight.dtype), layer.bias is not None
         )
-    narrow: Any = copy.copy(layer)
+    narrow: Any = copy.deepcopy(layer)  # hooks and all, which a shallow copy would share
     narrow._parameters = dict.fromkeys(layer._parameters)
     narrow.out_channels, narrow.in_channels = len(rows), len(columns)
     narrow.weight = nn.Parameter(weight[rows][:, columns].clone())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import platform
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
 import nets_deap
 from nets_deap.task import Task
+from nets_deap.ticket import Ticket
 
 PACKAGES = ("deap", "moocore", "numpy", "torch")
 
@@ -24,7 +27,7 @@ def origin_of(task: Task, *, generation: int | None = None) -> dict[str, Any]:
         (name and digest), ``recipe``, ``seed`` (of the task), ``fingerprint``, ``generation`` and
         ``versions``.
     """
-    return {
+    facts = {
         "initial_seed": task.initial_seed,
         "model_digest": task.model_digest,
         "data": {"name": task.name, "digest": task.data_digest},
@@ -34,6 +37,17 @@ def origin_of(task: Task, *, generation: int | None = None) -> dict[str, Any]:
         "generation": generation,
         "versions": versions(),
     }
+    plain: dict[str, Any] = json.loads(json.dumps(facts))  # as a file gives it back
+    return plain
+
+
+def note_origin(members: Iterable[Any], task: Task, generation: int) -> None:
+    """Give the tickets among some members, if they have no origin yet, that of a generation."""
+    new = [member for member in members if isinstance(member, Ticket) and not member.origin]
+    if new:
+        origin = origin_of(task, generation=generation)
+        for ticket in new:
+            ticket.origin = origin
 
 
 def versions() -> dict[str, str]:

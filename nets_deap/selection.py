@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,13 +84,16 @@ def _owners(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _chooser(
-    model: nn.Module, maskable: Selector, owners: dict[str, nn.Module]
+    model: nn.Module, maskable: Any, owners: dict[str, nn.Module]
 ) -> Callable[[str, Any], tuple[bool, str]]:
     """Return what tells of a parameter whether it is chosen, and why."""
     if callable(maskable) and not isinstance(maskable, type):
         return lambda name, p: (True, "chosen") if maskable(name, p) else (False, "not chosen")
     usual = maskable is None
     items = list(_usual_kinds()) if maskable is None else maskable
+    if not isinstance(items, Iterable | type):  # strings are iterable
+        expected = "names, types, a list of them, or a function (name, parameter) -> bool"
+        raise _checks.bad_type("maskable", "select parameters", expected, maskable)
     several = [items] if isinstance(items, (str, type)) else list(items)
     patterns = [item for item in several if isinstance(item, str)]
     kinds = tuple(item for item in several if not isinstance(item, str))

@@ -39,7 +39,8 @@ class Task:
     global random state stay untouched.
 
     Args:
-        model: Any module whose forward takes one batch of inputs.
+        model: Any module whose forward takes one batch of inputs. It trains in training mode;
+            submodules that are in evaluation mode while it is not, frozen normalisation say, stay.
         train: Inputs (N, ...) and targets (N, ...), with weights (N,) of the examples or not:
             tensors or arrays, targets also tuples and dictionaries of them; or a map-style torch
             data set of the same.
@@ -115,7 +116,7 @@ class Task:
         self.layout = layout_of(model, maskable, unit)
         self.parameters = tuple(parameters_of(model, maskable))
         self.ledger = Ledger()
-        self._training = model.training
+        self._modes = {name: module.training for name, module in model.named_modules()}
         self.model_digest = digest_of_model(model)
         given = {"train": train, "val": val, **({} if test is None else {"test": test})}
         examples = Examples.of(
@@ -137,6 +138,9 @@ class Task:
             val=on_device["val"],
             test=on_device.get("test"),
             augment=checked_augment(augment, on_device["train"][0]),
+            resting=frozenset(
+                name for name, training in self._modes.items() if model.training and not training
+            ),
             precision=self.precision,
         )
         pick_engine(self.engine, self.problem)
@@ -146,7 +150,9 @@ class Task:
         """A fresh copy of the model with its initial weights, on the CPU."""
         model = copy.deepcopy(self.problem.model).cpu()
         model.load_state_dict({**self.problem.initial, **self.problem.buffers}, strict=False)
-        return model.train(self._training)
+        for name, module in model.named_modules():
+            module.training = self._modes[name]
+        return model
 
     @property
     def steps(self) -> int:
@@ -276,7 +282,7 @@ class Task:
             "name": self.name,
             "seed": self.seed,
             "device": str(self.device),
-            "dtype": str(self.problem.train[0].dtype).removeprefix("torch."),
+            "dtype": str(self.problem.dtype).removeprefix("torch."),
             "normalize": None if self.normalize is None else asdict(self.normalize),
             "engine": self.engine,
             "precision": self.precision,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def show(options: Namespace, say: Say) -> int:
     """Print what a ticket file holds, and its layers."""
-    from nets_deap.runs.recorder import named_values
+    from nets_deap.runs.rows import named_values
     from nets_deap.ticket import Ticket
 
     ticket = Ticket.load(options.file)

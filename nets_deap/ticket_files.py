@@ -70,7 +70,7 @@ def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> 
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(to_bytes(tensors, metadata))
+        part.write_bytes(_in_order(to_bytes(tensors, metadata)))
         os.replace(part, path)
     except OSError as error:
         with contextlib.suppress(OSError):  # a folder that is a file fails here too
@@ -163,6 +163,14 @@ def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) 
             )
         ticket.fitness.values = tuple(v for v, _ in zip(stored["values"], own, strict=True))
     return ticket
+
+
+def _in_order(content: bytes) -> bytes:
+    """Return a safetensors file with its header sorted: the same ticket gives the same bytes."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

@@ -43,7 +43,7 @@ FLOORS = [
     {"tasks", "toolbox", "baselines", "sanity"},
     {"runs"},
     {"experiments", "plots", "frames", "boards", "bench"},
-    {"commands", "ticket_commands", "cli_ticket", "cli", "__main__"},
+    {"commands", "ticket_commands", "run_commands", "cli_ticket", "cli", "__main__"},
 ]
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -31,7 +31,9 @@ def test_run_prints_the_table_and_leaves_the_folder(tmp_path, capsys):
     assert "random mask" in text
     assert f"run folder: {out}" in text
     files = {p.name for p in out.iterdir()}
-    assert files == {"config.json", "log.jsonl", "log.csv", "front.csv", "front.png", "tickets"}
+    assert files == {
+        "checkpoints", "config.json", "log.jsonl", "log.csv", "front.csv", "front.png", "tickets",
+    }  # fmt: skip
     config = json.loads((out / "config.json").read_text())
     assert config["preset"] == "xor-mlp10"
     assert config["config"]["seed"] == config["task"]["seed"] == config["search"]["seed"] == 3

@@ -18,6 +18,7 @@ from nets_deap.data import streamed
 from nets_deap.data.cut import cut
 from nets_deap.training.dispatch import pick_engine, train
 from nets_deap.training.one_by_one import train_one_by_one
+from nets_deap.training.probe import probe
 from nets_deap.training.problem import Plan
 from nets_deap.training.stacked import train_stacked
 from nets_deap.training.threaded import train_threaded
@@ -259,6 +260,7 @@ def test_a_stream_gives_what_memory_gives(kind):
     assert task.fingerprint == kept.fingerprint
     assert not isinstance(task.problem.train[0], torch.Tensor)
     masks = masks_of(task)
+    probe(task.problem)
     before = data.read
     outcome = train(task.problem, masks, SHORT, engine=kind)
     assert_same(outcome, train_one_by_one(kept.problem, masks, SHORT), rtol=1e-9)

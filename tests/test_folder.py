@@ -8,6 +8,7 @@ from nets_deap.runs.folder import RunFolder, csv_text
 
 def test_makes_the_folder_with_parents_and_leaves_nothing_else(tmp_path):
     folder = RunFolder(tmp_path / "a" / "b")
+    folder.close()
     assert list(folder.path.iterdir()) == []
 
 
@@ -72,4 +73,5 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(FileAccessError, match="No space left"):
         folder.write_text("front.csv", "new")
     assert (tmp_path / "front.csv").read_text() == "old"
+    folder.close()
     assert [p.name for p in tmp_path.iterdir()] == ["front.csv"]

@@ -46,3 +46,16 @@ def test_the_bar_counts_the_first_population():
 def test_unknown_modes_are_refused():
     with pytest.raises(InvalidValueError, match="Did you mean 'lines'"):
         Progress("line")
+
+
+def test_a_run_that_goes_on_counts_what_was_done():
+    out = io.StringIO()
+    progress = Progress("lines", 9, out)
+    progress.go_on(3, 400.0)
+    progress.show(4, {})
+    assert out.getvalue() == "generation 4/9    400 s, 400 s left\n"
+    bar = Progress("bar", 9, out)
+    bar.go_on(3, 400.0)
+    bar.show(4, {})
+    bar.close()
+    assert "5/10" in out.getvalue()

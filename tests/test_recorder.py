@@ -27,8 +27,9 @@ def evolve(task, recorder, ngen=3, n=8, toolbox=None):
 def test_the_run_folder_is_complete_after_a_stock_algorithm(xor_task, tmp_path):
     recorder = nets.Recorder(tmp_path / "run", task=xor_task, progress="none")
     evolve(xor_task, recorder)
+    recorder.close()
     files = sorted(p.name for p in (tmp_path / "run").iterdir())
-    assert files == ["config.json", "front.csv", "log.csv", "log.jsonl", "tickets"]
+    assert files == ["checkpoints", "config.json", "front.csv", "log.csv", "log.jsonl", "tickets"]
     rows = [json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["generation"] for row in rows] == [0, 1, 2, 3]
     assert len(read_csv(tmp_path / "run" / "log.csv")) == 4
@@ -191,6 +192,36 @@ def test_a_diverged_member_shows_its_real_density(xor_task):
     ticket.mask = [i < 5 for i in range(len(ticket))]
     ticket.fitness.values = (1e6, 1.0)
     recorder.compile([ticket])
-    from nets_deap.runs.recorder import front_rows
+    from nets_deap.runs.rows import front_rows
 
     assert front_rows(recorder.front)[0]["density"] == 5 / 12
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_more_than_half_of_a_generation_diverging_stops_with_advice(xor_task, tmp_path, bad):
+    share = [0.0]
+    objective = nets.Objective(
+        "odd", "min", 1e6, lambda m: bad if m.ticket.kept / len(m.ticket) > share[0] else 0.5, 1.0
+    )
+    toolbox = nets.make_toolbox(xor_task, objectives=("val_loss", objective))
+    recorder = nets.Recorder(tmp_path, task=xor_task, progress="none")
+    with pytest.raises(nets.SearchStopped, match=r"of this generation diverged.*recipe\.lr"):
+        evolve(xor_task, recorder, toolbox=toolbox)
+    assert recorder.logbook[0]["diverged"] == recorder.logbook[0]["evaluations"]
+    recorder.close()
+
+
+def test_a_few_diverged_ones_are_counted_and_the_front_is_clean(xor_task):
+    objective = nets.Objective(
+        "odd", "min", 1e6, lambda m: float("nan") if m.ticket[0] else m.ticket.density, 1.0
+    )
+    toolbox = nets.make_toolbox(xor_task, objectives=("val_loss", objective))
+    recorder = nets.Recorder(task=xor_task, progress="none")
+    population = toolbox.population(n=9)
+    for i, ticket in enumerate(population):
+        ticket[0] = i < 4
+    for ticket, values in zip(population, toolbox.map(toolbox.evaluate, population), strict=True):
+        ticket.fitness.values = values
+    row = recorder.compile(population)
+    assert row["diverged"] == 4
+    assert all(t.fitness.values[1] <= 1 for t in recorder.front)

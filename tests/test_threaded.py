@@ -9,6 +9,7 @@ from torch import nn
 from nets_deap import Recipe, bits
 from nets_deap.training.dispatch import pick_engine, train
 from nets_deap.training.one_by_one import train_one_by_one
+from nets_deap.training.probe import probe
 from nets_deap.training.problem import Start
 from nets_deap.training.threaded import suits, train_threaded
 
@@ -111,7 +112,7 @@ def test_recurrent_dropout_and_other_noise_train_one_by_one_each_network_with_it
     task = make_task("recurrent", RECIPES["adam"])
     assert pick_engine("auto", task.problem) == "one_by_one"
     assert "(engine 'one_by_one')" in caplog.text
-    assert "random numbers other than those of dropout" in caplog.text
+    assert "'unit' (GRU), or what follows it, draws random numbers of its own" in caplog.text
     masks = masks_of(task)
     outcome = train(task.problem, masks, PLAN)
     assert_same(train(task.problem, masks[::-1], PLAN), outcome, rtol=1e-12, places=[2, 1, 0])
@@ -137,6 +138,7 @@ def test_dropout_around_what_cannot_be_batched_trains_in_threads(caplog, monkeyp
 def test_an_error_of_the_module_comes_through_and_threads_are_put_back():
     before = torch.get_num_threads()
     task = make_task("mlp", Recipe())
+    probe(task.problem)
     task.problem.train[0].resize_(25, 5)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         train_threaded(task.problem, masks_of(task), PLAN)

@@ -223,6 +223,8 @@ def test_a_batch_equals_single_trainings(module, optimizer):
 @each_module
 def test_a_batch_equals_single_trainings_in_float32(module):
     optimizer = list(RECIPES)[list(MODULES).index(module) % len(RECIPES)]
+    if module == "dropped":  # Adam divides the tiny gradients of attention's keys by their size
+        optimizer = "sgd"
     task = make_task(module, RECIPES[optimizer], torch.float32)
     batch = train_stacked(task.problem, masks_of(task), PLAN)
     assert batch.values[0].dtype == np.float32

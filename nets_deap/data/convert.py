@@ -107,13 +107,15 @@ def _check(name: str, given: Given) -> Given:
         _checks.length(f"{name} targets", count, len(inputs), "N (as many as inputs)")
         _finite(f"{name} targets", target)
     digests = [given.digest, *(digest_of_array(target.numpy()) for target in tensors)]
+    if not isinstance(given.targets, Tensor):
+        digests.append(str(each(given.targets, lambda tensor: "tensor")))
     if weights is not None:
         _checks.shape(f"{name} weights", weights.shape, (len(inputs),), "(N,)")
         _finite(f"{name} weights", weights)
         if bool((weights < 0).any()) or not bool((weights > 0).any()):
             expected, got = "numbers >= 0, some > 0", f"a smallest of {float(weights.min()):g}"
             raise _checks.bad_value(f"{name} weights", "weigh examples", expected, got)
-        digests.append(digest_of_array(weights.numpy()))
+        digests += ["weights", digest_of_array(weights.numpy())]
     return replace(given, digest=digest_of_parts(digests))
 
 

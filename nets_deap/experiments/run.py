@@ -15,9 +15,11 @@ from nets_deap.experiments.search import SearchResult, search
 from nets_deap.objectives import resolve
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.progress import Progress
-from nets_deap.runs.recorder import front_rows, named_values
+from nets_deap.runs.rows import front_rows, named_values
+from nets_deap.runs.unfinished import Unfinished
 from nets_deap.selection import Selector
 from nets_deap.task import Task
+from nets_deap.training.keeper import set_keeper
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def run(
     preset: str = "",
     progress: str = "auto",
     overwrite: bool = False,
+    resume: bool = False,
+    force: bool = False,
 ) -> RunReport:
     """Run an experiment: search, final training from W0, table, figure, run folder.
 
@@ -110,6 +114,8 @@ def run(
         preset: The name of the preset it came from, for ``config.json``.
         progress: ``"auto"``, ``"bar"``, ``"lines"`` or ``"none"``.
         overwrite: Replace an earlier run in the folder.
+        resume: Go on with the run in the folder.
+        force: See ``nets.resume``.
 
     Raises:
         NetsError: Something in the configuration cannot be; nothing has been written then.
@@ -124,6 +130,8 @@ def run(
         seed=config.seed,
         progress=progress,
         overwrite=overwrite,
+        resume=resume,
+        force=force,
         config={"preset": preset, "config": config.as_dict()},
     )
     show = Progress(progress)
@@ -131,16 +139,22 @@ def run(
     def on_trained(done: int, total: int) -> None:
         show.line(f"final training from W0: {done} of {total} networks, {config.final.steps} steps")
 
-    final = train_front(
-        task,
-        list(result.front),
-        steps=config.final.steps,
-        members=config.final.members,
-        on_trained=on_trained,
-    )
     assert result.path is not None
-    folder = RunFolder.existing(result.path)
+    folder = RunFolder.taken_up(result.path)
+    unfinished = Unfinished(folder, len(result.logbook))
+    set_keeper(task.problem, unfinished)
+    try:
+        final = train_front(
+            task,
+            list(result.front),
+            steps=config.final.steps,
+            members=config.final.members,
+            on_trained=on_trained,
+        )
+    finally:
+        set_keeper(task.problem, None)
     folder.write_front(final_rows(result, final))
+    unfinished.forget(len(result.logbook))
     notes = [] if result.stopped is None else [f"stopped early: {result.stopped}"]
     try:
         from nets_deap.plots.pareto import save_run_figure
@@ -148,6 +162,7 @@ def run(
         save_run_figure(result, final, folder.path / "front.png")
     except MissingExtraError as error:
         notes.append(f"front.png was not drawn: {error}")
+    folder.close()
     return RunReport(result, final, folder.path, notes)
 
 

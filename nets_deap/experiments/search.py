@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,16 @@ from deap import algorithms, base, tools
 from nets_deap import _checks
 from nets_deap.batching import unwrap
 from nets_deap.budget import StepBudget
+from nets_deap.errors import RunChangedError
 from nets_deap.evaluator import Evaluator
 from nets_deap.fronts import NicheArchive
 from nets_deap.objectives import Objective, describe
-from nets_deap.runs.recorder import Recorder, SearchStopped
+from nets_deap.runs.differences import differences
+from nets_deap.runs.folder import RunFolder
+from nets_deap.runs.recorder import Recorder
+from nets_deap.runs.resume import Resumed, newest, read_config, take_up
+from nets_deap.runs.signals import listening
+from nets_deap.runs.stopped import SearchStopped
 from nets_deap.task import Task
 from nets_deap.ticket import Ticket
 from nets_deap.toolbox import DEFAULT_OBJECTIVES, STRUCTURAL, make_toolbox
@@ -65,6 +72,8 @@ def search(
     max_steps: int | None = None,
     max_seconds: float | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    force: bool = False,
     config: dict[str, Any] | None = None,
     **options: Any,
 ) -> SearchResult:
@@ -95,6 +104,9 @@ def search(
         max_steps: See ``nets.Recorder``.
         max_seconds: See ``nets.Recorder``.
         overwrite: Replace an earlier run in the folder.
+        resume: Go on with the run in the folder; the result is that of an uninterrupted one. A run
+            without a checkpoint begins again.
+        force: See ``nets.resume``.
         config: More facts for ``config.json``.
         **options: Passed to ``nets.make_toolbox``.
 
@@ -103,7 +115,11 @@ def search(
 
     Raises:
         InvalidValueError: An argument is out of range; all bad ones are listed together.
+        RunChangedError: The run to go on with was another one.
+        KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved.
     """
+    if resume and path is None:
+        raise _checks.bad_value("path", "be given to resume", "a run folder", path)
     _checks.together(
         "search",
         (
@@ -162,46 +178,53 @@ def search(
     stopped = None
     before = random.getstate()
     try:
-        random.seed(settings["seed"])
-        tickets: list[Ticket] = box.population(n=population)
-        # After the population: what is wrong with the toolbox shows before a folder is touched.
-        recorder = Recorder(
-            path,
-            task=task,
-            generations=generations,
-            progress=progress,
-            patience=patience,
-            max_steps=max_steps,
-            max_seconds=max_seconds,
-            overwrite=overwrite,
-            config={"search": settings, **(config or {})},
-            archive=archive,
-        )
-        try:
-            evolve(
-                tickets,
-                box,
-                mu=population,
-                lambda_=children,
-                cxpb=cxpb,
-                mutpb=min(mutpb, 1 - cxpb),
-                ngen=generations,
-                stats=recorder,
-                halloffame=recorder.front,  # sees the offspring that do not survive, too
-                verbose=False,
+        left, run = generations, None
+        if resume and path is not None:
+            run = _held_run(task, path, settings, progress=progress, force=force)
+        if run is None:
+            random.seed(settings["seed"])
+            tickets: list[Ticket] = box.population(n=population)
+            # After the population: what is wrong with the toolbox shows before a folder is touched.
+            recorder = Recorder(
+                path,
+                task=task,
+                generations=generations,
+                progress=progress,
+                patience=patience,
+                max_steps=max_steps,
+                max_seconds=max_seconds,
+                overwrite=overwrite or resume,
+                config={"search": settings, **(config or {})},
+                archive=archive,
             )
+        else:
+            tickets, recorder = run.population, run.recorder
+            left = max(0, generations - run.generation)
+        try:
+            with listening(only_free=True):
+                evolve(
+                    tickets,
+                    box,
+                    mu=population,
+                    lambda_=children,
+                    cxpb=cxpb,
+                    mutpb=min(mutpb, 1 - cxpb),
+                    ngen=left,
+                    stats=recorder,
+                    halloffame=recorder.front,  # sees the offspring that do not survive, too
+                    verbose=False,
+                )
         except SearchStopped as stop:
             stopped = stop.reason
         finally:
-            recorder.progress.close()
+            recorder.close()
     finally:
         random.setstate(before)
-    folder = recorder.folder
     return SearchResult(
         front=recorder.front,
         population=tickets,
         logbook=recorder.logbook,
-        path=None if folder is None else folder.path,
+        path=None if path is None else Path(path),
         stopped=stopped,
     )
 
@@ -210,3 +233,29 @@ def _archive(evaluator: Evaluator) -> NicheArchive:
     """Return an archive that spreads over what the search makes small: density, or its like."""
     names = [objective.name for objective in evaluator.objectives]
     return NicheArchive(by=next((name for name in STRUCTURAL if name in names), "density"))
+
+
+def _held_run(
+    task: Task, path: str | Path, settings: Mapping[str, Any], *, progress: str, force: bool
+) -> Resumed | None:
+    """Return the run that a folder holds, if it has a checkpoint."""
+    read_config(Path(path))
+    folder = RunFolder.taken_up(path, force=force)
+    try:
+        snapshot = newest(folder.path)
+        if snapshot is None:
+            return None
+        plain = json.loads(json.dumps(settings))
+        changed = differences(snapshot.facts.get("search", {}), plain)
+        if changed and not force:
+            raise RunChangedError(
+                f"the search must go on as it was begun, but {'; '.join(changed)}. Give the same "
+                "arguments, or go on with force=True (--force): the result is then no longer that "
+                "of one uninterrupted run."
+            )
+        run = take_up(folder, snapshot, task, progress=progress, force=force)
+        run.recorder.progress.generations = settings["generations"]
+        return run
+    except BaseException:
+        folder.close()
+        raise

@@ -13,7 +13,7 @@ from nets_deap import _checks, _optional
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.experiments.search import SearchResult
 from nets_deap.fronts import costs_of
-from nets_deap.runs.recorder import objective_names
+from nets_deap.runs.rows import objective_names
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"

@@ -31,6 +31,8 @@ class ComparisonFolder(RunFolder):
         FileAccessError: It cannot be read or written.
     """
 
+    locked = False
+
     def __init__(self, path: str | Path, identity: Mapping[str, Any]) -> None:
         self.path = Path(path)
         plain = json.loads(json.dumps(identity))

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nets_deap import _checks
-from nets_deap.errors import FileAccessError
+from nets_deap.errors import FileAccessError, NetsError
+from nets_deap.runs.durable import sweep
+from nets_deap.runs.lock import Lock
 
+OWN = re.compile(r"\.lock|\..*\.part")  # what runs leave while they run, or when they die
 FILES = ("config.json", "log.jsonl", "log.csv", "front.csv", "front.png")
-TICKETS = "tickets"
+TICKETS, CHECKPOINTS = "tickets", "checkpoints"
 
 
 class RunFolder:
     """A folder that holds one run.
 
     ``config.json`` (everything that was set, versions, seeds), ``log.jsonl`` and ``log.csv`` (a row
-    a generation), ``front.csv``, ``front.png`` and ``tickets/*.safetensors``.
+    a generation), ``front.csv``, ``front.png``, ``tickets/*.safetensors`` and
+    ``checkpoints/*.npz``. One program at a time writes into it.
 
     Args:
         path: The folder; made with its parents if it is not there.
@@ -31,14 +36,19 @@ class RunFolder:
 
     Raises:
         InvalidValueError: It holds something already and ``overwrite`` is off.
+        FolderInUseError: Another program writes into it.
         FileAccessError: It cannot be made or written.
     """
+
+    locked = True  # whether a new one is held against others
+    _lock: Lock | None = None
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         self.path = Path(path)
         self._written: dict[str, tuple[float, ...]] = {}
         try:
-            held = sorted(entry.name for entry in self.path.iterdir()) if self.path.exists() else []
+            entries = sorted(self.path.iterdir()) if self.path.exists() else []
+            held = [entry.name for entry in entries if not OWN.fullmatch(entry.name)]
             if held and not overwrite:
                 raise _checks.bad_value(
                     "path",
@@ -49,6 +59,9 @@ class RunFolder:
                     "(--overwrite).",
                 )
             self._make()
+            if self.locked:
+                self._lock = Lock(self.path)
+            sweep(self.path)
             if held:
                 self._remove_earlier_run()
         except OSError as error:
@@ -61,6 +74,53 @@ class RunFolder:
         folder.path = Path(path)
         folder._written = {}
         return folder
+
+    @classmethod
+    def taken_up(cls, path: str | Path, *, force: bool = False) -> RunFolder:
+        """Return the folder of a run that is to go on, held against others.
+
+        Args:
+            path: The folder.
+            force: Take it also from another machine that gave a sign of life lately.
+
+        Raises:
+            FileAccessError: There is none, or it cannot be written.
+            FolderInUseError: Another program writes into it.
+        """
+        folder = cls.existing(path)
+        with folder.writing():
+            if not folder.path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "there is no such folder")
+            folder._lock = Lock(folder.path, force=force)
+            sweep(folder.path)
+            sweep(folder.path / TICKETS)
+        return folder
+
+    def check(self) -> None:
+        """Give a sign of life.
+
+        Raises:
+            FolderInUseError: Another program has taken the folder over.
+        """
+        if self._lock is not None:
+            with self.writing():
+                self._lock.check()
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Word what goes wrong with files inside."""
+        try:
+            yield
+        except NetsError:
+            raise
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     @classmethod
     def beside(cls, target: Path) -> RunFolder:
@@ -121,9 +181,10 @@ class RunFolder:
             wanted = {f"{ticket.digest[:16]}.safetensors": ticket for ticket in tickets}
             for name, ticket in wanted.items():
                 # The same mask can come back with other values, from another generation.
-                if self._written.get(name) != ticket.fitness.values:
+                held = _held_by(ticket)
+                if self._written.get(name) != held:
                     ticket.save(folder / name)
-                    self._written[name] = ticket.fitness.values
+                    self._written[name] = held
             for name in self._written.keys() - wanted.keys():
                 (folder / name).unlink(missing_ok=True)
                 del self._written[name]
@@ -131,6 +192,15 @@ class RunFolder:
             raise
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def sync_tickets(self, tickets: Sequence[Any]) -> None:
+        """Write these tickets anew, and remove all others that a run has written."""
+        folder = self.path / TICKETS
+        if folder.is_dir():
+            names = [entry.name for entry in folder.iterdir()]
+            old = [n for n in names if re.fullmatch(r"[0-9a-f]{16}\.safetensors", n)]
+            self._written = dict.fromkeys(old, ())
+        self.write_tickets(tickets)
 
     def _make(self) -> None:
         """Make the folder, and see whether files can be written there."""
@@ -157,8 +227,12 @@ class RunFolder:
         for entry in (self.path / TICKETS).glob("*.safetensors"):
             if re.fullmatch(r"[0-9a-f]{16}", entry.stem):
                 entry.unlink()
-        if (self.path / TICKETS).is_dir() and not any((self.path / TICKETS).iterdir()):
-            (self.path / TICKETS).rmdir()
+        for entry in (self.path / CHECKPOINTS).glob("*.npz"):
+            if re.fullmatch(r"[0-9]{8}|unfinished", entry.stem):
+                entry.unlink()
+        for folder in (self.path / TICKETS, self.path / CHECKPOINTS):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
     def _unwritable(self, error: OSError) -> FileAccessError:
         """Word that the folder cannot be written."""
@@ -176,3 +250,10 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()
+
+
+def _held_by(ticket: Any) -> tuple[float, ...]:
+    """Return the numbers that the file of a ticket holds."""
+    learnt = ticket.learnt
+    more = () if learnt is None else (learnt.steps, *learnt.metrics.values())
+    return (*ticket.fitness.values, *more)

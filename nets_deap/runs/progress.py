@@ -29,9 +29,14 @@ class Progress:
         self.generations = generations
         self._stream = stream
         self._start = time.monotonic()
+        self._done = 0
         self._bar: Any = None
         if self.mode == "auto":
             self.mode = "bar" if self._interactive() else "lines"
+
+    def go_on(self, generation: int, seconds: float) -> None:
+        """Begin after a generation, with the time that was spent until then."""
+        self._done, self._start = generation + 1, time.monotonic() - seconds
 
     def show(self, generation: int, facts: Mapping[str, float | int]) -> None:
         """Show a finished generation and its numbers."""
@@ -63,7 +68,13 @@ class Progress:
             from tqdm.auto import tqdm
 
             total = None if self.generations is None else self.generations + 1
-            self._bar = tqdm(total=total, desc="generation 0", file=self._stream, unit="gen")
+            self._bar = tqdm(
+                total=total,
+                initial=self._done,
+                desc="generation 0",
+                file=self._stream,
+                unit="gen",
+            )
         self._bar.set_description_str(f"generation {generation}", refresh=False)
         self._bar.set_postfix({k: _short(v) for k, v in facts.items()}, refresh=False)
         self._bar.update(1)

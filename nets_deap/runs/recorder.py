@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,34 +11,31 @@ import numpy as np
 from deap import tools
 
 from nets_deap import _checks
+from nets_deap.evaluator import evaluator_of
 from nets_deap.fronts import ParetoFront, costs_of, hypervolume
-from nets_deap.origin import origin_of, versions
+from nets_deap.origin import note_origin
+from nets_deap.runs import randomness
+from nets_deap.runs.facts import facts_of
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.progress import Progress
+from nets_deap.runs.rows import front_rows, objective_names
+from nets_deap.runs.saver import Saver
+from nets_deap.runs.snapshot import Snapshot
+from nets_deap.runs.stopped import SearchStopped
 from nets_deap.task import Task
-from nets_deap.ticket import Ticket
+from nets_deap.training import halt
+from nets_deap.training.keeper import set_keeper
 
-
-class SearchStopped(Exception):
-    """Raised by a recorder, at the end of a generation, to stop the algorithm early.
-
-    Attributes:
-        reason: Why.
-        population: The population at that moment.
-        logbook: The recorder's log so far.
-    """
-
-    def __init__(self, reason: str, population: list[Any], logbook: tools.Logbook) -> None:
-        super().__init__(reason)
-        self.reason, self.population, self.logbook = reason, population, logbook
+Rows = Sequence[Mapping[str, Any]]
 
 
 class Recorder:
     """Records a search once a generation; give it to an algorithm as ``stats=``.
 
-    Writes the run folder, which is complete after every generation: configuration, log, front and
-    the front's tickets. Keeps its own front over all generations in ``front`` and its own log in
-    ``logbook``, so that nothing is lost when it stops an algorithm.
+    Writes the run folder, which is complete after every generation: configuration, log, front, the
+    front's tickets, and a checkpoint for ``nets.resume``; the folder is held against other programs
+    until the recorder is closed or gone. Keeps its own front over all generations in ``front`` and
+    its own log in ``logbook``, so that nothing is lost when it stops an algorithm.
 
     Args:
         path: The run folder; None writes nothing.
@@ -57,8 +53,10 @@ class Recorder:
 
     Raises:
         InvalidValueError: The folder holds something; an argument is out of range.
+        FolderInUseError: Another program writes into the folder.
         FileAccessError: The folder cannot be written.
-        SearchStopped: (from ``compile``) a limit is reached; catch it around the algorithm.
+        SearchStopped: (from ``compile``) a limit is reached, or more than half of a generation
+            diverged; catch it around the algorithm.
     """
 
     def __init__(
@@ -93,13 +91,28 @@ class Recorder:
         self.front = ParetoFront() if archive is None else archive
         self.logbook = tools.Logbook()
         self.generation = -1
-        self._config = dict(config or {})
+        self.facts: dict[str, Any] = facts_of(task, self._limits(), config or {})
+        self.folder: RunFolder | None = None
+        self._saver: Saver | None = None
+        self._resumed: Snapshot | None = None
+        self._stopped: str | None = None
+        self._changed = False
         self._best_generation, self._best_volume = 0, -1.0
         self._start = time.monotonic()
         self._spent = (task.ledger.networks, task.ledger.network_steps, task.ledger.diverged)
-        self._python_state = random.getstate()
-        self.folder = None if path is None else RunFolder(path, overwrite=overwrite)
-        self._write_config()
+        self._before = self._spent
+        if path is not None:
+            self._keep_in(RunFolder(path, overwrite=overwrite))
+            self._write_config()
+
+    def close(self) -> None:
+        """Save what is not saved yet, and let other programs have the run folder."""
+        self.progress.close()
+        set_keeper(self.task.problem, None)
+        if self._saver is not None:
+            self._saver.close()
+        if self.folder is not None:
+            self.folder.close()
 
     def compile(self, population: Sequence[Any]) -> dict[str, Any]:
         """Take note of a generation; called by the algorithm after selection.
@@ -109,8 +122,15 @@ class Recorder:
         """
         if not len(population):
             raise _checks.bad_value("population", "have members", "at least one", 0)
+        if self._resumed is not None:
+            before, self._resumed = self._resumed, None
+            if before.is_population(population):
+                return self._go_on(before, population)
+        if self.folder is not None:
+            self.folder.check()
         self.generation += 1
         self.front.update(population)
+        note_origin(self.front, self.task, self.generation)
         names = objective_names(population[0].fitness)
         self._fix_reference(population, names)
         row = self._row(population, names)
@@ -118,21 +138,92 @@ class Recorder:
         if self.folder is not None:
             self.folder.append_row({"generation": self.generation, **row})
             self.folder.write_front(front_rows(self.front))
-            for ticket in self.front:
-                if isinstance(ticket, Ticket) and not ticket.origin:
-                    ticket.origin = origin_of(self.task, generation=self.generation)
             self.folder.write_tickets([t for t in self.front if t.has_layout])
-        best = {f"best {n}": row[f"{n}_{_side(w)}"] for n, w in _sides(population[0].fitness)}
+        sides = zip(names, population[0].fitness.weights, strict=True)
+        best = {f"best {n}": row[f"{n}_{'min' if w < 0 else 'max'}"] for n, w in sides}
         shown = {"front": row["front_size"], "hypervolume": row["hypervolume"]}
         self.progress.show(self.generation, {**best, **shown})
-        reason = self._reason(row)
+        self._stopped = reason = self._reason(row)
+        if self._saver is not None:
+            last = reason is not None or self.generation == self.progress.generations
+            changed, self._changed = self._changed, False
+            if changed:
+                self._write_config()
+            self._saver.save(self, population, now=last or changed or halt.asked())
+        return self._end(row, reason, population)
+
+    def _go_on(self, before: Snapshot, population: Sequence[Any]) -> dict[str, Any]:
+        """Pass over the population that the run had when it was interrupted."""
+        evaluator = evaluator_of(self.task)
+        if evaluator is not None:  # an algorithm has evaluated nothing by now, as its first batch
+            before.set_evaluator(evaluator)
+        # What made the toolbox may have drawn from them.
+        randomness.set_states(before.random)
+        row = {name: value for name, value in self.logbook[-1].items() if name != "gen"}
+        return self._end(row, self._stopped, population)
+
+    def _end(
+        self, row: dict[str, Any], reason: str | None, population: Sequence[Any]
+    ) -> dict[str, Any]:
+        """Stop the algorithm if there is a reason to; else return the generation's row."""
         if reason is not None:
             self.progress.line(f"stopped after generation {self.generation}: {reason}")
             self.progress.close()
             raise SearchStopped(reason, list(population), self.logbook)
         if self.generation == self.progress.generations:
             self.progress.close()
+        halt.check()
         return row
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of the recorder itself, as plain data."""
+        return {
+            **self._limits(),
+            "generations": self.progress.generations,
+            "reference": self.reference,
+            "best": [self._best_generation, self._best_volume],
+            "spent": list(self._spent),
+            "before": list(self._before),
+            "seconds": time.monotonic() - self._start,
+            "stopped": self._stopped,
+        }
+
+    def adopt(self, folder: RunFolder, snapshot: Snapshot, rows: Rows, *, changed: bool) -> None:
+        """Go on with a run that another recorder has begun.
+
+        Args:
+            folder: Its folder.
+            snapshot: What its checkpoint holds; its tickets have been made.
+            rows: The log so far.
+            changed: Whether the facts are other ones, to be written with the next generation.
+        """
+        held, ledger = snapshot.recorder, self.task.ledger
+        then = snapshot.ledger()
+        if not ledger.networks:
+            vars(ledger).update(vars(then))
+        now = (ledger.networks, ledger.network_steps, ledger.diverged)
+        was = (then.networks, then.network_steps, then.diverged)
+        # Whatever else the task has spent in this process is not the run's.
+        self._spent, self._before = (
+            tuple(n - (w - s) for n, w, s in zip(now, was, held[name], strict=True))
+            for name in ("spent", "before")
+        )
+        self.generation, self.facts = snapshot.generation, snapshot.facts
+        self._stopped, self._changed = held["stopped"], changed
+        self.reference = held["reference"]
+        self._best_generation, self._best_volume = held["best"]
+        self._start = time.monotonic() - held["seconds"]
+        self.progress.go_on(self.generation, held["seconds"])
+        for row in rows:
+            self.logbook.record(
+                gen=row["generation"], **{n: row[n] for n in row if n != "generation"}
+            )
+        self._keep_in(folder)
+        self._resumed = snapshot
+
+    def _keep_in(self, folder: RunFolder) -> None:
+        """Write into a folder from now on, with checkpoints."""
+        self.folder, self._saver = folder, Saver(folder, self.task, self.generation + 1)
 
     def _row(self, population: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """Return the numbers of this generation."""
@@ -167,7 +258,7 @@ class Recorder:
             self.reference = [float(r) for r in (own or -weights * worst)]
         if self.generation == 0:
             _checks.length("reference", len(self.reference), len(names), "M")
-            self._config["hypervolume_reference"] = dict(zip(names, self.reference, strict=True))
+            self.facts["hypervolume_reference"] = dict(zip(names, self.reference, strict=True))
             self._write_config()
 
     def _costs_of_reference(self, population: Sequence[Any]) -> list[float]:
@@ -178,6 +269,15 @@ class Recorder:
 
     def _reason(self, row: Mapping[str, Any]) -> str | None:
         """Return why to stop now, if at all."""
+        ledger = self.task.ledger
+        networks, diverged = ledger.networks - self._before[0], ledger.diverged - self._before[2]
+        self._before = (ledger.networks, ledger.network_steps, ledger.diverged)
+        if 2 * diverged > networks:
+            return (
+                f"{diverged} of the {networks} networks of this generation diverged; take a lower "
+                f"learning rate than {self.task.recipe.lr:g} (recipe.lr), and look for values in "
+                "the data that are not finite"
+            )
         if row["hypervolume"] > self._best_volume:
             self._best_volume, self._best_generation = row["hypervolume"], self.generation
         waited = self.generation - self._best_generation
@@ -189,58 +289,11 @@ class Recorder:
             return f"{row['seconds']:.0f} of {self.max_seconds:g} seconds are spent"
         return None
 
+    def _limits(self) -> dict[str, Any]:
+        """Return what stops a run early."""
+        return {name: getattr(self, name) for name in ("patience", "max_steps", "max_seconds")}
+
     def _write_config(self) -> None:
         """Write everything that was set."""
-        if self.folder is None:
-            return
-        facts = {
-            "task": self.task.as_dict(),
-            "recorder": {
-                "patience": self.patience,
-                "max_steps": self.max_steps,
-                "max_seconds": self.max_seconds,
-            },
-            "versions": versions(),
-            "python_random_state": _digest_of_state(self._python_state),
-            **self._config,
-        }
-        self.folder.write_json("config.json", facts)
-
-
-def objective_names(fitness: Any) -> tuple[str, ...]:
-    """Return the objectives' names of a fitness, or made-up ones."""
-    return getattr(fitness, "names", ()) or tuple(
-        f"objective_{i}" for i in range(len(fitness.weights))
-    )
-
-
-def named_values(fitness: Any) -> dict[str, float]:
-    """Return the values of a fitness by the objectives' names."""
-    return dict(zip(objective_names(fitness), fitness.values, strict=True))
-
-
-def front_rows(front: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return a front as rows, densest first: digest, kept weights, density, objectives."""
-    rows = []
-    for ticket in sorted(front, key=lambda t: (-t.kept, t.fitness.values, t.digest)):
-        row = {"ticket": ticket.digest[:16], "kept": ticket.kept, "density": ticket.density}
-        values = named_values(ticket.fitness)
-        rows.append({**row, **{name: v for name, v in values.items() if name not in row}})
-    return rows
-
-
-def _sides(fitness: Any) -> list[tuple[str, float]]:
-    """Return names and weights of the objectives."""
-    return list(zip(objective_names(fitness), fitness.weights, strict=True))
-
-
-def _side(weight: float) -> str:
-    """Return which end of a column is the better one."""
-    return "min" if weight < 0 else "max"
-
-
-def _digest_of_state(state: tuple[Any, ...]) -> str:
-    """Return a short digest of Python's random state at the start."""
-    import hashlib
-
-    return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
+        if self.folder is not None:
+            self.folder.write_json("config.json", self.facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +12,6 @@ from nets_deap import _checks
 from nets_deap.training.device import seeded
 from nets_deap.training.problem import EVAL_ROWS, Plan, Problem, Split
 
-_augmenting = threading.Lock()
-
 
 def rows_of(part: Any, rows: Tensor | slice) -> Any:
     """Return rows of inputs or targets: of a tensor, or of each of several.
@@ -22,6 +19,9 @@ def rows_of(part: Any, rows: Tensor | slice) -> Any:
     Args:
         part: A tensor (N, ...), what is indexed like one, or tuples and dictionaries of them.
         rows: Indices (B,), or a slice.
+
+    Returns:
+        Copies: a module may write in what it is given.
     """
     if isinstance(part, dict):
         return {name: rows_of(value, rows) for name, value in part.items()}
@@ -29,7 +29,7 @@ def rows_of(part: Any, rows: Tensor | slice) -> Any:
         found = [rows_of(value, rows) for value in part]
         # A named tuple takes its fields one by one.
         return type(part)(*found) if hasattr(part, "_fields") else type(part)(found)
-    return part[rows]
+    return part[rows].clone() if isinstance(rows, slice) else part[rows]
 
 
 def checked_augment(augment: Any, inputs: Any) -> Any:
@@ -39,7 +39,7 @@ def checked_augment(augment: Any, inputs: Any) -> Any:
     if not callable(augment):
         raise _checks.bad_type("augment", "be a function", "one of inputs (B, ...)", augment)
     some = inputs[: min(2, len(inputs))]
-    with _augmenting, seeded(0, some.device):
+    with seeded(0, some.device):
         found = augment(some.clone())
     if not isinstance(found, Tensor) or found.dtype != some.dtype or len(found) != len(some):
         kind = f"{len(some)} inputs of {some.dtype}"
@@ -51,16 +51,19 @@ def checked_augment(augment: Any, inputs: Any) -> Any:
 def minibatch(problem: Problem, plan: Plan, step: int, rows: Tensor) -> Split:
     """Return inputs and targets of one training step, the inputs augmented.
 
-    What ``augment`` draws from torch's generators follows from the plan's seed and the step: it is
+    What ``augment`` and a streamed data set draw follows from the plan's seed and the step: it is
     the same for every network, chunk and thread.
     """
-    inputs, targets = (rows_of(part, rows) for part in problem.train)
-    if problem.augment is not None:
-        text = f"augment {plan.seed} {step}".encode()
-        seed = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
-        # Torch's generators belong to the whole process.
-        with _augmenting, seeded(seed, problem.device):
+    targets = rows_of(problem.train[1], rows)
+    if problem.augment is None and isinstance(problem.train[0], Tensor):
+        return rows_of(problem.train[0], rows), targets
+    text = f"augment {plan.seed} {step}".encode()
+    seed = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+    with seeded(seed, problem.device):
+        inputs = rows_of(problem.train[0], rows)
+        if problem.augment is not None:
             inputs = problem.augment(inputs)
+            _checks.length("inputs from augment", len(inputs), len(rows), "B (as many as it got)")
     return inputs, targets
 
 

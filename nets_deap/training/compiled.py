@@ -20,7 +20,7 @@ from nets_deap import _checks, bits
 from nets_deap._optional import require
 from nets_deap.training.network import LANES, TILE, Group, Network, room
 from nets_deap.training.pool import Stop, share_out
-from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start, once
+from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Start, once
 from nets_deap.training.recipe import LOSSES, Recipe
 from nets_deap.training.stack import Stack, stack_of
 
@@ -67,6 +67,7 @@ def train_compiled(
     starts: list[Start | None] | None = None,
     chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
+    on_part: OnPart | None = None,
 ) -> Outcome:
     """Train one network for each mask; the same contract as ``train_stacked``.
 
@@ -95,6 +96,8 @@ def train_compiled(
 
     def done(places: list[int], outcomes: list[Outcome]) -> None:
         found.update(zip(places, outcomes, strict=True))
+        if on_part is not None:
+            on_part(places, Outcome.concatenate(outcomes))
         if on_chunk is not None:
             on_chunk(len(places))
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 
 from nets_deap import _checks
@@ -36,16 +40,42 @@ def pick_device(device: str) -> torch.device:
     return found
 
 
+# Random states belong to the whole process: whoever sets them aside holds this until they are back.
+_random_states = threading.RLock()
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's random states of the CPU and of ``device``; put them back at the end."""
+    """Seed all random states that a user's module or data set may draw from; put them back.
+
+    Those of torch, on the CPU and on ``device``, of Python and NumPy's global one.
+    """
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with _random_states, torch.random.fork_rng(devices=cuda), _plain_states():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002  what users' transforms draw from
         torch.default_generator.manual_seed(seed)
         for one in cuda:
             with torch.cuda.device(one):
                 torch.cuda.manual_seed(seed)
         yield
+
+
+def python_states() -> tuple[Any, ...]:
+    """Return the random states of Python and NumPy, to be compared."""
+    numpy = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), numpy[1].tobytes(), numpy[2:]  # type: ignore[index]
+
+
+@contextmanager
+def _plain_states() -> Iterator[None]:
+    """Put the random states of Python and NumPy back at the end."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 @contextmanager

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import torch
 
 from nets_deap import _checks, bits
 from nets_deap._optional import require
 from nets_deap.training import ENGINES, compiled, layered, stacked, threaded
 from nets_deap.training.compiled import train_compiled
 from nets_deap.training.functional import stuck_at
+from nets_deap.training.keeper import keeper_of
 from nets_deap.training.layered import train_layered
+from nets_deap.training.memory import free, is_shortage, room_of, unfit
 from nets_deap.training.one_by_one import train_one_by_one
 from nets_deap.training.precision import products
 from nets_deap.training.probe import probe
@@ -23,9 +27,18 @@ logger = logging.getLogger("nets_deap")
 
 _TRAIN: dict[str, Callable[..., Outcome]] = {
     "compiled": train_compiled,
+    "one_by_one": train_one_by_one,
     "layered": train_layered,
     "stacked": train_stacked,
     "threaded": train_threaded,
+}
+# About how many networks an engine trains at once by itself.
+_AT_ONCE: dict[str, Callable[[Problem], int]] = {
+    "compiled": lambda problem: compiled.GROUP * torch.get_num_threads(),
+    "one_by_one": lambda problem: 1,
+    "layered": layered.default_chunk,
+    "stacked": stacked.default_chunk,
+    "threaded": lambda problem: torch.get_num_threads(),
 }
 _SUITS = {
     "compiled": compiled.suits,
@@ -40,8 +53,8 @@ _SUITED = {
     "layered": "nn.Sequential or models.MLP of linear layers with ReLU, tanh or sigmoid between, "
     "without hooks or frozen parameters, and the loss cross_entropy, on data in memory without "
     "weights or augmentation",
-    "threaded": "the CPU, data in memory, and a module without random numbers but dropout's",
-    "stacked": "a module without random numbers but dropout's",
+    "threaded": "the CPU, data in memory, and no random numbers in module and loss but dropout's",
+    "stacked": "no random numbers in module and loss but dropout's",
 }
 
 
@@ -84,15 +97,73 @@ def train(
     chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Train one network for each mask with the engine of that name; see ``train_stacked``."""
+    """Train one network for each mask with the engine of that name; see ``train_stacked``.
+
+    Where memory runs out fewer networks train at once, with the same results to float rounding. A
+    network that does not fit alone gets NaN for every number. The problem's keeper sees outcomes
+    between chunks, and what it kept of a call that was cut short is not trained again.
+
+    Args:
+        problem: Model, data and recipe.
+        masks: P packed masks, not empty.
+        plan: Steps, seed and what to measure.
+        engine: See ``pick_engine``.
+        starts: Where each training starts; None for W0.
+        chunk: Networks trained at once, at most; None lets the engine choose.
+        on_chunk: Called with the number of networks that a finished chunk held.
+    """
     if not masks:
         raise _checks.bad_value("masks", "name networks to train", "at least one", 0)
     name = pick_engine(engine, problem)
-    more: dict[str, Any] = {"starts": starts, "on_chunk": on_chunk}
+    begin: list[Start | None] = [None] * len(masks) if starts is None else starts
+    keeper = keeper_of(problem)
+    found = {} if keeper is None else keeper.begin(masks, plan, begin)
+    room = room_of(problem, name)
     with problem.shelf.lock, products(problem.precision):
-        if name == "one_by_one":
-            return train_one_by_one(problem, masks, plan, **more)
-        return _TRAIN[name](problem, masks, plan, chunk=chunk, **more)
+        while len(found) < len(masks):
+            pending = [i for i in range(len(masks)) if i not in found]
+            some = pending[: room.portion(len(pending))]
+            most = chunk if room.size is None else min(room.size, chunk or room.size)
+            parts: list[tuple[list[int], Outcome]] = []
+
+            def take(
+                places: Sequence[int],
+                part: Outcome,
+                some: list[int] = some,
+                parts: list[tuple[list[int], Outcome]] = parts,
+            ) -> None:
+                own = [some[place] for place in places]
+                parts.append((own, part))
+                if keeper is not None:
+                    keeper.part(own, part)
+
+            more: dict[str, Any] = {} if name == "one_by_one" else {"chunk": most}
+            more.update(starts=[begin[i] for i in some], on_chunk=on_chunk, on_part=take)
+            short = False
+            try:
+                outcome = _TRAIN[name](problem, [masks[i] for i in some], plan, **more)
+                if len(some) == len(masks):
+                    room.fits(len(some))
+                    return outcome
+            except KeyboardInterrupt:
+                if keeper is not None:
+                    keeper.cut_short()
+                raise
+            except (RuntimeError, MemoryError) as error:
+                if not is_shortage(error):
+                    raise
+                short = True
+            for own, part in parts:
+                found.update(zip(own, part.split(), strict=True))
+                room.fits(len(own))
+            if short:  # by now nothing holds on to the frames of what failed
+                free(problem)
+                if len(some) > 1:
+                    left = sum(i not in found for i in some)
+                    room.shrink(min(most or _AT_ONCE[name](problem), left))
+                else:
+                    found[some[0]] = unfit(problem, masks[some[0]], plan, begin[some[0]])
+    return Outcome.concatenate([found[i] for i in range(len(masks))])
 
 
 def _fastest(problem: Problem) -> str:
@@ -102,7 +173,10 @@ def _fastest(problem: Problem) -> str:
     if layered.suits(problem):
         return "layered"
     if probe(problem).draws:
-        _warn(problem, "one_by_one", "it draws random numbers other than those of dropout")
+        layer = probe(problem).draws
+        _warn(
+            problem, "one_by_one", f"{layer}, or what follows it, draws random numbers of its own"
+        )
         return "one_by_one"
     alone = "threaded" if threaded.suits(problem) else "one_by_one"
     layer = stuck_at(problem)

@@ -17,6 +17,7 @@ from nets_deap.data.cut import cut
 from nets_deap.data.pixels import Normalize
 from nets_deap.data.splits import digest_of_parts
 from nets_deap.data.streamed import Streamed, room_for_data
+from nets_deap.training.device import seeded
 from nets_deap.training.losses import Weighted, chance_loss
 from nets_deap.training.modules import Fit, first_loss, fitted
 from nets_deap.training.problem import Split
@@ -86,14 +87,16 @@ class Examples:
             if name == "val" and isinstance(data, Real):
                 splits |= _cut(splits["train"], float(data), seed)
                 continue
-            room = room_for_data(torch.device("cpu") if device is None else device)
-            splits[name] = as_split(name, data, dtype, in_memory=in_memory, room=room)
+            place = torch.device("cpu") if device is None else device
+            room = room_for_data(place)
+            with seeded(seed, place):  # a data set may draw
+                splits[name] = as_split(name, data, dtype, in_memory=in_memory, room=room)
         digest = digest_of_parts(split.digest for split in splits.values())
         fits = {
             name: fitted(copy.deepcopy(model), recipe.loss, name, split, pixels, dtype)
             for name, split in splits.items()
         }
-        checked = {name: _split(splits[name], fit) for name, fit in fits.items()}
+        checked = {name: _split(name, splits[name], fit) for name, fit in fits.items()}
         inputs, targets = checked["train"]
         if recipe.batch_size > len(inputs):
             raise _checks.bad_value(
@@ -135,8 +138,13 @@ def _cut(train: Given, share: float, seed: int) -> dict[str, Given]:
     return {"train": train.take(stay), "val": train.take(off)}
 
 
-def _split(given: Given, fit: Fit) -> Split:
+def _split(name: str, given: Given, fit: Fit) -> Split:
     """Return inputs and checked targets; weights are scaled to a mean of 1."""
     if given.weights is None:
         return given.inputs, fit.targets
-    return given.inputs, Weighted(fit.targets, given.weights / given.weights.mean())
+    largest = given.weights.max()
+    if not bool(largest > 0):  # the cut may have left none
+        rule, hint = "weigh examples", "Give val=... with some that count."
+        raise _checks.bad_value(f"{name} weights", rule, "some > 0", "all 0", hint)
+    shares = given.weights / largest
+    return given.inputs, Weighted(fit.targets, shares / shares.mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,27 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nets_deap import _checks
+from nets_deap.training.attention import plain_attention
 from nets_deap.training.batches import pieces, rows_of
-from nets_deap.training.device import seeded
 from nets_deap.training.losses import loss_of, n_correct
 from nets_deap.training.noise import at_step, keyed
 from nets_deap.training.probe import probe
 from nets_deap.training.problem import Problem, Split, State, once
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Compute attention from products, which can be batched; fused kernels cannot."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @once
@@ -40,13 +28,12 @@ def stuck_at(problem: Problem) -> str:
     Tried once, with two networks and two examples; it is the layer that was entered last.
     """
     last = [f"the module itself ({type(problem.model).__name__})"]
-    hooks = [
-        module.register_forward_pre_hook(
-            lambda module, args, name=name: last.append(f"{name!r} ({type(module).__name__})")
-        )
-        for name, module in problem.model.named_modules()
-        if name and not list(module.children())
-    ]
+    functional = Functional(problem, {})
+    for name, module in functional.model.named_modules():
+        if name and not list(module.children()):
+            module.register_forward_pre_hook(
+                lambda module, args, name=name: last.append(f"{name!r} ({type(module).__name__})")
+            )
     trained, fixed = (
         {
             name: tensor.unsqueeze(0).repeat(2, *[1] * tensor.ndim)
@@ -61,22 +48,16 @@ def stuck_at(problem: Problem) -> str:
     }
     inputs, targets = (rows_of(part, slice(0, 2)) for part in problem.train)
     keys = torch.zeros((2, 2), dtype=torch.int32, device=problem.device)
-    mode = problem.model.training
     try:
-        with seeded(0, problem.device), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that an operation has no batching rule is the answer
-            problem.model.train()
-            module = Functional(problem, {})
-            module.gradients()(trained, fixed, buffers, keys, inputs, targets)
-            module.measure(trained, fixed, buffers, keys, (inputs, targets))
+            functional.begin()
+            functional.gradients()(trained, fixed, buffers, keys, inputs, targets)
+            functional.measure(trained, fixed, buffers, keys, (inputs, targets))
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError):
         return last[-1]
-    finally:
-        problem.model.train(mode)
-        for hook in hooks:
-            hook.remove()
     return ""
 
 
@@ -91,6 +72,12 @@ class Functional:
     def __init__(self, problem: Problem, shared: State) -> None:
         self._problem, self._shared = problem, shared
         self._drops = probe(problem).drops
+        # Copies: modules may keep what they see, and would keep batched tensors.
+        self.model, self._loss_of = copy.deepcopy(problem.model), problem.fresh_loss()
+
+    def begin(self) -> None:
+        """Put the module into training mode."""
+        self._problem.begin(self.model)
 
     def gradients(self) -> Callable[..., Any]:
         """Return a function of (trained, fixed, buffers, keys, x, y).
@@ -101,7 +88,7 @@ class Functional:
         batched = vmap(grad_and_value(self._loss, has_aux=True), in_dims=(0, 0, 0, 0, None, None))
 
         def gradients_of(*batch: Any) -> Any:
-            with _plain_attention():
+            with plain_attention():
                 return batched(*batch)
 
         return gradients_of
@@ -110,12 +97,12 @@ class Functional:
         self, trained: State, fixed: State, buffers: State, keys: Tensor, split: Split
     ) -> tuple[Tensor, Tensor]:
         """Return loss (P,) and accuracy (P,) on a whole split, in evaluation mode."""
-        self._problem.model.eval()
+        self.model.eval()
         outputs_of = vmap(self._score, in_dims=(0, 0, 0, 0, None, None))
         p = len(next(iter(trained.values())))
         loss = torch.zeros(p, dtype=torch.float64, device=self._problem.device)
         correct = torch.zeros_like(loss)
-        with torch.no_grad(), _plain_attention():
+        with torch.no_grad(), plain_attention():
             for i, (n, x, y) in enumerate(pieces(split)):
                 with self.worded():
                     here = at_step(keys, -1 - i)
@@ -128,7 +115,10 @@ class Functional:
     def worded(self) -> Iterator[None]:
         """Word what torch says of a module or minibatch that it cannot train as a batch."""
         try:
-            yield
+            with warnings.catch_warnings():
+                # That a loop over networks stands in for a batch is nothing to act on.
+                warnings.filterwarnings("ignore", message="There is a performance drop")
+                yield
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError) as error:
@@ -146,23 +136,20 @@ class Functional:
         """Return one network's loss on one minibatch and its updated buffers."""
         fresh = {name: buffer.clone() for name, buffer in buffers.items()}
         state = self._full(trained, fixed, fresh)
-        output = self._output(state, key, x)
-        # Buffers may have been written in place or set anew; ``state`` holds both.
-        loss = loss_of(self._problem.recipe.loss, output, y)
+        with keyed(key) if self._drops else nullcontext():
+            output = functional_call(self.model, state, (x,))
+            # Buffers may have been written in place or set anew; ``state`` holds both.
+            loss = loss_of(self._loss_of, output, y)
         return loss, {name: state[name] for name in fresh}
 
     def _score(
         self, trained: State, fixed: State, buffers: State, key: Tensor, x: Tensor, y: Any
     ) -> tuple[Tensor, Tensor]:
         """Return one network's loss and number of correct outputs on some examples."""
-        loss, state = self._problem.recipe.loss, self._full(trained, fixed, buffers)
-        output = self._output(state, key, x)
-        return loss_of(loss, output, y), n_correct(loss, output, y)
-
-    def _output(self, state: State, key: Tensor, x: Tensor) -> Any:
-        """Return what one network puts out, with dropout of its own."""
+        state = self._full(trained, fixed, buffers)
         with keyed(key) if self._drops else nullcontext():
-            return functional_call(self._problem.model, state, (x,))
+            output = functional_call(self.model, state, (x,))
+            return loss_of(self._loss_of, output, y), n_correct(self._loss_of, output, y)
 
     def _full(self, trained: State, fixed: State, buffers: State) -> State:
         """Return all parameters and buffers of one network by name."""

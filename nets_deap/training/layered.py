@@ -16,7 +16,16 @@ from nets_deap import _checks, bits
 from nets_deap.training import fused
 from nets_deap.training.cost import INDEX_BYTES
 from nets_deap.training.machine import Machine, memory_limit, train_with
-from nets_deap.training.problem import EVAL_ROWS, Outcome, Plan, Problem, Split, Start, State
+from nets_deap.training.problem import (
+    EVAL_ROWS,
+    OnPart,
+    Outcome,
+    Plan,
+    Problem,
+    Split,
+    Start,
+    State,
+)
 from nets_deap.training.stack import Stack, stack_of
 
 EVAL_BYTES = 2**29
@@ -66,10 +75,13 @@ def train_layered(
     starts: list[Start | None] | None = None,
     chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
+    on_part: OnPart | None = None,
 ) -> Outcome:
     """Train one network for each mask; the same contract as ``train_stacked``."""
     size = default_chunk(problem) if chunk is None else _checks.whole("chunk", chunk)
-    return train_with(Layered, problem, masks, plan, starts=starts, size=size, on_chunk=on_chunk)
+    return train_with(
+        Layered, problem, masks, plan, starts=starts, size=size, on_chunk=on_chunk, on_part=on_part
+    )
 
 
 def default_chunk(problem: Problem) -> int:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets_deap import bits
-from nets_deap.training import fused
-from nets_deap.training.device import seeded, threads_for
-from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, Start, State
+from nets_deap.training import fused, halt
+from nets_deap.training.device import threads_for
+from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start, State
 from nets_deap.training.replay import Replay
 from nets_deap.training.tables import Tables
 from nets_deap.training.weights import Weights, counts_of
@@ -94,12 +94,11 @@ class Machine(ABC):
             self._refill(stack, starts, counts)
             if self.replay.prepare(self.step):
                 self._refill(stack, starts, counts)
-            with seeded(plan.seed, self.problem.device):
-                curve = self._steps(plan)
-                loss, accuracy = curve[-1] if curve else self.measure(self.problem.val)
-                found = [self.tail / plan.tail, loss, accuracy]
-                if plan.test and self.problem.test is not None:
-                    found += self.measure(self.problem.test)
+            curve = self._steps(plan)
+            loss, accuracy = curve[-1] if curve else self.measure(self.problem.val)
+            found = [self.tail / plan.tail, loss, accuracy]
+            if plan.test and self.problem.test is not None:
+                found += self.measure(self.problem.test)
             return self._outcome(plan, found, [point for point, _ in curve])
 
     def _refill(
@@ -117,6 +116,7 @@ class Machine(ABC):
         curve: list[tuple[Tensor, Tensor]] = []
         for first in range(0, plan.steps, self.tables.window):
             at, stop = first, first + self.tables.fill(first)
+            halt.check()
             for point in (*(p for p in plan.curve_steps if first < p <= stop), stop):
                 self.replay(self.step, point - at)
                 at = point
@@ -149,6 +149,7 @@ def train_with(
     starts: list[Start | None] | None,
     size: int,
     on_chunk: Callable[[int], None] | None,
+    on_part: OnPart | None = None,
 ) -> Outcome:
     """Train one network for each mask on machines of a kind, at most ``size`` at once.
 
@@ -164,6 +165,8 @@ def train_with(
         with torch.cuda.device(problem.device) if problem.device.type == "cuda" else nullcontext():
             counts = counts_of(problem.layout, stack)
             parts.append(_machine(kind, problem, counts).run(stack, plan, own, counts))
+        if on_part is not None:
+            on_part(range(start, start + len(stack)), parts[-1])
         if on_chunk is not None:
             on_chunk(len(stack))
     return Outcome.concatenate(parts)

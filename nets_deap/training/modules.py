@@ -17,6 +17,7 @@ from nets_deap.data.convert import Given, each
 from nets_deap.data.pixels import Normalize
 from nets_deap.masks import digest_of
 from nets_deap.training.batches import rows_of
+from nets_deap.training.device import seeded
 from nets_deap.training.losses import Loss, loss_of, n_correct, prepare_target
 from nets_deap.training.problem import EVAL_ROWS, Split
 
@@ -46,7 +47,8 @@ def private_copy(model: Any) -> nn.Module:
     try:
         private = copy.deepcopy(model)
     except (RuntimeError, TypeError) as error:
-        hint = f"After torch.nn.utils.prune call prune.remove first. Python says: {error}"
+        hint = "Modules must not hold tensors that were computed, as pruned ones do: prune.remove."
+        hint = f"{hint} Python says: {error}"
         kind = type(model).__name__
         raise _checks.bad_value(
             "model", "be copyable", "what copy.deepcopy takes", kind, hint
@@ -109,6 +111,7 @@ def fitted(
     """
     count = min(2, len(given.inputs))
     sample = given.inputs[:count]
+    sample, loss = sample.clone(), copy.deepcopy(loss)  # neither is the model's to write in
     if pixels is not None:
         pixels.check(f"{name} inputs", sample)
         sample = pixels(sample, dtype)
@@ -117,9 +120,10 @@ def fitted(
         one = output[:1] if isinstance(output, Tensor) else output
         return Fit(prepare_target(loss, name, given.targets, one), loss != "mse")
     targets = each(given.targets, lambda t: t.to(dtype) if t.is_floating_point() else t)
-    some = each(targets, lambda tensor: tensor[:count])
+    some = each(targets, lambda tensor: tensor[:count].clone())
     try:
-        found = loss(output, some)
+        with seeded(0, sample.device):
+            found = loss(output, some)
     except Exception as error:
         hint = f"The loss said: {error}"
         raise _checks.bad_value("loss", "take (output, target)", name, loss, hint) from error
@@ -147,13 +151,13 @@ def first_loss(
     some = rows_of(split, slice(0, EVAL_ROWS))
     inputs = some[0] if pixels is None else pixels(some[0], dtype)
     output = _shown(copy.deepcopy(model), "train", inputs, tuple(inputs.shape))
-    return float(loss_of(loss, output, some[1]))
+    with seeded(0, inputs.device):
+        return float(loss_of(copy.deepcopy(loss), output, some[1]))
 
 
 def _shown(model: nn.Module, name: str, sample: Tensor, shape: tuple[int, ...]) -> Any:
     """Return what a model gives for some inputs in evaluation mode, or word why it does not."""
-    mode = model.training
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0, sample.device):
         try:
             with torch.no_grad():
                 return model.eval()(sample.to(next(model.parameters()).device))
@@ -164,5 +168,3 @@ def _shown(model: nn.Module, name: str, sample: Tensor, shape: tuple[int, ...]) 
             raise _checks.bad_value(
                 f"{name} inputs", "fit the model", "what its forward takes", shape, hint
             ) from error
-        finally:
-            model.train(mode)

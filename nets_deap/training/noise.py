@@ -15,7 +15,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -94,6 +94,11 @@ def keyed(key: Tensor) -> Iterator[Callable[[], int]]:
             if not _users:
                 for name, function in _original.items():
                     setattr(F, name, function)
+
+
+def dropping(keys: Tensor | None, step: int) -> AbstractContextManager[object]:
+    """Return ``keyed`` for a step of one network; nothing where it has no keys (2,)."""
+    return nullcontext() if keys is None else keyed(at_step(keys, step))
 
 
 def _chosen(own: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:

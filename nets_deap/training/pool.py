@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from nets_deap.training import halt
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -26,7 +28,8 @@ class Stop:
         self._event.set()
 
     def check(self) -> None:
-        """Raise ``Stopped`` if work is to stop; to be called every second or so."""
+        """Raise if work is to stop, or a signal asks to halt; to be called every second or so."""
+        halt.check()
         if self._event.is_set():
             raise Stopped
 

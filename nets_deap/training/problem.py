@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -58,6 +59,7 @@ class Problem:
         layout: Which parameters are masked.
         initial: All parameters at W0, by name.
         frozen: Names of parameters that are not trained.
+        resting: Names of submodules that stay in evaluation mode, such as a frozen normalisation.
         buffers: All buffers at the start, by name.
         recipe: How to train.
         train: Inputs (N, ...), a tensor or ``data.streamed.Streamed``, and targets: a tensor
@@ -80,6 +82,7 @@ class Problem:
     test: Split | None
     augment: Callable[[Tensor], Tensor] | None = None
     precision: str = "float32"
+    resting: frozenset[str] = frozenset()
     shelf: Shelf[Any] = field(default_factory=Shelf, repr=False)
 
     @property
@@ -98,6 +101,17 @@ class Problem:
     def dtype(self) -> torch.dtype:
         """The one dtype of all parameters."""
         return next(iter(self.initial.values())).dtype
+
+    def begin(self, model: nn.Module) -> None:
+        """Put a copy of the model into training mode, but for what rests."""
+        model.train()
+        for name in self.resting:
+            model.get_submodule(name).eval()
+
+    def fresh_loss(self) -> Any:
+        """Return the loss, a module as a copy: it may keep things from call to call."""
+        loss = self.recipe.loss
+        return copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
 
     def others_of(self, state: State) -> dict[str, NDArray[Any]]:
         """Return what training changes outside of the mask: copies, by name."""
@@ -207,3 +221,7 @@ class Outcome:
             others=[other for part in parts for other in part.others],
             states=[s for part in parts for s in part.states],
         )
+
+
+# Takes the places of networks among the masks of a call, and their outcome, as soon as it is known.
+OnPart = Callable[[Sequence[int], Outcome], None]

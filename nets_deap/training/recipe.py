@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -169,26 +171,55 @@ class Recipe:
             _checks.real("recipe.epochs", self.epochs, low=0, open_low=True)
 
 
-def name_of(function: str | Callable[..., Any]) -> str:
-    """Return what a loss or the like is called: a function by its name, a module with its settings.
+def name_of(function: Any, depth: int = 5) -> str:
+    """Return what a loss or the like is called: everything that it is known to depend on.
 
-    Functions of one module with one name, such as two lambdas, are called the same.
+    A function by its name and what it holds from outside; a method with its object; a partial one
+    with its arguments; a module or another object with its attributes. Functions of one name whose
+    code differs are called the same.
+
+    Args:
+        function: The loss; a string is its own name.
+        depth: How deep objects that others hold are looked into; then their type counts.
     """
     if isinstance(function, str):
         return function
-    named = function if hasattr(function, "__qualname__") else type(function)
-    name = f"{named.__module__}.{named.__qualname__}"
-    if named is function:
+    if function is None or isinstance(function, (int, float)):
+        return repr(function)
+    kind = type(function)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if depth == 0:
         return name
-    known = {
+
+    def inner(*values: Any) -> str:
+        return ", ".join(name_of(value, depth - 1) for value in values)
+
+    if isinstance(function, (tuple, list)):
+        return f"[{inner(*function)}]"
+    if isinstance(function, Mapping):
+        return (
+            f"{{{', '.join(f'{inner(key)}: {inner(value)}' for key, value in function.items())}}}"
+        )
+    if hasattr(function, "tolist"):  # a tensor or an array
+        return hashlib.sha256(str(function.tolist()).encode()).hexdigest()[:16]
+    if isinstance(function, functools.partial):
+        return f"partial({inner(function.func, function.args, function.keywords)})"
+    if hasattr(function, "__func__"):
+        return f"{inner(function.__self__)}.{function.__name__}"
+    if hasattr(function, "__qualname__"):
+        cells = getattr(function, "__closure__", None) or ()
+        held = [cell.cell_contents for cell in cells]
+        if "<" in function.__qualname__:  # of one made on the spot defaults are settings, too
+            held += getattr(function, "__defaults__", None) or ()
+        name = f"{function.__module__}.{function.__qualname__}"
+        return f"{name}[{inner(*held)}]" if held else name
+    passing = ("training", "_is_full_backward_hook", "_non_persistent_buffers_set")
+    state = {
         key: value
-        for key, value in vars(function).items()
-        if key != "training" and isinstance(value, (str, int, float, type(None)))
+        for key, value in getattr(function, "__dict__", {}).items()
+        if key not in passing and not (value is None or (isinstance(value, Mapping) and not value))
     }
-    for kind in ("named_parameters", "named_buffers"):
-        tensors: dict[str, Any] = dict(getattr(function, kind, dict)())
-        known |= {key: tensor.tolist() for key, tensor in tensors.items()}
-    return f"{name}({', '.join(f'{key}={value}' for key, value in known.items())})"
+    return f"{name}({inner(state) if state else ''})"
 
 
 XOR_RECIPE = Recipe(lr=0.05, batch_size=4, steps=200, loss="binary_cross_entropy")

@@ -56,7 +56,7 @@ class Replayed(Machine):
 
     def begin(self) -> None:
         """Put the module into training mode."""
-        self.problem.model.train()
+        self._functional.begin()
 
     def gradients(self, rows: Tensor) -> tuple[Tensor, State]:
         """Return each network's loss (P,) on some rows of the training data, and its gradient."""

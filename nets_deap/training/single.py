@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from nets_deap import bits
 from nets_deap.training.batches import pieces
-from nets_deap.training.losses import loss_of, n_correct
-from nets_deap.training.noise import at_step, keyed
+from nets_deap.training.losses import Loss, loss_of, n_correct
+from nets_deap.training.noise import dropping
 from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, Start
 
 
@@ -37,22 +37,25 @@ def fill(
     return gates
 
 
-def measure(model: nn.Module, problem: Problem, split: Split, keys: Tensor) -> tuple[float, float]:
+def measure(
+    model: nn.Module, problem: Problem, split: Split, keys: Tensor | None, loss: Loss
+) -> tuple[float, float]:
     """Return loss and accuracy on a whole split, in evaluation mode.
 
     Args:
         model: The network.
-        problem: The loss.
+        problem: What it belongs to.
         split: Inputs and targets.
         keys: The network's, for a module that drops out in evaluation, too; see ``noise``.
+        loss: The network's loss.
     """
     model.eval()
-    loss, total, correct = problem.recipe.loss, 0.0, 0.0
+    total, correct = 0.0, 0.0
     with torch.no_grad():
         for i, (n, x, y) in enumerate(pieces(split)):
-            with keyed(at_step(keys, -1 - i)):
+            with dropping(keys, -1 - i):
                 output = model(x)
-            total += float(loss_of(loss, output, y)) * n
+                total += float(loss_of(loss, output, y)) * n
             correct += float(n_correct(loss, output, y))
     return total / len(split[0]), correct / len(split[0])
 
@@ -64,15 +67,16 @@ def outcome_of(
     plan: Plan,
     train_loss: float,
     curve: Sequence[float],
-    keys: Tensor,
+    keys: Tensor | None,
+    loss: Loss,
 ) -> Outcome:
     """Measure a trained network as the plan says, and return all there is to know of it."""
     test = problem.test if plan.test else None
     none = (np.nan, np.nan)
     measured = (
         train_loss,
-        *measure(model, problem, problem.val, keys),
-        *(none if test is None else measure(model, problem, test, keys)),
+        *measure(model, problem, problem.val, keys, loss),
+        *(none if test is None else measure(model, problem, test, keys, loss)),
     )
     mask = bits.unpack(packed, problem.layout.size)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}

@@ -15,15 +15,25 @@ import torch
 from torch import Tensor
 
 from nets_deap import _checks, bits
+from nets_deap.training import halt
 from nets_deap.training.batches import minibatch
-from nets_deap.training.device import seeded, threads_for
+from nets_deap.training.device import threads_for
 from nets_deap.training.functional import Functional
 from nets_deap.training.fused import BITS
 from nets_deap.training.machine import memory_limit, train_with
 from nets_deap.training.noise import at_step, keys_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.probe import probe
-from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Split, Start, State
+from nets_deap.training.problem import (
+    METRICS,
+    OnPart,
+    Outcome,
+    Plan,
+    Problem,
+    Split,
+    Start,
+    State,
+)
 from nets_deap.training.replayed import Replayed
 
 CPU_CHUNK_BYTES = 64 * 2**20
@@ -45,6 +55,7 @@ def train_stacked(
     starts: list[Start | None] | None = None,
     chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
+    on_part: OnPart | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
     """Train one network for each mask, from W0, all on the same minibatches.
@@ -57,6 +68,7 @@ def train_stacked(
         chunk: Networks trained at once; None chooses by memory. It does not change the results
             beyond float rounding.
         on_chunk: Called with the number of networks that a finished chunk held.
+        on_part: Called with a finished chunk's places among the masks, and its outcome.
         watch: Called after every step with (step, stacked parameters, optimiser), for tests.
 
     Returns:
@@ -66,8 +78,9 @@ def train_stacked(
     in_place = isinstance(problem.train[0], Tensor) and problem.augment is None
     if problem.device.type == "cuda" and watch is None and in_place:
         return train_with(
-            Replayed, problem, masks, plan, starts=starts, size=size, on_chunk=on_chunk
-        )
+            Replayed, problem, masks, plan,
+            starts=starts, size=size, on_chunk=on_chunk, on_part=on_part,
+        )  # fmt: skip
     batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
     parts = []
     for start in range(0, len(masks), size):
@@ -76,6 +89,8 @@ def train_stacked(
         if starts is not None:
             own = starts[start : start + size]
         parts.append(_Chunk(problem, stack, plan, own).run(batches, watch))
+        if on_part is not None:
+            on_part(range(start, start + len(stack)), parts[-1])
         if on_chunk is not None:
             on_chunk(len(stack))
     return Outcome.concatenate(parts)
@@ -136,7 +151,7 @@ class _Chunk:
         plan = self.plan
         weights = sum(tensor.numel() for tensor in self.trained.values())
         device = self.problem.device
-        with seeded(plan.seed, device), threads_for(weights, device):
+        with threads_for(weights, device):
             train_loss, curve = self._train(batches, watch)
             val_loss, val_accuracy = curve[-1] if curve else self._measure(self.problem.val)
             nothing = torch.full((self.p,), torch.nan, dtype=torch.float64)
@@ -172,8 +187,9 @@ class _Chunk:
         gradients_of = self._functional.gradients()
         tail = torch.zeros(self.p, dtype=torch.float64, device=problem.device)
         curve: list[tuple[Tensor, Tensor]] = []
-        problem.model.train()
+        self._functional.begin()
         for step in range(plan.steps):
+            halt.check()
             keys = at_step(self.keys, step)
             inputs, targets = minibatch(problem, plan, step, batches[step])
             batch = (self.trained, self.fixed, self.buffers, keys, inputs, targets)
@@ -193,7 +209,7 @@ class _Chunk:
                 watch(step, self.trained, optimizer)
             if step + 1 in plan.curve_steps:
                 curve.append(self._measure(problem.val))
-                problem.model.train()
+                self._functional.begin()
         return tail / plan.tail, curve
 
     def _measure(self, split: Split) -> tuple[Tensor, Tensor]:

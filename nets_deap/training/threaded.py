@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -18,11 +17,11 @@ from nets_deap import _checks, bits
 from nets_deap.training.batches import minibatch
 from nets_deap.training.fused import BITS
 from nets_deap.training.losses import loss_of
-from nets_deap.training.noise import at_step, keyed, keys_of
+from nets_deap.training.noise import dropping, keys_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.pool import Stop, share_out
 from nets_deap.training.probe import probe
-from nets_deap.training.problem import Outcome, Plan, Problem, Start
+from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
 from nets_deap.training.single import fill, measure, outcome_of
 
 # A forward pass of a minibatch with at least so many operations outweighs what Python costs.
@@ -55,6 +54,7 @@ def train_threaded(
     starts: list[Start | None] | None = None,
     chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
+    on_part: OnPart | None = None,
 ) -> Outcome:
     """Train one network for each mask; the same contract as ``train_stacked``.
 
@@ -75,6 +75,8 @@ def train_threaded(
 
     def done(i: int, part: Outcome) -> None:
         parts.append(part)
+        if on_part is not None:
+            on_part([i], part)
         if on_chunk is not None:
             on_chunk(1)
 
@@ -103,17 +105,16 @@ def _train(
     # Gradients are masked bit by bit: zero also where they are not finite.
     kept = {n: -g.to(BITS[trained[n].dtype]) for n, g in gates.items() if n in trained}
     optimizer = make_optimizer(recipe, list(trained.values()), fused=True)
-    keys = keys_of([packed], plan.seed, problem.device)[0]
-    dropping = probe(problem).drops
+    keys = keys_of([packed], plan.seed, problem.device)[0] if probe(problem).drops else None
+    loss_function = problem.fresh_loss()
     tail, curve = torch.zeros((), dtype=torch.float64), []
-    model.train()
+    problem.begin(model)
     for step, rows in enumerate(batches):
         stop.check()
         optimizer.zero_grad()
         inputs, targets = minibatch(problem, plan, step, rows)
-        with keyed(at_step(keys, step)) if dropping else nullcontext():
-            output = model(inputs)
-        loss = loss_of(recipe.loss, output, targets)
+        with dropping(keys, step):
+            loss = loss_of(loss_function, model(inputs), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         for name, p in trained.items():
             if p.grad is None:
@@ -126,6 +127,8 @@ def _train(
         if step >= plan.steps - plan.tail:
             tail += loss.detach()
         if step + 1 in plan.curve_steps:
-            curve.append(measure(model, problem, problem.val, keys)[0])
-            model.train()
-    return outcome_of(model, problem, packed, plan, float(tail) / plan.tail, curve, keys)
+            curve.append(measure(model, problem, problem.val, keys, loss_function)[0])
+            problem.begin(model)
+    return outcome_of(
+        model, problem, packed, plan, float(tail) / plan.tail, curve, keys, loss_function
+    )

@@ -1,0 +1,104 @@
+"""``resume``: go on with an interrupted run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deap import tools
+
+from nets_deap import _checks
+from nets_deap.errors import CallOrderError, NetsError, RunFileError
+from nets_deap.experiments.config import Config
+from nets_deap.runs.folder import RunFolder
+from nets_deap.runs.resume import Resumed, newest, read_config, take_up
+from nets_deap.task import Task
+
+
+def resume(
+    path: str | Path,
+    *,
+    task: Task | None = None,
+    archive: tools.HallOfFame | None = None,
+    progress: str = "auto",
+    force: bool = False,
+) -> Resumed:
+    """Go on with a run whose recorder had a folder, exactly where its newest checkpoint left it.
+
+    Give what comes back to the same algorithm with a toolbox made as before, and the result is that
+    of the uninterrupted run::
+
+        run = nets.resume("runs/demo", task=task)
+        algorithms.eaMuPlusLambda(
+            run.population, toolbox, ..., ngen=run.remaining,
+            stats=run.recorder, halloffame=run.front,
+        )
+
+    Python's, NumPy's and torch's global random states are set to what they were. Nothing in the
+    files is executed.
+
+    Args:
+        path: The run folder.
+        task: The same task as then; None builds it from the configuration of ``nets-deap run``.
+        archive: An empty hall of fame of the class that the recorder had, where it is none of
+            ``nets.ParetoFront``, ``nets.NicheArchive`` and DEAP's own.
+        progress: See ``nets.Recorder``.
+        force: Go on although the configuration has changed or rows of the log are lost, or although
+            another machine has written into the folder in the last ten minutes.
+
+    Raises:
+        RunChangedError: Configuration, data, model or initial weights have changed.
+        RunFileError: A checkpoint is of a newer schema, or none can be read.
+        FolderInUseError: Another program writes into the folder.
+        CallOrderError: The run has no checkpoint yet.
+    """
+    facts = read_config(Path(path))
+    if task is None:
+        from nets_deap.experiments.run import build_task
+
+        task = build_task(config_of(facts))
+    elif not isinstance(task, Task):
+        raise _checks.bad_type("task", "be a task", "a nets.Task", task)
+    folder = RunFolder.taken_up(path, force=force)
+    try:
+        snapshot = newest(folder.path)
+        if snapshot is None:
+            raise CallOrderError(
+                f"{path} holds no checkpoint: the run was interrupted in its first generation. "
+                "Start it again with overwrite=True (--overwrite)."
+            )
+        return take_up(folder, snapshot, task, archive=archive, progress=progress, force=force)
+    except BaseException:
+        folder.close()
+        raise
+
+
+def config_of(facts: Mapping[str, Any]) -> Config:
+    """Return the configuration of a run that ``nets-deap run`` began.
+
+    Raises:
+        CallOrderError: It was begun in Python.
+        RunFileError: It is no valid configuration.
+    """
+    plain = facts.get("config")
+    if not isinstance(plain, dict):
+        raise CallOrderError(
+            "The run was begun in Python, with a task that only Python knows: resume it there, "
+            "with nets.resume(path, task=task) or nets.search(task, path=path, resume=True)."
+        )
+    settings: dict[str, Any] = {}
+    for section, value in plain.items():
+        if isinstance(value, dict):
+            settings.update({f"{section}.{n}": _field(v) for n, v in value.items()})
+        elif section != "about":
+            settings[section] = value
+    try:
+        return Config(about=str(plain.get("about", ""))).override(settings)
+    except (NetsError, TypeError, ValueError, AttributeError) as error:
+        raise RunFileError(f"config.json is no valid configuration: {error}") from error
+
+
+def _field(value: Any) -> Any:
+    """Return a field as a configuration has it: JSON has no tuples."""
+    return tuple(map(_field, value)) if isinstance(value, list) else value

@@ -1,0 +1,32 @@
+"""What differs between how a run was set up and how it is to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def differences(then: Any, now: Any) -> list[str]:
+    """Return a line for each value of plain data that has changed, by its dotted name.
+
+    What was not noted then is no difference.
+    """
+    return [
+        f"{name or 'it'} was {_short(old)}, is {_short(new)}"
+        for name, old, new in _walk(then, now, "")
+    ]
+
+
+def _walk(then: Any, now: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, old and new value of what differs."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        for key in then:
+            yield from _walk(then[key], now.get(key), f"{place}.{key}".strip("."))
+    elif then != now and not (then != then and now != now):
+        yield place, then, now
+
+
+def _short(value: Any) -> str:
+    """Word a value in a few characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,223 @@
+"""Taking up a run where its newest checkpoint left it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deap import tools
+
+from nets_deap.errors import FileAccessError, NetsError, RunChangedError, RunFileError
+from nets_deap.evaluator import evaluator_of
+from nets_deap.origin import versions
+from nets_deap.runs import randomness
+from nets_deap.runs.checkpoints import Checkpoints
+from nets_deap.runs.differences import differences
+from nets_deap.runs.folder import RunFolder
+from nets_deap.runs.recorder import Recorder
+from nets_deap.runs.rows import front_rows
+from nets_deap.runs.snapshot import Snapshot
+from nets_deap.task import Task
+from nets_deap.ticket import Ticket
+
+logger = logging.getLogger("nets_deap")
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run that can go on.
+
+    Attributes:
+        population: The population after the last generation that was saved.
+        front: The hall of fame, which the recorder fills.
+        logbook: The log so far.
+        generation: The last generation that was saved.
+        remaining: Generations that are left, the algorithm's ``ngen``; None where the recorder was
+            not told how many there will be.
+        recorder: Goes on recording; the algorithm's ``stats``.
+        task: The task.
+    """
+
+    population: list[Ticket]
+    front: tools.HallOfFame
+    logbook: tools.Logbook
+    generation: int
+    remaining: int | None
+    recorder: Recorder
+    task: Task
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return what ``config.json`` of a run holds.
+
+    Raises:
+        RunFileError: It is none.
+        FileAccessError: There is none.
+    """
+    file = path / "config.json"
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        facts["versions"]["nets_deap"]
+        facts["task"]["fingerprint"]
+    except OSError as error:
+        raise FileAccessError(
+            f"path must be a run folder: cannot read {file} ({error.strerror}). Start a run with "
+            "nets-deap run, nets.search or nets.Recorder."
+        ) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunFileError(f"{file} is no configuration of a run: {error!r}.") from error
+    found: dict[str, Any] = facts
+    return found
+
+
+def newest(path: Path) -> Snapshot | None:
+    """Return the newest checkpoint of a run; None where there is none.
+
+    Raises:
+        RunFileError: There are some, and none can be read.
+    """
+    found = Checkpoints(path).newest()
+    if found is None:
+        return None
+    with _worded(path):
+        return Snapshot(*found)
+
+
+def take_up(
+    folder: RunFolder,
+    snapshot: Snapshot,
+    task: Task,
+    *,
+    archive: tools.HallOfFame | None = None,
+    progress: str = "auto",
+    force: bool = False,
+) -> Resumed:
+    """Go on with a run: set all random states, and cut off what was written after the checkpoint.
+
+    Args:
+        folder: Its folder, held against others.
+        snapshot: Its checkpoint.
+        task: The same task as then.
+        archive: An empty hall of fame to fill, where it was of a class of the user's own.
+        progress: See ``Recorder``.
+        force: Go on although something has changed.
+
+    Raises:
+        RunChangedError: Configuration, data, model or initial weights have changed.
+        RunFileError: A file does not hold what it should.
+    """
+    config = read_config(folder.path)
+    with _worded(folder.path):
+        changed = _compare(snapshot.facts, config, task, force=force)
+    if changed:
+        snapshot.facts = {**config, "task": json.loads(json.dumps(task.as_dict()))}
+    with _worded(folder.path):
+        population = snapshot.read_tickets(task.layout)
+        front = snapshot.archive(archive)
+        state = snapshot.recorder
+        recorder = Recorder(
+            task=task,
+            generations=state["generations"],
+            patience=state["patience"],
+            max_steps=state["max_steps"],
+            max_seconds=state["max_seconds"],
+            progress=progress,
+            archive=front,
+        )
+        with folder.writing():
+            snapshot.truncate_logs(folder.path, force=force)
+            rows = _rows(folder.path / "log.jsonl", force=force)
+        recorder.adopt(folder, snapshot, rows, changed=changed)
+        evaluator = evaluator_of(task)
+        if evaluator is not None:
+            snapshot.set_evaluator(evaluator)
+        randomness.set_states(snapshot.random)
+    with folder.writing():
+        checkpoints = Checkpoints(folder.path)
+        checkpoints.sweep()
+        checkpoints.drop_after(snapshot.generation)
+        folder.write_front(front_rows(front))
+        folder.sync_tickets([t for t in front if t.has_layout])
+    total = state["generations"]
+    return Resumed(
+        population=population,
+        front=front,
+        logbook=recorder.logbook,
+        generation=snapshot.generation,
+        remaining=None if total is None else max(0, total - snapshot.generation),
+        recorder=recorder,
+        task=task,
+    )
+
+
+def _compare(
+    then: Mapping[str, Any], config: Mapping[str, Any], task: Task, *, force: bool
+) -> bool:
+    """Refuse to go on with something else than what was begun; tell whether something is."""
+    now = json.loads(json.dumps(task.as_dict()))
+    layout = differences(
+        *({n: f[n] for n in ("layers", "initial_digest")} for f in (then["task"], now))
+    )
+    if layout:
+        raise RunChangedError(
+            "task must have the layers and initial weights of the run, as its masks belong to "
+            f"them: {'; '.join(layout)}. Build the same model from the same seed."
+        )
+    edited = {"config.json: " + line for line in differences(then, config)}
+    changed = [*differences(then["task"], now), *sorted(edited)]
+    if changed and not force:
+        raise RunChangedError(
+            f"the run must go on as it was begun, but {'; '.join(changed)}. Put that back, or go "
+            "on with force=True (--force): the result is then no longer that of one "
+            "uninterrupted run, and earlier fitness values are compared with new ones."
+        )
+    if changed:
+        logger.warning(
+            "The run goes on although %s: its result is not that of one uninterrupted run, and "
+            "earlier fitness values are compared with new ones.",
+            "; ".join(changed),
+        )
+    updated = differences(then["versions"], versions())
+    if updated:
+        logger.warning("Results may differ in rounding from here on: %s.", "; ".join(updated))
+    return bool(changed)
+
+
+def _rows(path: Path, *, force: bool) -> list[dict[str, Any]]:
+    """Return the rows of the log."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+            row["generation"] + 0
+        except (ValueError, KeyError, TypeError):
+            if not force:
+                raise RunFileError(f"{path} has a line that is no row of a log") from None
+            continue
+        found.append(row)
+    return found
+
+
+class _worded:
+    """Words what is wrong with a checkpoint's content as an error of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        wrong = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+        if isinstance(error, RunFileError):
+            raise RunFileError(f"the checkpoint in {self._path} cannot be used: {error}") from error
+        if isinstance(error, (*wrong, RecursionError, MemoryError)) and not isinstance(
+            error, NetsError
+        ):
+            raise RunFileError(
+                f"the checkpoint in {self._path} cannot be used: {error!r}."
+            ) from error

@@ -1,0 +1,47 @@
+"""Signals that ask a run to save and end; the handler does no more than note them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from nets_deap.training import halt
+
+# Ctrl-C; the end of a job; the warning that batch systems send some time before.
+ENDINGS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+
+
+@contextmanager
+def listening(*, only_free: bool = False) -> Iterator[None]:
+    """Let the first of these signals halt a run where it can be resumed, the second end it at once.
+
+    Handlers are put back at the end. In other threads than the main one nothing is changed.
+
+    Args:
+        only_free: Leave signals alone for which somebody else has a handler; Python has one for
+            Ctrl-C.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in ENDINGS:
+            if not only_free or signal.getsignal(number) == signal.SIG_DFL:
+                before[number] = signal.signal(number, _note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if before:
+            halt.forget()
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    """Note a signal; end the program if it is the second one."""
+    if halt.ask(number):
+        os._exit(128 + number)

@@ -1,0 +1,140 @@
+"""``status``: how far a run is, and how it is."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nets_deap.errors import FileAccessError, RunFileError
+from nets_deap.runs import container
+from nets_deap.runs.checkpoints import Checkpoints, migrated
+from nets_deap.runs.lock import holder, is_held
+from nets_deap.runs.resume import read_config
+
+
+@dataclass(frozen=True)
+class Status:
+    """What can be told of a run from its folder.
+
+    Attributes:
+        state: ``"running"``, ``"finished"``, ``"stopped"`` (by a limit) or ``"interrupted"``.
+        generation: The last one in the log; -1 for none.
+        generations: How many there will be after the first population; None if unknown.
+        seconds: Spent until then.
+        left: Seconds that the other generations will take at this pace; None if unknown.
+        checkpoint: The generation of the newest checkpoint that is whole; None for none.
+        age: Seconds since that was saved.
+        health: A line for each thing that is not as it should be.
+        advice: What to do next.
+    """
+
+    state: str
+    generation: int
+    generations: int | None
+    seconds: float
+    left: float | None
+    checkpoint: int | None
+    age: float | None
+    health: list[str]
+    advice: str
+
+    def text(self) -> str:
+        """Return it as lines."""
+        of = "" if self.generations is None else f" of {self.generations}"
+        lines = [f"state       {self.state}", f"generation  {self.generation}{of}"]
+        left = "" if self.left is None else f", about {_duration(self.left)} left"
+        lines.append(f"time        {_duration(self.seconds)}{left}")
+        saved = "none"
+        if self.checkpoint is not None and self.age is not None:
+            saved = f"generation {self.checkpoint}, {_duration(self.age)} ago"
+        lines.append(f"checkpoint  {saved}")
+        lines += [f"health      {line}" for line in self.health or ["good"]]
+        return "\n".join([*lines, *([self.advice] if self.advice else [])])
+
+
+def status(path: str | Path) -> Status:
+    """Return how far the run in a folder is; nothing in it is changed.
+
+    Raises:
+        FileAccessError: It is no run folder.
+        RunFileError: Its configuration is damaged.
+    """
+    folder = Path(path)
+    facts = read_config(folder)
+    rows, health = _rows(folder / "log.jsonl")
+    row = rows[-1] if rows else {}
+    content, damaged, age = _checkpoint(folder)
+    recorder = content.get("recorder", {})
+    total = recorder.get("generations")
+    generation = int(row.get("generation", -1))
+    seconds = float(row.get("seconds", 0.0))
+    left = None
+    if total is not None and generation >= 0:
+        left = seconds / (generation + 1) * max(0, total - generation)
+    if row.get("diverged"):
+        trained = row.get("evaluations", 0)
+        health.append(f"{row['diverged']} of {trained} networks have diverged")
+    done = generation >= 0 and (generation == total or recorder.get("stopped") is not None)
+    final = "final_steps" in _head(folder / "front.csv") or "config" not in facts
+    running = is_held(folder)
+    state = "finished" if done and final else "interrupted"
+    if recorder.get("stopped"):
+        health.append(f"stopped by a limit: {recorder['stopped']}")
+        state = "stopped" if final else state
+    advice = "" if done and final else f"go on with: nets-deap resume {path}"
+    if running:
+        held = holder(folder)
+        who = "" if held is None else f" (process {held['pid']} on {held['host']})"
+        state, advice = f"running{who}", ""
+    return Status(
+        state=state,
+        generation=generation,
+        generations=total,
+        seconds=seconds,
+        left=0.0 if done else left,
+        checkpoint=content.get("generation"),
+        age=age,
+        health=[*damaged, *health],
+        advice=advice,
+    )
+
+
+def _checkpoint(folder: Path) -> tuple[dict[str, Any], list[str], float | None]:
+    """Return the newest whole checkpoint's JSON, what is wrong with newer ones, and its age."""
+    damaged: list[str] = []
+    for file in Checkpoints(folder).files:
+        try:
+            content = migrated(container.read(file)[0], str(file))
+            return content, damaged, max(0.0, time.time() - file.stat().st_mtime)
+        except (FileAccessError, RunFileError) as error:
+            damaged.append(str(error))
+    return {}, damaged, None
+
+
+def _rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of a log, and what is wrong with it."""
+    found, wrong = [], []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
+        try:
+            found.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            wrong = [f"{path.name} has a torn line, which resuming removes"]
+    return found, wrong
+
+
+def _head(path: Path) -> str:
+    """Return the first line of a text file; nothing if there is none."""
+    return path.read_text(encoding="utf-8").partition("\n")[0] if path.exists() else ""
+
+
+def _duration(seconds: float) -> str:
+    """Word a duration."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    hours, minutes = divmod(round(whole / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

@@ -1,0 +1,40 @@
+"""The request to halt: set by a signal's handler, looked at where work can be put down."""
+
+from __future__ import annotations
+
+_asked: list[int] = []
+
+
+class Halted(KeyboardInterrupt):
+    """Raised where work is put down because a signal asked for it.
+
+    Attributes:
+        signal: The number of the signal.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"halted by signal {signal}")
+        self.signal = signal
+
+
+def ask(signal: int) -> bool:
+    """Note that a signal asks to halt; tell whether one had asked before."""
+    again = bool(_asked)
+    _asked.append(signal)
+    return again
+
+
+def forget() -> None:
+    """Forget what was asked."""
+    _asked.clear()
+
+
+def asked() -> bool:
+    """Tell whether work is to halt."""
+    return bool(_asked)
+
+
+def check() -> None:
+    """Raise ``Halted`` if a signal has asked for it; to be called every second or so."""
+    if _asked:
+        raise Halted(_asked[0])

@@ -1,0 +1,72 @@
+import pytest
+from running import NGEN, begin, go, new_task
+
+import nets_deap as nets
+from nets_deap.errors import FileAccessError
+from nets_deap.runs import checkpoints
+from nets_deap.runs.status import status
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SHARE", float("inf"))
+    go("plus", *begin(tmp_path / "run", {}), until=2)
+    return tmp_path / "run"
+
+
+def test_an_interrupted_run(path):
+    found = status(path)
+    assert (found.state, found.generation, found.generations) == ("interrupted", 2, NGEN)
+    assert found.checkpoint == 2
+    assert found.left == pytest.approx(found.seconds)  # 3 of 6 generations
+    assert 0 <= found.age < 60
+    assert found.health == []
+    text = found.text()
+    assert f"generation  2 of {NGEN}" in text
+    assert f"nets-deap resume {path}" in text
+
+
+def test_damage_is_told_and_nothing_changed(path):
+    newest = path / "checkpoints" / "00000002.npz"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with (path / "log.jsonl").open("a") as file:
+        file.write('{"generation"')
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    found = status(path)
+    assert found.checkpoint == 1
+    assert len(found.health) == 2
+    assert "damaged" in found.health[0]
+    assert "torn line" in found.health[1]
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
+def test_a_finished_and_a_stopped_run(path, tmp_path):
+    run = nets.resume(path, task=new_task(), progress="none")
+    go("plus", nets.make_toolbox(run.task), run.population, run.recorder, run.remaining)
+    found = status(path)
+    assert (found.state, found.left, found.advice) == ("finished", 0.0, "")
+    options = {"population": 6, "generations": 3, "max_steps": 1, "progress": "none"}
+    nets.search(new_task(), path=tmp_path / "short", **options)
+    found = status(tmp_path / "short")
+    assert found.state == "stopped"
+    assert "steps x networks are spent" in found.health[0]
+
+
+def test_no_checkpoint_yet(path):
+    for file in (path / "checkpoints").iterdir():
+        file.unlink()
+    assert "checkpoint  none" in status(path).text()
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(FileAccessError, match="must be a run folder"):
+        status(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5, "5 s"), (600, "10 min"), (3600 * 25, "25 h 00 min")]
+)
+def test_durations(seconds, text):
+    from nets_deap.runs.status import _duration
+
+    assert _duration(seconds) == text
