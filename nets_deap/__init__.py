@@ -29,7 +29,6 @@ _HOMES = {
     "Ticket": "ticket",
     "batch_map": "batching",
     "best": "fronts",
-    "cut_out": "compact",
     "describe": "description",
     "hypervolume": "fronts",
     "knee": "fronts",
@@ -39,7 +38,10 @@ _HOMES = {
     "search": "experiments.search",
     "steps_to_loss": "objectives",
 }
-_MODULES = ("baselines", "data", "models", "objectives", "operators", "plots", "sanity", "tasks")
+_MODULES = (
+    "baselines", "boards", "data", "frames", "models", "objectives", "operators", "plots",
+    "sanity", "tasks",
+)  # fmt: skip
 
 __all__ = [
     "Evaluator",
@@ -58,9 +60,10 @@ __all__ = [
     "baselines",
     "batch_map",
     "best",
-    "cut_out",
+    "boards",
     "data",
     "describe",
+    "frames",
     "hypervolume",
     "knee",
     "make_toolbox",
@@ -79,7 +82,9 @@ __all__ = [
 if TYPE_CHECKING:
     from nets_deap import (
         baselines,
+        boards,
         data,
+        frames,
         models,
         objectives,
         operators,
@@ -89,7 +94,6 @@ if TYPE_CHECKING:
     )
     from nets_deap.batching import batch_map
     from nets_deap.budget import StepBudget
-    from nets_deap.compact import cut_out
     from nets_deap.description import describe
     from nets_deap.errors import NetsError
     from nets_deap.evaluator import Evaluator

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import nets_deap
-from nets_deap import commands, figure_commands, run_commands
+from nets_deap import cli_ticket, commands, figure_commands, run_commands
 from nets_deap.errors import NetsError
 from nets_deap.experiments.presets import PRESETS, preset
 
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     describe.set_defaults(command=lambda options: commands.describe(options, _say))
     _add_compare(parsers)
     _add_baseline(parsers)
-    _add_ticket(parsers)
+    cli_ticket.add_ticket(parsers, _add_experiment, _say)
     _add_bench(parsers)
     figure_commands.add(parsers, _say)
     return parser
@@ -229,40 +229,6 @@ def _add_baseline(parsers: Any) -> None:
     )
     baseline.add_argument("--out", help="folder for the tickets (default: none is written)")
     baseline.set_defaults(command=lambda options: commands.baseline(options, _say))
-
-
-def _add_ticket(parsers: Any) -> None:
-    """Add the command ``ticket``."""
-    ticket = parsers.add_parser("ticket", help="look at a ticket file")
-    what = ticket.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    check = what.add_parser(
-        "check",
-        help="is it a winning ticket? shuffled, re-initialised, inverted, dense",
-        description="Train a ticket beside its mask shuffled within layers, its mask over other "
-        "initial weights, an inverted mask and the dense network, and say whether it wins.",
-    )
-    check.add_argument("file", metavar="FILE", help="a ticket: *.safetensors")
-    _add_experiment(check, named=False)
-    check.add_argument(
-        "--steps", type=int, help="steps of each (default: the preset's final.steps)"
-    )
-    check.add_argument("--seeds", type=int, default=5, help="replicates (default: 5)")
-    check.add_argument("--tolerance", type=float, default=0.1, help="in pp (default: 0.1)")
-    check.add_argument("--margin", type=float, default=0.5, help="in pp (default: 0.5)")
-    check.add_argument("--json", help="also write the report to this file")
-    check.set_defaults(command=lambda options: commands.check(options, _say))
-    cut = what.add_parser(
-        "cut",
-        help="the smaller dense network: parameters, bytes, multiply-adds, latency",
-        description="Train a ticket from W0, cut out what it prunes, and print what the smaller "
-        "dense network costs beside the whole one, measured here.",
-    )
-    cut.add_argument("file", metavar="FILE", help="a ticket: *.safetensors")
-    _add_experiment(cut, named=False)
-    cut.add_argument("--steps", type=int, help="of training (default: the preset's final.steps)")
-    cut.add_argument("--repeats", type=int, default=100, help="timed passes (default: 100)")
-    cut.add_argument("--out", help="also write the small network's tensors: *.safetensors")
-    cut.set_defaults(command=lambda options: commands.cut(options, _say))
 
 
 def _say(text: str) -> None:

@@ -74,7 +74,7 @@ def check(options: Namespace, say: Say) -> int:
     """Check a ticket and print the report."""
     import json
 
-    _as_in_its_run(options)
+    as_in_its_run(options)
     config = configured(options)
     from nets_deap import sanity
     from nets_deap.experiments.cutting import for_ticket
@@ -115,7 +115,7 @@ def describe(options: Namespace, say: Say) -> int:
 
 def cut(options: Namespace, say: Say) -> int:
     """Train a ticket, cut it out and print what that saves."""
-    _as_in_its_run(options)
+    as_in_its_run(options)
     config = configured(options)
     from nets_deap.experiments import cutting
     from nets_deap.ticket import Ticket
@@ -170,7 +170,7 @@ def bench(options: Namespace, say: Say) -> int:
     return 0
 
 
-def _as_in_its_run(options: Namespace) -> None:
+def as_in_its_run(options: Namespace) -> None:
     """Take preset and seed from the run folder that a ticket file lies in, where not given."""
     import json
     from pathlib import Path
@@ -190,7 +190,7 @@ def _budget(options: Namespace, config: Config) -> int:
     """Return the budget that is asked for, or the preset's."""
     budget: int | None = config.search.budget if options.budget is None else options.budget
     if budget is None:
-        raise _usage("--budget must be given: expected steps x networks, as the preset has none.")
+        raise usage("--budget must be given: expected steps x networks, as the preset has none.")
     return budget
 
 
@@ -205,7 +205,7 @@ def _numbers(flag: str, text: str | None, kind: type) -> tuple[Any, ...]:
         return tuple(kind(part) for part in (text or "").split(",") if part)
     except ValueError:
         example = "8,64" if kind is int else "0.1,0.02"
-        raise _usage(f"{flag} must be numbers: expected {example}, got {text!r}.") from None
+        raise usage(f"{flag} must be numbers: expected {example}, got {text!r}.") from None
 
 
 def configured(options: Namespace) -> Config:
@@ -215,7 +215,7 @@ def configured(options: Namespace) -> Config:
     for item in options.set:
         name, equals, value = item.partition("=")
         if not equals:
-            raise _usage(f"--set must be FIELD=VALUE: expected an '=', got {item!r}.")
+            raise usage(f"--set must be FIELD=VALUE: expected an '=', got {item!r}.")
         settings[name.strip()] = value
     given = vars(options)
     flags = {
@@ -227,13 +227,13 @@ def configured(options: Namespace) -> Config:
     }
     for name, value in flags.items():
         if value is not None and name in settings:
-            raise _usage(f"{name} must be set once: expected its flag or --set, got both.")
+            raise usage(f"{name} must be set once: expected its flag or --set, got both.")
         if value is not None:
             settings[name] = value
     return config.override(settings)
 
 
-def _usage(text: str) -> NetsError:
+def usage(text: str) -> NetsError:
     """Return an error about the command line itself."""
     from nets_deap.errors import InvalidValueError
 

@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks
 from nets_deap.compact import measure_latency
+from nets_deap.csr import CsrLinear
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Footprint:
     """What a network costs to keep and to run.
 
     Attributes:
-        parameters: Numbers in its parameters, zeros counted.
+        parameters: Numbers in its parameters, zeros counted; of sparse rows kept weights, biases.
         bytes: Of its parameters and buffers in memory.
         multiply_adds: Of its linear and convolutional layers for one example.
         latency: Median seconds of a forward pass, by batch size.
@@ -58,7 +59,7 @@ def measure_footprints(
     for name, module in modules.items():
         parameters = list(module.parameters())
         found[name] = Footprint(
-            sum(p.numel() for p in parameters),
+            sum(p.numel() for p in parameters) + sum(map(_numbers_of, module.modules())),
             sum(t.numel() * t.element_size() for t in (*parameters, *module.buffers())),
             count_multiply_adds(module, inputs[:1]),
             latency[name],
@@ -70,14 +71,16 @@ def measure_footprints(
 def count_multiply_adds(module: nn.Module, example: Tensor) -> int:
     """Count the multiply-adds of linear and convolutional layers for one example (1, ...).
 
-    Multiplications by zero count: that is what dense kernels do.
+    Multiplications by zero count: that is what dense kernels do, and sparse rows have none.
     """
     _checks.length("example", len(example), 1, "examples")
     total = 0
 
     def count(layer: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, CsrLinear):
+            total += output.numel() // layer.out_features * len(layer.values)
+        elif isinstance(layer, nn.Linear):
             total += output.numel() * layer.in_features
         else:  # of a transposed convolution each input is multiplied by the whole kernel
             image = given[0] if layer.transposed else output
@@ -85,10 +88,17 @@ def count_multiply_adds(module: nn.Module, example: Tensor) -> int:
 
     counted = copy.deepcopy(module).eval()
     for layer in counted.modules():
-        if isinstance(layer, (nn.Linear, _ConvNd)):
+        if isinstance(layer, (nn.Linear, _ConvNd, CsrLinear)):
             layer.register_forward_hook(count)
     counted(example.clone())
     return total
+
+
+def _numbers_of(module: nn.Module) -> int:
+    """Return how many weights and biases a sparse layer holds in buffers; 0 of any other."""
+    if not isinstance(module, CsrLinear):
+        return 0
+    return len(module.values) + (0 if module.bias is None else len(module.bias))
 
 
 def table(footprints: Mapping[str, Footprint]) -> str:

@@ -133,14 +133,17 @@ class Gated(BitList):
         self._kept = None
 
 
-def packed_mask_for(layout: MaskLayout, ticket: Gated) -> bits.Bytes:
+def packed_mask_for(layout: MaskLayout, ticket: Any) -> bits.Bytes:
     """Return the packed mask of weights of a ticket of a task with this layout.
 
     A plain ticket of the same weights belongs to a task of structured ones too.
 
     Raises:
+        InvalidTypeError: It is no ticket.
         InvalidValueError: The ticket belongs to another layout.
     """
+    if not isinstance(ticket, Gated):
+        raise _checks.bad_type("ticket", "be a ticket", "a nets.Ticket", ticket)
     key = ticket.layout_key
     for own in (layout, layout.weights):
         if len(ticket) == own.size and key in ("", own.key):

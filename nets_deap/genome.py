@@ -139,9 +139,10 @@ class Genome(Ticket):
         learnt = self.learnt
         ticket.learnt = None if learnt is None else replace(learnt, digest=ticket.digest)
         ticket.strategy = dict(self.strategy)
+        ticket.origin = dict(self.origin)
         return ticket
 
-    def save(self, path: str | Path, *, include_initial: bool = True) -> Path:
+    def save(self, path: str | Path, *, include_initial: bool = True, task: Any = None) -> Path:
         """Save as a complete ticket of the genome's own weights; see ``Ticket.save``.
 
         Both ``Ticket.load`` and ``Genome.load`` read the file.
@@ -149,6 +150,7 @@ class Genome(Ticket):
         Args:
             path: Where to.
             include_initial: Must be True: nothing but the genome knows its weights.
+            task: See ``Ticket.save``.
 
         Raises:
             InvalidValueError: ``include_initial`` is False.
@@ -161,7 +163,7 @@ class Genome(Ticket):
                 include_initial,
                 "They are found nowhere else.",
             )
-        return self.export().save(path, include_initial=True)
+        return self.export().save(path, include_initial=True, task=task)
 
     @classmethod
     def load(cls: type[Self], path: str | Path, *, layout: MaskLayout | None = None) -> Self:
@@ -187,16 +189,12 @@ class Genome(Ticket):
             raise _checks.bad_value("layout", "have the layers of the file", str(found), wanted)
         return cls(loaded.mask, layout, loaded.fitness, weights=loaded.weights)
 
-    def apply(self, model: nn.Module) -> nn.Module:
-        """Set the maskable weights of ``model`` to the genome's own times its mask, in place.
+    def apply(self, model: nn.Module, how: str = "inplace") -> Any:
+        """Make the maskable weights of ``model`` the genome's own times its mask.
 
-        Returns:
-            The model.
-
-        Raises:
-            InvalidValueError: The model has other layers.
+        See ``Ticket.apply``, with the genome's weights for W0.
         """
-        return self.export().apply(model)
+        return self.export().apply(model, how)
 
     def _checked(self, weights: NDArray[Any]) -> NDArray[Any]:
         """Return a read-only copy of weights, in W0's dtype."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from nets_deap import _checks, bits
+from nets_deap import _checks
 from nets_deap.budget import Ledger
 from nets_deap.gated import packed_mask_for
 from nets_deap.selection import Selector, parameters_of
@@ -77,6 +77,8 @@ class Task:
         InvalidValueError: Data, labels or shapes do not fit; nothing is maskable; no CUDA.
         InvalidTypeError: An argument is of the wrong kind.
     """
+
+    initial_seed: int | None = None  # that W0 was drawn with, where this package made the model
 
     def __init__(
         self,
@@ -247,11 +249,7 @@ class Task:
             starts: Where each training starts; None for the ticket's own initial weights, which
                 are W0 unless its class has others.
         """
-        masks: list[bits.Bytes] = []
-        for ticket in tickets:
-            if not isinstance(ticket, Ticket):
-                raise _checks.bad_type("ticket", "be a ticket", "a nets.Ticket", ticket)
-            masks.append(packed_mask_for(self.layout, ticket))
+        masks = [packed_mask_for(self.layout, ticket) for ticket in tickets]
         begin: list[Start | None] = []
         for ticket, start in zip(tickets, starts or [None] * len(masks), strict=True):
             own = ticket.own_values() if start is None else None

@@ -196,7 +196,7 @@ def _task(
     """Put a task together in the dtype asked for."""
     kind = _checks.choice("dtype", dtype, DTYPES)
     model = model.to(getattr(torch, kind))
-    return Task(
+    task = Task(
         model,
         train=splits.train,
         val=splits.val,
@@ -205,3 +205,5 @@ def _task(
         seed=seed,
         **{"name": splits.name, "normalize": splits.normalize, **options},
     )
+    task.initial_seed = seed
+    return task

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks, bits
-from nets_deap.gated import Gated
+from nets_deap.carried import Carried
 from nets_deap.learnt import Average, Learnt
 from nets_deap.masks import MaskLayout, known_layout
 from nets_deap.unit_names import WEIGHT
 
-if TYPE_CHECKING:
-    from torch import nn
-
 Self = TypeVar("Self", bound="Ticket")
 
 
-class Ticket(Gated):
+class Ticket(Carried):
     """A mask over initial weights, as a list-like DEAP individual of ``D`` bits.
 
     Holds packed bits, 33 kB for LeNet-300-100. Single bits read as ``bool``; slices are copies
@@ -170,49 +166,7 @@ class Ticket(Gated):
             held = weights if self.unit == WEIGHT else f"{held}, {weights}"
         return f"{type(self).__name__}({held}, fitness {tuple(values)})"
 
-    # ---- files and models
 
-    def save(self, path: str | Path, *, include_initial: bool = False) -> Path:
-        """Save as safetensors: packed bits, layout, objectives and a SHA-256.
-
-        Args:
-            path: Where to; written to a temporary file first, then put in place.
-            include_initial: Also store W0 (4 bytes a weight); else only its digest.
-
-        Returns:
-            The path.
-        """
-        from nets_deap import ticket_files
-
-        return ticket_files.save(self, path, include_initial=include_initial)
-
-    @classmethod
-    def load(cls: type[Self], path: str | Path) -> Self:
-        """Load a saved ticket; nothing in the file is ever executed.
-
-        Raises:
-            TicketFileError: The file is damaged, of a newer schema or no ticket.
-        """
-        from nets_deap import ticket_files
-
-        return ticket_files.load(cls, path)
-
-    def apply(self, model: nn.Module) -> nn.Module:
-        """Turn ``model`` into the ticket, in place: its weights become W0 times the mask.
-
-        Where W0 is known (the task was built in this process, or the file includes it) the
-        maskable weights are set to it; else the model must still hold W0 itself, which is checked
-        by its digest. Parameters that are not maskable, biases among them, stay as they are.
-
-        Returns:
-            The model.
-
-        Raises:
-            InvalidValueError: The model has other layers, or other initial weights.
-        """
-        from nets_deap import ticket_files
-
-        return ticket_files.apply(self, model)
-
-
-_SHARED = frozenset(("_size", "unit", "_layout", "_layout_key", "_learnt", "strategy", "parents"))
+_SHARED = frozenset(
+    ("_size", "unit", "_layout", "_layout_key", "_learnt", "strategy", "origin", "parents")
+)

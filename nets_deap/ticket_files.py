@@ -16,14 +16,13 @@ from nets_deap import _checks, bits
 from nets_deap.errors import FileAccessError, TicketFileError
 from nets_deap.fitness import fitness_class
 from nets_deap.masks import MaskLayout, digest_of, known_layout
+from nets_deap.unit_names import WEIGHT
 from nets_deap.units import UnitLayout
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from nets_deap.ticket import Ticket
 
-SCHEMA = 2  # 1: a bit is a weight; 2: structured tickets
+SCHEMA = 3  # 1: a bit is a weight; 2: structured tickets; 3: unit and origin of every ticket
 _T = TypeVar("_T", bound="Ticket")
 
 
@@ -37,19 +36,23 @@ def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> 
         # Which bits count depends on W0, which a reader may not know: only those are written.
         packed = layout.expand(packed)
         digest = bits.digest(packed, layout.size)
+    # A ticket from a file was not bred here: it has the parents that its origin tells of.
+    parents = list(getattr(ticket, "parents", ())) or ticket.origin.get("parents", [])
     tensors: dict[str, NDArray[Any]] = {"mask": np.array(packed)}
     if include_initial:
         tensors["initial"] = np.array(layout.require_initial())
     description: dict[str, Any] = {
-        "schema": 1,
+        "schema": SCHEMA,
         "size": layout.size,
         "layers": [[layer.name, list(layer.shape)] for layer in layout.weights.layers],
         "initial_digest": layout.initial_digest,
         "digest": digest,
         "density": ticket.density,
+        "unit": layout.unit,
+        "origin": {**ticket.origin, "parents": parents},
     }
     if isinstance(layout, UnitLayout):
-        description.update(schema=2, **layout.describe())
+        description.update(layout.describe())
     if fitness is not None:
         weights = list(fitness.weights)
         names = getattr(fitness, "names", ()) or [f"objective_{i}" for i in range(len(weights))]
@@ -96,7 +99,7 @@ def load(cls: type[_T], path: str | Path) -> _T:
                 f"{path} must be of schema {SCHEMA} or older: got {description['schema']}. "
                 "Update nets_deap to read it."
             )
-        ticket = _build(cls, description, tensors)
+        ticket = _build(cls, _migrated(description), tensors)
     except (
         KeyError,
         TypeError,
@@ -111,33 +114,13 @@ def load(cls: type[_T], path: str | Path) -> _T:
     return ticket
 
 
-def apply(ticket: Ticket, model: nn.Module) -> nn.Module:
-    """Set the maskable weights of ``model`` to W0 times the mask, in place."""
-    import torch
-
-    layout = ticket.layout.weights
-    named = dict(model.named_parameters())
-    for layer in layout.layers:
-        _checks.choice("layer", layer.name, named, "The ticket was made for another model.")
-        _checks.shape(layer.name, named[layer.name].shape, layer.shape, "the ticket's layer")
-    initial = layout.initial
-    if initial is None:
-        present = {n: named[n].detach().cpu().numpy() for n in layout.names}
-        initial = layout.join(present)
-        if digest_of(initial) != layout.initial_digest:
-            raise _checks.bad_value(
-                "model",
-                "hold the ticket's initial weights",
-                f"weights with SHA-256 {layout.initial_digest[:16]}...",
-                digest_of(initial)[:16] + "...",
-                "Rebuild the model with the seed of the task, or save the ticket with "
-                "include_initial=True.",
-            )
-    masked = layout.split(np.where(ticket.mask, initial, initial.dtype.type(0)))
-    with torch.no_grad():
-        for name, values in masked.items():
-            named[name].copy_(torch.from_numpy(np.array(values)))
-    return model
+def _migrated(description: dict[str, Any]) -> dict[str, Any]:
+    """Return a description of any older schema as one of the present one."""
+    if description["schema"] < 2:
+        description = {**description, "unit": WEIGHT}
+    if description["schema"] < 3:
+        description = {**description, "origin": {}}
+    return description
 
 
 def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) -> _T:
@@ -149,7 +132,7 @@ def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) 
     )
     if layout.initial_digest != description["initial_digest"]:
         raise TicketFileError("the initial weights do not match their digest")
-    if description["schema"] > 1:
+    if description["unit"] != WEIGHT:
         layout = UnitLayout(weights, description["unit"], description["tiles"])
     known = known_layout(layout.key)
     if known is not None and layout.initial is None:
@@ -163,8 +146,11 @@ def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) 
         packed, layout.size
     ):
         raise TicketFileError("size and digest do not match the mask")
-    stored = description.get("fitness")
+    stored, origin = description.get("fitness"), description["origin"]
+    if not isinstance(origin, dict):
+        raise TicketFileError("its origin is no mapping")
     ticket = cls(mask, layout=layout)
+    ticket.origin = origin
     if stored and not getattr(ticket.fitness, "weights", None):
         kind = fitness_class(*(tuple(stored[part]) for part in ("names", "weights", "reference")))
         ticket.fitness = kind()

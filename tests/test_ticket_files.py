@@ -227,8 +227,9 @@ def test_other_safetensors_files_are_refused(tmp_path, dtype):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"schema": 3}, r"^\S+ must be of schema 2 or older: got 3\. Update nets_deap"),
-        ({"schema": 2}, "no valid ticket file: KeyError"),
+        ({"schema": 4}, r"^\S+ must be of schema 3 or older: got 4\. Update nets_deap"),
+        ({"unit": "neuron"}, "no valid ticket file: KeyError"),
+        ({"origin": 1}, "its origin is no mapping"),
         ({"schema": "1"}, "no valid ticket file: TypeError"),
         ({"layers": []}, "layers must hold weights"),
         ({"layers": [["a", [-4, -5]]]}, "layers must hold weights"),

@@ -58,14 +58,14 @@ def test_a_round_trip_keeps_bits_units_and_fitness(unit, include_initial, tmp_pa
     np.testing.assert_array_equal(back.mask, ticket.mask)
     tensors, description = read(tmp_path / "a")
     assert tensors["mask"].nbytes == -(-len(ticket) // 8)
-    assert (description["schema"], description["unit"]) == (2, unit)
+    assert (description["schema"], description["unit"]) == (3, unit)
 
 
-def test_files_of_single_weights_stay_as_they_were(tmp_path):
+def test_files_of_single_weights_need_no_tiles(tmp_path):
     ticket = make("weight")
     description = read(ticket.save(tmp_path / "a"))[1]
-    assert description["schema"] == 1
-    assert not {"unit", "tiles"} & set(description)
+    assert (description["schema"], description["unit"]) == (3, "weight")
+    assert "tiles" not in description
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -103,7 +103,7 @@ def test_any_flipped_bit_is_noticed(unit, tmp_path):
     ("change", "text"),
     [
         ({"unit": "rows"}, "unit must be a known name"),
-        ({"unit": "weight"}, "unit must gate more than a weight"),
+        ({"unit": "weight"}, "mask must have the right shape"),
         ({"unit": None}, "unit must be a known name"),
         ({"unit": "block(9x9)"}, "tiles must be those of the unit"),
         ({"tiles": None}, "no valid ticket file: TypeError"),

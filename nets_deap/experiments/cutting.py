@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from nets_deap.compact import cut_out
+from nets_deap.csr import has_linears
 from nets_deap.errors import FileAccessError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.run import build_task
@@ -27,8 +28,10 @@ class CutReport:
         ticket: The ticket.
         trained: It, trained from W0.
         module: The network cut out.
-        footprints: Of the ``"dense"`` network that holds the ticket, and of it ``"cut out"``.
-        difference: Greatest difference between their outputs.
+        footprints: Of the ``"dense"`` network that holds the ticket, of it ``"cut out"`` and, if
+            it has masked linear layers, on sparse rows (``"csr"``).
+        difference: Greatest difference between their outputs and the dense network's.
+        inputs: What they were compared on, and timed with (N, ...).
     """
 
     ticket: Ticket
@@ -36,6 +39,7 @@ class CutReport:
     module: nn.Module
     footprints: dict[str, Footprint]
     difference: float
+    inputs: Tensor
 
     def table(self) -> str:
         """Return it as text."""
@@ -74,24 +78,31 @@ def cut(
     task = build_task(for_ticket(config, ticket))
     trained = task.train(ticket, steps=config.final.steps if steps is None else steps)
     module = trained.module()
-    small = cut_out(module, ticket)
+    small = ticket.compact(module)
     inputs = (task.problem.test or task.problem.val)[0][:ROWS].cpu()
-    with torch.no_grad():
-        difference = float((module(inputs) - small(inputs)).abs().max())
     named = {"dense": module, "cut out": small}
+    if has_linears(module, ticket):
+        named["csr"] = ticket.to_csr(module)
+    with torch.no_grad():
+        expected = module(inputs)
+        difference = max(float((expected - some(inputs)).abs().max()) for some in named.values())
     footprints = measure_footprints(named, inputs, repeats=repeats)
     if path is not None:
-        _write(small, Path(path))
-    return CutReport(ticket, trained, small, footprints, difference)
+        write_tensors(small.state_dict(), path, str(small))
+    return CutReport(ticket, trained, small, footprints, difference, inputs)
 
 
-def _write(module: nn.Module, path: Path) -> None:
-    """Write a network's tensors, and how it prints, as safetensors."""
+def write_tensors(tensors: Mapping[str, Tensor], path: str | Path, about: str) -> None:
+    """Write tensors by name as safetensors, with a text on what they are.
+
+    Raises:
+        FileAccessError: The file cannot be written.
+    """
     from safetensors.torch import save
 
-    data = save(module.state_dict(), {"architecture": str(module)})
+    data = save({name: t.contiguous() for name, t in tensors.items()}, {"architecture": about})
     try:
-        path.write_bytes(data)
+        Path(path).write_bytes(data)
     except OSError as error:
         raise FileAccessError(
             f"--out must be writable: cannot write {path} ({error.strerror}). Choose another place."

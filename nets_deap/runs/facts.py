@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import random
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
-import nets_deap
+from nets_deap.origin import versions
 from nets_deap.task import Task
-
-PACKAGES = ("deap", "moocore", "numpy", "torch")
 
 
 def facts_of(task: Task, limits: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,12 +24,3 @@ def facts_of(task: Task, limits: Mapping[str, Any], more: Mapping[str, Any]) -> 
     }
     plain: dict[str, Any] = json.loads(json.dumps(facts))
     return plain
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what results depend on."""
-    return {
-        "nets_deap": nets_deap.__version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-    }

@@ -13,6 +13,7 @@ from deap import tools
 from nets_deap import _checks
 from nets_deap.evaluator import evaluator_of
 from nets_deap.fronts import ParetoFront, costs_of, hypervolume
+from nets_deap.origin import note_origin
 from nets_deap.runs import history, randomness
 from nets_deap.runs.facts import facts_of
 from nets_deap.runs.folder import RunFolder
@@ -24,8 +25,6 @@ from nets_deap.runs.stopped import SearchStopped
 from nets_deap.task import Task
 from nets_deap.training import halt
 from nets_deap.training.keeper import set_keeper
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 class Recorder:
@@ -135,6 +134,7 @@ class Recorder:
             self.folder.check()
         self.generation += 1
         self.front.update(population)
+        note_origin(self.front, self.task, self.generation)
         names = objective_names(population[0].fitness)
         self._fix_reference(population, names)
         row = self._row(population, names)
@@ -193,7 +193,7 @@ class Recorder:
             "stopped": self._stopped,
         }
 
-    def adopt(self, folder: RunFolder, snapshot: Snapshot, rows: Rows, *, changed: bool) -> None:
+    def adopt(self, folder: RunFolder, snapshot: Snapshot, rows: Any, *, changed: bool) -> None:
         """Go on with a run that another recorder has begun.
 
         Args:

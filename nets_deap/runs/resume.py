@@ -13,10 +13,10 @@ from deap import tools
 
 from nets_deap.errors import FileAccessError, NetsError, RunChangedError, RunFileError
 from nets_deap.evaluator import evaluator_of
+from nets_deap.origin import versions
 from nets_deap.runs import history, randomness
 from nets_deap.runs.checkpoints import Checkpoints
 from nets_deap.runs.differences import differences
-from nets_deap.runs.facts import versions
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.rows import front_rows

@@ -1,0 +1,147 @@
+"""Runs for the boards that people watch: TensorBoard's event files and Optuna's studies."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nets_deap import _checks, _optional
+from nets_deap.errors import FileAccessError
+from nets_deap.runs.rows import objective_names
+from nets_deap.ticket import Ticket
+
+PIXELS = 256  # the longest side of a mask's picture
+
+
+def to_tensorboard(run: str | Path, path: str | Path) -> Path:
+    """Write a run folder as TensorBoard event files; again for a run that has gone on.
+
+    The log's columns become scalars over generations. Of the present front there is a figure,
+    a picture of every layer's mask (rows are its neurons or filters; of large layers the density
+    of tiles), and the layers' densities.
+
+    Args:
+        run: The run folder, finished or not.
+        path: The folder for TensorBoard's ``--logdir``; what an earlier call wrote is superseded.
+
+    Returns:
+        The path.
+
+    Raises:
+        MissingExtraError: The extra ``tensorboard`` is not installed.
+        FileAccessError: The run has no log.
+    """
+    _optional.require("tensorboard", "tensorboard", "TensorBoard export")
+    from torch.utils.tensorboard import SummaryWriter
+
+    from nets_deap.plots.pareto import pareto_front
+
+    log = Path(run) / "log.jsonl"
+    try:
+        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise FileAccessError(
+            f"run must be a run folder: cannot read {log} ({error.strerror})."
+        ) from error
+    writer: Any = SummaryWriter(str(path), purge_step=0)
+    for row in rows:
+        step = row.pop("generation")
+        for name, value in row.items():
+            group = "objectives" if name.endswith(("_min", "_mean", "_max")) else "search"
+            writer.add_scalar(f"{group}/{name}", value, step)
+    members, last = members_of(run), len(rows) - 1
+    if members and len(members[0].fitness.values) > 1:
+        writer.add_figure("front", pareto_front(members).figure, last)
+    for ticket in members:
+        for name, mask in ticket.masks().items():
+            matrix = mask.reshape(1, len(mask), -1).float()
+            size = min(matrix.shape[1], PIXELS), min(matrix.shape[2], PIXELS)
+            picture = torch.nn.functional.adaptive_avg_pool2d(matrix, size)
+            writer.add_image(f"{ticket.digest[:8]}/{name}", picture, last)
+            writer.add_scalar(f"layer density/{ticket.digest[:8]}/{name}", matrix.mean(), last)
+    writer.close()
+    return Path(path)
+
+
+def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
+    """Put a front into an Optuna study, a trial a ticket; ``optuna-dashboard`` shows it.
+
+    Values are the objectives with their names and directions, parameters the layers' densities,
+    and user attributes the ticket's digest, kept weights and density. Tickets that the study has
+    already are left alone, so that a run that goes on can be put there again: those that have
+    since been dominated stay as trials, and the study's own front is that of all.
+
+    Args:
+        run: A run folder, finished or not; a recorder or a search's result; or tickets.
+        storage: Optuna's storage or its address, such as ``"sqlite:///front.db"``; None keeps
+            the study in memory.
+        name: The study's name.
+
+    Returns:
+        The ``optuna.Study``.
+
+    Raises:
+        MissingExtraError: The extra ``optuna`` is not installed.
+        InvalidValueError: There are no tickets with values, or the study has other objectives.
+    """
+    optuna = _optional.require("optuna", "optuna", "Optuna export")
+    members = members_of(run)
+    if not members:
+        raise _checks.bad_value("run", "have a front", "at least one evaluated ticket", "none")
+    weights, names = members[0].fitness.weights, list(objective_names(members[0].fitness))
+    directions = ["minimize" if weight < 0 else "maximize" for weight in weights]
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=directions, load_if_exists=True
+    )
+    if [one.name.lower() for one in study.directions] != directions or (
+        study.metric_names not in (None, names)
+    ):
+        raise _checks.bad_value(
+            "name",
+            "be that of a study with these objectives",
+            f"{', '.join(names)} ({', '.join(directions)})",
+            f"{name!r} with others",
+            "Choose another name.",
+        )
+    with warnings.catch_warnings():  # Optuna calls names of objectives experimental
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(names)
+    held = {(t.user_attrs.get("ticket"), tuple(t.values)) for t in study.trials if t.values}
+    span = optuna.distributions.FloatDistribution(0.0, 1.0)
+    for ticket in members:
+        values = tuple(map(float, ticket.fitness.values))
+        if (ticket.digest, values) in held:
+            continue
+        layers = {f"density {layer}": d for layer, d in ticket.layer_densities.items()}
+        study.add_trial(
+            optuna.trial.create_trial(
+                values=values,
+                params=layers,
+                distributions=dict.fromkeys(layers, span),
+                user_attrs={
+                    "ticket": ticket.digest,
+                    "kept": ticket.kept,
+                    "density": ticket.density,
+                    "generation": ticket.origin.get("generation"),
+                },
+            )
+        )
+    return study
+
+
+def members_of(run: Any) -> list[Ticket]:
+    """Return the evaluated tickets of a run folder, of what has a ``front``, or of a list."""
+    if isinstance(run, (str, Path)):
+        found = [
+            Ticket.load(file) for file in sorted((Path(run) / "tickets").glob("*.safetensors"))
+        ]
+    else:
+        found = list(getattr(run, "front", run))
+    for member in found:
+        if not isinstance(member, Ticket):
+            raise _checks.bad_type("run", "hold tickets", "nets.Ticket", member)
+    return [ticket for ticket in found if ticket.fitness is not None and ticket.fitness.valid]

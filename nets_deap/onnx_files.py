@@ -1,0 +1,76 @@
+"""ONNX files: a network written for other runtimes, and checked in one of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nets_deap import _checks, _optional
+from nets_deap.errors import FileAccessError
+
+TOLERANCE = 1e-4  # of outputs, relative to the largest: kernels add up in other orders
+
+
+def write_onnx(module: nn.Module, path: str | Path, example: Tensor) -> float:
+    """Write a network as ONNX and run it in onnxruntime beside torch.
+
+    Args:
+        module: In evaluation mode, with one input and one output, on the CPU.
+        path: Where to; written only if both agree.
+        example: Inputs (N, ...), N >= 1, to trace and compare on; the file takes any N.
+
+    Returns:
+        The greatest difference between the two's outputs.
+
+    Raises:
+        InvalidValueError: The module is in training mode, or the runtime's outputs differ.
+        MissingExtraError: The extra ``onnx`` is not installed.
+        FileAccessError: The file cannot be written.
+    """
+    runtime = _optional.require("onnxruntime", "onnx", "ONNX export")
+    _optional.require("onnxscript", "onnx", "ONNX export")
+    if module.training:
+        raise _checks.bad_value(
+            "module", "be in evaluation mode", "module.eval()", "one in training mode"
+        )
+    if not len(example):
+        raise _checks.bad_value("example", "hold inputs", "N >= 1", 0)
+    # Sizes of 0 and 1 would be traced as constants.
+    inputs = example.repeat(2, *([1] * (example.ndim - 1))) if len(example) == 1 else example
+    program = torch.onnx.export(
+        module,
+        (inputs,),
+        dynamo=True,
+        verbose=False,
+        input_names=["input"],
+        output_names=["output"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )
+    assert program is not None
+    content = program.model_proto.SerializeToString()
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = module(example)
+    got = torch.from_numpy(session.run(None, {"input": example.numpy()})[0])
+    _checks.shape("output of onnxruntime", got.shape, expected.shape, "torch's")
+    difference = float((got - expected).abs().max())
+    bound = TOLERANCE * max(1.0, float(expected.abs().max()))
+    if not difference <= bound:
+        raise _checks.bad_value(
+            "output of onnxruntime", "be torch's", f"a difference of at most {bound:g}", difference
+        )
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        if part.is_file():
+            part.unlink()
+        raise FileAccessError(
+            f"path must be writable: cannot write {path} ({error.strerror}). Choose another place."
+        ) from error
+    return difference

@@ -1,0 +1,240 @@
+"""Tickets applied to models in torch's own ways, and taken back from them."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize, prune
+
+import nets_deap as nets
+from nets_deap.applied import WAYS, Masked, plain
+from nets_deap.errors import InvalidValueError
+from nets_deap.models import MLP, lenet5
+
+SIZES = (6, 8, 3)
+
+
+def ticket_of(model, density=0.3, seed=0, **options):
+    layout = nets.MaskLayout.of(model, **options)
+    return nets.Ticket(np.random.default_rng(seed).random(layout.size) < density, layout)
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attend = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.read = nn.LSTM(6, 5, batch_first=True)
+        self.out = nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = x[:, None].expand(-1, 4, -1)
+        x = self.attend(x, x, x, need_weights=False)[0]
+        return self.out(self.read(x)[0][:, -1])
+
+
+def make(kind):
+    torch.manual_seed(3)
+    if kind == "mlp":
+        return MLP(SIZES, seed=3), torch.randn(5, 6)
+    if kind == "one layer":
+        return nn.Linear(6, 3), torch.randn(5, 6)
+    if kind == "conv":
+        return lenet5(seed=3), torch.randn(2, 1, 28, 28)
+    return Attention(), torch.randn(5, 6)
+
+
+KINDS = ("mlp", "one layer", "conv", "attention")
+PAIRS = [
+    (k, h) for k in KINDS for h in ("prune", "parametrize") if (k, h) != ("attention", "prune")
+]
+
+
+def ticket_for(kind, model):
+    names = [n for n, p in model.named_parameters() if p.ndim > 1]
+    return ticket_of(model, maskable=names if kind == "attention" else None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_way_computes_the_same_function(kind):
+    model, x = make(kind)
+    ticket = ticket_for(kind, model)
+    expected = ticket.apply(copy.deepcopy(model))(x)
+    for how in [h for k, h in PAIRS if k == kind]:
+        applied = copy.deepcopy(model)
+        assert ticket.apply(applied, how) is applied
+        assert torch.equal(applied(x), expected), how
+    before = copy.deepcopy(model.state_dict())
+    parameters = ticket.apply(model, how="functional")
+    assert torch.equal(torch.func.functional_call(model, parameters, (x,)), expected)
+    assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
+    assert set(parameters) == {name for name, _ in model.named_parameters()}
+    assert not any(t.requires_grad for t in parameters.values())
+
+
+@pytest.mark.parametrize(("kind", "how"), PAIRS)
+def test_pruned_weights_stay_pruned_in_training_and_come_back(kind, how):
+    model, x = make(kind)
+    ticket = ticket_for(kind, model)
+    fresh = copy.deepcopy(model)
+    ticket.apply(model, how)
+    assert nets.Ticket.from_pruned(model) == ticket  # the layout's key holds W0's digest
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+    for original, mask in originals(model, how):
+        assert original.grad is not None
+        assert (original.grad[~mask] == 0).all()
+    masked = plain(model)
+    for name, mask in ticket.masks().items():
+        values = dict(masked.named_parameters())[name]
+        assert (values[~mask] == 0).all()
+        assert values.requires_grad
+        assert values.is_leaf
+    assert torch.equal(masked(x), model(x))
+    assert {n for n, _ in masked.named_parameters()} == {n for n, _ in fresh.named_parameters()}
+    # Trained weights are not W0: that comes from a model or a layout.
+    assert nets.Ticket.from_pruned(model) != ticket
+    for source in (fresh, ticket.layout):
+        assert nets.Ticket.from_pruned(model, source) == ticket
+    again = torch.optim.SGD(model.parameters(), lr=0.1)  # the original still trains
+    model(x).sum().backward()
+    again.step()
+    assert not torch.equal(masked(x), model(x))
+
+
+def originals(model, how):
+    for module in model.modules():
+        if how == "prune":
+            for name, _ in list(module.named_buffers(recurse=False)):
+                yield getattr(module, f"{name[:-5]}_orig"), getattr(module, name).bool()
+        elif parametrize.is_parametrized(module):
+            for steps in module.parametrizations.values():
+                yield steps.original, steps[0].mask
+
+
+def test_masks_of_torchs_own_pruning_are_read():
+    model = MLP(SIZES, seed=1)
+    fresh = copy.deepcopy(model)
+    prune.l1_unstructured(model.layers[0], "weight", amount=0.5)
+    prune.random_unstructured(model.layers[1], "weight", amount=3)
+    ticket = nets.Ticket.from_pruned(model)
+    assert ticket.layout.names == ("layers.0.weight", "layers.1.weight")
+    assert ticket.kept == 24 + 21
+    x = torch.randn(4, 6)
+    assert torch.equal(ticket.apply(fresh)(x), model(x))
+    with pytest.raises(InvalidValueError, match=r"masks must name layers: expected at least one"):
+        nets.Ticket.from_pruned(fresh)
+
+
+def test_a_parametrized_state_dict_holds_the_masks():
+    model = MLP(SIZES, seed=1)
+    ticket = ticket_of(model)
+    ticket.apply(model, "parametrize")
+    other = ticket_of(MLP(SIZES, seed=1), seed=9)
+    again = other.apply(MLP(SIZES, seed=1), "parametrize")
+    again.load_state_dict(model.state_dict())
+    assert nets.Ticket.from_pruned(again) == ticket
+    parametrize.remove_parametrizations(again.layers[0], "weight")
+    assert torch.equal(again.layers[0].weight, ticket.apply(MLP(SIZES, seed=1)).layers[0].weight)
+
+
+def test_an_infinite_original_stays_pruned():
+    layer = nn.Linear(2, 1)
+    parametrize.register_parametrization(layer, "weight", Masked(torch.tensor([[True, False]])))
+    with torch.no_grad():
+        layer.parametrizations.weight.original[0, 1] = torch.inf
+    assert torch.isfinite(layer(torch.ones(1, 2)))
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_w0_is_that_of_the_ticket(tmp_path, how):
+    path = ticket_of(MLP(SIZES, seed=77)).save(tmp_path / "a")
+    back = nets.Ticket.load(path)  # the layout is gone: only the digest is known
+    other = MLP(SIZES, seed=78)
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(InvalidValueError, match="model must hold the ticket's initial weights"):
+        back.apply(other, how)
+    assert all(torch.equal(before[n], t) for n, t in other.state_dict().items())
+    back.apply(MLP(SIZES, seed=77), how)
+
+
+def test_what_cannot_be_applied_is_refused():
+    model = MLP(SIZES, seed=1)
+    ticket = ticket_of(model)
+    with pytest.raises(InvalidValueError, match=r"how must be a known name: .*'prune'"):
+        ticket.apply(model, "pruned")
+    ticket.apply(model, "prune")
+    with pytest.raises(InvalidValueError, match="pruned or parametrized already"):
+        ticket.apply(model, "prune")
+
+
+def test_the_output_of_attention_is_not_pruned_in_vain():
+    model = make("attention")[0]
+    with pytest.raises(InvalidValueError, match=r"Attention reads 'attend\.out_proj\.weight'"):
+        ticket_for("attention", model).apply(model, "prune")
+
+
+def test_tied_parameters_are_not_untied():
+    tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    tied[1].weight = tied[0].weight
+    ticket = ticket_of(tied)
+    for how in ("prune", "parametrize"):
+        with pytest.raises(InvalidValueError, match=r"These are one: 0\.weight, 1\.weight"):
+            ticket.apply(tied, how)
+    x = torch.randn(3, 4)
+    parameters = ticket.apply(tied, "functional")
+    out = torch.func.functional_call(tied, parameters, (x,))
+    assert torch.equal(out, ticket.apply(tied)(x))
+
+
+# ---- masks by name
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.int64, np.bool_, np.uint8])
+def test_masks_by_name_go_round(dtype):
+    model = MLP(SIZES, seed=5)
+    ticket = ticket_of(model)
+    masks = ticket.masks()
+    assert all(mask.dtype == torch.bool for mask in masks.values())
+    numpy = not isinstance(dtype, torch.dtype)
+    cast = {n: m.numpy().astype(dtype) if numpy else m.to(dtype) for n, m in masks.items()}
+    shuffled = dict(reversed(cast.items()))
+    assert nets.Ticket.from_masks(shuffled, model) == ticket
+    assert nets.Ticket.from_masks(shuffled, ticket.layout) == ticket
+    masks["layers.0.weight"].fill_(False)
+    assert ticket.masks()["layers.0.weight"].any()
+
+
+def test_masks_of_part_of_a_model_lay_out_that_part():
+    model = MLP(SIZES, seed=5)
+    ticket = nets.Ticket.from_masks({"layers.1.weight": np.eye(3, 8)}, model)
+    assert ticket.layout.names == ("layers.1.weight",)
+    assert ticket.kept == 3
+
+
+def test_structured_tickets_take_masks_of_whole_units():
+    task = nets.tasks.xor(hidden=6, unit="neuron")
+    ticket = task.ticket([1, 0, 1, 1, 0, 1])
+    assert nets.Ticket.from_masks(ticket.masks(), task.layout) == ticket
+    parts = ticket.masks()
+    next(iter(parts.values()))[0, 0] = False
+    with pytest.raises(InvalidValueError):
+        nets.Ticket.from_masks(parts, task.layout)
+
+
+def test_masks_that_are_none_are_refused():
+    model = MLP(SIZES, seed=5)
+    masks = ticket_of(model).masks()
+    with pytest.raises(InvalidValueError, match=r"masks\['a'\] must be a mask: .*ones, got 0\.5"):
+        nets.Ticket.from_masks({"a": torch.tensor([0.5, 1])}, model)
+    with pytest.raises(InvalidValueError, match="masks' layers must be a known name"):
+        nets.Ticket.from_masks({"a": torch.ones(2)}, model)
+    with pytest.raises(InvalidValueError, match="tensors must name every layer once"):
+        nets.Ticket.from_masks({}, ticket_of(model).layout)
+    masks["layers.0.weight"] = torch.ones(8, 5)
+    with pytest.raises(InvalidValueError, match="must have the right shape"):
+        nets.Ticket.from_masks(masks, model)

@@ -1,0 +1,104 @@
+"""TensorBoard's and Optuna's own readers see what a run folder holds."""
+
+import json
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+from deap import algorithms
+
+import nets_deap as nets
+from nets_deap.errors import FileAccessError, InvalidValueError, MissingExtraError
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory):
+    task = nets.tasks.xor(hidden=4)
+    toolbox = nets.make_toolbox(task)
+    path = tmp_path_factory.mktemp("boards") / "run"
+    recorder = nets.Recorder(path, task=task, progress="none")
+    algorithms.eaMuPlusLambda(
+        toolbox.population(n=6), toolbox, 6, 6, 0.3, 0.7, 2, stats=recorder, verbose=False
+    )
+    return recorder
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tensorboard's own dependencies
+def test_tensorboard_reads_scalars_front_and_masks(recorder, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for _ in range(2):  # the second time supersedes the first
+        assert nets.boards.to_tensorboard(recorder.folder.path, tmp_path / "tb") == tmp_path / "tb"
+    events = EventAccumulator(str(tmp_path / "tb")).Reload()
+    tags = events.Tags()
+    points = events.Scalars("search/hypervolume")
+    assert [p.step for p in points] == [0, 1, 2]
+    expected = [row["hypervolume"] for row in recorder.logbook]
+    assert [p.value for p in points] == pytest.approx(expected)
+    assert "objectives/val_loss_min" in tags["scalars"]
+    assert "front" in tags["images"]
+    for ticket in recorder.front:
+        for name, density in ticket.layer_densities.items():
+            assert f"{ticket.digest[:8]}/{name}" in tags["images"]
+            found = events.Scalars(f"layer density/{ticket.digest[:8]}/{name}")
+            assert [p.value for p in found] == pytest.approx([density])
+    image = events.Images(f"{recorder.front[0].digest[:8]}/layers.0.weight")[0]
+    assert (image.height, image.width) == (4, 2)
+
+
+def test_optunas_front_is_ours(recorder, tmp_path):
+    optuna = pytest.importorskip("optuna")
+    storage = f"sqlite:///{tmp_path / 'front.db'}"
+    for run in (recorder.folder.path, recorder, list(recorder.front)):
+        study = nets.boards.to_optuna(run, storage)
+        assert len(study.trials) == len(recorder.front)
+    again = optuna.load_study(study_name="nets_deap", storage=storage)
+    assert again.metric_names == ["val_loss", "density"]
+    ours = {ticket.digest: ticket for ticket in recorder.front}
+    assert {t.user_attrs["ticket"] for t in again.best_trials} == set(ours)
+    for trial in again.trials:
+        ticket = ours[trial.user_attrs["ticket"]]
+        assert tuple(trial.values) == ticket.fitness.values
+        assert trial.user_attrs["generation"] == ticket.origin["generation"]
+        assert trial.params == {f"density {n}": d for n, d in ticket.layer_densities.items()}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the dashboard's own dependencies
+def test_the_dashboard_serves_the_front(recorder):
+    optuna = pytest.importorskip("optuna")
+    dashboard = pytest.importorskip("optuna_dashboard")
+    storage = optuna.storages.InMemoryStorage()
+    nets.boards.to_optuna(recorder, storage)
+    app, status = dashboard.wsgi(storage), []
+
+    def get(path):
+        environ = {"PATH_INFO": path, "QUERY_STRING": "after=0"}
+        setup_testing_defaults(environ)
+        body = app(environ, lambda line, *_: status.append(line))
+        return json.loads(b"".join(body))
+
+    found = get("/api/studies/0")
+    assert status == ["200 OK"]
+    assert len(found["trials"]) == len(recorder.front)
+    assert len(found["best_trials"]) == len(recorder.front)
+    assert found["objective_names"] == ["val_loss", "density"]
+    assert found["directions"] == ["minimize", "minimize"]
+
+
+def test_what_cannot_be_shown_is_refused(recorder, tmp_path, monkeypatch):
+    optuna = pytest.importorskip("optuna")
+    pytest.importorskip("tensorboard")
+    with pytest.raises(FileAccessError, match="run must be a run folder"):
+        nets.boards.to_tensorboard(tmp_path, tmp_path / "tb")
+    with pytest.raises(InvalidValueError, match="run must have a front"):
+        nets.boards.to_optuna(tmp_path)
+    storage = optuna.storages.InMemoryStorage()
+    optuna.create_study(storage=storage, study_name="nets_deap", directions=["maximize"])
+    with pytest.raises(InvalidValueError, match="name must be that of a study with these"):
+        nets.boards.to_optuna(recorder, storage)
+    for name in ("optuna", "tensorboard"):
+        monkeypatch.setitem(__import__("sys").modules, name, None)
+    with pytest.raises(MissingExtraError, match=r"nets-deap\[optuna\]"):
+        nets.boards.to_optuna(recorder)
+    with pytest.raises(MissingExtraError, match=r"nets-deap\[tensorboard\]"):
+        nets.boards.to_tensorboard(recorder.folder.path, tmp_path / "tb")

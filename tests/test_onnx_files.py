@@ -1,0 +1,53 @@
+"""ONNX files are those of torch's function, in the runtime itself."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import nets_deap as nets
+from nets_deap import onnx_files
+from nets_deap.errors import FileAccessError, InvalidValueError, MissingExtraError
+from nets_deap.models import lenet5
+
+pytest.importorskip("onnxscript")
+runtime = pytest.importorskip("onnxruntime")
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_a_sparse_network_computes_the_same_elsewhere(tmp_path, compact):
+    model = lenet5(seed=1).eval()
+    layout = nets.MaskLayout.of(model)
+    ticket = nets.Ticket(np.random.default_rng(0).random(layout.size) < 0.03, layout)
+    ticket.apply(model, "prune")
+    path, x = tmp_path / "a.onnx", torch.rand(1, 1, 28, 28)
+    assert ticket.to_onnx(model, path, x, compact=compact) < 1e-5
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for n in (1, 7):
+        x = torch.rand(n, 1, 28, 28)
+        got = session.run(None, {"input": x.numpy()})[0]
+        np.testing.assert_allclose(got, model(x).detach().numpy(), rtol=0, atol=1e-5)
+
+
+def test_networks_that_change_in_the_runtime_are_not_written(tmp_path, monkeypatch):
+    model, x = nn.Linear(3, 2).eval(), torch.rand(4, 3)
+    monkeypatch.setattr(onnx_files, "TOLERANCE", -1.0)
+    with pytest.raises(InvalidValueError, match="output of onnxruntime must be torch's"):
+        onnx_files.write_onnx(model, tmp_path / "a", x)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_is_refused(tmp_path):
+    model, x = nn.Linear(3, 2), torch.rand(4, 3)
+    with pytest.raises(InvalidValueError, match="module must be in evaluation mode"):
+        onnx_files.write_onnx(model, tmp_path / "a", x)
+    with pytest.raises(InvalidValueError, match="example must hold inputs"):
+        onnx_files.write_onnx(model.eval(), tmp_path / "a", x[:0])
+    with pytest.raises(FileAccessError, match="path must be writable"):
+        onnx_files.write_onnx(model, tmp_path / "missing" / "a", x)
+
+
+def test_without_the_extra_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "nets-deap\[onnx\]"'):
+        onnx_files.write_onnx(nn.Linear(3, 2).eval(), tmp_path / "a", torch.rand(4, 3))
