@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from running import new_task
+from test_training import RECIPES, make_task
 
 import nets_deap as nets
 from nets_deap import bits
 from nets_deap.training import dispatch
+from nets_deap.training.functional import Functional
 from nets_deap.training.memory import Room, is_shortage
 from nets_deap.training.problem import METRICS, Plan
 
@@ -143,3 +145,10 @@ def test_on_cuda_a_real_shortage_halves_the_chunk(caplog):
     np.testing.assert_allclose(
         found.metrics["val_loss"], wanted.metrics["val_loss"], rtol=1e-4, atol=1e-6
     )
+
+
+def test_a_shortage_on_the_cpu_is_not_taken_for_a_module_that_cannot_be_batched():
+    task = make_task("dropout", RECIPES["sgd"])
+    functional = Functional(task.problem, {})
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"), functional.worded():
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")

@@ -172,8 +172,8 @@ def _fastest(problem: Problem) -> str:
         return "compiled"
     if layered.suits(problem):
         return "layered"
-    if probe(problem).draws:
-        layer = probe(problem).draws
+    layer = probe(problem).draws
+    if layer:
         _warn(
             problem, "one_by_one", f"{layer}, or what follows it, draws random numbers of its own"
         )

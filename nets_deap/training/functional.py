@@ -16,6 +16,7 @@ from nets_deap import _checks
 from nets_deap.training.attention import plain_attention
 from nets_deap.training.batches import pieces, rows_of
 from nets_deap.training.losses import loss_of, n_correct
+from nets_deap.training.memory import is_shortage
 from nets_deap.training.noise import at_step, keyed
 from nets_deap.training.probe import probe
 from nets_deap.training.problem import Problem, Split, State, once
@@ -54,9 +55,9 @@ def stuck_at(problem: Problem) -> str:
             functional.begin()
             functional.gradients()(trained, fixed, buffers, keys, inputs, targets)
             functional.measure(trained, fixed, buffers, keys, (inputs, targets))
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError):
+    except (RuntimeError, ValueError) as error:
+        if is_shortage(error):
+            raise
         return last[-1]
     return ""
 
@@ -78,6 +79,10 @@ class Functional:
     def begin(self) -> None:
         """Put the module into training mode."""
         self._problem.begin(self.model)
+
+    def keys_at(self, keys: Tensor, step: int | Tensor) -> Tensor:
+        """Return the networks' keys (P, 2) at a step; as they are where nothing drops out."""
+        return at_step(keys, step) if self._drops else keys
 
     def gradients(self) -> Callable[..., Any]:
         """Return a function of (trained, fixed, buffers, keys, x, y).
@@ -105,7 +110,7 @@ class Functional:
         with torch.no_grad(), plain_attention():
             for i, (n, x, y) in enumerate(pieces(split)):
                 with self.worded():
-                    here = at_step(keys, -1 - i)
+                    here = self.keys_at(keys, -1 - i)
                     losses, hits = outputs_of(trained, fixed, buffers, here, x, y)
                 loss += losses.double() * n
                 correct += hits
@@ -119,9 +124,9 @@ class Functional:
                 # That a loop over networks stands in for a batch is nothing to act on.
                 warnings.filterwarnings("ignore", message="There is a performance drop")
                 yield
-        except torch.OutOfMemoryError:
-            raise
         except (RuntimeError, ValueError) as error:
+            if is_shortage(error):
+                raise
             raise _checks.bad_value(
                 "model",
                 "train as a batch",

@@ -16,6 +16,7 @@ from nets_deap.training.attention import plain_attention
 from nets_deap.training.batches import rows_of
 from nets_deap.training.device import python_states, seeded
 from nets_deap.training.losses import loss_of
+from nets_deap.training.memory import is_shortage
 from nets_deap.training.noise import keyed
 from nets_deap.training.problem import Problem, once
 
@@ -92,9 +93,9 @@ def probe(problem: Problem) -> Probe:
                 found.backward()  # type: ignore[no-untyped-call]
             with keyed(key), torch.no_grad():
                 loss_of(loss, model.eval()(inputs), targets)
-        except torch.OutOfMemoryError:
-            raise
         except (RuntimeError, ValueError) as error:
+            if is_shortage(error):
+                raise
             raise _checks.bad_value(
                 "model",
                 "take a training step",

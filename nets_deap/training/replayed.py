@@ -18,7 +18,7 @@ from nets_deap.training.batches import rows_of
 from nets_deap.training.functional import Functional
 from nets_deap.training.fused import moments_of
 from nets_deap.training.machine import Machine
-from nets_deap.training.noise import at_step, keys_of
+from nets_deap.training.noise import keys_of
 from nets_deap.training.problem import Outcome, Plan, Problem, Split, Start, State
 
 
@@ -61,7 +61,7 @@ class Replayed(Machine):
     def gradients(self, rows: Tensor) -> tuple[Tensor, State]:
         """Return each network's loss (P,) on some rows of the training data, and its gradient."""
         held, (inputs, targets) = self.weights, self.problem.train
-        keys = at_step(self._keys, self.tables.step())
+        keys = self._functional.keys_at(self._keys, self.tables.step())
         batch = (keys, inputs.index_select(0, rows), rows_of(targets, rows))
         gradients_of = self._functional.gradients()
         with self._functional.worded():

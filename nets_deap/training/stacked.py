@@ -21,7 +21,7 @@ from nets_deap.training.device import threads_for
 from nets_deap.training.functional import Functional
 from nets_deap.training.fused import BITS
 from nets_deap.training.machine import memory_limit, train_with
-from nets_deap.training.noise import at_step, keys_of
+from nets_deap.training.noise import keys_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.probe import probe
 from nets_deap.training.problem import (
@@ -190,7 +190,7 @@ class _Chunk:
         self._functional.begin()
         for step in range(plan.steps):
             halt.check()
-            keys = at_step(self.keys, step)
+            keys = self._functional.keys_at(self.keys, step)
             inputs, targets = minibatch(problem, plan, step, batches[step])
             batch = (self.trained, self.fixed, self.buffers, keys, inputs, targets)
             with self._functional.worded():
