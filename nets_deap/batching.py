@@ -65,7 +65,7 @@ def batch_map(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[A
     """
     inner = unwrap(function)
     if isinstance(inner, Batched):
-        if len(iterables) != 1 or (function is not inner and _extras(function)):
+        if len(iterables) != 1 or (function is not inner and has_arguments(function)):
             raise _checks.bad_value(
                 "evaluate", "take tickets only", "map(evaluate, tickets)", "further arguments"
             )
@@ -103,7 +103,7 @@ def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _extras(function: Callable[..., Any]) -> bool:
+def has_arguments(function: Callable[..., Any]) -> bool:
     """Tell whether any of the partials around a function holds arguments."""
     while isinstance(function, functools.partial):
         if function.args or function.keywords:

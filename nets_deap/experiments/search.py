@@ -128,17 +128,7 @@ def search(
     """
     if resume and path is None:
         raise _checks.bad_value("path", "be given to resume", "a run folder", path)
-    _checks.together(
-        "search",
-        (
-            lambda: _checks.whole("population", population, low=2 if cxpb else 1),
-            lambda: _checks.unless_none(_checks.whole, "offspring", offspring),
-            lambda: _checks.whole("generations", generations, low=0),
-            lambda: _checks.real("cxpb", cxpb, low=0, high=1),
-            lambda: _checks.real("mutpb", mutpb, low=0, high=1),
-            lambda: _checks.real("cxpb + mutpb", cxpb + mutpb, low=0, high=1 + 1e-9),
-        ),
-    )
+    check_numbers("search", population, offspring, cxpb, mutpb)
     given = {"objectives": objectives != DEFAULT_OBJECTIVES, "inherit": inherit != "none"}
     beside = [name for name, is_given in {**given, "budget": budget}.items() if is_given]
     if toolbox is not None and (options or beside):
@@ -149,49 +139,40 @@ def search(
     if box is None:
         shares = None if budget is None else StepBudget(budget, generations, growth=growth)
         box = make_toolbox(task, objectives=objectives, inherit=inherit, budget=shares, **options)
-    evaluator = unwrap(box.evaluate)
-    archive = None
-    if isinstance(evaluator, Evaluator) and evaluator.inherit == "weights":
-        archive = _archive(evaluator)
-    kind = ("plus" if archive is None else "comma") if algorithm is None else algorithm
-    evolve = ALGORITHMS[_checks.choice("algorithm", kind, ALGORITHMS)]
-    usual = 2 * population if kind == "comma" else population
-    children = usual if offspring is None else offspring
-    if kind == "comma" and options.get("reevaluate"):
-        raise _checks.bad_value(
-            "reevaluate", "be left out where parents die", "algorithm='plus'", "algorithm='comma'"
-        )
-    if kind == "comma" and children < population:
-        raise _checks.bad_value(
-            "offspring",
-            "be enough for algorithm='comma'",
-            f"at least population = {population}",
-            children,
-            "Give more offspring or a smaller population.",
-        )
+    main = Strategy.of(
+        "search",
+        box,
+        options,
+        population=population,
+        offspring=offspring,
+        cxpb=cxpb,
+        mutpb=mutpb,
+        algorithm=algorithm,
+    )
+    evaluator = evaluator_in(box)
+    archive = _archive(evaluator) if evaluator is not None and inherits(box) else None
     settings: dict[str, Any] = {
-        "population": population,
-        "offspring": children,
+        **main.as_dict(),
         "generations": generations,
-        "cxpb": cxpb,
-        "mutpb": mutpb,
         "seed": task.seed if seed is None else _checks.whole("seed", seed, low=0),
-        "algorithm": kind,
     }
-    if isinstance(evaluator, Evaluator):
+    if evaluator is not None:
         settings["objectives"] = describe(evaluator.objectives)
         settings["inherit"] = evaluator.inherit
         settings["budget"] = None if evaluator.budget is None else evaluator.budget.total
         evaluator.restart()  # so that a toolbox used before gives the same again
+    group: One | Islands = One(main, box, settings["seed"])
+    if islands is not None:
+        group = Islands.of(islands, main, box, options, task, settings["seed"], migration)
+        settings["islands"] = group.as_dict()
     stopped = None
-    before = random.getstate()
+    before = randomness.states()
     try:
         left, run = generations, None
         if resume and path is not None:
             run = _held_run(task, path, settings, progress=progress, force=force)
         if run is None:
-            random.seed(settings["seed"])
-            tickets: list[Ticket] = box.population(n=population)
+            tickets = group.begin()
             # After the population: what is wrong with the toolbox shows before a folder is touched.
             recorder = Recorder(
                 path,
@@ -208,29 +189,20 @@ def search(
         else:
             tickets, recorder = run.population, run.recorder
             left = max(0, generations - run.generation)
+            group.go_on(run.beside)
         try:
             with listening(only_free=True):
-                evolve(
-                    tickets,
-                    box,
-                    mu=population,
-                    lambda_=children,
-                    cxpb=cxpb,
-                    mutpb=min(mutpb, 1 - cxpb),
-                    ngen=left,
-                    stats=recorder,
-                    halloffame=recorder.front,  # sees the offspring that do not survive, too
-                    verbose=False,
-                )
+                group.evolve(tickets, recorder, left)
         except SearchStopped as stop:
             stopped = stop.reason
         finally:
             recorder.close()
     finally:
-        random.setstate(before)
+        randomness.set_states(before)
     return SearchResult(
         front=recorder.front,
         population=tickets,
+        islands=group.populations,
         logbook=recorder.logbook,
         path=None if path is None else Path(path),
         stopped=stopped,
