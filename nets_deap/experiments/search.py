@@ -124,7 +124,8 @@ def search(
     Raises:
         InvalidValueError: An argument is out of range; all bad ones are listed together.
         RunChangedError: The run to go on with was another one.
-        KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved.
+        KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved; a program
+            that does not catch it then ends with 128 + signal.
     """
     if resume and path is None:
         raise _checks.bad_value("path", "be given to resume", "a run folder", path)
@@ -209,7 +210,8 @@ def search(
             tickets, recorder = run.population, run.recorder
             left = max(0, generations - run.generation)
         try:
-            with listening(only_free=True):
+            again = "" if path is None else f"nets.search(..., path={str(path)!r}, resume=True)"
+            with listening(only_free=True, advice=again):
                 evolve(
                     tickets,
                     box,
@@ -232,7 +234,7 @@ def search(
         front=recorder.front,
         population=tickets,
         logbook=recorder.logbook,
-        path=None if path is None else Path(path),
+        path=None if recorder.folder is None else recorder.folder.path,
         stopped=stopped,
         lived=recorder.lived,
     )

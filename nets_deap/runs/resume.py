@@ -15,8 +15,10 @@ from nets_deap.errors import FileAccessError, NetsError, RunChangedError, RunFil
 from nets_deap.evaluator import evaluator_of
 from nets_deap.origin import versions
 from nets_deap.runs import history, randomness
+from nets_deap.runs.arrays import BROKEN
 from nets_deap.runs.checkpoints import Checkpoints
 from nets_deap.runs.differences import differences
+from nets_deap.runs.entries import check_own
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.rows import front_rows
@@ -59,6 +61,7 @@ def read_config(path: Path) -> dict[str, Any]:
         FileAccessError: There is none.
     """
     file = path / "config.json"
+    check_own(path)
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
         facts["versions"]["nets_deap"]
@@ -213,12 +216,9 @@ class _worded:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        wrong = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
         if isinstance(error, RunFileError):
             raise RunFileError(f"the checkpoint in {self._path} cannot be used: {error}") from error
-        if isinstance(error, (*wrong, RecursionError, MemoryError)) and not isinstance(
-            error, NetsError
-        ):
+        if isinstance(error, BROKEN) and not isinstance(error, NetsError):
             raise RunFileError(
                 f"the checkpoint in {self._path} cannot be used: {error!r}."
             ) from error
