@@ -11,6 +11,7 @@ from typing import Any
 
 from deap import tools
 
+from nets_deap import _checks
 from nets_deap.errors import FileAccessError, NetsError, RunChangedError, RunFileError
 from nets_deap.evaluator import evaluator_of
 from nets_deap.origin import versions
@@ -96,6 +97,7 @@ def take_up(
     task: Task,
     *,
     archive: tools.HallOfFame | None = None,
+    generations: int | None = None,
     progress: str = "auto",
     force: bool = False,
 ) -> Resumed:
@@ -106,10 +108,13 @@ def take_up(
         snapshot: Its checkpoint.
         task: The same task as then.
         archive: An empty hall of fame to fill, where it was of a class of the user's own.
+        generations: How many there will be in all, to go on for longer than planned; None for as
+            many as planned.
         progress: See ``Recorder``.
         force: Go on although something has changed.
 
     Raises:
+        InvalidValueError: It has had more generations already.
         RunChangedError: Configuration, data, model or initial weights have changed.
         RunFileError: A file does not hold what it should.
     """
@@ -118,13 +123,18 @@ def take_up(
         changed = _compare(snapshot.facts, config, task, force=force)
     if changed:
         snapshot.facts = {**config, "task": json.loads(json.dumps(task.as_dict()))}
+    planned = snapshot.recorder["generations"]
+    if generations is not None:
+        _checks.whole("generations", generations, low=snapshot.generation)
+        snapshot.facts = _planned(snapshot.facts, generations)
+    total = planned if generations is None else generations
     with _worded(folder.path):
         population = snapshot.read_tickets(task.layout)
         front = snapshot.archive(archive)
         state = snapshot.recorder
         recorder = Recorder(
             task=task,
-            generations=state["generations"],
+            generations=total,
             patience=state["patience"],
             max_steps=state["max_steps"],
             max_seconds=state["max_seconds"],
@@ -135,7 +145,7 @@ def take_up(
             snapshot.truncate_logs(folder.path, force=force)
             history.cut_off(folder.path, snapshot.generation)
             rows = _rows(folder.path / "log.jsonl", force=force)
-        recorder.adopt(folder, snapshot, rows, changed=changed)
+        recorder.adopt(folder, snapshot, rows, changed=changed or total != planned)
         evaluator = evaluator_of(task)
         if evaluator is not None:
             snapshot.set_evaluator(evaluator)
@@ -146,7 +156,6 @@ def take_up(
         checkpoints.drop_after(snapshot.generation)
         folder.write_front(front_rows(front))
         folder.sync_tickets([t for t in front if t.has_layout])
-    total = state["generations"]
     return Resumed(
         population=population,
         front=front,
@@ -171,7 +180,9 @@ def _compare(
             "task must have the layers and initial weights of the run, as its masks belong to "
             f"them: {'; '.join(layout)}. Build the same model from the same seed."
         )
-    edited = {"config.json: " + line for line in differences(then, config)}
+    # A run may have been made longer just before it was cut off.
+    facts = (_planned(each, 0) for each in (then, config))
+    edited = {"config.json: " + line for line in differences(*facts)}
     changed = [*differences(then["task"], now), *sorted(edited)]
     if changed and not force:
         raise RunChangedError(
@@ -189,6 +200,15 @@ def _compare(
     if updated:
         logger.warning("Results may differ in rounding from here on: %s.", "; ".join(updated))
     return bool(changed)
+
+
+def _planned(facts: Mapping[str, Any], generations: int) -> dict[str, Any]:
+    """Return a run's facts with another number of generations."""
+    found: dict[str, Any] = json.loads(json.dumps(facts))
+    for part in (found.get("search"), (found.get("config") or {}).get("search")):
+        if isinstance(part, dict) and "generations" in part:
+            part["generations"] = generations
+    return found
 
 
 def _rows(path: Path, *, force: bool) -> list[dict[str, Any]]:

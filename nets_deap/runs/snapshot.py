@@ -116,7 +116,9 @@ class Snapshot:
         self.population = [self.tickets[number] for number in self.content["population"]]
         reference = self.recorder["reference"]
         if any(
-            reference and t.fitness is not None and len(t.fitness.weights) != len(reference)
+            reference is not None
+            and t.fitness is not None
+            and len(t.fitness.weights) != len(reference)
             for t in self.population
         ):
             raise RunFileError("its reference point has other objectives than the tickets")
@@ -174,7 +176,9 @@ def check_state(recorder: Mapping[str, Any], evaluator: Any) -> None:
     if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
         raise RunFileError("its evaluator is at no generation")
     reference, stopped = recorder["reference"], recorder["stopped"]
-    if not all(type(x) in (int, float) and abs(x) < 1e300 for x in reference or ()):
+    if reference is not None and not (
+        isinstance(reference, list) and all(type(x) in (int, float) for x in reference)
+    ):
         raise RunFileError("its reference point is no point")
     if not (stopped is None or isinstance(stopped, str)):
         raise RunFileError("the reason to stop is no text")
