@@ -16,7 +16,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Evaluator": "evaluator",
     "Genome": "genome",
+    "Island": "experiments.islands",
     "MaskLayout": "masks",
+    "Migration": "experiments.islands",
     "NetsError": "errors",
     "NicheArchive": "fronts",
     "Objective": "objectives",
@@ -46,7 +48,9 @@ _MODULES = (
 __all__ = [
     "Evaluator",
     "Genome",
+    "Island",
     "MaskLayout",
+    "Migration",
     "NetsError",
     "NicheArchive",
     "Objective",
@@ -97,6 +101,7 @@ if TYPE_CHECKING:
     from nets_deap.description import describe
     from nets_deap.errors import NetsError
     from nets_deap.evaluator import Evaluator
+    from nets_deap.experiments.islands import Island, Migration
     from nets_deap.experiments.resume import resume
     from nets_deap.experiments.search import search
     from nets_deap.fronts import NicheArchive, ParetoFront, best, hypervolume, knee

@@ -76,7 +76,7 @@ def test_a_second_run_of_the_same_program_takes_over_and_the_first_one_stops(tmp
 
 
 def left_behind(path, age, host="elsewhere"):
-    file = path / lock.NAME
+    file = path / lock.LOCK
     file.write_text(json.dumps({"host": host, "pid": 1}))
     then = time.time() - age
     os.utime(file, (then, then))
@@ -95,7 +95,7 @@ def test_another_machine_is_believed_for_ten_minutes(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}', "\0" * 2000])
 def test_a_damaged_lock_that_nobody_holds_is_taken(tmp_path, text):
-    (tmp_path / lock.NAME).write_text(text)
+    (tmp_path / lock.LOCK).write_text(text)
     held = Lock(tmp_path)
     assert holder(tmp_path)["pid"] == os.getpid()
     held.release()

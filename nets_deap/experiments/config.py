@@ -5,15 +5,14 @@ Nothing here imports torch, so that the command line answers at once.
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Union
+from typing import Any
 
 from nets_deap import _checks
 from nets_deap.catalogue import DATASETS, NETWORKS, check_pair
 from nets_deap.errors import InvalidValueError, NetsError
+from nets_deap.experiments.texts import read_field
 from nets_deap.training import ENGINES
 from nets_deap.training.recipe import Recipe
 from nets_deap.unit_names import parse_unit
@@ -99,6 +98,8 @@ class SearchConfig:
 
     ``genome`` is ``"mask"``, or ``"weights"`` for genomes whose initial weights evolve with their
     masks, by ``experiments.nets2023``, which has its own inheritance, budget and algorithm.
+    With ``islands`` so many populations evolve side by side; tickets move between them once in
+    ``migrate_every`` generations.
     """
 
     population: int = 40
@@ -121,6 +122,8 @@ class SearchConfig:
     sigma: float | None = None
     gradient: bool = False
     reevaluate: bool = False
+    islands: int | None = None
+    migrate_every: int = 5
     patience: int | None = None
     max_steps: int | None = None
     max_seconds: float | None = None
@@ -141,6 +144,7 @@ class SearchConfig:
                 lambda: _checks.interval("search.density", self.density, _checks.density),
                 lambda: _checks.choice("search.genome", self.genome, ("mask", "weights")),
                 self._check_genome,
+                self._check_islands,
                 lambda: _checks.choice("search.inherit", self.inherit, ("none", "weights")),
                 lambda: _checks.choice(
                     "search.algorithm", self.algorithm or "plus", ("plus", "comma")
@@ -153,6 +157,8 @@ class SearchConfig:
                 lambda: unless_none(real, "search.noise", self.noise, low=0),
                 lambda: unless_none(real, "search.sigma", self.sigma, low=0),
                 lambda: unless_none(real, "search.flips", self.flips, low=0, high=1),
+                lambda: unless_none(whole, "search.islands", self.islands),
+                lambda: whole("search.migrate_every", self.migrate_every),
                 lambda: unless_none(whole, "search.patience", self.patience),
                 lambda: unless_none(whole, "search.max_steps", self.max_steps),
                 lambda: unless_none(
@@ -161,11 +167,19 @@ class SearchConfig:
             ),
         )
 
+    def _check_islands(self) -> None:
+        """Refuse migration where there is nowhere to go."""
+        if self.islands is None and self.migrate_every != SearchConfig.migrate_every:
+            name = "search.migrate_every"
+            raise _checks.bad_value(name, "come with islands", "search.islands=2", "none")
+
     def _check_genome(self) -> None:
         """Refuse what genomes with weights of their own do not use."""
-        fixed = ("inherit", "budget", "growth", "algorithm", "distribution", "density", "gradient")
+        fixed = ["inherit", "budget", "growth", "algorithm", "distribution", "density", "gradient"]
         plain = {f.name: f.default for f in fields(self)}
-        given = [name for name in (*fixed, "noise") if getattr(self, name) != plain[name]]
+        given = [
+            name for name in (*fixed, "noise", "islands") if getattr(self, name) != plain[name]
+        ]
         if self.genome == "weights" and given:
             raise _checks.bad_value(
                 "search.genome",
@@ -241,7 +255,7 @@ class Config:
                 _checks.choice("--set", name, self.settable())
                 section, _, key = name.rpartition(".")
                 owner = getattr(self, section) if section else self
-                parts.setdefault(section, {})[key] = _read(name, value, type(owner), key)
+                parts.setdefault(section, {})[key] = read_field(name, value, type(owner), key)
             except NetsError as error:
                 problems.append(error)
         changed: dict[str, Any] = {}
@@ -258,32 +272,3 @@ class Config:
         if problems:
             raise InvalidValueError("\n".join(map(str, problems)))
         return replace(self, **changed)
-
-
-def _read(name: str, value: Any, owner: type, key: str) -> Any:
-    """Read text as the type of a field; other values pass as they are."""
-    if not isinstance(value, str):
-        return value
-    kind = typing.get_type_hints(owner)[key]
-    try:
-        return _parse(value.strip(), kind)
-    except ValueError:
-        expected = getattr(kind, "__name__", str(kind)) if not typing.get_args(kind) else str(kind)
-        raise _checks.bad_value(name, "be readable", expected, repr(value)) from None
-
-
-def _parse(text: str, kind: Any) -> Any:
-    """Parse text as int, float, bool, str, a tuple of them, or None where allowed."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (Union, types.UnionType):
-        if text.lower() == "none":
-            return None
-        return _parse(text, next(a for a in arguments if a is not type(None)))
-    if origin is tuple:
-        items = [item.strip() for item in text.strip("()[]").split(",") if item.strip()]
-        return tuple(_parse(item, arguments[0]) for item in items)
-    if kind is bool:
-        if text.lower() in ("true", "yes", "1", "false", "no", "0"):
-            return text.lower() in ("true", "yes", "1")
-        raise ValueError(text)
-    return kind(text)

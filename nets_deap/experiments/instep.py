@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from queue import SimpleQueue
 from typing import Any
 
@@ -48,14 +49,15 @@ class Course:
     """One algorithm: runs in its thread from one wish to the next.
 
     Args:
-        algorithm: Called in the thread, with a toolbox's ``map`` and a ``stats`` of ours.
+        algorithm: Called in the thread with this course, whose ``map`` belongs into the toolbox and
+            which is the ``stats``.
         fields: What ``stats`` says it gives.
         random: The state of the random generators to begin with.
     """
 
     def __init__(
         self,
-        algorithm: Callable[[Callable[..., Any], Any], Any],
+        algorithm: Callable[[Course], Any],
         fields: Sequence[str],
         random: dict[str, Any],
     ) -> None:
@@ -115,7 +117,7 @@ class Course:
         """Run the algorithm; what the thread does."""
         ended = _Ended()
         try:
-            self._algorithm(self.map, self)
+            self._algorithm(self)
         except _Left:
             pass
         except BaseException as error:
@@ -163,7 +165,7 @@ def _together(asking: Sequence[Course], evaluate: Callable[..., Any]) -> list[li
         groups.setdefault(id(unwrap(wish.function) if plain else wish.function), []).append(place)
     for places in groups.values():
         mine = [wish for place in places if isinstance(wish := wishes[place], _Evaluation)]
-        joint = [sum(parts, []) for parts in zip(*(w.iterables for w in mine), strict=True)]
+        joint = [list(chain(*parts)) for parts in zip(*(w.iterables for w in mine), strict=True)]
         found = list(evaluate(mine[0].function, *joint))
         for place, wish in zip(places, mine, strict=True):
             size = len(wish.iterables[0])

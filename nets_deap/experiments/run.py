@@ -11,6 +11,7 @@ from typing import Any
 from nets_deap.errors import MissingExtraError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front
+from nets_deap.experiments.islands import Migration
 from nets_deap.experiments.search import SearchResult, search
 from nets_deap.objectives import resolve
 from nets_deap.runs.folder import RunFolder
@@ -164,7 +165,7 @@ def run(
     except MissingExtraError as error:
         notes.append(f"front.png was not drawn: {error}")
     folder.close()
-    return RunReport(result, final, folder.path, notes)
+    return RunReport(result, final, Path(path), notes)
 
 
 def options_of(config: Config, task: Task) -> dict[str, Any]:
@@ -173,7 +174,11 @@ def options_of(config: Config, task: Task) -> dict[str, Any]:
         from nets_deap.experiments.nets2023 import search_options
 
         return search_options(task, config.search)
-    return {name: value for name, value in vars(config.search).items() if name != "genome"}
+    options = {name: value for name, value in vars(config.search).items() if name != "genome"}
+    every = options.pop("migrate_every")
+    if config.search.islands is not None:
+        options["migration"] = Migration(every=every)
+    return options
 
 
 def final_rows(result: SearchResult, final: FinalTraining) -> list[dict[str, Any]]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deap import algorithms, base, tools
+from deap import base, tools
 
 from nets_deap import _checks
-from nets_deap.batching import unwrap
 from nets_deap.budget import StepBudget
 from nets_deap.errors import RunChangedError
 from nets_deap.evaluator import Evaluator
+from nets_deap.experiments.groups import Islands, One
+from nets_deap.experiments.islands import Island, Migration
+from nets_deap.experiments.strategy import Strategy, check_numbers, evaluator_in, inherits
 from nets_deap.fronts import NicheArchive
 from nets_deap.objectives import Objective, describe
+from nets_deap.runs import randomness
 from nets_deap.runs.differences import differences
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.history import Generation, read_history
@@ -29,8 +31,6 @@ from nets_deap.task import Task
 from nets_deap.ticket import Ticket
 from nets_deap.toolbox import DEFAULT_OBJECTIVES, STRUCTURAL, make_toolbox
 
-ALGORITHMS = {"plus": algorithms.eaMuPlusLambda, "comma": algorithms.eaMuCommaLambda}
-
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -39,11 +39,12 @@ class SearchResult:
     Attributes:
         front: The Pareto front over all generations; where weights are inherited the best ticket
             of each niche of log density.
-        population: The last population.
+        population: The last population; on islands those of all, one after the other.
         logbook: A row a generation.
         path: The run folder, if one was written.
         stopped: Why it stopped early; None if it ran to the end.
         lived: Who lived in each generation, where no run folder was written.
+        islands: The last population of each island; without islands the one population.
     """
 
     front: tools.HallOfFame
@@ -52,6 +53,7 @@ class SearchResult:
     path: Path | None
     stopped: str | None
     lived: list[Generation] = field(default_factory=list, repr=False)
+    islands: list[list[Ticket]] = field(default_factory=list, repr=False)
 
     @property
     def history(self) -> list[Generation]:
@@ -73,6 +75,8 @@ def search(
     budget: int | None = None,
     growth: float = 1.0,
     toolbox: base.Toolbox | None = None,
+    islands: int | Sequence[Island] | None = None,
+    migration: Migration | None = None,
     path: str | Path | None = None,
     seed: int | None = None,
     progress: str = "auto",
@@ -87,8 +91,8 @@ def search(
 ) -> SearchResult:
     """Evolve tickets with DEAP's ``eaMuPlusLambda`` or ``eaMuCommaLambda``.
 
-    Python's global random state is the same afterwards as before. The same task, arguments and
-    seed give the same result on the same machine.
+    The global random states are the same afterwards as before. The same task, arguments and seed
+    give the same result on the same machine.
 
     Args:
         task: What to train on.
@@ -105,6 +109,11 @@ def search(
         budget: Steps x networks of the whole search, kept exactly; None trains the recipe's steps.
         growth: Steps of the last generation over those of the first; see ``nets.StepBudget``.
         toolbox: Use this one; what is given to ``nets.make_toolbox`` is then its own matter.
+        islands: How many populations evolve side by side, or what each is like, as a list of
+            ``nets.Island``s; ``population`` and the like are then those of each island. All train
+            as one batch, and share the front, the budget and the run folder. None for one.
+        migration: When and how tickets move between islands; None for every 5 generations along
+            a ring, see ``nets.Migration``.
         path: Run folder; None writes nothing.
         seed: Seed of the evolution; None for the task's.
         progress: See ``nets.Recorder``.
@@ -113,7 +122,8 @@ def search(
         max_seconds: See ``nets.Recorder``.
         overwrite: Replace an earlier run in the folder.
         resume: Go on with the run in the folder; the result is that of an uninterrupted one. A run
-            without a checkpoint begins again.
+            without a checkpoint begins again. Without a budget more ``generations`` than before
+            make it longer.
         force: See ``nets.resume``.
         config: More facts for ``config.json``.
         **options: Passed to ``nets.make_toolbox``.
@@ -124,11 +134,20 @@ def search(
     Raises:
         InvalidValueError: An argument is out of range; all bad ones are listed together.
         RunChangedError: The run to go on with was another one.
-        KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved.
+        KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved; a program
+            that does not catch it then ends with 128 + signal.
     """
     if resume and path is None:
         raise _checks.bad_value("path", "be given to resume", "a run folder", path)
-    check_numbers("search", population, offspring, cxpb, mutpb)
+    numbers: dict[str, Any] = {
+        "population": population,
+        "offspring": offspring,
+        "cxpb": cxpb,
+        "mutpb": mutpb,
+    }
+    if migration is not None and islands is None:
+        raise _checks.bad_value("migration", "come with islands", "islands=2 or more", None)
+    check_numbers("search", **numbers, generations=generations)
     given = {"objectives": objectives != DEFAULT_OBJECTIVES, "inherit": inherit != "none"}
     beside = [name for name, is_given in {**given, "budget": budget}.items() if is_given]
     if toolbox is not None and (options or beside):
@@ -138,33 +157,24 @@ def search(
     box = toolbox
     if box is None:
         shares = None if budget is None else StepBudget(budget, generations, growth=growth)
-        box = make_toolbox(task, objectives=objectives, inherit=inherit, budget=shares, **options)
-    main = Strategy.of(
-        "search",
-        box,
-        options,
-        population=population,
-        offspring=offspring,
-        cxpb=cxpb,
-        mutpb=mutpb,
-        algorithm=algorithm,
-    )
+        options |= {"objectives": objectives, "inherit": inherit}
+        box = make_toolbox(task, budget=shares, **options)
+    numbers["algorithm"] = algorithm
+    main = Strategy.of("search", box, options, **numbers)
+    first = task.seed if seed is None else _checks.whole("seed", seed, low=0)
+    group: One | Islands = One(main, box, first)
+    if islands is not None:
+        made = None if toolbox is not None else options
+        group = Islands.of(islands, numbers, box, made, task, first, migration)
     evaluator = evaluator_in(box)
     archive = _archive(evaluator) if evaluator is not None and inherits(box) else None
-    settings: dict[str, Any] = {
-        **main.as_dict(),
-        "generations": generations,
-        "seed": task.seed if seed is None else _checks.whole("seed", seed, low=0),
-    }
+    settings: dict[str, Any] = {**main.as_dict(), "generations": generations, "seed": first}
+    settings |= group.as_dict()
     if evaluator is not None:
         settings["objectives"] = describe(evaluator.objectives)
         settings["inherit"] = evaluator.inherit
         settings["budget"] = None if evaluator.budget is None else evaluator.budget.total
         evaluator.restart()  # so that a toolbox used before gives the same again
-    group: One | Islands = One(main, box, settings["seed"])
-    if islands is not None:
-        group = Islands.of(islands, main, box, options, task, settings["seed"], migration)
-        settings["islands"] = group.as_dict()
     stopped = None
     before = randomness.states()
     try:
@@ -189,9 +199,10 @@ def search(
         else:
             tickets, recorder = run.population, run.recorder
             left = max(0, generations - run.generation)
-            group.go_on(run.beside)
+            group.go_on(run.beside, tickets)
         try:
-            with listening(only_free=True):
+            again = "" if path is None else f"nets.search(..., path={str(path)!r}, resume=True)"
+            with listening(only_free=True, advice=again):
                 group.evolve(tickets, recorder, left)
         except SearchStopped as stop:
             stopped = stop.reason
@@ -202,9 +213,9 @@ def search(
     return SearchResult(
         front=recorder.front,
         population=tickets,
-        islands=group.populations,
+        islands=group.parts(tickets),
         logbook=recorder.logbook,
-        path=None if path is None else Path(path),
+        path=None if recorder.folder is None else recorder.folder.path,
         stopped=stopped,
         lived=recorder.lived,
     )
@@ -227,16 +238,19 @@ def _held_run(
         if snapshot is None:
             return None
         plain = json.loads(json.dumps(settings))
-        changed = differences(snapshot.facts.get("search", {}), plain)
+        then = snapshot.facts.get("search", {})
+        longer = plain["generations"] > then.get("generations", 0) and not plain.get("budget")
+        if longer:  # as it would have gone on
+            then = {**then, "generations": plain["generations"]}
+        changed = differences(then, plain)
         if changed and not force:
             raise RunChangedError(
                 f"the search must go on as it was begun, but {'; '.join(changed)}. Give the same "
                 "arguments, or go on with force=True (--force): the result is then no longer that "
                 "of one uninterrupted run."
             )
-        run = take_up(folder, snapshot, task, progress=progress, force=force)
-        run.recorder.progress.generations = settings["generations"]
-        return run
+        more = settings["generations"]
+        return take_up(folder, snapshot, task, generations=more, progress=progress, force=force)
     except BaseException:
         folder.close()
         raise

@@ -62,7 +62,7 @@ class Strategy:
         Raises:
             InvalidValueError: Something is out of range; all that is gets listed.
         """
-        check_numbers(where, population, offspring, cxpb, mutpb)
+        check_numbers(where, population, offspring, cxpb, mutpb, 0)
         usual = "comma" if inherits(toolbox) else "plus"
         kind = _checks.choice("algorithm", algorithm or usual, ALGORITHMS)
         if kind == "comma" and options.get("reevaluate"):
@@ -113,7 +113,12 @@ class Strategy:
 
 
 def check_numbers(
-    where: str, population: int, offspring: int | None, cxpb: float, mutpb: float
+    where: str,
+    population: int,
+    offspring: int | None,
+    cxpb: float,
+    mutpb: float,
+    generations: int,
 ) -> None:
     """Raise unless sizes and probabilities are in range, with all that are not."""
     _checks.together(
@@ -121,6 +126,7 @@ def check_numbers(
         (
             lambda: _checks.whole("population", population, low=2 if cxpb else 1),
             lambda: _checks.unless_none(_checks.whole, "offspring", offspring),
+            lambda: _checks.whole("generations", generations, low=0),
             lambda: _checks.real("cxpb", cxpb, low=0, high=1),
             lambda: _checks.real("mutpb", mutpb, low=0, high=1),
             lambda: _checks.real("cxpb + mutpb", cxpb + mutpb, low=0, high=1 + 1e-9),
@@ -129,7 +135,7 @@ def check_numbers(
 
 
 def evaluator_in(toolbox: base.Toolbox) -> Evaluator | None:
-    """Return the evaluator that is registered in a toolbox; None where it is no such, or wrapped."""
+    """Return the evaluator that is registered in a toolbox; None where there is another."""
     found = unwrap(toolbox.evaluate)
     return found if isinstance(found, Evaluator) else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ class Recorder:
         self.facts: dict[str, Any] = facts_of(task, self._limits(), config or {})
         self.folder: RunFolder | None = None
         self._saver: Saver | None = None
+        self.beside: Callable[[], Any] | None = None  # more to save: plain data and arrays
         self._resumed: Snapshot | None = None
         self._stopped: str | None = None
         self._changed = False
@@ -162,9 +163,9 @@ class Recorder:
         evaluator = evaluator_of(self.task)
         if evaluator is not None:  # an algorithm has evaluated nothing by now, as its first batch
             before.set_evaluator(evaluator)
-        # What made the toolbox may have drawn from them.
-        randomness.set_states(before.random)
-        row = {name: value for name, value in self.logbook[-1].items() if name != "gen"}
+        randomness.set_states(before.random)  # what made the toolbox may have drawn from them
+        last = self.logbook[-1] if self.logbook else {}  # rows may have been given up
+        row = {name: value for name, value in last.items() if name != "gen"}
         return self._end(row, self._stopped, population)
 
     def _end(
