@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import nets_deap
-from nets_deap import cli_ticket, commands, figure_commands, run_commands
+from nets_deap import cli_slurm, cli_ticket, commands, figure_commands, run_commands
 from nets_deap.errors import NetsError
 from nets_deap.experiments.presets import PRESETS, preset
 
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(parsers)
     _add_baseline(parsers)
     cli_ticket.add_ticket(parsers, _add_experiment, _say)
+    cli_slurm.add_slurm(parsers, _say)
     _add_bench(parsers)
     figure_commands.add(parsers, _say)
     return parser

@@ -1,0 +1,53 @@
+#!/bin/bash
+# One run of $preset on several nodes, through Ray. Submit it with: sbatch FILE
+# Ray's processes talk to each other under a token that is drawn anew for each job.
+#SBATCH --job-name=$preset-ray
+#SBATCH --nodes=$nodes
+#SBATCH --ntasks-per-node=1
+#SBATCH --time=$time
+#SBATCH --cpus-per-task=$cpus
+#SBATCH --mem=$memory
+$gpus#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=$preset-ray-%j.log
+# B: the warning goes to this script alone, which passes it on to the run; Ray stays up to save.
+#SBATCH --signal=B:USR1@$warning
+set -u
+run=$out/$preset-seed$first-ray
+mkdir -p $out
+RAY_AUTH_TOKEN=$$(python -c "import secrets; print(secrets.token_hex(32))")
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
+nodes=$$(scontrol show hostnames "$$SLURM_JOB_NODELIST")
+head=$$(echo "$$nodes" | head -n 1)
+address=$$(srun --nodes=1 --ntasks=1 --nodelist="$$head" hostname --ip-address | cut -d ' ' -f 1)
+port=$$((20000 + SLURM_JOB_ID % 20000))
+
+srun --nodes=1 --ntasks=1 --nodelist="$$head" --overlap ray start --head --block \
+    --node-ip-address="$$address" --port="$$port" --num-cpus="$$SLURM_CPUS_PER_TASK"$ray_gpus \
+    --include-dashboard=false &
+if [ "$$SLURM_JOB_NUM_NODES" -gt 1 ]; then
+    srun --nodes=$$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$$((SLURM_JOB_NUM_NODES - 1)) \
+        --exclude="$$head" --overlap ray start --block --address="$$address:$$port" \
+        --num-cpus="$$SLURM_CPUS_PER_TASK"$ray_gpus &
+fi
+
+if [ -e "$$run/config.json" ]; then
+    nets-deap resume "$$run" --engine ray --address "$$address:$$port" --progress lines &
+else
+    nets-deap run $preset --seed $first --out "$$run" --engine ray --address "$$address:$$port" \
+        --progress lines$settings &
+fi
+search=$$!
+trap 'kill -USR1 $$search' USR1
+wait "$$search"
+status=$$?
+while kill -0 "$$search" 2>/dev/null; do  # a signal has ended the waiting, not the run
+    wait "$$search"
+    status=$$?
+done
+jobs -p | xargs -r kill 2>/dev/null
+if [ "$$status" -eq 138 ]; then
+    scontrol requeue "$$SLURM_JOB_ID"
+    sleep 60
+fi
+exit "$$status"
