@@ -120,6 +120,9 @@ def _add_resume(parsers: Any) -> None:
         help="go on although the configuration has changed; the result is then no longer that of "
         "one run",
     )
+    resume.add_argument(
+        "--generations", type=int, help="make the run longer: generations in all (without a budget)"
+    )
     resume.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
     resume.set_defaults(command=lambda options: run_commands.resume(options, _say, _complain))
     status = parsers.add_parser(

@@ -42,9 +42,11 @@ def resume(options: Namespace, say: Say, complain: Say) -> int:
         from nets_deap.runs.resume import read_config
 
         facts = read_config(path)
-        name = str(facts.get("preset", ""))
+        name, config = str(facts.get("preset", "")), config_of(facts)
+        if options.generations is not None:
+            config = config.override({"search.generations": options.generations})
         return name, run_experiment(
-            config_of(facts),
+            config,
             path,
             preset=name,
             progress=options.progress,

@@ -21,6 +21,7 @@ def resume(
     *,
     task: Task | None = None,
     archive: tools.HallOfFame | None = None,
+    generations: int | None = None,
     progress: str = "auto",
     force: bool = False,
 ) -> Resumed:
@@ -43,11 +44,14 @@ def resume(
         task: The same task as then; None builds it from the configuration of ``nets-deap run``.
         archive: An empty hall of fame of the class that the recorder had, where it is none of
             ``nets.ParetoFront``, ``nets.NicheArchive`` and DEAP's own.
+        generations: How many there will be in all, to go on for longer than planned, also with
+            a run that is finished; None for as many as planned.
         progress: See ``nets.Recorder``.
         force: Go on although the configuration has changed or rows of the log are lost, or although
             another machine has written into the folder in the last ten minutes.
 
     Raises:
+        InvalidValueError: It has had more than ``generations`` already.
         RunChangedError: Configuration, data, model or initial weights have changed.
         RunFileError: A checkpoint is of a newer schema, or none can be read.
         FolderInUseError: Another program writes into the folder.
@@ -68,7 +72,15 @@ def resume(
                 f"{path} holds no checkpoint: the run was interrupted in its first generation. "
                 "Start it again with overwrite=True (--overwrite)."
             )
-        return take_up(folder, snapshot, task, archive=archive, progress=progress, force=force)
+        return take_up(
+            folder,
+            snapshot,
+            task,
+            archive=archive,
+            generations=generations,
+            progress=progress,
+            force=force,
+        )
     except BaseException:
         folder.close()
         raise

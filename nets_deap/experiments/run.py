@@ -164,7 +164,7 @@ def run(
     except MissingExtraError as error:
         notes.append(f"front.png was not drawn: {error}")
     folder.close()
-    return RunReport(result, final, folder.path, notes)
+    return RunReport(result, final, Path(path), notes)
 
 
 def options_of(config: Config, task: Task) -> dict[str, Any]:

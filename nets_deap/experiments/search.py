@@ -113,7 +113,8 @@ def search(
         max_seconds: See ``nets.Recorder``.
         overwrite: Replace an earlier run in the folder.
         resume: Go on with the run in the folder; the result is that of an uninterrupted one. A run
-            without a checkpoint begins again.
+            without a checkpoint begins again. Without a budget more ``generations`` than before
+            make it longer.
         force: See ``nets.resume``.
         config: More facts for ``config.json``.
         **options: Passed to ``nets.make_toolbox``.
@@ -124,7 +125,8 @@ def search(
     Raises:
         InvalidValueError: An argument is out of range; all bad ones are listed together.
         RunChangedError: The run to go on with was another one.
-        KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved.
+        KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved; a program
+            that does not catch it then ends with 128 + signal.
     """
     if resume and path is None:
         raise _checks.bad_value("path", "be given to resume", "a run folder", path)
@@ -209,7 +211,8 @@ def search(
             tickets, recorder = run.population, run.recorder
             left = max(0, generations - run.generation)
         try:
-            with listening(only_free=True):
+            again = "" if path is None else f"nets.search(..., path={str(path)!r}, resume=True)"
+            with listening(only_free=True, advice=again):
                 evolve(
                     tickets,
                     box,
@@ -232,7 +235,7 @@ def search(
         front=recorder.front,
         population=tickets,
         logbook=recorder.logbook,
-        path=None if path is None else Path(path),
+        path=None if recorder.folder is None else recorder.folder.path,
         stopped=stopped,
         lived=recorder.lived,
     )
@@ -255,16 +258,19 @@ def _held_run(
         if snapshot is None:
             return None
         plain = json.loads(json.dumps(settings))
-        changed = differences(snapshot.facts.get("search", {}), plain)
+        then = snapshot.facts.get("search", {})
+        longer = plain["generations"] > then.get("generations", 0) and not plain.get("budget")
+        if longer:  # as it would have gone on
+            then = {**then, "generations": plain["generations"]}
+        changed = differences(then, plain)
         if changed and not force:
             raise RunChangedError(
                 f"the search must go on as it was begun, but {'; '.join(changed)}. Give the same "
                 "arguments, or go on with force=True (--force): the result is then no longer that "
                 "of one uninterrupted run."
             )
-        run = take_up(folder, snapshot, task, progress=progress, force=force)
-        run.recorder.progress.generations = settings["generations"]
-        return run
+        more = settings["generations"]
+        return take_up(folder, snapshot, task, generations=more, progress=progress, force=force)
     except BaseException:
         folder.close()
         raise

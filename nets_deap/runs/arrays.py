@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 from nets_deap.errors import RunFileError
 
 KINDS = "biuf"
+# What using plain data raises that is not what it should be.
+BROKEN = (
+    *(KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError),
+    *(RecursionError, MemoryError),
+)
 
 
 class Unstorable(TypeError):

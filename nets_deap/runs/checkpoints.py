@@ -12,7 +12,7 @@ from nets_deap.errors import RunFileError
 from nets_deap.runs import container
 from nets_deap.runs.arrays import Packer, Unpacker
 from nets_deap.runs.durable import sweep
-from nets_deap.runs.folder import CHECKPOINTS
+from nets_deap.runs.entries import CHECKPOINTS, checkpoints_in
 
 logger = logging.getLogger("nets_deap")
 
@@ -40,7 +40,7 @@ class Checkpoints:
     @property
     def files(self) -> list[Path]:
         """The checkpoints that are there, newest first."""
-        return sorted(self.path.glob("[0-9]*.npz"), reverse=True)
+        return checkpoints_in(self.path)
 
     def is_due(self) -> bool:
         """Tell whether saving costs little enough of the time since the last one."""

@@ -115,6 +115,8 @@ def _read(file: IO[bytes]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     arrays: dict[str, NDArray[Any]] = {}
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
+        if len({info.filename for info in members}) != len(members):
+            raise RunFileError("two members have the same name")
         # What a member says of its size is believed only within what is there.
         if len(members) > MEMBERS or sum(info.file_size for info in members) > size:
             raise RunFileError("its members are larger than the file")

@@ -16,14 +16,8 @@ from typing import Any
 from nets_deap import _checks
 from nets_deap.errors import FileAccessError, NetsError
 from nets_deap.runs.durable import sweep
+from nets_deap.runs.entries import CHECKPOINTS, FILES, OWN, TICKETS, check_own
 from nets_deap.runs.lock import Lock
-
-OWN = re.compile(r"\.lock|\..*\.part")  # what runs leave while they run, or when they die
-FILES = (
-    *("config.json", "log.jsonl", "log.csv", "history.jsonl"),
-    *("front.csv", "curves.json", "front.png"),
-)
-TICKETS, CHECKPOINTS = "tickets", "checkpoints"
 
 
 class RunFolder:
@@ -47,7 +41,7 @@ class RunFolder:
     _lock: Lock | None = None
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # the program may go elsewhere
         self._written: dict[str, tuple[float, ...]] = {}
         try:
             entries = sorted(self.path.iterdir()) if self.path.exists() else []
@@ -62,6 +56,7 @@ class RunFolder:
                     "(--overwrite).",
                 )
             self._make()
+            check_own(self.path)
             if self.locked:
                 self._lock = Lock(self.path)
             sweep(self.path)
@@ -74,7 +69,7 @@ class RunFolder:
     def existing(cls, path: str | Path) -> RunFolder:
         """Return a folder that a run has already made; nothing in it is touched."""
         folder = cls.__new__(cls)
-        folder.path = Path(path)
+        folder.path = Path(path).absolute()
         folder._written = {}
         return folder
 
@@ -94,6 +89,7 @@ class RunFolder:
         with folder.writing():
             if not folder.path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, "there is no such folder")
+            check_own(folder.path)
             folder._lock = Lock(folder.path, force=force)
             sweep(folder.path)
             sweep(folder.path / TICKETS)
@@ -243,9 +239,12 @@ class RunFolder:
 
     def _unwritable(self, error: OSError) -> FileAccessError:
         """Word that the folder cannot be written."""
+        advice = "Choose another place."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "What was saved is whole: make room, and go on with the run."
         return FileAccessError(
             f"path must be a writable folder: cannot write in {self.path} ({error.strerror}). "
-            "Choose another place."
+            f"{advice}"
         )
 
 

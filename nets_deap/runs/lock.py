@@ -11,16 +11,20 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from nets_deap.errors import FolderInUseError
+from nets_deap.errors import FileAccessError, FolderInUseError
+from nets_deap.runs.arrays import BROKEN
+from nets_deap.runs.entries import LOCK
 
 try:
     import fcntl
 except ImportError:  # Windows: the heartbeat alone tells
     fcntl = None  # type: ignore[assignment]
 
-NAME = ".lock"
 STALE_SECONDS = 600.0
 BEAT_SECONDS = 10.0
+# Others hold the file for a moment to see whether it is held.
+TRIES, TRY_SECONDS = 5, 0.02
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Lock:
@@ -41,17 +45,18 @@ class Lock:
     """
 
     def __init__(self, path: Path, *, force: bool = False) -> None:
-        self.file = path.resolve() / NAME
+        self.file = path.resolve() / LOCK
         self._beat = 0.0
         earlier = _own.pop(str(self.file), None)
         if earlier is not None:
             earlier.release()
         self._handle = self._acquire(force)
-        text = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n"
+        held = {"host": socket.gethostname(), "pid": os.getpid(), "key": os.urandom(8).hex()}
+        self._text_of_ours = (json.dumps(held) + "\n").encode()
         self._finalizer = weakref.finalize(self, _close, self._handle, self.file)
         try:
             os.ftruncate(self._handle, 0)
-            os.pwrite(self._handle, text.encode(), 0)
+            os.pwrite(self._handle, self._text_of_ours, 0)
         except OSError:
             self.release()
             raise
@@ -62,11 +67,16 @@ class Lock:
 
         Raises:
             FolderInUseError: The folder has been taken over meanwhile.
+            FileAccessError: It is gone.
         """
-        if not self._finalizer.alive or not _is_at(self._handle, self.file):
+        if not self.file.parent.exists():
+            raise FileAccessError(
+                f"{self.file.parent} must stay where it is while a run writes into it: it is gone."
+            )
+        if not self._is_ours():
             raise FolderInUseError(
-                f"{self.file.parent} must belong to this run alone: another one has taken it over. "
-                "This one stops here, and has written nothing since."
+                f"{self.file.parent} must belong to this run alone: another one has taken it over, "
+                f"or {LOCK} was removed. This one stops here, and has written nothing since."
             )
         if time.monotonic() - self._beat >= BEAT_SECONDS:
             self._beat = time.monotonic()
@@ -76,10 +86,18 @@ class Lock:
         """Let others have the folder; again does nothing."""
         self._finalizer()
 
+    def _is_ours(self) -> bool:
+        """Tell whether the file is still there as this lock wrote it."""
+        if not self._finalizer.alive or not _is_at(self._handle, self.file):
+            return False
+        # From another machine it is taken over in place.
+        return os.pread(self._handle, 1000, 0) == self._text_of_ours
+
     def _acquire(self, force: bool) -> int:
         """Open the file and lock it."""
+        tries = TRIES
         while True:
-            handle = os.open(self.file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+            handle = os.open(self.file, os.O_RDWR | os.O_CREAT | _PLAIN, 0o644)
             try:
                 if fcntl is not None:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,6 +108,10 @@ class Lock:
                 return handle
             except BlockingIOError:
                 os.close(handle)
+                tries -= 1
+                if tries:
+                    time.sleep(TRY_SECONDS)
+                    continue
                 raise FolderInUseError(self._text(holder(self.file.parent))) from None
             except BaseException:
                 with contextlib.suppress(OSError):
@@ -102,13 +124,22 @@ class Lock:
         elsewhere = held is not None and (fcntl is None or held["host"] != socket.gethostname())
         if held is None or not elsewhere or force:
             return
-        age = time.time() - os.fstat(handle).st_mtime
+        age = max(0.0, self._now() - os.fstat(handle).st_mtime)
         if age < STALE_SECONDS:
             raise FolderInUseError(
                 f"{self._text(held)} Its last sign of life is {age:.0f} s old: if it has ended, "
                 f"wait {STALE_SECONDS - age:.0f} s, or take the folder over with force=True "
                 "(--force)."
             )
+
+    def _now(self) -> float:
+        """Return the time by the clock of where the folder is, which machines may share."""
+        probe = self.file.with_name(f"{LOCK}.{os.getpid()}.part")
+        try:
+            probe.touch()
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink(missing_ok=True)
 
     def _text(self, held: dict[str, Any] | None) -> str:
         """Word who holds the folder."""
@@ -122,17 +153,17 @@ _own: weakref.WeakValueDictionary[str, Lock] = weakref.WeakValueDictionary()
 def holder(path: Path) -> dict[str, Any] | None:
     """Return host and pid of who holds a folder, or held it when it died; None for nobody."""
     try:
-        with (path / NAME).open("rb") as file:
+        with (path / LOCK).open("rb") as file:
             held = json.loads(file.read(1000))
         return {"host": str(held["host"]), "pid": int(held["pid"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *BROKEN):
         return None
 
 
 def is_held(path: Path) -> bool:
     """Tell whether a program holds a folder now, as far as this machine can tell."""
     try:
-        handle = os.open(path / NAME, os.O_RDONLY)
+        handle = os.open(path / LOCK, os.O_RDONLY | _PLAIN)
     except OSError:
         return False
     try:

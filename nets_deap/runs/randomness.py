@@ -39,6 +39,8 @@ def set_states(held: dict[str, Any]) -> None:
         version, words, gauss = held["python"]
         python = version, tuple(int(word) for word in words), gauss
         kind, keys, at, has_gauss, cached = held["numpy"]
+        if kind != "MT19937" or type(at) is not int or not 0 <= at <= len(keys):
+            raise ValueError("NumPy's state has no such place")  # NumPy would read beyond it
         tensors = [torch.from_numpy(state.copy()) for state in (held["torch"], *held["cuda"])]
         random.setstate(python)
         np.random.set_state((kind, keys, at, has_gauss, cached))  # noqa: NPY002

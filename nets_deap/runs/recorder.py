@@ -164,7 +164,8 @@ class Recorder:
             before.set_evaluator(evaluator)
         # What made the toolbox may have drawn from them.
         randomness.set_states(before.random)
-        row = {name: value for name, value in self.logbook[-1].items() if name != "gen"}
+        last = self.logbook[-1] if self.logbook else {}  # rows may have been given up
+        row = {name: value for name, value in last.items() if name != "gen"}
         return self._end(row, self._stopped, population)
 
     def _end(

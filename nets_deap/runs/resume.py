@@ -11,12 +11,15 @@ from typing import Any
 
 from deap import tools
 
+from nets_deap import _checks
 from nets_deap.errors import FileAccessError, NetsError, RunChangedError, RunFileError
 from nets_deap.evaluator import evaluator_of
 from nets_deap.origin import versions
 from nets_deap.runs import history, randomness
+from nets_deap.runs.arrays import BROKEN
 from nets_deap.runs.checkpoints import Checkpoints
 from nets_deap.runs.differences import differences
+from nets_deap.runs.entries import check_own
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.rows import front_rows
@@ -59,6 +62,7 @@ def read_config(path: Path) -> dict[str, Any]:
         FileAccessError: There is none.
     """
     file = path / "config.json"
+    check_own(path)
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
         facts["versions"]["nets_deap"]
@@ -93,6 +97,7 @@ def take_up(
     task: Task,
     *,
     archive: tools.HallOfFame | None = None,
+    generations: int | None = None,
     progress: str = "auto",
     force: bool = False,
 ) -> Resumed:
@@ -103,10 +108,13 @@ def take_up(
         snapshot: Its checkpoint.
         task: The same task as then.
         archive: An empty hall of fame to fill, where it was of a class of the user's own.
+        generations: How many there will be in all, to go on for longer than planned; None for as
+            many as planned.
         progress: See ``Recorder``.
         force: Go on although something has changed.
 
     Raises:
+        InvalidValueError: It has had more generations already.
         RunChangedError: Configuration, data, model or initial weights have changed.
         RunFileError: A file does not hold what it should.
     """
@@ -115,13 +123,18 @@ def take_up(
         changed = _compare(snapshot.facts, config, task, force=force)
     if changed:
         snapshot.facts = {**config, "task": json.loads(json.dumps(task.as_dict()))}
+    if generations is not None:
+        _checks.whole("generations", generations, low=snapshot.generation)
+        snapshot.facts = _planned(snapshot.facts, generations)
     with _worded(folder.path):
+        planned = snapshot.recorder["generations"]
+        total = planned if generations is None else generations
         population = snapshot.read_tickets(task.layout)
         front = snapshot.archive(archive)
         state = snapshot.recorder
         recorder = Recorder(
             task=task,
-            generations=state["generations"],
+            generations=total,
             patience=state["patience"],
             max_steps=state["max_steps"],
             max_seconds=state["max_seconds"],
@@ -132,7 +145,7 @@ def take_up(
             snapshot.truncate_logs(folder.path, force=force)
             history.cut_off(folder.path, snapshot.generation)
             rows = _rows(folder.path / "log.jsonl", force=force)
-        recorder.adopt(folder, snapshot, rows, changed=changed)
+        recorder.adopt(folder, snapshot, rows, changed=changed or total != planned)
         evaluator = evaluator_of(task)
         if evaluator is not None:
             snapshot.set_evaluator(evaluator)
@@ -143,7 +156,6 @@ def take_up(
         checkpoints.drop_after(snapshot.generation)
         folder.write_front(front_rows(front))
         folder.sync_tickets([t for t in front if t.has_layout])
-    total = state["generations"]
     return Resumed(
         population=population,
         front=front,
@@ -168,7 +180,9 @@ def _compare(
             "task must have the layers and initial weights of the run, as its masks belong to "
             f"them: {'; '.join(layout)}. Build the same model from the same seed."
         )
-    edited = {"config.json: " + line for line in differences(then, config)}
+    # A run may have been made longer just before it was cut off.
+    facts = (_planned(each, 0) for each in (then, config))
+    edited = {"config.json: " + line for line in differences(*facts)}
     changed = [*differences(then["task"], now), *sorted(edited)]
     if changed and not force:
         raise RunChangedError(
@@ -186,6 +200,15 @@ def _compare(
     if updated:
         logger.warning("Results may differ in rounding from here on: %s.", "; ".join(updated))
     return bool(changed)
+
+
+def _planned(facts: Mapping[str, Any], generations: int) -> dict[str, Any]:
+    """Return a run's facts with another number of generations."""
+    found: dict[str, Any] = json.loads(json.dumps(facts))
+    for part in (found.get("search"), (found.get("config") or {}).get("search")):
+        if isinstance(part, dict) and "generations" in part:
+            part["generations"] = generations
+    return found
 
 
 def _rows(path: Path, *, force: bool) -> list[dict[str, Any]]:
@@ -213,12 +236,9 @@ class _worded:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        wrong = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
         if isinstance(error, RunFileError):
             raise RunFileError(f"the checkpoint in {self._path} cannot be used: {error}") from error
-        if isinstance(error, (*wrong, RecursionError, MemoryError)) and not isinstance(
-            error, NetsError
-        ):
+        if isinstance(error, BROKEN) and not isinstance(error, NetsError):
             raise RunFileError(
                 f"the checkpoint in {self._path} cannot be used: {error!r}."
             ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -11,6 +12,8 @@ from types import FrameType
 
 from nets_deap.training import halt
 
+logger = logging.getLogger("nets_deap")
+
 # Ctrl-C; the end of a job; the warning that batch systems send some time before.
 ENDINGS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
@@ -18,7 +21,7 @@ ENDINGS = tuple(
 
 
 @contextmanager
-def listening(*, only_free: bool = False) -> Iterator[None]:
+def listening(*, only_free: bool = False, advice: str = "") -> Iterator[None]:
     """Let the first of these signals halt a run where it can be resumed, the second end it at once.
 
     Handlers are put back at the end. In other threads than the main one nothing is changed.
@@ -26,6 +29,10 @@ def listening(*, only_free: bool = False) -> Iterator[None]:
     Args:
         only_free: Leave signals alone for which somebody else has a handler; Python has one for
             Ctrl-C.
+        advice: How to go on, told where one of these signals has ended what is inside.
+
+    Raises:
+        Halted: With ``only_free``, also where a signal came too late to halt what is inside.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -34,6 +41,13 @@ def listening(*, only_free: bool = False) -> Iterator[None]:
                 before[number] = signal.signal(number, _note)
     try:
         yield
+        if only_free and before:
+            halt.check()
+    except halt.Halted as stop:
+        if before and advice:
+            name = signal.Signals(stop.signal).name
+            logger.warning("%s: all that is done is saved; go on with %s", name, advice)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,7 @@ class Snapshot:
         for part in (self.facts, self.facts["task"], self.facts["versions"], self.recorder):
             if not isinstance(part, dict):
                 raise RunFileError("its facts are no facts of a run")
+        check_state(self.recorder, content["evaluator"])
         self.random = unpacker.unpack(content["random"])
         self.tickets: list[Ticket] = []
         self.population: list[Ticket] = []
@@ -113,6 +114,14 @@ class Snapshot:
         reader = TicketReader(layout, self._unpacker, self.content["learnt"])
         self.tickets = [reader.read(plain) for plain in self.content["tickets"]]
         self.population = [self.tickets[number] for number in self.content["population"]]
+        reference = self.recorder["reference"]
+        if any(
+            reference is not None
+            and t.fitness is not None
+            and len(t.fitness.weights) != len(reference)
+            for t in self.population
+        ):
+            raise RunFileError("its reference point has other objectives than the tickets")
         return self.population
 
     def is_population(self, others: Sequence[Any]) -> bool:
@@ -159,6 +168,20 @@ class Snapshot:
                 )
             with path.open("ab") as file:
                 file.truncate(min(size, len(held)))
+
+
+def check_state(recorder: Mapping[str, Any], evaluator: Any) -> None:
+    """Raise unless what is used in the next generation only is what it should be."""
+    numbers = [] if evaluator is None else [evaluator["generation"], evaluator["spent"] or 0]
+    if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
+        raise RunFileError("its evaluator is at no generation")
+    reference, stopped = recorder["reference"], recorder["stopped"]
+    if reference is not None and not (
+        isinstance(reference, list) and all(type(x) in (int, float) for x in reference)
+    ):
+        raise RunFileError("its reference point is no point")
+    if not (stopped is None or isinstance(stopped, str)):
+        raise RunFileError("the reason to stop is no text")
 
 
 def _measure(content: bytes) -> list[Any]:

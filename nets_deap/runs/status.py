@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nets_deap.errors import FileAccessError, RunFileError
+from nets_deap.errors import FileAccessError, NetsError, RunFileError
 from nets_deap.runs import container
+from nets_deap.runs.arrays import BROKEN
 from nets_deap.runs.checkpoints import Checkpoints, migrated
 from nets_deap.runs.lock import holder, is_held
 from nets_deap.runs.resume import read_config
@@ -64,6 +65,16 @@ def status(path: str | Path) -> Status:
     """
     folder = Path(path)
     facts = read_config(folder)
+    try:
+        return _status(folder, facts, path)
+    except BROKEN as error:
+        if isinstance(error, NetsError):
+            raise
+        raise RunFileError(f"the log or a checkpoint in {path} is none: {error!r}.") from error
+
+
+def _status(folder: Path, facts: dict[str, Any], path: str | Path) -> Status:
+    """Return how far a run is, from files that may be damaged."""
     rows, health = _rows(folder / "log.jsonl")
     row = rows[-1] if rows else {}
     content, damaged, age = _checkpoint(folder)
@@ -77,14 +88,20 @@ def status(path: str | Path) -> Status:
     if row.get("diverged"):
         trained = row.get("evaluations", 0)
         health.append(f"{row['diverged']} of {trained} networks have diverged")
-    done = generation >= 0 and (generation == total or recorder.get("stopped") is not None)
+    done = generation >= 0 and (
+        (total is not None and generation >= total) or recorder.get("stopped") is not None
+    )
     final = "final_steps" in _head(folder / "front.csv") or "config" not in facts
     running = is_held(folder)
     state = "finished" if done and final else "interrupted"
     if recorder.get("stopped"):
         health.append(f"stopped by a limit: {recorder['stopped']}")
         state = "stopped" if final else state
-    advice = "" if done and final else f"go on with: nets-deap resume {path}"
+    how = f"nets-deap resume {path}"
+    if "config" not in facts:  # only Python knows its task
+        call = "nets.search(task, path=..., resume=True)" if "search" in facts else "nets.resume"
+        how = f"{call} in Python, with its task"
+    advice = "" if done and final else f"go on with: {how}"
     if running:
         held = holder(folder)
         who = "" if held is None else f" (process {held['pid']} on {held['host']})"
@@ -121,14 +138,17 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     for line in text.splitlines():
         try:
             found.append(dict(json.loads(line)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             wrong = [f"{path.name} has a torn line, which resuming removes"]
     return found, wrong
 
 
 def _head(path: Path) -> str:
     """Return the first line of a text file; nothing if there is none."""
-    return path.read_text(encoding="utf-8").partition("\n")[0] if path.exists() else ""
+    if not path.exists():
+        return ""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline(1000)
 
 
 def _duration(seconds: float) -> str:

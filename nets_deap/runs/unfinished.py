@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
 from nets_deap import bits
-from nets_deap.errors import FileAccessError, RunFileError
+from nets_deap.errors import NetsError, RunFileError
 from nets_deap.runs import container
-from nets_deap.runs.arrays import Packer, Unpacker
+from nets_deap.runs.arrays import BROKEN, Packer, Unpacker
 from nets_deap.runs.checkpoints import SCHEMA, migrated
-from nets_deap.runs.folder import CHECKPOINTS, RunFolder
+from nets_deap.runs.entries import CHECKPOINTS, UNFINISHED
+from nets_deap.runs.folder import RunFolder
+from nets_deap.runs.signals import listening
+from nets_deap.training import halt
 from nets_deap.training.problem import METRICS, Outcome, Plan, Start
 
 logger = logging.getLogger("nets_deap")
 
-NAME = "unfinished.npz"
 MINUTES = 5.0
 
 Part = tuple[list[str], Outcome]
@@ -40,11 +43,24 @@ class Unfinished:
 
     def __init__(self, folder: RunFolder, generation: int) -> None:
         self._folder, self._generation = folder, generation
-        self._file = folder.path / CHECKPOINTS / NAME
+        self._file = folder.path / CHECKPOINTS / UNFINISHED
         self._held: list[Part] | None = None
         self._fresh: list[Part] = []
         self._keys: list[str] = []
         self._last = time.monotonic()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Halt at a signal that nobody else listens to, with what has been trained saved."""
+        again = f"nets.resume({str(self._folder.path)!r}, ...)"
+        if not self._generation:
+            again = "overwrite=True, as no generation is finished yet"
+        try:
+            with listening(only_free=True, advice=again):
+                yield
+        except halt.Halted:
+            self.cut_short()
+            raise
 
     def begin(
         self, masks: list[bits.Bytes], plan: Plan, starts: list[Start | None]
@@ -58,7 +74,14 @@ class Unfinished:
         if not self._held:
             return {}
         places = {key: place for place, key in enumerate(self._all_keys())}
-        parts = [part for part in self._held if all(key in places for key in part[0])]
+        parts = [
+            (keys, part)
+            for keys, part in self._held
+            if all(
+                key in places and len(values) == bits.count(masks[places[key]])
+                for key, values in zip(keys, part.values, strict=True)
+            )
+        ]
         # Fewer networks than threads would share the threads in another way, and round otherwise.
         while parts and 0 < len(masks) - sum(len(k) for k, _ in parts) < torch.get_num_threads():
             parts.pop()
@@ -123,8 +146,8 @@ class Unfinished:
             content, unpacker = migrated(content, str(self._file)), Unpacker(flat)
             self._generation = int(content["generation"])
             plain = [unpacker.unpack(part) for part in content["parts"]]
-            return [(list(part["keys"]), _outcome(part)) for part in plain]
-        except (FileAccessError, RunFileError, KeyError, TypeError, ValueError) as error:
+            return [(list(map(str, part["keys"])), _outcome(part)) for part in plain]
+        except (NetsError, *BROKEN) as error:
             logger.warning("%s The generation is trained from its beginning.", error)
             return []
 
@@ -166,7 +189,10 @@ def _outcome(plain: dict[str, Any]) -> Outcome:
             for state in plain["states"]
         ],
     )
-    lengths = {len(found.values), len(found.others), len(found.curve)}
-    if lengths | {len(vector) for vector in found.metrics.values()} != {networks}:
+    curves = (networks, len(found.curve_steps))
+    shapes = {found.curve.shape == curves, len(found.values) == len(found.others) == networks}
+    shapes |= {vector.shape == (networks,) for vector in found.metrics.values()}
+    shapes |= {values.ndim == 1 and values.dtype.kind == "f" for values in found.values}
+    if shapes != {True} or len(found.states) not in (0, networks):
         raise RunFileError("an outcome has other numbers than networks.")
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -119,7 +120,8 @@ def train(
     keeper = keeper_of(problem)
     found = {} if keeper is None else keeper.begin(masks, plan, begin)
     room = room_of(problem, name)
-    with problem.shelf.lock, products(problem.precision):
+    watching = nullcontext() if keeper is None else keeper.watching()
+    with problem.shelf.lock, products(problem.precision), watching:
         while len(found) < len(masks):
             pending = [i for i in range(len(masks)) if i not in found]
             some = pending[: room.portion(len(pending))]

@@ -5,8 +5,10 @@ from __future__ import annotations
 _asked: list[int] = []
 
 
-class Halted(KeyboardInterrupt):
+class Halted(KeyboardInterrupt, SystemExit):
     """Raised where work is put down because a signal asked for it.
+
+    A program that does not catch it ends with 128 + signal, as one that the signal ended.
 
     Attributes:
         signal: The number of the signal.
@@ -14,7 +16,7 @@ class Halted(KeyboardInterrupt):
 
     def __init__(self, signal: int) -> None:
         super().__init__(f"halted by signal {signal}")
-        self.signal = signal
+        self.signal, self.code = signal, 128 + signal
 
 
 def ask(signal: int) -> bool:

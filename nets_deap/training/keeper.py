@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from nets_deap import bits
@@ -12,6 +13,9 @@ from nets_deap.training.problem import Outcome, Plan, Problem, Start
 
 class Keeper(Protocol):
     """Keeps the outcomes of a call of ``dispatch.train`` as they come in, for one cut short."""
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Return what the call is to run in."""
 
     def begin(
         self, masks: list[bits.Bytes], plan: Plan, starts: list[Start | None]
