@@ -17,7 +17,7 @@ from nets_deap.experiments.presets import PRESETS, preset
 USAGE_ERROR = 2
 EPILOG = """\
 examples:
-  nets-deap run quickstart                      embedded digits, no download, under 3 minutes
+  nets-deap run quickstart                      embedded digits, no download, about half a minute
   nets-deap run xor-mlp10 --seed 3
   nets-deap run lenet-mnist --data-dir ~/data --generations 10
   nets-deap run quickstart --set recipe.lr=0.002 --set search.objectives=val_loss,density
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     describe.set_defaults(command=lambda options: commands.describe(options, _say))
     _add_compare(parsers)
     _add_baseline(parsers)
-    cli_ticket.add_ticket(parsers, _add_experiment, _say)
+    cli_ticket.add_ticket(parsers, _add_experiment, _say, _complain)
     _add_bench(parsers)
     figure_commands.add(parsers, _say)
     return parser

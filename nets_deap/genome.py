@@ -139,7 +139,7 @@ class Genome(Ticket):
         learnt = self.learnt
         ticket.learnt = None if learnt is None else replace(learnt, digest=ticket.digest)
         ticket.strategy = dict(self.strategy)
-        ticket.origin = dict(self.origin)
+        ticket.origin, ticket.parents = dict(self.origin), self.parents
         return ticket
 
     def save(self, path: str | Path, *, include_initial: bool = True, task: Any = None) -> Path:

@@ -255,14 +255,9 @@ class Task:
             own = ticket.own_values() if start is None else None
             begin.append(start if own is None else Start(own))
         outcome = train(
-            self.problem,
-            masks,
-            plan,
-            engine=self.engine,
-            starts=begin,
-            chunk=self.chunk,
-            on_chunk=on_chunk,
-        )
+            self.problem, masks, plan, engine=self.engine,
+            starts=begin, chunk=self.chunk, on_chunk=on_chunk,
+        )  # fmt: skip
         self.ledger.networks += len(masks)
         self.ledger.network_steps += len(masks) * plan.steps
         return outcome
@@ -271,6 +266,10 @@ class Task:
         """Return a seed for one place in a run (a generation, say) from the task's own seed."""
         words = np.random.SeedSequence([self.seed, *place]).generate_state(2, np.uint32)
         return int(words[0]) << 31 | int(words[1]) >> 1
+
+    def __repr__(self) -> str:
+        held = f"{self.layout.size} bits over {self.layout.weights.size} maskable weights"
+        return f"Task({self.name!r}, {held}, {self.steps} steps, {self.device})"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the task as plain data, for a run's configuration; see also ``nets.describe``."""

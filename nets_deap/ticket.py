@@ -47,6 +47,13 @@ class Ticket(Carried):
 
     Raises:
         InvalidValueError: The mask is not a vector of bits, or of another length than the layout.
+
+    >>> ticket = Ticket([1, 0, 1, 1], MaskLayout([("weight", (2, 2))]))
+    >>> ticket
+    Ticket(3 of 4 weights, density 0.7500, fitness ())
+    >>> ticket[0] = False
+    >>> ticket.mask.tolist(), ticket.layer_densities
+    ([False, False, True, True], {'weight': 0.5})
     """
 
     fitness: Any = None
