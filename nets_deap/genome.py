@@ -94,7 +94,7 @@ class Genome(Ticket):
 
     @property
     def genes(self) -> tuple[Any, ...]:
-        """What makes two genomes the same network: layout, size, bits and kept weights."""
+        """Layout, size, bits and kept weights, which make two genomes the same network."""
         return *super().genes, self.own_values().tobytes()
 
     @property

@@ -163,9 +163,9 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over everything a ticket's number depends on: model, layout, data, recipe, seed.
+        """SHA-256 over model, layout, data, recipe and seed, on which a ticket's number depends.
 
-        Of the model: its initial parameters and buffers, which are frozen, and how it prints.
+        Of the model its initial parameters and buffers, which are frozen, and how it prints.
         """
         parts = [self.layout.key, self.model_digest, self.data_digest, self.recipe.as_dict()]
         more: list[Any] = [] if self.precision == "float32" else [self.precision]

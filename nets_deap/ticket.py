@@ -122,7 +122,7 @@ class Ticket(Carried):
 
     @property
     def genes(self) -> tuple[Any, ...]:
-        """What makes two tickets the same network: layout, size and bits."""
+        """Layout, size and bits, which make two tickets the same network."""
         return self._layout_key, self._size, self._packed.tobytes()
 
     def own_values(self) -> NDArray[Any] | None:
