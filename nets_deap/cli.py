@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import nets_deap
-from nets_deap import cli_ticket, commands, figure_commands, run_commands
+from nets_deap import cli_ticket, commands, completion, figure_commands, run_commands
 from nets_deap.errors import NetsError
 from nets_deap.experiments.presets import PRESETS, preset
 
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_ticket.add_ticket(parsers, _add_experiment, _say, _complain)
     _add_bench(parsers)
     figure_commands.add(parsers, _say)
+    completion.add(parsers, _parser, _say)
     return parser
 
 
