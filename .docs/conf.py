@@ -5,7 +5,6 @@ import nets_deap
 project = "nets_deap"
 version = release = nets_deap.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxarg.ext"]
-exclude_patterns = ["build"]
 html_theme = "furo"
 html_title = f"nets_deap {version}"
 html_copy_source = html_show_sourcelink = False

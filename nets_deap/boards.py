@@ -106,12 +106,13 @@ class LiveTensorBoard:
 def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
     """Put a run into an Optuna study, a trial a ticket; ``optuna-dashboard`` shows it.
 
-    The trials are the front and, after it, the members of the last population that it dominates:
-    Optuna tells them apart by itself. Values are the objectives with their names and directions,
-    parameters the layers' densities, and user attributes the ticket's digest, kept weights and
-    density. Of dominated members of a run folder or a recorder only values, density and the start
-    of the digest are known. Tickets that the study has already are left alone, so that a run that
-    goes on can be put there again: those that have since been dominated stay as trials.
+    The trials are the front and, after it, the members of the last population that are not on it,
+    dominated ones among them: Optuna tells them apart by itself. Values are the objectives with
+    their names and directions, parameters the layers' densities, and user attributes the ticket's
+    digest, kept weights and density. Of members beside the front of a run folder or a recorder only
+    values, density and the start of the digest are known. Tickets that the study has already are
+    left alone, so that a run that goes on can be put there again: those that have since been
+    dominated stay as trials.
 
     Args:
         run: A run folder, finished or not; a recorder or a search's result; or tickets, all of
