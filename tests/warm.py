@@ -1,0 +1,15 @@
+"""Imported once by the process that others are forked from: what a run needs before it begins."""
+
+import torch
+from matplotlib.backends import backend_agg
+
+from nets_deap import cli, plots, run_commands, tasks
+from nets_deap.experiments import final, run, search, summarise
+from nets_deap.training import compiled, fused
+
+torch.set_num_threads(1)
+for build in (lambda: tasks.xor(hidden=10), lambda: tasks.lenet(dataset="mnist5k")):
+    build()
+
+__all__ = ["backend_agg", "cli", "compiled", "final", "fused", "plots"]
+__all__ += ["run", "run_commands", "search", "summarise"]
