@@ -31,8 +31,8 @@ class UnitLayout(MaskLayout):
     the weights themselves; W0, ``counts`` and ``sizes`` are about those.
 
     With the unit ``"2:4"`` a bit gates one weight, and of each 4 consecutive inputs of a row (of a
-    filter: input channels at one place of the kernel) at most 2 are kept: the ones of largest |W0|
-    of those whose bits are set. So any bits are a ticket, whatever operator made them.
+    filter: input channels at one place of the kernel) at most 2 are kept: the ones of largest
+    ``|W0|`` of those whose bits are set. So any bits are a ticket, whatever operator made them.
 
     Args:
         weights: The layout of the D weights.
@@ -175,7 +175,7 @@ class UnitLayout(MaskLayout):
 
         Args:
             wanted: Bool (G,).
-            keys: Shape (G,); None for |W0|.
+            keys: Shape (G,); None for ``|W0|``.
             held: Bits (G,) that are set anyhow, none of them wanted.
 
         Raises:

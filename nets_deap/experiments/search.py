@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from nets_deap.batching import unwrap
 from nets_deap.budget import StepBudget
 from nets_deap.errors import RunChangedError
 from nets_deap.evaluator import Evaluator
-from nets_deap.fronts import NicheArchive
+from nets_deap.fronts import NicheArchive, shown
 from nets_deap.objectives import Objective, describe
+from nets_deap.runs.callbacks import Callback, checked
 from nets_deap.runs.differences import differences
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.history import Generation, read_history
@@ -53,6 +54,13 @@ class SearchResult:
     stopped: str | None
     lived: list[Generation] = field(default_factory=list, repr=False)
 
+    def __repr__(self) -> str:
+        path = None if self.path is None else str(self.path)
+        row = self.logbook[-1]
+        spent = f"generation {row['gen']}, {row['network_steps']} steps x networks"
+        ended = f"{spent}, path={path!r}, stopped={self.stopped!r}"
+        return f"SearchResult({shown(self.front)}; {ended})"
+
     @property
     def history(self) -> list[Generation]:
         """Who lived in each generation, for figures; read from the run folder if there is one."""
@@ -83,6 +91,7 @@ def search(
     resume: bool = False,
     force: bool = False,
     config: dict[str, Any] | None = None,
+    callbacks: Iterable[Callback] = (),
     **options: Any,
 ) -> SearchResult:
     """Evolve tickets with DEAP's ``eaMuPlusLambda`` or ``eaMuCommaLambda``.
@@ -117,6 +126,7 @@ def search(
             make it longer.
         force: See ``nets.resume``.
         config: More facts for ``config.json``.
+        callbacks: See ``nets.Recorder``; a run that goes on calls them for later generations.
         **options: Passed to ``nets.make_toolbox``.
 
     Returns:
@@ -185,7 +195,7 @@ def search(
         settings["inherit"] = evaluator.inherit
         settings["budget"] = None if evaluator.budget is None else evaluator.budget.total
         evaluator.restart()  # so that a toolbox used before gives the same again
-    stopped = None
+    stopped, hooks = None, checked(callbacks)
     before = random.getstate()
     try:
         left, run = generations, None
@@ -206,9 +216,11 @@ def search(
                 overwrite=overwrite or resume,
                 config={"search": settings, **(config or {})},
                 archive=archive,
+                callbacks=hooks,
             )
         else:
             tickets, recorder = run.population, run.recorder
+            recorder.callbacks = hooks
             left = max(0, generations - run.generation)
         try:
             again = "" if path is None else f"nets.search(..., path={str(path)!r}, resume=True)"
