@@ -49,6 +49,7 @@ FLOORS = [
         "figure_commands",
         "run_commands",
         "cli_ticket",
+        "completion",
         "cli",
         "__main__",
     },
