@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
+from nets_deap.runs import history
 from nets_deap.runs.rows import objective_names
 from nets_deap.ticket import Ticket
+
+if TYPE_CHECKING:
+    from nets_deap.runs.recorder import Recorder
 
 PIXELS = 256  # the longest side of a mask's picture
 
@@ -49,10 +54,7 @@ def to_tensorboard(run: str | Path, path: str | Path) -> Path:
         ) from error
     writer: Any = SummaryWriter(str(path), purge_step=0)
     for row in rows:
-        step = row.pop("generation")
-        for name, value in row.items():
-            group = "objectives" if name.endswith(("_min", "_mean", "_max")) else "search"
-            writer.add_scalar(f"{group}/{name}", value, step)
+        _write_row(writer, row.pop("generation"), row)
     members, last = members_of(run), len(rows) - 1
     if members and len(members[0].fitness.values) > 1:
         writer.add_figure("front", pareto_front(members).figure, last)
@@ -67,16 +69,54 @@ def to_tensorboard(run: str | Path, path: str | Path) -> Path:
     return Path(path)
 
 
-def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
-    """Put a front into an Optuna study, a trial a ticket; ``optuna-dashboard`` shows it.
+class LiveTensorBoard:
+    """Writes each generation's row as TensorBoard scalars at once: for ``callbacks=``.
 
-    Values are the objectives with their names and directions, parameters the layers' densities,
-    and user attributes the ticket's digest, kept weights and density. Tickets that the study has
-    already are left alone, so that a run that goes on can be put there again: those that have
-    since been dominated stay as trials, and the study's own front is that of all.
+    The front and the masks are pictures that ``to_tensorboard`` adds. A run that goes on
+    supersedes what its later generations had written.
 
     Args:
-        run: A run folder, finished or not; a recorder or a search's result; or tickets.
+        path: The folder for TensorBoard's ``--logdir``.
+
+    Raises:
+        MissingExtraError: The extra ``tensorboard`` is not installed.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        _optional.require("tensorboard", "tensorboard", "TensorBoard export")
+        self.path = Path(path)
+        self._writer: Any = None
+
+    def __call__(self, recorder: Recorder, row: Mapping[str, Any]) -> None:
+        """Write a generation's row."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.path), purge_step=recorder.generation)
+        _write_row(self._writer, recorder.generation, row)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the event file; a later generation would open another one."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
+    """Put a run into an Optuna study, a trial a ticket; ``optuna-dashboard`` shows it.
+
+    The trials are the front and, after it, the members of the last population that are not on it,
+    dominated ones among them: Optuna tells them apart by itself. Values are the objectives with
+    their names and directions, parameters the layers' densities, and user attributes the ticket's
+    digest, kept weights and density. Of members beside the front of a run folder or a recorder only
+    values, density and the start of the digest are known. Tickets that the study has already are
+    left alone, so that a run that goes on can be put there again: those that have since been
+    dominated stay as trials.
+
+    Args:
+        run: A run folder, finished or not; a recorder or a search's result; or tickets, all of
+            which become trials, and no others.
         storage: Optuna's storage or its address, such as ``"sqlite:///front.db"``; None keeps
             the study in memory.
         name: The study's name.
@@ -110,27 +150,48 @@ def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
     with warnings.catch_warnings():  # Optuna calls names of objectives experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(names)
-    held = {(t.user_attrs.get("ticket"), tuple(t.values)) for t in study.trials if t.values}
+    held = {
+        (t.user_attrs.get("ticket", "")[: history.SHORT], tuple(t.values))
+        for t in study.trials
+        if t.values
+    }
     span = optuna.distributions.FloatDistribution(0.0, 1.0)
-    for ticket in members:
-        values = tuple(map(float, ticket.fitness.values))
-        if (ticket.digest, values) in held:
+    for member in [*members, *_last_population(run)]:
+        values = tuple(map(float, member.fitness.values))
+        if (member.digest[: history.SHORT], values) in held:
             continue
-        layers = {f"density {layer}": d for layer, d in ticket.layer_densities.items()}
+        held.add((member.digest[: history.SHORT], values))
+        facts, layers = {"ticket": member.digest, "density": member.density}, {}
+        if isinstance(member, Ticket):
+            facts |= {"kept": member.kept, "generation": member.origin.get("generation")}
+            layers = {f"density {layer}": d for layer, d in member.layer_densities.items()}
         study.add_trial(
             optuna.trial.create_trial(
                 values=values,
                 params=layers,
                 distributions=dict.fromkeys(layers, span),
-                user_attrs={
-                    "ticket": ticket.digest,
-                    "kept": ticket.kept,
-                    "density": ticket.density,
-                    "generation": ticket.origin.get("generation"),
-                },
+                user_attrs=facts,
             )
         )
     return study
+
+
+def _write_row(writer: Any, step: int, row: Mapping[str, Any]) -> None:
+    """Write a row of a log as scalars."""
+    for name, value in row.items():
+        group = "objectives" if name.endswith(("_min", "_mean", "_max")) else "search"
+        writer.add_scalar(f"{group}/{name}", value, step)
+
+
+def _last_population(run: Any) -> Sequence[Any]:
+    """Return the last population of a run, as tickets or as what the history knows of them."""
+    if hasattr(run, "population"):
+        return members_of(run.population)
+    if isinstance(run, (str, Path)):
+        lived = history.read_history(run)
+    else:
+        lived = getattr(run, "history", [])
+    return lived[-1].population if lived else ()
 
 
 def members_of(run: Any) -> list[Ticket]:

@@ -29,6 +29,10 @@ class StepBudget:
         total: Steps x networks in all, >= 1.
         generations: Generations after the first population, >= 0: the algorithm's ``ngen``.
         growth: Share of the last generation over that of the first, > 0; 1 shares out evenly.
+
+    >>> budget = StepBudget(1000, generations=2, growth=3)
+    >>> [budget.allocate(2, generation) for generation in range(3)]
+    [[84, 83], [167, 166], [250, 250]]
     """
 
     def __init__(self, total: int, generations: int, *, growth: float = 1.0) -> None:

@@ -10,14 +10,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import nets_deap
-from nets_deap import cli_slurm, cli_ticket, commands, figure_commands, run_commands
+from nets_deap import (
+    cli_slurm,
+    cli_ticket,
+    commands,
+    completion,
+    figure_commands,
+    run_commands,
+)
 from nets_deap.errors import NetsError
 from nets_deap.experiments.presets import PRESETS, preset
 
 USAGE_ERROR = 2
 EPILOG = """\
 examples:
-  nets-deap run quickstart                      embedded digits, no download, under 3 minutes
+  nets-deap run quickstart                      embedded digits, no download, about half a minute
   nets-deap run xor-mlp10 --seed 3
   nets-deap run lenet-mnist --data-dir ~/data --generations 10
   nets-deap run quickstart --set recipe.lr=0.002 --set search.objectives=val_loss,density
@@ -69,10 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     describe.set_defaults(command=lambda options: commands.describe(options, _say))
     _add_compare(parsers)
     _add_baseline(parsers)
-    cli_ticket.add_ticket(parsers, _add_experiment, _say)
+    cli_ticket.add_ticket(parsers, _add_experiment, _say, _complain)
     cli_slurm.add_slurm(parsers, _say)
     _add_bench(parsers)
     figure_commands.add(parsers, _say)
+    completion.add(parsers, _parser, _say)
     return parser
 
 

@@ -113,7 +113,7 @@ def describe(options: Namespace, say: Say) -> int:
     return 0
 
 
-def cut(options: Namespace, say: Say) -> int:
+def cut(options: Namespace, say: Say, complain: Say) -> int:
     """Train a ticket, cut it out and print what that saves."""
     as_in_its_run(options)
     config = configured(options)
@@ -121,6 +121,7 @@ def cut(options: Namespace, say: Say) -> int:
     from nets_deap.ticket import Ticket
 
     loaded = Ticket.load(options.file)
+    complain(training_ahead(config, options.steps))
     report = cutting.cut(
         config, loaded, steps=options.steps, repeats=options.repeats, path=options.out
     )
@@ -128,6 +129,12 @@ def cut(options: Namespace, say: Say) -> int:
     if options.out:
         say(f"written: {options.out}")
     return 0
+
+
+def training_ahead(config: Config, steps: int | None) -> str:
+    """Word that a command trains a ticket before it answers."""
+    number = config.final.steps if steps is None else steps
+    return f"trains the ticket from W0 for {number} steps first (--steps N sets how many)"
 
 
 def bench(options: Namespace, say: Say) -> int:

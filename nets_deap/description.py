@@ -46,7 +46,7 @@ class Description:
 
     @property
     def granularity(self) -> float:
-        """The density of a single weight: densities are multiples of it."""
+        """The density of a single weight, of which densities are multiples."""
         return 1 / self.maskable
 
     def rows(self) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ class Evaluator(Batched):
 
     Args:
         task: What to train on.
-        objectives: Names or ``Objective``s, M of them.
+        objectives: M names, or each a ``nets.Objective``.
         inherit: ``"none"``: every ticket trains from W0 (Baldwinian); ``"weights"``: from the
             trained values of its parent's kept weights, regrown ones from 0 (Lamarckian).
         budget: Shares steps x networks out over the generations; None trains the recipe's steps.

@@ -43,6 +43,9 @@ def hypervolume(costs: ArrayLike, reference: ArrayLike) -> float:
 
     Returns:
         The volume; 0.0 for no points.
+
+    >>> hypervolume([[1.0, 3.0], [2.0, 1.0]], reference=[4.0, 4.0])
+    7.0
     """
     points = np.asarray(costs, dtype=np.float64)
     if points.size == 0:
@@ -150,6 +153,9 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         self.items: list[Any] = [member for twins in ordered for member in twins]
         self.keys = [member.fitness for member in reversed(self.items)]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({shown(self)})"
+
 
 class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
     """An archive that keeps the best ticket of each niche of log density: no region starves.
@@ -186,6 +192,9 @@ class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
         self.items: list[Any] = [holders[cell] for cell in sorted(holders, reverse=True)]
         self.keys = [member.fitness for member in reversed(self.items)]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({shown(self)})"
+
     def _merit(self, individual: Any) -> float:
         """Return the weighted value of the first objective that is not what niches are over."""
         names = getattr(individual.fitness, "names", ())
@@ -200,6 +209,18 @@ class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
             names = individual.fitness.names
             value = individual.fitness.values[names.index(_checks.choice("by", self.by, names))]
         return math.floor(math.log(max(value, 1e-12)) / math.log(self.width))
+
+
+def shown(front: Sequence[Any]) -> str:
+    """Word a front in a line: how many members, and from where to where they go."""
+    words = [f"{len(front)} member{'' if len(front) == 1 else 's'}"]
+    values = [member.fitness.values for member in front]
+    if all(values):
+        for i, column in enumerate(zip(*values, strict=True)):
+            names = getattr(front[0].fitness, "names", ())
+            name = names[i] if i < len(names) else f"objective_{i}"
+            words.append(f"{name} {min(column):.4g} to {max(column):.4g}")
+    return ", ".join(words)
 
 
 def knee(front: Sequence[Any]) -> Any:

@@ -94,7 +94,7 @@ class Genome(Ticket):
 
     @property
     def genes(self) -> tuple[Any, ...]:
-        """What makes two genomes the same network: layout, size, bits and kept weights."""
+        """Layout, size, bits and kept weights, which make two genomes the same network."""
         return *super().genes, self.own_values().tobytes()
 
     @property
@@ -139,7 +139,7 @@ class Genome(Ticket):
         learnt = self.learnt
         ticket.learnt = None if learnt is None else replace(learnt, digest=ticket.digest)
         ticket.strategy = dict(self.strategy)
-        ticket.origin = dict(self.origin)
+        ticket.origin, ticket.parents = dict(self.origin), self.parents
         return ticket
 
     def save(self, path: str | Path, *, include_initial: bool = True, task: Any = None) -> Path:

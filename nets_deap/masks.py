@@ -128,7 +128,7 @@ class MaskLayout:
 
     @property
     def weights(self) -> MaskLayout:
-        """The layout of the weights that the bits gate: itself, where each bit gates one."""
+        """The layout of the weights that the bits gate; itself where each bit gates one."""
         return self
 
     @property

@@ -84,7 +84,7 @@ class Objective:
 
     @property
     def weight(self) -> float:
-        """DEAP's weight: -1.0 to minimise, 1.0 to maximise."""
+        """DEAP's weight, -1.0 to minimise and 1.0 to maximise."""
         return -1.0 if self.direction == "min" else 1.0
 
     def reference_for(self, chance: float, dense: Ticket, task: Any = None) -> float:
@@ -120,7 +120,7 @@ def resolve(objectives: str | Objective | Sequence[str | Objective]) -> tuple[Ob
     """Return objectives given by name or as they are.
 
     Args:
-        objectives: ``Objective``s, or names: those of ``OBJECTIVES``, and of ``FACTORIES`` with
+        objectives: Objectives, or names: those of ``OBJECTIVES``, and of ``FACTORIES`` with
             their number after a colon, as in ``"penalised:0.2"``.
 
     Raises:
@@ -213,6 +213,7 @@ def _area(measured: Measured) -> float:
     return float(np.trapezoid(measured.curve, steps) / (steps[-1] - steps[0]))
 
 
+#: What is known by its name.
 OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
     for objective in (
@@ -236,6 +237,7 @@ OBJECTIVES: dict[str, Objective] = {
     )
 }
 
+#: What is known by its name and a number, as ``"penalised:0.2"``.
 FACTORIES: dict[str, Callable[[float], Objective]] = {
     "penalised": penalised,
     "steps_to_loss": steps_to_loss,

@@ -163,9 +163,9 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over everything a ticket's number depends on: model, layout, data, recipe, seed.
+        """SHA-256 over model, layout, data, recipe and seed, on which a ticket's number depends.
 
-        Of the model: its initial parameters and buffers, which are frozen, and how it prints.
+        Of the model its initial parameters and buffers, which are frozen, and how it prints.
         """
         parts = [self.layout.key, self.model_digest, self.data_digest, self.recipe.as_dict()]
         more: list[Any] = [] if self.precision == "float32" else [self.precision]
@@ -255,14 +255,9 @@ class Task:
             own = ticket.own_values() if start is None else None
             begin.append(start if own is None else Start(own))
         outcome = train(
-            self.problem,
-            masks,
-            plan,
-            engine=self.engine,
-            starts=begin,
-            chunk=self.chunk,
-            on_chunk=on_chunk,
-        )
+            self.problem, masks, plan, engine=self.engine,
+            starts=begin, chunk=self.chunk, on_chunk=on_chunk,
+        )  # fmt: skip
         self.ledger.networks += len(masks)
         self.ledger.network_steps += len(masks) * plan.steps
         return outcome
@@ -271,6 +266,10 @@ class Task:
         """Return a seed for one place in a run (a generation, say) from the task's own seed."""
         words = np.random.SeedSequence([self.seed, *place]).generate_state(2, np.uint32)
         return int(words[0]) << 31 | int(words[1]) >> 1
+
+    def __repr__(self) -> str:
+        held = f"{self.layout.size} bits over {self.layout.weights.size} maskable weights"
+        return f"Task({self.name!r}, {held}, {self.steps} steps, {self.device})"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the task as plain data, for a run's configuration; see also ``nets.describe``."""

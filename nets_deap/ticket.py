@@ -47,6 +47,13 @@ class Ticket(Carried):
 
     Raises:
         InvalidValueError: The mask is not a vector of bits, or of another length than the layout.
+
+    >>> ticket = Ticket([1, 0, 1, 1], MaskLayout([("weight", (2, 2))]))
+    >>> ticket
+    Ticket(3 of 4 weights, density 0.7500, fitness ())
+    >>> ticket[0] = False
+    >>> ticket.mask.tolist(), ticket.layer_densities
+    ([False, False, True, True], {'weight': 0.5})
     """
 
     fitness: Any = None
@@ -115,7 +122,7 @@ class Ticket(Carried):
 
     @property
     def genes(self) -> tuple[Any, ...]:
-        """What makes two tickets the same network: layout, size and bits."""
+        """Layout, size and bits, which make two tickets the same network."""
         return self._layout_key, self._size, self._packed.tobytes()
 
     def own_values(self) -> NDArray[Any] | None:

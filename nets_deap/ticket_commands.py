@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nets_deap.commands import Say, as_in_its_run, configured, usage
+from nets_deap.commands import Say, as_in_its_run, configured, training_ahead, usage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,13 +92,13 @@ def apply(options: Namespace, say: Say) -> int:
     return 0
 
 
-def export(options: Namespace, say: Say) -> int:
+def export(options: Namespace, say: Say, complain: Say) -> int:
     """Write a ticket for other tools."""
     from nets_deap.ticket import Ticket
 
     ticket = Ticket.load(options.file)
     if options.to in ("onnx", "csr"):
-        _export_trained(options, ticket, say)
+        _export_trained(options, ticket, say, complain)
     else:
         _export_masks(options, ticket)
     say(f"written: {options.out}")
@@ -130,7 +130,7 @@ def _export_masks(options: Namespace, ticket: Ticket) -> None:
         ) from error
 
 
-def _export_trained(options: Namespace, ticket: Ticket, say: Say) -> None:
+def _export_trained(options: Namespace, ticket: Ticket, say: Say, complain: Say) -> None:
     """Train a ticket from W0, write its network, and print what that costs."""
     as_in_its_run(options)
     config = configured(options)
@@ -141,6 +141,7 @@ def _export_trained(options: Namespace, ticket: Ticket, say: Say) -> None:
         from nets_deap import _optional
 
         _optional.require("onnxruntime", "onnx", "ONNX export")  # before anything is trained
+    complain(training_ahead(config, options.steps))
     report = cutting.cut(config, ticket, steps=options.steps, repeats=options.repeats)
     say(report.table())
     if options.to == "onnx":

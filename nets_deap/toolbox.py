@@ -74,7 +74,7 @@ def make_toolbox(
 
     Args:
         task: What to train on.
-        objectives: M names or ``nets.Objective``s; see ``nets_deap.objectives``.
+        objectives: M names, or each a ``nets.Objective``; see ``nets_deap.objectives``.
         inherit: ``"none"`` or ``"weights"``.
         density: Least and greatest density of tickets, in (0, 1].
         first_density: Least and greatest density of the first population, in (0, 1]; the part of
@@ -91,8 +91,8 @@ def make_toolbox(
         sigma: Of the strategy that evolves with the ticket; see ``mut_prune``, ``mut_shrink``.
             None: 0.1 where weights are inherited, 0.2 for ``mut_shrink``; else 0.
         gradient: Measure gradients after training (10 more steps each), and in one mutation of
-            three prune by |w * gradient|, in another one of six swap weights for those of largest
-            gradient.
+            three prune by ``|w * gradient|``, in another one of six swap weights for those of
+            largest gradient.
         reevaluate: Evaluate survivors again with each generation's offspring, on the same
             minibatches: a lucky draw does not survive for long. It costs as many networks again;
             for algorithms whose parents compete with their offspring.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -30,8 +31,8 @@ class UnitLayout(MaskLayout):
     the weights themselves; W0, ``counts`` and ``sizes`` are about those.
 
     With the unit ``"2:4"`` a bit gates one weight, and of each 4 consecutive inputs of a row (of a
-    filter: input channels at one place of the kernel) at most 2 are kept: the ones of largest |W0|
-    of those whose bits are set. So any bits are a ticket, whatever operator made them.
+    filter: input channels at one place of the kernel) at most 2 are kept: the ones of largest
+    ``|W0|`` of those whose bits are set. So any bits are a ticket, whatever operator made them.
 
     Args:
         weights: The layout of the D weights.
@@ -73,20 +74,44 @@ class UnitLayout(MaskLayout):
         self._register(hashlib.sha256(text.encode()).hexdigest())
         gated_weights = sum(weights.layer(name).size for name in gated)
         self.fixed: int = weights.size - gated_weights
-        self.unit_sizes: NDArray[np.int64] | None = None
-        if gated_weights != self.size:
-            self.unit_sizes = self._sums(np.ones(weights.size)).astype(np.int64)
-        self._groups = _groups_of(weights) if self.unit == TWO_OF_FOUR else None
+        flat = [layer.name for layer in weights.layers if len(layer.shape) < 2]
+        if self.grouped and flat:
+            raise _checks.bad_value(
+                "maskable", "have inputs for '2:4'", "weights (out, in, ...)", flat[0]
+            )
+        self._one_each = gated_weights == self.size
 
     @property
     def weights(self) -> MaskLayout:
         """The layout of the D weights that the bits gate."""
         return self._weights
 
+    # A file may say anything of its layers: arrays come after the mask has been held against them.
+
+    @functools.cached_property
+    def unit_sizes(self) -> NDArray[np.int64] | None:
+        """Weights of each unit, shape (G,); None where each is one weight."""
+        if self._one_each:
+            return None
+        parts = []
+        for name in self.names:
+            layer, tile = self.weights.layer(name), self._tile(name)
+            rows, columns = (
+                np.minimum(step, n - np.arange(0, n, step))
+                for n, step in zip((layer.shape[0], layer.row), tile, strict=True)
+            )
+            parts.append(np.outer(rows, columns).reshape(-1))
+        return np.concatenate(parts)
+
+    @functools.cached_property
+    def _groups(self) -> NDArray[np.int32] | None:
+        """Bits of each group of inputs; None where any bits may be set together."""
+        return _groups_of(self.weights) if self.unit == TWO_OF_FOUR else None
+
     @property
     def grouped(self) -> bool:
         """Whether not all bits may be set together, as with ``"2:4"``."""
-        return self._groups is not None
+        return self.unit == TWO_OF_FOUR
 
     @property
     def density_range(self) -> tuple[float, float]:
@@ -150,7 +175,7 @@ class UnitLayout(MaskLayout):
 
         Args:
             wanted: Bool (G,).
-            keys: Shape (G,); None for |W0|.
+            keys: Shape (G,); None for ``|W0|``.
             held: Bits (G,) that are set anyhow, none of them wanted.
 
         Raises:
@@ -257,10 +282,6 @@ def _groups_of(weights: MaskLayout) -> NDArray[np.int32]:
     """Return the bits of each group of inputs, shape (groups, 4); where there are fewer, D."""
     groups = []
     for layer in weights.layers:
-        if len(layer.shape) < 2:
-            raise _checks.bad_value(
-                "maskable", "have inputs for '2:4'", "weights (out, in, ...)", layer.name
-            )
         places = np.arange(layer.start, layer.stop, dtype=np.int32).reshape(layer.shape)
         rows = np.moveaxis(places, 1, -1).reshape(-1, layer.shape[1])
         more = -layer.shape[1] % GROUP

@@ -50,6 +50,7 @@ FLOORS = [
         "run_commands",
         "cli_slurm",
         "cli_ticket",
+        "completion",
         "cli",
         "__main__",
     },

@@ -17,7 +17,7 @@ def recorder(tmp_path_factory):
     path = tmp_path_factory.mktemp("boards") / "run"
     recorder = nets.Recorder(path, task=task, progress="none")
     algorithms.eaMuPlusLambda(
-        toolbox.population(n=6), toolbox, 6, 6, 0.3, 0.7, 2, stats=recorder, verbose=False
+        toolbox.population(n=20), toolbox, 20, 4, 0.3, 0.7, 2, stats=recorder, verbose=False
     )
     return recorder
 
@@ -49,18 +49,71 @@ def test_tensorboard_reads_scalars_front_and_masks(recorder, tmp_path):
 def test_optunas_front_is_ours(recorder, tmp_path):
     optuna = pytest.importorskip("optuna")
     storage = f"sqlite:///{tmp_path / 'front.db'}"
-    for run in (recorder.folder.path, recorder, list(recorder.front)):
+    front, last = list(recorder.front), recorder.history[-1].population
+    digests = {ticket.digest[:16] for ticket in front} | {member.digest for member in last}
+    assert len(digests) > len(front), "some of the last population should be dominated"
+    assert len(nets.boards.to_optuna(front, storage).trials) == len(front)
+    for run in (recorder.folder.path, recorder, front):
         study = nets.boards.to_optuna(run, storage)
-        assert len(study.trials) == len(recorder.front)
+        assert {t.user_attrs["ticket"][:16] for t in study.trials} == digests
+        assert len(study.trials) == len(digests)
     again = optuna.load_study(study_name="nets_deap", storage=storage)
     assert again.metric_names == ["val_loss", "density"]
     ours = {ticket.digest: ticket for ticket in recorder.front}
     assert {t.user_attrs["ticket"] for t in again.best_trials} == set(ours)
+    behind = {member.digest: member for member in last}
     for trial in again.trials:
+        if len(trial.user_attrs["ticket"]) == 16:
+            member = behind[trial.user_attrs["ticket"]]
+            assert tuple(trial.values) == member.fitness.values
+            assert trial.user_attrs["density"] == member.density
+            continue
         ticket = ours[trial.user_attrs["ticket"]]
         assert tuple(trial.values) == ticket.fitness.values
         assert trial.user_attrs["generation"] == ticket.origin["generation"]
         assert trial.params == {f"density {n}": d for n, d in ticket.layer_densities.items()}
+
+
+def test_dominated_tickets_of_a_result_are_trials_with_all_that_is_known():
+    pytest.importorskip("optuna")
+    found = nets.search(nets.tasks.xor(hidden=4), population=20, generations=0, progress="none")
+    trials = nets.boards.to_optuna(found).trials
+    tickets = {ticket.digest: ticket for ticket in [*found.front, *found.population]}
+    assert len(trials) == len(tickets) > len(found.front)
+    for trial in trials:
+        ticket = tickets[trial.user_attrs["ticket"]]
+        assert (trial.user_attrs["kept"], tuple(trial.values)) == (
+            ticket.kept,
+            ticket.fitness.values,
+        )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tensorboard's own dependencies
+def test_a_live_board_has_each_generation_at_once(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    live, seen = nets.boards.LiveTensorBoard(tmp_path / "tb"), []
+
+    def read(recorder, row):
+        events = EventAccumulator(str(tmp_path / "tb")).Reload()
+        points = [(p.step, p.value) for p in events.Scalars("search/hypervolume")]
+        seen.append(points[-1] == (recorder.generation, pytest.approx(row["hypervolume"])))
+
+    task = nets.tasks.xor(hidden=4)
+    options = {"population": 4, "cxpb": 0.3, "mutpb": 0.7, "progress": "none"}
+    path = tmp_path / "run"
+    nets.search(task, generations=2, path=path, callbacks=[live, read], **options)
+    live.close()
+    assert seen == [True] * 3
+    again = nets.boards.LiveTensorBoard(tmp_path / "tb")
+    events = EventAccumulator(str(tmp_path / "tb"))
+    nets.search(
+        nets.tasks.xor(hidden=4), generations=4, path=path, resume=True, force=True,
+        callbacks=[again], **options,
+    )  # fmt: skip
+    again.close()
+    assert [p.step for p in events.Reload().Scalars("objectives/val_loss_min")] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the dashboard's own dependencies
@@ -79,7 +132,7 @@ def test_the_dashboard_serves_the_front(recorder):
 
     found = get("/api/studies/0")
     assert status == ["200 OK"]
-    assert len(found["trials"]) == len(recorder.front)
+    assert len(found["trials"]) > len(recorder.front)
     assert len(found["best_trials"]) == len(recorder.front)
     assert found["objective_names"] == ["val_loss", "density"]
     assert found["directions"] == ["minimize", "minimize"]

@@ -259,7 +259,9 @@ def test_ticket_cut_prints_what_is_saved_and_writes_the_network(neurons, tmp_pat
 
     out = str(tmp_path / "small.safetensors")
     assert main(["ticket", "cut", neurons, *SMALL, "--repeats", "1", "--out", out]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    text, complaint = capsys.readouterr()
+    assert complaint.startswith("nets-deap: trains the ticket from W0 for 3 steps first")
+    lines = text.splitlines()
     assert lines[0].startswith("Ticket(10 of 100 units 'neuron', 120 of 300 weights")
     assert lines[1].endswith("after 3 steps from W0")
     dense, small = (

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pickle
+import warnings
 import zipfile
 
 import numpy as np
@@ -170,3 +171,17 @@ def test_what_is_not_there_cannot_be_read(tmp_path):
         container.read(tmp_path / "x.npz")
     with pytest.raises(FileAccessError, match="must be readable"):
         container.read(tmp_path)
+
+
+def test_two_members_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for text in (b"{}", b"[]"):
+            file = io.BytesIO()
+            np.save(file, np.frombuffer(text, np.uint8))
+            archive.writestr("json.npy", file.getvalue())
+        archive.comment = b"0" * 64
+    path.write_bytes(sealed(path.read_bytes()))
+    with pytest.raises(RunFileError, match="two members have the same name"):
+        container.read(path)

@@ -77,3 +77,13 @@ def test_lenet_on_full_mnist(tmp_path, capsys):
 def test_the_environment_names_the_data_folder(monkeypatch, tmp_path):
     monkeypatch.setitem(os.environ, ENVIRONMENT, str(tmp_path))
     assert default_data_dir() == tmp_path
+
+
+def test_every_place_tells_the_same_time_for_quickstart():
+    from nets_deap import cli
+    from nets_deap.experiments.presets import PRESETS
+
+    readme = re.search(r"It takes (.*?) on two cores", README.read_text()).group(1)
+    (line,) = (line for line in cli.EPILOG.splitlines() if line.endswith(readme))
+    assert "run quickstart" in line
+    assert PRESETS["quickstart"].about.endswith(readme)

@@ -218,6 +218,16 @@ def test_apply_sets_its_own_weights():
     assert torch.equal(model[0].bias, bias)
 
 
+def test_an_exported_genome_keeps_where_it_came_from(genome, tmp_path):
+    genome.parents, genome.origin = ("a" * 32, "b" * 32), {"generation": 3}
+    ticket = genome.export()
+    assert (ticket.parents, ticket.origin) == (genome.parents, genome.origin)
+    ticket.origin["generation"] = 4
+    assert genome.origin == {"generation": 3}
+    loaded = Ticket.load(genome.save(tmp_path / "g.safetensors"))
+    assert loaded.origin == {"generation": 3, "parents": ["a" * 32, "b" * 32]}
+
+
 def test_an_exported_genome_pickles():
     genome = Genome([1, 0, 1], MaskLayout([("a", (3, 1))], np.ones(3)), weights=np.arange(3.0))
     assert pickle.loads(pickle.dumps(genome.export())).kept == 2

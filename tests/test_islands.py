@@ -1,7 +1,9 @@
 """Islands: populations in step, migration, and going on exactly."""
 
 import functools
+import os
 import random
+import signal
 import threading
 
 import numpy as np
@@ -133,6 +135,28 @@ def test_an_error_in_one_island_ends_all_and_leaves_no_thread(tmp_path):
     with pytest.raises(ZeroDivisionError, match="of the user's own"):
         go(tmp_path / "run", islands=[nets.Island(), nets.Island(operators={"mutate": broken})])
     assert threading.active_count() == 1
+
+
+def test_an_interrupt_while_an_island_runs_leaves_all_resumable(tmp_path):
+    calls = []
+
+    def flip(ticket, limit=None):
+        calls.append(1)
+        if len(calls) == limit:
+            os.kill(os.getpid(), signal.SIGINT)
+        return nets.operators.mut_flip(ticket, indpb=0.2)
+
+    def islands(limit=None):
+        own = functools.partial(flip, limit=limit)
+        return [nets.Island(), nets.Island(operators={"mutate": own})]
+
+    whole = go(tmp_path / "whole", islands=islands())
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "cut", islands=islands(20))
+    assert threading.active_count() == 1
+    resumed = go(tmp_path / "cut", islands=islands(), resume=True, force=True)
+    assert seen_by(resumed) == seen_by(whole)
 
 
 def test_random_states_are_the_same_afterwards():

@@ -1,15 +1,18 @@
+import fcntl
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from running import ROOT, begin, new_task
 
 import nets_deap as nets
-from nets_deap.errors import FolderInUseError
+from nets_deap.errors import FileAccessError, FolderInUseError
 from nets_deap.runs import lock
 from nets_deap.runs.lock import Lock, holder, is_held
 
@@ -93,7 +96,7 @@ def test_another_machine_is_believed_for_ten_minutes(tmp_path):
     Lock(tmp_path).release()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}', "\0" * 2000])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}', "\0" * 2000, "[" * 1000])
 def test_a_damaged_lock_that_nobody_holds_is_taken(tmp_path, text):
     (tmp_path / lock.LOCK).write_text(text)
     held = Lock(tmp_path)
@@ -110,3 +113,36 @@ def test_the_heartbeat_goes_on(tmp_path, monkeypatch):
     held.file.unlink()
     with pytest.raises(FolderInUseError, match="taken it over"):
         held.check()
+
+
+def test_one_that_was_taken_over_from_elsewhere_notices(tmp_path):
+    held = Lock(tmp_path)
+    held.check()
+    left_behind(tmp_path, 0)  # in place, as another machine does where locks do not reach
+    with pytest.raises(FolderInUseError, match="another one has taken it over"):
+        held.check()
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    held = Lock(path)
+    shutil.rmtree(path)
+    with pytest.raises(FileAccessError, match="it is gone"):
+        held.check()
+
+
+def test_a_look_at_the_moment_of_locking_does_no_harm(tmp_path):
+    (tmp_path / lock.LOCK).touch()
+    handle = os.open(tmp_path / lock.LOCK, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    timer = threading.Timer(0.03, os.close, [handle])
+    timer.start()
+    Lock(tmp_path).release()
+    timer.join()
+
+
+def test_a_sign_of_life_from_the_future_is_no_reason_to_wait_for_it(tmp_path):
+    left_behind(tmp_path, -(10**6))
+    with pytest.raises(FolderInUseError, match=r"is 0 s old: if it has ended, wait 600 s"):
+        Lock(tmp_path)

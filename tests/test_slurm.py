@@ -14,7 +14,7 @@ from nets_deap import cli
 from nets_deap.errors import NetsError
 from nets_deap.slurm import KINDS, job
 
-LONG = ["--set", "search.generations=100", "--set", "search.population=60"]
+LONG = ["--set", "search.generations=300", "--set", "search.population=60"]
 SHORT = ["--set", "recipe.steps=20", "--set", "final.steps=20", "--set", "final.members=1"]
 SMALL = ["--set", "search.generations=2", "--set", "search.population=4", *SHORT]
 
@@ -92,9 +92,11 @@ def test_an_array_is_warned_queues_again_and_ends_as_if_undisturbed(cluster, tmp
                  settings=[*LONG, *SHORT])  # fmt: skip
     number = submit(cluster, script)
     end, warned = time.monotonic() + 900, set()
-    while set(states := cluster.parts(number)) != {"COMPLETED"}:
+    while set((states := cluster.parts(number)).values()) != {"COMPLETED"}:
         assert time.monotonic() < end, (states, log_of(cluster, "xor-mlp10"))
-        assert not set(states) & {"FAILED", "TIMEOUT", "CANCELLED"}, log_of(cluster, "xor-mlp10")
+        assert not set(states.values()) & {"FAILED", "TIMEOUT", "CANCELLED"}, log_of(
+            cluster, "xor-mlp10"
+        )
         for part, state in states.items():
             if state == "PENDING" and cluster.restarts(part):
                 warned.add(part)  # SLURM lets it wait for two minutes

@@ -1,8 +1,11 @@
+import contextlib
+import json
+
 import pytest
 from running import NGEN, begin, go, new_task
 
 import nets_deap as nets
-from nets_deap.errors import FileAccessError
+from nets_deap.errors import FileAccessError, RunFileError
 from nets_deap.runs import checkpoints
 from nets_deap.runs.status import status
 
@@ -23,7 +26,7 @@ def test_an_interrupted_run(path):
     assert found.health == []
     text = found.text()
     assert f"generation  2 of {NGEN}" in text
-    assert f"nets-deap resume {path}" in text
+    assert found.advice in text
 
 
 def test_damage_is_told_and_nothing_changed(path):
@@ -70,3 +73,31 @@ def test_durations(seconds, text):
     from nets_deap.runs.status import _duration
 
     assert _duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("log.jsonl", "[" * 100_000 + "\n"),
+        ("log.jsonl", '{"generation": "x"}\n'),
+        ("log.jsonl", '{"generation": null}\n'),
+        ("log.jsonl", '{"generation": 1e999, "seconds": NaN}\n'),
+        ("front.csv", b"\xff\xfe"),
+    ],
+)
+def test_whatever_files_hold_it_is_an_answer_or_an_error_of_ours(path, name, content):
+    (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with contextlib.suppress(RunFileError):
+        assert status(path).text()
+
+
+def test_the_advice_is_what_goes_on(path, tmp_path):
+    options = {"population": 6, "generations": 1, "progress": "none"}
+    assert "nets.resume in Python" in status(path).advice
+    nets.search(new_task(), path=tmp_path / "search", **options)
+    facts = json.loads((tmp_path / "search" / "config.json").read_text())
+    for file in (tmp_path / "search" / "checkpoints").iterdir():
+        file.unlink()
+    assert "resume=True" in status(tmp_path / "search").advice
+    (tmp_path / "search" / "config.json").write_text(json.dumps({**facts, "config": {}}))
+    assert f"nets-deap resume {tmp_path / 'search'}" in status(tmp_path / "search").advice

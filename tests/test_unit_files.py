@@ -1,6 +1,8 @@
 """Files of structured tickets: round trips, applying, and refusing what makes no sense."""
 
+import contextlib
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from safetensors.numpy import save_file
 from torch import nn
 
 import nets_deap as nets
-from nets_deap import ticket_files
+from nets_deap import bits, ticket_files
 from nets_deap.errors import TicketFileError
 from nets_deap.fitness import fitness_class
 from nets_deap.unit_tiles import layout_of
@@ -136,3 +138,27 @@ def test_more_than_two_of_four_need_the_initial_weights():
     assert layout.density_range == (1 / 8, 0.5)
     with pytest.raises(nets.NetsError, match="The initial weights are not known here"):
         nets.Ticket(np.ones(8), layout).mask
+
+
+@pytest.mark.parametrize(
+    ("unit", "shape", "tile"),
+    [
+        ("neuron", (10**9, 10), [1, 10]),
+        ("neuron", (2**40, 2**40), [1, 2**40]),
+        ("block(100000x100000)", (10**5, 10**5), [10**5, 10**5]),
+        ("2:4", (10**5, 10**5), [1, 1]),
+    ],
+)
+def test_no_memory_is_taken_for_weights_that_a_file_only_speaks_of(unit, shape, tile, tmp_path):
+    tensors, description = read(make("neuron").save(tmp_path / "a"))
+    tensors["mask"] = np.ones(1, np.uint8)
+    size = 1 if unit.startswith("block") else 8
+    more = {"layers": [["a", shape]], "unit": unit, "tiles": [tile], "size": size}
+    more["digest"] = bits.digest(tensors["mask"], size)
+    write(tmp_path / "a", tensors, {**description, **more})
+    tracemalloc.start()
+    with contextlib.suppress(TicketFileError):
+        nets.Ticket.load(tmp_path / "a")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**24

@@ -15,7 +15,7 @@ from nets_deap.baselines.result import Baseline, Level
 from nets_deap.baselines.rigl import rigl
 from nets_deap.baselines.saliency import grasp, snip, synflow
 
-# By the name that the command line takes; each is called with a task and its own options.
+#: By the name that the command line takes; each is called with a task and its own options.
 BASELINES: dict[str, Callable[..., Baseline]] = {
     "random": random_uniform,
     "erk": random_erk,

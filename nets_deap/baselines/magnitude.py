@@ -39,7 +39,7 @@ def one_shot(
     seed: int = 0,
     scope: str = "global",
 ) -> Baseline:
-    """Train the dense network once from W0, then prune it by |w| to each density.
+    """Train the dense network once from W0, then prune it by ``|w|`` to each density.
 
     Args:
         task: The task.
@@ -88,8 +88,8 @@ def imp(
 ) -> Baseline:
     """Find tickets by iterative magnitude pruning with rewinding.
 
-    Each round trains the ticket it has, prunes the smallest |w| and goes back to the start. Each
-    uses other minibatches.
+    Each round trains the ticket it has, prunes the smallest ``|w|`` and goes back to the start.
+    Each uses other minibatches.
 
     Args:
         task: The task.

@@ -48,7 +48,7 @@ def rigl(
     """Train sparse networks that move their weights about: an upper reference, not tickets.
 
     Each network starts from W0 under a random mask. Every ``delta`` steps each layer drops its
-    smallest |w| and grows as many weights where the loss of the dense network has the largest
+    smallest ``|w|`` and grows as many weights where the loss of the dense network has the largest
     gradient; they start at zero. A weight that is dropped and grown at once keeps its value. The
     trained networks are what counts (``Level.trained``): their masks are not trained from W0
     again. All densities train together, on the same minibatches. The optimiser's moments and the

@@ -35,7 +35,7 @@ GRASP_TEMPERATURE = 200.0
 def snip(
     task: Task, densities: float | Iterable[float], *, examples: int | None = None, seed: int = 0
 ) -> Baseline:
-    """Keep the weights of largest |g * w| at W0: single-shot network pruning.
+    """Keep the weights of largest ``|g * w|`` at W0: single-shot network pruning.
 
     Args:
         task: The task.

@@ -57,7 +57,7 @@ def _cifar10(network: str, title: str, recipe: Recipe, steps: int) -> Config:
 
 PRESETS: dict[str, Config] = {
     "quickstart": Config(
-        about="LeNet-300-100 on 5,000 MNIST digits, embedded: no download, about a minute",
+        about="LeNet-300-100 on 5,000 MNIST digits, embedded: no download, about half a minute",
         task=TaskConfig(dataset="mnist5k"),
         recipe=replace(LENET_RECIPE, steps=150),
         search=SearchConfig(

@@ -27,14 +27,9 @@ def resume(
 ) -> Resumed:
     """Go on with a run whose recorder had a folder, exactly where its newest checkpoint left it.
 
-    Give what comes back to the same algorithm with a toolbox made as before, and the result is that
-    of the uninterrupted run::
-
-        run = nets.resume("runs/demo", task=task)
-        algorithms.eaMuPlusLambda(
-            run.population, toolbox, ..., ngen=run.remaining,
-            stats=run.recorder, halloffame=run.front,
-        )
+    Give what comes back to the same algorithm with a toolbox made as before: ``run.population``,
+    ``ngen=run.remaining``, ``stats=run.recorder``, ``halloffame=run.front``. The result is that of
+    the uninterrupted run.
 
     Python's, NumPy's and torch's global random states are set to what they were. Nothing in the
     files is executed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from nets_deap.evaluator import Evaluator
 from nets_deap.experiments.groups import Islands, One
 from nets_deap.experiments.islands import Island, Migration
 from nets_deap.experiments.strategy import Strategy, check_numbers, evaluator_in, inherits
-from nets_deap.fronts import NicheArchive
+from nets_deap.fronts import NicheArchive, shown
 from nets_deap.objectives import Objective, describe
 from nets_deap.runs import randomness
+from nets_deap.runs.callbacks import Callback, checked
 from nets_deap.runs.differences import differences
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.history import Generation, read_history
@@ -55,6 +56,13 @@ class SearchResult:
     lived: list[Generation] = field(default_factory=list, repr=False)
     islands: list[list[Ticket]] = field(default_factory=list, repr=False)
 
+    def __repr__(self) -> str:
+        path = None if self.path is None else str(self.path)
+        row = self.logbook[-1]
+        spent = f"generation {row['gen']}, {row['network_steps']} steps x networks"
+        ended = f"{spent}, path={path!r}, stopped={self.stopped!r}"
+        return f"SearchResult({shown(self.front)}; {ended})"
+
     @property
     def history(self) -> list[Generation]:
         """Who lived in each generation, for figures; read from the run folder if there is one."""
@@ -87,6 +95,7 @@ def search(
     resume: bool = False,
     force: bool = False,
     config: dict[str, Any] | None = None,
+    callbacks: Iterable[Callback] = (),
     **options: Any,
 ) -> SearchResult:
     """Evolve tickets with DEAP's ``eaMuPlusLambda`` or ``eaMuCommaLambda``.
@@ -109,9 +118,9 @@ def search(
         budget: Steps x networks of the whole search, kept exactly; None trains the recipe's steps.
         growth: Steps of the last generation over those of the first; see ``nets.StepBudget``.
         toolbox: Use this one; what is given to ``nets.make_toolbox`` is then its own matter.
-        islands: How many populations evolve side by side, or what each is like, as a list of
-            ``nets.Island``s; ``population`` and the like are then those of each island. All train
-            as one batch, and share the front, the budget and the run folder. None for one.
+        islands: How many populations evolve side by side, or a list with a ``nets.Island`` for
+            each; ``population`` and the like are then those of each island. All train as one
+            batch, and share the front, the budget and the run folder. None for one.
         migration: When and how tickets move between islands; None for every 5 generations along
             a ring, see ``nets.Migration``.
         path: Run folder; None writes nothing.
@@ -126,6 +135,7 @@ def search(
             make it longer.
         force: See ``nets.resume``.
         config: More facts for ``config.json``.
+        callbacks: See ``nets.Recorder``; a run that goes on calls them for later generations.
         **options: Passed to ``nets.make_toolbox``.
 
     Returns:
@@ -175,7 +185,7 @@ def search(
         settings["inherit"] = evaluator.inherit
         settings["budget"] = None if evaluator.budget is None else evaluator.budget.total
         evaluator.restart()  # so that a toolbox used before gives the same again
-    stopped = None
+    stopped, hooks = None, checked(callbacks)
     before = randomness.states()
     try:
         left, run = generations, None
@@ -195,9 +205,11 @@ def search(
                 overwrite=overwrite or resume,
                 config={"search": settings, **(config or {})},
                 archive=archive,
+                callbacks=hooks,
             )
         else:
             tickets, recorder = run.population, run.recorder
+            recorder.callbacks = hooks
             left = max(0, generations - run.generation)
             group.go_on(run.beside, tickets)
         try:

@@ -31,11 +31,13 @@ from nets_deap.operators.selection import elitist, sel_niched, sel_nsga2, sel_ro
 from nets_deap.operators.shrink import cx_then_mutate, mut_shrink
 from nets_deap.operators.structured import cx_structure, mut_columns, mut_inputs, mut_neurons
 
+#: Those that take any ticket.
 CROSSOVERS = (cx_uniform, cx_layers, cx_neurons, cx_interpolate, cx_average)
+#: Those that take any ticket.
 MUTATIONS = (mut_flip, mut_prune, mut_regrow, mut_swap, mut_layer)
-# These see whole neurons and inputs, so they take chains of fully connected layers only.
+#: These see whole neurons and inputs, so they take chains of fully connected layers only.
 STRUCTURED = (cx_structure, mut_columns, mut_inputs, mut_neurons, mut_shrink)
-# These see weights that evolve with the mask, so they take genomes only.
+#: These see weights that evolve with the mask, so they take genomes only.
 GENOME = (cx_genes, mut_noise, mut_resample)
 
 __all__ = [

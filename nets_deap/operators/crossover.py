@@ -158,7 +158,7 @@ def cx_average(
 ) -> Pair:
     """Average what both parents learnt and keep the weights of largest saliency.
 
-    Saliency is |w| of the averaged trained weights, a pruned weight counting as 0 (of W0 where
+    Saliency is ``|w|`` of the averaged trained weights, a pruned weight counting as 0 (of W0 where
     nothing is learnt), over the union of both masks; the layers' factors of the averaged strategy
     multiply it. The children keep as many weights as their parents, less a fraction. For
     relatives: the weights of tickets that descend from the same W0 and the same first steps lie in

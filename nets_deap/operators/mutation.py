@@ -31,6 +31,9 @@ def mut_flip(
         indpb: Probability of a flip, in [0, 1].
         allow_empty_layers: Whether a layer may lose all its weights.
         rng: NumPy generator; None for one seeded from ``random``.
+
+    >>> mut_flip(Ticket([1, 1, 0, 0]), indpb=1.0)
+    (Ticket(2 of 4 weights, density 0.5000, fitness ()),)
     """
     check_ticket(individual)
     source = generator(rng)
@@ -60,9 +63,9 @@ def mut_prune(
         individual: The ticket.
         fraction: Of the kept weights, in [0, 1], rounded to a whole number; or an interval to
             draw from.
-        by: The saliency: ``"magnitude"``: |w| of the trained weights when the ticket has them,
-            else of W0; ``"gradient"``: |w * gradient| after training, which an evaluator with
-            ``slopes=True`` measures (|w| where nothing is learnt, as after a divergence);
+        by: The saliency: ``"magnitude"``: ``|w|`` of the trained weights when the ticket has them,
+            else of W0; ``"gradient"``: ``|w * gradient|`` after training, which an evaluator with
+            ``slopes=True`` measures (``|w|`` where nothing is learnt, as after a divergence);
             ``"random"``.
         noise: Standard deviation of the logarithm of a factor on each saliency, >= 0; drawn from
             65,536 equally likely quantiles, so that none is beyond 4.33 standard deviations.
@@ -101,8 +104,8 @@ def mut_regrow(
     Args:
         individual: The ticket.
         fraction: Of the kept weights, >= 0 and at most 1, rounded; or an interval to draw from.
-        by: ``"random"``; or ``"gradient"``: where |gradient| was largest after training, which an
-            evaluator with ``slopes=True`` measures (at most half of the kept weights); random
+        by: ``"random"``; or ``"gradient"``: where ``|gradient|`` was largest after training, which
+            an evaluator with ``slopes=True`` measures (at most half of the kept weights); random
             where nothing is learnt.
         rng: NumPy generator; None for one seeded from ``random``.
 

@@ -30,7 +30,7 @@ def keep_density(
     """Return a decorator that brings children back to a density in [low, high].
 
     Use it as ``toolbox.decorate("mutate", keep_density(0.01, 0.5))``. Too dense children lose their
-    weights of smallest |w|, of the trained weights when they have them, else of W0 (random ones
+    weights of smallest ``|w|``, of the trained weights when they have them, else of W0 (random ones
     where neither is known), but never a layer's last one; too sparse ones regrow random ones.
     Structured tickets lose or regrow as many whole units as that takes. In place; returns what the
     operator returns; fitness untouched.

@@ -14,7 +14,7 @@ WRITTEN = 8
 
 
 def overlap(front: Any, ax: Any = None, *, most: int = 20) -> Any:
-    """Draw the overlap |A and B| / |A or B| of each two masks, densest first.
+    """Draw the overlap ``|A and B| / |A or B|`` of each two masks, densest first.
 
     Args:
         front: Tickets of one layout, a run folder, a search's result or a recorder.

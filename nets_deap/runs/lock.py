@@ -75,8 +75,8 @@ class Lock:
             )
         if not self._is_ours():
             raise FolderInUseError(
-                f"{self.file.parent} must belong to this run alone: another one has taken it over. "
-                "This one stops here, and has written nothing since."
+                f"{self.file.parent} must belong to this run alone: another one has taken it over, "
+                f"or {LOCK} was removed. This one stops here, and has written nothing since."
             )
         if time.monotonic() - self._beat >= BEAT_SECONDS:
             self._beat = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from nets_deap import _checks
 from nets_deap.evaluator import evaluator_of
 from nets_deap.fronts import ParetoFront, costs_of, hypervolume
 from nets_deap.origin import note_origin
+from nets_deap.runs import callbacks as hooks
 from nets_deap.runs import history, randomness
 from nets_deap.runs.facts import facts_of
 from nets_deap.runs.folder import RunFolder
@@ -21,7 +22,7 @@ from nets_deap.runs.progress import Progress
 from nets_deap.runs.rows import facts_shown, front_rows, objective_names, spread
 from nets_deap.runs.saver import Saver
 from nets_deap.runs.snapshot import Snapshot
-from nets_deap.runs.stopped import SearchStopped
+from nets_deap.runs.stopped import SearchStopped, divergence
 from nets_deap.task import Task
 from nets_deap.training import halt
 from nets_deap.training.keeper import set_keeper
@@ -48,6 +49,7 @@ class Recorder:
         overwrite: Replace an earlier run in the folder.
         config: More facts for ``config.json``.
         archive: Keeps the front; None for a ``ParetoFront``.
+        callbacks: Called as ``callback(recorder, row)`` after each generation has been written.
 
     Raises:
         InvalidValueError: The folder holds something; an argument is out of range.
@@ -71,6 +73,7 @@ class Recorder:
         overwrite: bool = False,
         config: Mapping[str, Any] | None = None,
         archive: tools.HallOfFame | None = None,
+        callbacks: Iterable[hooks.Callback] = (),
     ) -> None:
         if not isinstance(task, Task):
             raise _checks.bad_type("task", "be a task", "a nets.Task", task)
@@ -85,7 +88,7 @@ class Recorder:
             None if reference is None else [_checks.real("reference", r) for r in reference]
         )
         self.progress = Progress(progress, generations)
-        self.task = task
+        self.task, self.callbacks = task, hooks.checked(callbacks)
         self.front = ParetoFront() if archive is None else archive
         self.logbook = tools.Logbook()
         self.generation = -1
@@ -156,6 +159,7 @@ class Recorder:
             if changed:
                 self._write_config()
             self._saver.save(self, population, now=last or changed or halt.asked())
+        hooks.call(self.callbacks, self, row)
         return self._end(row, reason, population)
 
     def _go_on(self, before: Snapshot, population: Sequence[Any]) -> dict[str, Any]:
@@ -274,11 +278,7 @@ class Recorder:
         networks, diverged = ledger.networks - self._before[0], ledger.diverged - self._before[2]
         self._before = (ledger.networks, ledger.network_steps, ledger.diverged)
         if 2 * diverged > networks:
-            return (
-                f"{diverged} of the {networks} networks of this generation diverged; take a lower "
-                f"learning rate than {self.task.recipe.lr:g} (recipe.lr), and look for values in "
-                "the data that are not finite"
-            )
+            return divergence(diverged, networks, self.task.recipe.lr)
         if row["hypervolume"] > self._best_volume:
             self._best_volume, self._best_generation = row["hypervolume"], self.generation
         waited = self.generation - self._best_generation

@@ -125,12 +125,12 @@ def take_up(
         changed = _compare(snapshot.facts, config, task, force=force)
     if changed:
         snapshot.facts = {**config, "task": json.loads(json.dumps(task.as_dict()))}
-    planned = snapshot.recorder["generations"]
     if generations is not None:
         _checks.whole("generations", generations, low=snapshot.generation)
         snapshot.facts = _planned(snapshot.facts, generations)
-    total = planned if generations is None else generations
     with _worded(folder.path):
+        planned = snapshot.recorder["generations"]
+        total = planned if generations is None else generations
         population = snapshot.read_tickets(task.layout)
         front = snapshot.archive(archive)
         state = snapshot.recorder

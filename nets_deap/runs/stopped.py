@@ -19,3 +19,11 @@ class SearchStopped(Exception):
     def __init__(self, reason: str, population: list[Any], logbook: tools.Logbook) -> None:
         super().__init__(reason)
         self.reason, self.population, self.logbook = reason, population, logbook
+
+
+def divergence(diverged: int, networks: int, lr: float) -> str:
+    """Word that most of a generation diverged, with what to do."""
+    return (
+        f"{diverged} of the {networks} networks of this generation diverged; take a lower learning "
+        f"rate than {lr:g} (recipe.lr), and look for values in the data that are not finite"
+    )

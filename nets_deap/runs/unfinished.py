@@ -146,7 +146,7 @@ class Unfinished:
             content, unpacker = migrated(content, str(self._file)), Unpacker(flat)
             self._generation = int(content["generation"])
             plain = [unpacker.unpack(part) for part in content["parts"]]
-            return [(list(part["keys"]), _outcome(part)) for part in plain]
+            return [(list(map(str, part["keys"])), _outcome(part)) for part in plain]
         except (NetsError, *BROKEN) as error:
             logger.warning("%s The generation is trained from its beginning.", error)
             return []
