@@ -177,6 +177,8 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Read tensors and metadata of a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
+    if path.exists() and not path.is_file():  # of a pipe nothing may ever come
+        raise FileAccessError(f"path must be readable: cannot open {path} (it is no file).")
     try:
         with safe_open(str(path), framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

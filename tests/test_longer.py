@@ -1,9 +1,11 @@
 """Runs that go on for longer than planned, or from elsewhere."""
 
 import json
+import random
 import shutil
 
 import pytest
+from deap import algorithms
 from running import NGEN, begin, go, left_by, new_task, new_toolbox
 
 import nets_deap as nets
@@ -12,6 +14,7 @@ from nets_deap.errors import InvalidValueError, RunChangedError
 from nets_deap.runs import checkpoints
 from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.status import status
+from nets_deap.training.keeper import keeper_of
 
 OPTIONS = {"population": 8, "seed": 2, "progress": "none"}
 
@@ -118,3 +121,40 @@ def test_rows_that_were_given_up_do_not_stop_a_run(tmp_path):
     run = nets.resume(tmp_path / "run", task=task, progress="none", force=True)
     go("plus", new_toolbox(task, {}), run.population, run.recorder, run.remaining)
     assert [row["gen"] for row in run.logbook] == [3, 4, 5]
+
+
+def test_two_runs_of_one_program_on_one_task_go_on_side_by_side(tmp_path):
+    """Islands: each compiles in turn, and each has its folder."""
+
+    def islands(paths, ngen, on=False):
+        task = new_task()
+        boxes = [new_toolbox(task, {}) for _ in paths]
+        if on:
+            runs = [nets.resume(path, task=task, progress="none") for path in paths]
+            recorders, populations = [r.recorder for r in runs], [r.population for r in runs]
+        else:
+            random.seed(1)
+            recorders = [nets.Recorder(path, task=task, progress="none") for path in paths]
+            populations = [box.population(n=4) for box in boxes]
+        for generation in range(ngen + 1):
+            for i, (box, recorder) in enumerate(zip(boxes, recorders, strict=True)):
+                children = populations[i]
+                if generation:
+                    children = algorithms.varOr(populations[i], box, 4, 0.3, 0.6)
+                fresh = [t for t in children if not t.fitness.valid]
+                for ticket, values in zip(fresh, box.map(box.evaluate, fresh), strict=True):
+                    ticket.fitness.values = values
+                if generation:
+                    populations[i] = box.select([*populations[i], *children], 4)
+                recorder.compile(populations[i])
+        recorders[0].close()
+        assert keeper_of(task.problem) is not None  # the other run's
+        recorders[1].close()
+        assert keeper_of(task.problem) is None
+
+    whole, cut = ([tmp_path / f"{name}{i}" for i in (0, 1)] for name in ("whole", "cut"))
+    islands(whole, 5)
+    islands(cut, 2)
+    islands(cut, 3, on=True)
+    for one, other in zip(whole, cut, strict=True):
+        assert (one / "front.csv").read_bytes() == (other / "front.csv").read_bytes()

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import pickle
 
 import numpy as np
@@ -308,3 +309,9 @@ def test_places_that_cannot_be_read_are_refused(tmp_path):
     for name in ("missing", "file/a", "."):
         with pytest.raises(FileAccessError, match="path must be readable: cannot open"):
             Ticket.load(tmp_path / name)
+
+
+def test_nobody_waits_for_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "t.safetensors")
+    with pytest.raises(FileAccessError, match="it is no file"):
+        Ticket.load(tmp_path / "t.safetensors")

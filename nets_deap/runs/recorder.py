@@ -25,7 +25,6 @@ from nets_deap.runs.snapshot import Snapshot
 from nets_deap.runs.stopped import SearchStopped, divergence
 from nets_deap.task import Task
 from nets_deap.training import halt
-from nets_deap.training.keeper import set_keeper
 
 
 class Recorder:
@@ -111,7 +110,6 @@ class Recorder:
     def close(self) -> None:
         """Save what is not saved yet, and let other programs have the run folder."""
         self.progress.close()
-        set_keeper(self.task.problem, None)
         if self._saver is not None:
             self._saver.close()
         if self.folder is not None:

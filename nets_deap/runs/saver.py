@@ -13,7 +13,7 @@ from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.snapshot import Moment
 from nets_deap.runs.unfinished import Unfinished
 from nets_deap.task import Task
-from nets_deap.training.keeper import set_keeper
+from nets_deap.training.keeper import keeper_of, set_keeper
 
 if TYPE_CHECKING:
     from nets_deap.runs.recorder import Recorder
@@ -36,7 +36,8 @@ class Saver:
         self._unfinished = Unfinished(folder, generation)
         self._moment: Moment | None = None
         self._saved = generation - 1
-        set_keeper(task.problem, self._unfinished)
+        self._problem = task.problem
+        set_keeper(self._problem, self._unfinished)
 
     def save(self, recorder: Recorder, population: Sequence[Any], *, now: bool) -> None:
         """Save the state after a generation.
@@ -59,10 +60,14 @@ class Saver:
         self._unfinished.forget(recorder.generation)
 
     def close(self) -> None:
-        """Save the last generation if that has not been done; a failure is told, and no more.
+        """Let go of the task, unless it is another run's by now, and save the last generation.
+
+        That is done if it has not been done yet; a failure is told, and no more.
 
         Tickets that are evaluated again may have changed since: then the checkpoint before stays.
         """
+        if keeper_of(self._problem) is self._unfinished:
+            set_keeper(self._problem, None)
         moment, self._moment = self._moment, None
         if moment is None or moment.again or moment.generation == self._saved:
             return
