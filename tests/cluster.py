@@ -125,6 +125,14 @@ class Cluster:
         shown = self.run("scontrol", "-o", "show", "job", part)
         return int(shown.partition("Restarts=")[2].split()[0])
 
+    def start_soon(self, part):
+        """Let a part that queues again start in ten seconds, not two minutes, and run on."""
+        try:
+            self.run("scontrol", "update", f"JobId={part}", "StartTime=now+10", "TimeLimit=30")
+        except RuntimeError as error:
+            if "no longer pending" not in str(error):
+                raise
+
     def _start(self, name, *arguments):
         """Start one of the programs that stay."""
         with (self.folder / f"{name}.out").open("ab") as out:

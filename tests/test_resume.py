@@ -200,6 +200,18 @@ def test_a_limit_that_was_reached_still_holds(tmp_path):
     assert len(again.logbook) == 1
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_search_that_is_to_go_on_begins_where_there_is_none(tmp_path, there):
+    path = tmp_path / "run"
+    if there:
+        path.mkdir()
+    options = {"population": 6, "generations": 1, "progress": "none"}
+    begun = nets.search(new_task(), path=path, resume=True, **options)
+    again = nets.search(new_task(), path=path, resume=True, **options)
+    assert [t.digest for t in again.front] == [t.digest for t in begun.front]
+    assert len(again.logbook) == 2
+
+
 def test_a_run_without_a_checkpoint_begins_again_in_search_alone(tmp_path):
     options = {"population": 6, "generations": 2, "progress": "none"}
     nets.search(new_task(), path=tmp_path / "whole", **options)

@@ -1,5 +1,7 @@
 """Batch scripts for SLURM: filled in right, and run on a real cluster of two nodes."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from nets_deap import cli
 from nets_deap.errors import NetsError
 from nets_deap.slurm import KINDS, job
 
-LONG = ["--set", "search.generations=300", "--set", "search.population=60"]
+LONG = ["--set", "search.generations=600", "--set", "search.population=60"]
 SHORT = ["--set", "recipe.steps=20", "--set", "final.steps=20", "--set", "final.members=1"]
 SMALL = ["--set", "search.generations=2", "--set", "search.population=4", *SHORT]
 
@@ -98,9 +100,9 @@ def test_an_array_is_warned_queues_again_and_ends_as_if_undisturbed(cluster, tmp
             cluster, "xor-mlp10"
         )
         for part, state in states.items():
-            if state == "PENDING" and cluster.restarts(part):
-                warned.add(part)  # SLURM lets it wait for two minutes
-                cluster.run("scontrol", "update", f"JobId={part}", "StartTime=now")
+            if state == "PENDING" and part not in warned and cluster.restarts(part):
+                warned.add(part)
+                cluster.start_soon(part)
         time.sleep(1)
     said = log_of(cluster, "xor-mlp10")
     assert warned, "the runs ended before SLURM warned them"
@@ -126,3 +128,53 @@ def test_compare_over_an_array_is_summed_up_by_a_job_that_depends_on_it(cluster)
     folder = cluster.folder / "runs" / "compare-xor-mlp10"
     assert {p.name.partition("-")[0] for p in (folder / "results").iterdir()} == {"seed0", "seed1"}
     assert "evolution" in (folder / "summary.txt").read_text()
+
+
+def page_script():
+    text = (Path(__file__).parent.parent / ".docs" / "how-to" / "clusters.md").read_text()
+    return "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
+
+
+INTERRUPTED = """
+import time
+import numpy as np
+job = executor.submit(Search(1))
+while not Path("runs/seed1/checkpoints").is_dir():
+    time.sleep(0.05)
+job._interrupt(timeout=True)
+again = job.result()
+assert (Path("runs") / "seed1" / "log.jsonl").read_text().count("\\n") == 21
+np.testing.assert_array_equal(
+    [(d, *v) for d, v in again], [(d, *v) for d, v in Search(1, "whole")()]
+)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["slurm", "local"])
+def test_the_recipe_for_submitit_runs_and_goes_on(where, tmp_path, request):
+    pytest.importorskip("submitit")
+    script, folder, environment = page_script(), tmp_path, {**os.environ, "OMP_NUM_THREADS": "1"}
+    if where == "slurm":
+        cluster = request.getfixturevalue("cluster")
+        folder, environment = cluster.folder, cluster.environment
+    else:
+        script = script.partition("jobs = [")[0]
+        script = script.replace('AutoExecutor("jobs")', 'AutoExecutor("jobs", cluster="local")')
+        script = script.replace("def __init__(self, seed)", "def __init__(self, seed, to='runs')")
+        script = script.replace("self.seed = seed\n", "self.seed, self.to = seed, to\n", 1)
+        script = script.replace('Path("runs") / f', "Path(self.to) / f") + INTERRUPTED
+    (folder / "recipe.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "recipe.py"],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    logs = "".join(p.read_text() for p in (folder / "jobs").glob("*.err"))
+    assert done.returncode == 0, done.stderr + logs
+    if where == "local":
+        assert "Caught signal" in logs + "".join(
+            p.read_text() for p in (folder / "jobs").glob("*.out")
+        )
+    else:
+        assert sum(line.isdigit() for line in done.stdout.splitlines()) == 2, done.stdout
+        assert len(list((folder / "jobs").glob("*_submission.sh"))) == 2

@@ -131,7 +131,8 @@ def search(
         max_seconds: See ``nets.Recorder``.
         overwrite: Replace an earlier run in the folder.
         resume: Go on with the run in the folder; the result is that of an uninterrupted one. A run
-            without a checkpoint begins again. Without a budget more ``generations`` than before
+            without a checkpoint begins again, and where there is none one begins, so that a job
+            may call the same again and again. Without a budget more ``generations`` than before
             make it longer.
         force: See ``nets.resume``.
         config: More facts for ``config.json``.
@@ -242,7 +243,9 @@ def _archive(evaluator: Evaluator) -> NicheArchive:
 def _held_run(
     task: Task, path: str | Path, settings: Mapping[str, Any], *, progress: str, force: bool
 ) -> Resumed | None:
-    """Return the run that a folder holds, if it has a checkpoint."""
+    """Return the run that a folder holds, if there is one with a checkpoint."""
+    if not Path(path).is_dir() or not any(Path(path).iterdir()):
+        return None
     read_config(Path(path))
     folder = RunFolder.taken_up(path, force=force)
     try:
