@@ -328,6 +328,8 @@ def test_wiring_draws_each_kept_weight_between_its_units_by_sign_and_size(ax):
     filled = [[to_hex(face) == "#000000" for face in faces] for faces in units]
     assert filled == [[True, True], [True, False, False], [True]]
     assert ax.get_title() == "4 of 9 weights, 44.4 %"
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert labels == ["2 inputs", "3 neurons", "1 output"]
 
 
 def test_wiring_without_initial_weights_is_black_and_of_large_networks_refused(ax, ticket):

@@ -14,7 +14,7 @@ from nets_deap.ticket import Ticket
 
 # Units of a layer; of more, no line can be told from the next.
 MOST = 64
-NEGATIVE, PRUNED = "#D55E00", "#DDDDDD"
+NEGATIVE, PRUNED = "#D55E00", "#CCCCCC"
 WIDEST = 3.5
 
 
@@ -65,8 +65,9 @@ def wiring(ticket: Any, ax: Any = None) -> Any:
         face = ["black" if alive else "white" for alive in units]
         x = np.full(len(units), i)
         ax.scatter(x, heights[i], s=size, c=face, edgecolors=style.GREY, zorder=3)
-    names = ["inputs", *["neurons"] * (len(sizes) - 2), "outputs"]
-    ax.set_xticks(range(len(sizes)), [f"{n} {w}" for n, w in zip(sizes, names, strict=True)])
+    names = ["input", *["neuron"] * (len(sizes) - 2), "output"]
+    labels = [f"{n} {name}{'s' * (n != 1)}" for n, name in zip(sizes, names, strict=True)]
+    ax.set_xticks(range(len(sizes)), labels)
     ax.set(yticks=[], xlim=(-0.3, len(sizes) - 0.7), ylim=(1, 0))
     ax.tick_params(length=0)
     ax.set_frame_on(False)
