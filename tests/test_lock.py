@@ -146,3 +146,24 @@ def test_a_sign_of_life_from_the_future_is_no_reason_to_wait_for_it(tmp_path):
     left_behind(tmp_path, -(10**6))
     with pytest.raises(FolderInUseError, match=r"is 0 s old: if it has ended, wait 600 s"):
         Lock(tmp_path)
+
+
+def train():
+    task = new_task()
+    task.train(nets.make_toolbox(task).individual(), steps=2)
+
+
+def test_training_that_goes_on_gives_signs_of_life(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0)
+    held = lock.Lock(tmp_path)
+    os.utime(held.file, (0, 0))
+    train()
+    assert held.file.stat().st_mtime > 1e9
+    held.release()
+    left = tmp_path / "left"
+    left.touch()
+    os.utime(left, (0, 0))
+    handle = os.open(left, os.O_RDONLY)  # may be the number that the lock's file had
+    train()
+    assert left.stat().st_mtime == 0
+    os.close(handle)

@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from nets_deap.errors import MissingExtraError
 from nets_deap.experiments.methods import METHODS
 from nets_deap.experiments.summarise import summarise
+from nets_deap.plots import style
 from nets_deap.plots.comparison import accuracy_over_density, save_comparison
 
 LEVELS = (0.3, 0.1, 0.03)
@@ -56,6 +57,28 @@ def test_a_line_for_each_method_and_the_dense_network_over_log_density(axes):
     shown = [text.get_text() for text in axes.get_legend().get_texts()]
     assert shown == [line.get_label() for line in axes.lines]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["30", "10", "3"]
+
+
+@pytest.mark.parametrize("size", ["notebook", "paper"])
+def test_the_legend_leaves_the_lines_the_width_of_the_figure(size):
+    names = [name for name in METHODS if name != "evolution-adds"]
+    with style.sized(size):
+        figure, ax = plt.subplots(layout="constrained")
+        accuracy_over_density(summary(names), ax)
+        figure.canvas.draw()
+        legend = ax.get_legend().get_window_extent()
+        assert legend.width <= figure.bbox.width
+        assert ax.get_window_extent().width > 0.7 * figure.bbox.width
+    plt.close(figure)
+
+
+def test_methods_that_leave_the_figure_leave_no_gap_above_the_best(axes):
+    given = summary(["evolution", *list(METHODS)[2:]])
+    accuracy_over_density(given, axes, below=2.0)
+    dense, best = 94.83, 100 * given.methods[0].accuracy.mean(axis=0).max()
+    low, high = axes.get_ylim()
+    assert low == pytest.approx(dense - 2, abs=0.01)
+    assert max(dense, best) < high < max(dense, best) + 0.3
 
 
 def test_bands_hold_the_means_and_need_more_than_one_seed(axes):

@@ -305,6 +305,43 @@ def test_filters_show_the_share_of_their_channels(ax):
     plt.close("all")
 
 
+def test_wiring_draws_each_kept_weight_between_its_units_by_sign_and_size(ax):
+    from matplotlib.colors import to_hex
+
+    model = nets.models.xor_mlp(3)
+    layout = nets.MaskLayout.of(model)
+    mask = np.zeros(9, dtype=bool)
+    mask[[0, 1, 6, 4]] = True  # both inputs of the first neuron, its output, and a dead end
+    plots.wiring(nets.Ticket(mask, layout=layout), ax)
+    pruned, kept = ax.collections[0], ax.collections[1]
+    assert [len(lines.get_segments()) for lines in (pruned, kept)] == [3, 3]
+    first, last = 1 / 6, 5 / 6  # of three neurons; inputs are at 1/4 and 3/4
+    assert [s.tolist() for s in kept.get_segments()] == [
+        [[0, 0.25], [1, first]], [[0, 0.75], [1, first]], [[0, 0.25], [1, last]],
+    ]  # fmt: skip
+    values = layout.initial[[0, 1, 4]]
+    shades = [to_hex(shade).upper() == plots.style.BLUE for shade in kept.get_colors()]
+    assert shades == (values > 0).tolist()
+    widths = np.array(kept.get_linewidths())
+    assert np.argsort(widths).tolist() == np.argsort(np.abs(values)).tolist()
+    units = [points.get_facecolors() for points in ax.collections[4:]]
+    filled = [[to_hex(face) == "#000000" for face in faces] for faces in units]
+    assert filled == [[True, True], [True, False, False], [True]]
+    assert ax.get_title() == "4 of 9 weights, 44.4 %"
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert labels == ["2 inputs", "3 neurons", "1 output"]
+
+
+def test_wiring_without_initial_weights_is_black_and_of_large_networks_refused(ax, ticket):
+    layout = nets.MaskLayout([("a.weight", (2, 2))])
+    plots.wiring(nets.Ticket([1, 0, 0, 1], layout=layout), ax)
+    assert ax.collections[1].get_colors().tolist() == [[0, 0, 0, 1]]
+    with pytest.raises(
+        InvalidValueError, match=r"ticket must be of a small network: .*mask_matrix"
+    ):
+        plots.wiring(ticket, ax)
+
+
 # ---- what cannot be drawn
 
 

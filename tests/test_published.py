@@ -15,7 +15,7 @@ from torchvision import datasets
 
 from nets_deap.catalogue import DATASETS
 from nets_deap.cli import main
-from nets_deap.data import folder, load_mnist, load_torchvision, mnist, splits
+from nets_deap.data import folder, is_at_hand, load_mnist, load_torchvision, mnist, splits
 from nets_deap.data.pixels import Normalize
 from nets_deap.data.published import CLASSES
 from nets_deap.errors import FileAccessError
@@ -123,6 +123,7 @@ def check(found, name, made):
 def test_the_files_of_torchvision_are_read_and_split(name, tmp_path, monkeypatch):
     made = make(tmp_path, name, monkeypatch)
     found = load_torchvision(name, tmp_path, download=False)
+    assert is_at_hand(name, tmp_path)
     check(found, name, made)
     assert found.normalize == Normalize.fit(found.train[0])
     inputs = Normalize(*found.normalize)(torch.from_numpy(found.train[0].copy()), torch.float32)
@@ -216,6 +217,7 @@ def test_nothing_is_downloaded_unless_allowed(name, tmp_path, monkeypatch):
     monkeypatch.setattr(kind, "download", lambda self: pytest.fail("it downloaded"))
     with pytest.raises(FileAccessError, match=r"could not be had \(download=False\)"):
         load_torchvision(name, tmp_path, download=False)
+    assert not is_at_hand(name, tmp_path)
 
 
 def test_unpacked_files_alone_are_not_trusted(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from nets_deap.plots import kinds
 from nets_deap.plots.report import command_of, report
 
 OF_A_RUN = {"front", "fronts", "accuracy", "hypervolume", "layers", "layers-time", "curves"}
-OF_A_RUN |= {"genealogy", "overlap", "mask"}
+OF_A_RUN |= {"genealogy", "overlap", "mask", "wiring"}
 SETTINGS = ["search.population=6", "search.generations=2", "recipe.steps=20", "final.steps=30"]
 
 

@@ -2,8 +2,15 @@
 
 from nets_deap.data.mnist import load_mnist
 from nets_deap.data.mnist5k import load_mnist5k
-from nets_deap.data.published import load_torchvision
+from nets_deap.data.published import is_at_hand, load_torchvision
 from nets_deap.data.splits import DataSplits
 from nets_deap.data.xor import load_xor
 
-__all__ = ["DataSplits", "load_mnist", "load_mnist5k", "load_torchvision", "load_xor"]
+__all__ = [
+    "DataSplits",
+    "is_at_hand",
+    "load_mnist",
+    "load_mnist5k",
+    "load_torchvision",
+    "load_xor",
+]

@@ -8,6 +8,7 @@ from nets_deap import _checks
 from nets_deap.data.cifar import load_cifar
 from nets_deap.data.mnist import load_like_mnist, load_mnist
 from nets_deap.data.splits import DataSplits
+from nets_deap.errors import FileAccessError
 
 CLASSES = {
     "mnist": "MNIST",
@@ -45,3 +46,23 @@ def load_torchvision(
         return load_mnist(data_dir, download=download)
     load = load_cifar if name.startswith("cifar") else load_like_mnist
     return load(kind, name, data_dir, download=download)
+
+
+def is_at_hand(name: str, data_dir: str | Path | None = None) -> bool:
+    """Tell whether a data set can be loaded without a download; it is read for that, once.
+
+    Args:
+        name: See ``load_torchvision``.
+        data_dir: See ``load_torchvision``.
+
+    Returns:
+        False also where files are damaged.
+
+    Raises:
+        InvalidValueError: The name is unknown.
+    """
+    try:
+        load_torchvision(name, data_dir, download=False)
+    except FileAccessError:
+        return False
+    return True

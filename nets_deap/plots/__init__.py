@@ -10,6 +10,7 @@ from nets_deap.plots.overlap import overlap
 from nets_deap.plots.pareto import final_accuracy, pareto_front
 from nets_deap.plots.pictures import filters, kept_inputs, mask_matrix
 from nets_deap.plots.style import sized
+from nets_deap.plots.wiring import wiring
 
 __all__ = [
     "accuracy_over_density",
@@ -27,4 +28,5 @@ __all__ = [
     "overlap",
     "pareto_front",
     "sized",
+    "wiring",
 ]

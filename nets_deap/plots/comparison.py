@@ -54,14 +54,16 @@ def accuracy_over_density(
     dense = 100 * float(summary.dense.mean())
     ax.axhline(dense, color=GREY, linestyle=":", label=f"dense {dense:.2f} %")
     if ax.get_ylim()[0] < dense - below:
-        ax.set_ylim(bottom=dense - below)
+        tops = [100 * np.nanmax(one.accuracy.mean(axis=0), initial=0) for one in summary.methods]
+        top = max(dense, *tops)
+        ax.set_ylim(dense - below, top + 0.05 * (top - dense + below))
     ax.set(xscale="log", xlabel="density in %", ylabel="test accuracy in %")
     ticks = [f"{tick:.2g}" for tick in x]
     ax.set_xticks(x, ticks)
     ax.minorticks_off()
     ax.grid(alpha=0.3)
-    # Above: fourteen methods leave no corner free. A name takes about an inch.
-    columns = max(1, int(ax.figure.get_figwidth() / 1.1))
+    # Above: fourteen methods leave no corner free.
+    columns = style.legend_columns(ax)
     ax.legend(frameon=False, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return ax
 

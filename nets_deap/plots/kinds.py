@@ -70,6 +70,7 @@ KINDS = {
         Kind("inputs", "Kept weights of each input, at the knee.", plots.kept_inputs),
         Kind("mask", "The first layer's mask, at the knee.", plots.mask_matrix),
         Kind("filters", "Masks of the first filters, at the knee.", plots.filters),
+        Kind("wiring", "A small network and its kept weights, at the knee.", plots.wiring),
     )
 }
 

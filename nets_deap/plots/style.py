@@ -126,6 +126,15 @@ def whole_numbers(axis: Any) -> None:
     axis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=8))
 
 
+def legend_columns(ax: Any) -> int:
+    """Return how many short names fit beside each other in a legend as wide as the figure."""
+    fonts = _optional.require("matplotlib.font_manager", "plots", "draw figures")
+    pyplot = _optional.require("matplotlib.pyplot", "plots", "draw figures")
+    size = fonts.FontProperties(size=pyplot.rcParams["legend.fontsize"]).get_size_in_points()
+    # A line and a name such as "dense 96.99 %" take 1.5 inches at 10 points.
+    return max(1, int(ax.figure.get_figwidth() / (0.15 * size)))
+
+
 def log_axis(axis: Any) -> None:
     """Make an axis of positive numbers logarithmic, with plain ticks."""
     ticker = _optional.require("matplotlib.ticker", "plots", "draw figures")

@@ -14,6 +14,7 @@ from typing import Any
 from nets_deap.errors import FileAccessError, FolderInUseError
 from nets_deap.runs.arrays import BROKEN
 from nets_deap.runs.entries import LOCK
+from nets_deap.training import halt
 
 try:
     import fcntl
@@ -61,6 +62,7 @@ class Lock:
             self.release()
             raise
         _own[str(self.file)] = self
+        halt.tell(self)
 
     def check(self) -> None:
         """Give a sign of life.
@@ -78,9 +80,14 @@ class Lock:
                 f"{self.file.parent} must belong to this run alone: another one has taken it over, "
                 f"or {LOCK} was removed. This one stops here, and has written nothing since."
             )
-        if time.monotonic() - self._beat >= BEAT_SECONDS:
+        self.beat()
+
+    def beat(self) -> None:
+        """Give a sign of life, if it is time for one and the lock is still held."""
+        if time.monotonic() - self._beat >= BEAT_SECONDS and self._finalizer.alive:
             self._beat = time.monotonic()
-            os.utime(self._handle)
+            with contextlib.suppress(OSError):
+                os.utime(self._handle)
 
     def release(self) -> None:
         """Let others have the folder; again does nothing."""

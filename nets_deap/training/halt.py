@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Protocol
+
 _asked: list[int] = []
+_signs: weakref.WeakSet[Sign] = weakref.WeakSet()
+
+
+class Sign(Protocol):
+    """Something that is to be told again and again that this program lives."""
+
+    def beat(self) -> None:
+        """Give a sign of life, if it is time for one."""
+
+
+def tell(sign: Sign) -> None:
+    """Have something told that this program lives, for as long as it is in use itself."""
+    _signs.add(sign)
 
 
 class Halted(KeyboardInterrupt, SystemExit):
@@ -37,6 +53,11 @@ def asked() -> bool:
 
 
 def check() -> None:
-    """Raise ``Halted`` if a signal has asked for it; to be called every second or so."""
+    """Give signs of life, and raise ``Halted`` if a signal has asked for it.
+
+    To be called every second or so.
+    """
+    for sign in tuple(_signs):
+        sign.beat()
     if _asked:
         raise Halted(_asked[0])
