@@ -20,9 +20,10 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / ".docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 # Pages about other libraries: each section is a script of its own, for who has that library.
-APART = ("callbacks", "libraries")
+APART = ("callbacks", "clusters", "libraries")
 PACKAGES = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
 PACKAGES |= {"skorch": ("skorch",), "lightning": ("lightning",), "boards": ("tensorboard",)}
+PACKAGES["submitit"] = ("submitit",)
 
 
 def blocks(text):
@@ -60,6 +61,8 @@ def test_code_with_other_libraries_runs_as_written(name, tmp_path):
     # In a process of its own: these libraries warn, keep threads, and change global settings.
     (tmp_path / "page.py").write_text(SCRIPTS[name] + CHECKS[needed])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    if needed == "submitit":  # programs of SLURM that know no cluster
+        environment["PATH"] = str(Path(sys.executable).parent)
     done = subprocess.run(
         [sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
@@ -68,6 +71,10 @@ def test_code_with_other_libraries_runs_as_written(name, tmp_path):
 
 # What the other side must have seen, appended to the page's own code.
 CHECKS = {
+    "submitit": """
+from nets_deap.runs.history import read_history
+assert [len(read_history(Path("runs") / f"seed{s}")) for s in (0, 1)] == [41, 41]
+""",
     "boards": """
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 events = EventAccumulator("runs/tb").Reload()
