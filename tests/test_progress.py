@@ -1,4 +1,6 @@
 import io
+import sys
+import types
 
 import pytest
 
@@ -21,6 +23,15 @@ def test_lines_without_a_number_of_generations_tell_the_time_spent():
 
 def test_auto_is_lines_where_there_is_no_terminal():
     assert Progress("auto", 1, io.StringIO()).mode == "lines"
+
+
+def test_auto_is_a_bar_in_a_notebook_alone(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    shell = types.ModuleType("IPython")
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    for name, mode in (("ZMQInteractiveShell", "bar"), ("TerminalInteractiveShell", "lines")):
+        shell.get_ipython = type(name, (), {})
+        assert Progress("auto", 1, io.StringIO()).mode == mode
 
 
 def test_none_is_silent():

@@ -97,7 +97,9 @@ class Progress:
 
     def _interactive(self) -> bool:
         """Tell whether a bar can be drawn."""
-        return "ipykernel" in sys.modules or self._out().isatty()
+        # Other programs than kernels import ipykernel, too; only a kernel has a shell of its kind.
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        return type(shell).__name__ == "ZMQInteractiveShell" or self._out().isatty()
 
 
 def _short(value: float | int) -> str:
