@@ -39,8 +39,8 @@ _HOMES = {
     "steps_to_loss": "objectives",
 }
 _MODULES = (
-    "baselines", "boards", "data", "frames", "models", "objectives", "operators", "plots",
-    "sanity", "tasks",
+    "baselines", "boards", "data", "engines", "frames", "models", "objectives", "operators",
+    "plots", "sanity", "tasks",
 )  # fmt: skip
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "boards",
     "data",
     "describe",
+    "engines",
     "frames",
     "hypervolume",
     "knee",
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
         baselines,
         boards,
         data,
+        engines,
         frames,
         models,
         objectives,

@@ -102,6 +102,7 @@ def _add_run(parsers: Any) -> None:
         default="auto",
         help="default: a bar on a terminal, else lines",
     )
+    _add_where(run)
     run.set_defaults(command=lambda options: run_commands.run(options, _say, _complain))
 
 
@@ -121,6 +122,7 @@ def _add_resume(parsers: Any) -> None:
         "one run",
     )
     resume.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
+    _add_where(resume)
     resume.set_defaults(command=lambda options: run_commands.resume(options, _say, _complain))
     status = parsers.add_parser(
         "status", help="generation, time left, last checkpoint and health of a run"
@@ -151,6 +153,25 @@ def _add_experiment(
         default=[],
         metavar="FIELD=VALUE",
         help="set any field, such as recipe.lr=0.002; may be repeated",
+    )
+
+
+def _add_where(command: argparse.ArgumentParser) -> None:
+    """Add where everything is trained, which changes no result."""
+    command.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="train in this process, or on workers of Ray, each with the engine that "
+        "task.engine names (default: local)",
+    )
+    command.add_argument(
+        "--workers", type=int, help="workers of Ray (default: as many as have room)"
+    )
+    command.add_argument(
+        "--address",
+        default="local",
+        help="'local' starts Ray here (default); 'auto' or 'HOST:PORT' is a cluster that runs",
     )
 
 

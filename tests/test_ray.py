@@ -1,10 +1,7 @@
 """Workers of Ray: the same results as one process, whatever happens to them."""
 
 import logging
-import math
-import os
 import random
-import signal
 
 import numpy as np
 import pytest
@@ -16,8 +13,12 @@ from running import who
 import nets_deap as nets
 from nets_deap.engines import CrewLostError, RayMap
 from nets_deap.engines.session import Session
+from nets_deap.engines.terms import Terms
 from nets_deap.errors import CallOrderError, InvalidTypeError, InvalidValueError
+from nets_deap.runs.folder import RunFolder
+from nets_deap.runs.unfinished import Unfinished
 from nets_deap.training.crew import lent
+from nets_deap.training.keeper import set_keeper
 
 pytest.importorskip("ray", reason='workers need the extra "ray"')
 
@@ -110,24 +111,26 @@ def test_dropout_draws_the_same_in_any_chunk():
     here = task.train_all(population)
     with RayMap(task, workers=2):
         there = task.train_all(population)
-    np.testing.assert_allclose(
-        [r.val_loss for r in there], [r.val_loss for r in here], rtol=1e-12
-    )
+    np.testing.assert_allclose([r.val_loss for r in there], [r.val_loss for r in here], rtol=1e-12)
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV", "exit", "SIGSTOP", "raise"])
-def test_a_worker_that_is_lost_changes_nothing(how, traps_set, caplog):
+@pytest.mark.parametrize("ways", [["SIGSTOP"], ["SIGKILL", "SIGSEGV", "exit", "raise"]], ids=len)
+def test_workers_that_are_lost_change_nothing(ways, traps_set, caplog):
     task, workers, folder = traps_set
-    traps.set_trap(folder, how, 1)
+    for how in ways:
+        traps.set_trap(folder, how, 1)
     with caplog.at_level(logging.WARNING, logger="nets_deap"):
         here, there, lost = before_and_after(task, workers, traps.tickets(task, range(5, 25)))
     assert there == here
-    assert lost == (0 if how == "raise" else 1)
-    assert (folder / how).read_text() == "0"
-    assert ("A chunk of" if how == "raise" else "another one takes its place") in caplog.text
-    (folder / how).unlink()
+    assert [(folder / how).read_text() for how in ways] == ["0"] * len(ways)
+    assert lost == len(ways) - ("raise" in ways)
+    assert caplog.text.count("another one takes its place") == lost
+    assert ("A chunk of" in caplog.text) == ("raise" in ways)
+    for how in ways:
+        (folder / how).unlink()
 
 
+@pytest.mark.slow  # half a minute: five workers start anew, one after the other
 def test_a_network_that_kills_every_worker_is_isolated_and_gets_the_worst(traps_set, caplog):
     task, workers, folder = traps_set
     traps.set_trap(folder, "exit", 99)
@@ -172,3 +175,67 @@ def test_an_error_of_all_networks_is_raised_as_in_one_process(tmp_path):
     traps.set_trap(tmp_path, "raise", 99)
     with RayMap(task, workers=1), pytest.raises(ArithmeticError, match="sprung"):
         task.train_all(traps.tickets(task, [14, 14]))
+
+
+def test_without_workers_a_run_ends_and_what_is_finished_is_not_trained_again(
+    tmp_path, traps_set, monkeypatch
+):
+    task, workers, folder = traps_set
+    tickets = traps.tickets(task, range(12, 32))
+    here = [result.val_loss for result in task.train_all(tickets)]
+    traps.set_trap(folder, "exit", 99)
+    monkeypatch.setattr(Terms, "most_losses", 0)
+    run = RunFolder(tmp_path / "run")
+    keeper = Unfinished(run, 1)
+    set_keeper(task.problem, keeper)
+    with (
+        lent(task.problem, workers.crew),
+        pytest.raises(CrewLostError, match=r"All workers are lost: 1 .*nets-deap resume RUN"),
+    ):
+        task.train_all(tickets)
+    (folder / "exit").unlink()
+    monkeypatch.undo()
+    keeper, before = Unfinished(run, 1), workers.traffic.networks
+    set_keeper(task.problem, keeper)
+    with lent(task.problem, workers.crew):
+        there = [result.val_loss for result in task.train_all(tickets)]
+    set_keeper(task.problem, None)
+    run.close()
+    assert there == here
+    assert 0 < workers.traffic.networks - before < len(tickets)
+
+
+def test_workers_share_the_data_of_their_node(session):
+    """8 MB of data; each process more would show in what it does not share."""
+    x = torch.randn(10_000, 100, dtype=torch.float64)
+    y = (x[:, 0] > 0).long()
+    task = nets.Task(
+        torch.nn.Linear(100, 2).double(), train=(x, y), val=(x[:9], y[:9]), device="cpu",
+        recipe=nets.Recipe(steps=2, batch_size=5),
+    )  # fmt: skip
+    with RayMap(task, workers=2) as workers:
+        task.train_all(nets.make_toolbox(task).population(n=4))
+        held = [session.ray.get(hand.ask("shared")) for hand in workers.crew.hands]
+    assert [bytes_ for bytes_, _ in held] == [x.nbytes, x.nbytes]
+    assert all("plasma" in where or "/dev/shm" in where for _, where in held)
+
+
+def test_what_cannot_be_is_said_before_ray_is_looked_for(xor_task):
+    with pytest.raises(InvalidTypeError, match="task must be a task"):
+        RayMap("task")
+    with pytest.raises(InvalidValueError, match="workers must be in range"):
+        RayMap(xor_task, workers=0)
+    with pytest.raises(InvalidValueError, match="gpus_per_worker must be in range"):
+        RayMap(xor_task, gpus_per_worker=-1)
+    with pytest.raises(InvalidValueError, match="address must be where Ray is"):
+        RayMap(xor_task, address="ray://here:10001")
+    with pytest.raises(InvalidValueError, match=r"must leave room for a worker: .* 1 GPUs"):
+        RayMap(xor_task, gpus_per_worker=1)
+
+
+def test_closed_workers_say_so(xor_task):
+    workers = RayMap(xor_task, workers=1)
+    workers.close()
+    workers.close()
+    with pytest.raises(CallOrderError, match="workers are closed"):
+        workers(abs, [1])

@@ -5,6 +5,6 @@
 """
 
 from nets_deap.engines.ray_map import RayMap
-from nets_deap.training.crew import CrewLostError
+from nets_deap.errors import CrewLostError
 
 __all__ = ["CrewLostError", "RayMap"]

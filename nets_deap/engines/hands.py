@@ -30,7 +30,8 @@ class Hand:
 
     def __init__(self, ray: Any, actor: Any, number: int) -> None:
         self._ray, self._actor, self.number = ray, actor, number
-        self.state, self.piece = STARTING, ()
+        self.state = STARTING
+        self.piece: Piece = ()
         self.about: About | None = None
         self.fresh = True
         self.ref: Any = actor.ready.remote()
@@ -56,9 +57,9 @@ class Hand:
 
     def listen(self, silence: float) -> None:
         """Ask a busy worker for a sign of life, if it is time."""
-        if self.state == BUSY and self.pulse is None:
-            if time.monotonic() - self.heard >= silence / PULSES:
-                self.pulse = self._actor.pulse.remote()
+        quiet = time.monotonic() - self.heard
+        if self.state == BUSY and self.pulse is None and quiet >= silence / PULSES:
+            self.pulse = self._actor.pulse.remote()
 
     def beat(self) -> None:
         """Take note of a sign of life; where it is none, the chunk's own answer says so."""

@@ -15,10 +15,10 @@ from nets_deap.engines.assignments import Assignments, Piece
 from nets_deap.engines.hands import BUSY, IDLE, STARTING, Hand
 from nets_deap.engines.session import Session
 from nets_deap.engines.speed import Speed, Work
+from nets_deap.engines.terms import RESUME, Terms, Traffic, in_a_line
 from nets_deap.engines.worker import Trained, Worker, n_bytes, own_outcome, start_bytes
-from nets_deap.errors import NetsError
+from nets_deap.errors import CrewLostError, NetsError
 from nets_deap.training import halt
-from nets_deap.training.crew import CrewLostError
 from nets_deap.training.dispatch import pick_engine
 from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start, untrained
 from nets_deap.training.replica import Crate
@@ -27,48 +27,6 @@ logger = logging.getLogger("nets_deap")
 
 TICK = 0.2  # seconds between two looks at signals and times
 LONGEST_WAIT = 10.0  # seconds before a worker is replaced, where all are lost again and again
-RESUME = (
-    "What is finished is kept where the run has a folder; go on with nets-deap resume RUN or "
-    "nets.resume, with any number of workers."
-)
-
-
-@dataclass
-class Traffic:
-    """What a crew has done: counts, bytes of tickets and outcomes, seconds of the driver itself."""
-
-    chunks: int = 0
-    networks: int = 0
-    bytes_out: int = 0
-    bytes_back: int = 0
-    driver_seconds: float = 0.0
-    worker_seconds: float = 0.0
-    chunk_seconds: float = 0.0
-    lost: int = 0
-    condemned: int = 0
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How a crew works; see ``RayMap``."""
-
-    workers: int
-    cpus: int
-    gpus: float
-    retries: int
-    silence: float
-    slowness: float
-    start_seconds: float
-
-    @property
-    def device(self) -> str:
-        """Where workers train."""
-        return "cuda" if self.gpus else "cpu"
-
-    @property
-    def most_losses(self) -> int:
-        """Workers that may be lost one after the other without a chunk done in between."""
-        return 10 + 2 * self.workers
 
 
 @dataclass
@@ -222,7 +180,9 @@ class RayCrew:
                 if getattr(error, "actor_init_failed", False) and not self._ready:
                     self._reason = str(error)
                     raise self._lost("a worker could not be made") from None
-                self._gone(call, hand, _first_lines(error))
+                # What cannot be reached is no fault of what it was training.
+                there = not isinstance(error, errors.ActorUnavailableError)
+                self._gone(call, hand, in_a_line(error), blame=there)
             else:
                 self._ready, hand.fresh = True, before == STARTING
                 if before == BUSY:
@@ -277,11 +237,10 @@ class RayCrew:
             if why:
                 self._gone(call, hand, why)
 
-    def _gone(self, call: _Call, hand: Hand, why: str) -> None:
+    def _gone(self, call: _Call, hand: Hand, why: str, blame: bool = True) -> None:
         """Count a worker as lost; its chunk goes to others."""
         self.traffic.lost += 1
         self._losses, self._reason = self._losses + 1, why
-        # What is lost with its node is no fault of what it was training.
         here = hand.about is None or hand.about.node in self._session.nodes
         what = "starting" if hand.state == STARTING else f"training {len(hand.piece)} networks"
         logger.warning(
@@ -290,7 +249,7 @@ class RayCrew:
         )  # fmt: skip
         self._drop(hand)
         if hand.piece and hand.state == BUSY:
-            self._failed(call, hand.piece, f"its worker was lost: {why}", blame=here)
+            self._failed(call, hand.piece, f"its worker was lost: {why}", blame=blame and here)
         if self._losses > self.terms.most_losses:
             raise self._lost(f"{self._losses} were lost one after the other")
         if self._losses > self.terms.workers:
@@ -321,10 +280,3 @@ def _with_pulse(ray: Any) -> type:
             """Answer."""
 
     return RayWorker
-
-
-def _first_lines(error: Exception) -> str:
-    """Return what Ray says of an error, in a line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [line for line in lines if ": " not in line[:16]]
-    return " ".join(kept)[:300] or type(error).__name__

@@ -12,11 +12,13 @@ import torch
 
 from nets_deap import _checks
 from nets_deap.batching import batch_map
-from nets_deap.engines.ray_crew import RayCrew, Terms, Traffic
+from nets_deap.engines.ray_crew import RayCrew
 from nets_deap.engines.session import Session
+from nets_deap.engines.terms import Terms, Traffic
 from nets_deap.errors import CallOrderError
 from nets_deap.task import Task
 from nets_deap.training.crew import lent
+from nets_deap.training.device import plain_states_kept
 from nets_deap.training.replica import n_bytes
 
 logger = logging.getLogger("nets_deap")
@@ -87,9 +89,10 @@ class RayMap:
             _checks.real(name, value, low=0, open_low=True)
         here = {"CPU": float(_cpus()), "GPU": float(torch.cuda.device_count())}
         local = wanted or _room(here, cpus, gpus)
-        self._session = Session(
-            address, cpus=local * cpus, gpus=int(here["GPU"]), store=n_bytes(task.problem)
-        )
+        with plain_states_kept():  # Ray draws ports from Python's own
+            self._session = Session(
+                address, cpus=local * cpus, gpus=int(here["GPU"]), store=n_bytes(task.problem)
+            )
         try:
             room = _room(self._session.resources, cpus, gpus)
             self.workers = wanted or room
@@ -139,8 +142,9 @@ class RayMap:
         crew, self._crew = self._crew, None
         self._inside.close()
         if crew is not None:
-            crew.close()
-            self._session.close()
+            with plain_states_kept():
+                crew.close()
+                self._session.close()
 
 
 def _cpus() -> int:

@@ -72,6 +72,11 @@ class Worker:
         """Return bytes of this process: resident, and its share of what it shares (PSS)."""
         return memory_of(os.getpid())
 
+    def shared(self) -> tuple[int, str]:
+        """Return the bytes of the training inputs, and what memory they lie in, on Linux."""
+        inputs = self._problem.train[0]
+        return int(inputs.nbytes), mapping_of(inputs.data_ptr())
+
     def train(
         self,
         packed: bits.Bytes,
@@ -142,6 +147,16 @@ def memory_of(pid: int) -> dict[str, int]:
         lines = [line.split() for line in file]
     facts = {words[0].rstrip(":").lower(): int(words[1]) * 1024 for words in lines[1:]}
     return {name: facts[name] for name in ("rss", "pss")}
+
+
+def mapping_of(address: int) -> str:
+    """Return the name of the mapping that an address of this process lies in, on Linux."""
+    with open("/proc/self/maps", encoding="ascii", errors="replace") as file:
+        for line in file:
+            begin, end = (int(part, 16) for part in line.split()[0].split("-"))
+            if begin <= address < end:
+                return " ".join(line.split()[1:2] + line.split()[5:])
+    return ""
 
 
 def _own(start: Start) -> Start:

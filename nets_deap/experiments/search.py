@@ -124,6 +124,7 @@ def search(
     Raises:
         InvalidValueError: An argument is out of range; all bad ones are listed together.
         RunChangedError: The run to go on with was another one.
+        CrewLostError: All workers are lost; the run can be resumed.
         KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved.
     """
     if resume and path is None:
@@ -228,6 +229,9 @@ def search(
             recorder.close()
     finally:
         random.setstate(before)
+        close = getattr(unwrap(box.map), "close", None)
+        if close is not None and toolbox is None:  # workers of the toolbox that was made here
+            close()
     return SearchResult(
         front=recorder.front,
         population=tickets,

@@ -8,12 +8,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from nets_deap import bits
-from nets_deap.errors import NetsError
 from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
-
-
-class CrewLostError(NetsError, RuntimeError):
-    """All workers are lost, or none can be had; what they had finished is kept."""
 
 
 class Crew(Protocol):

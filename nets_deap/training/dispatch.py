@@ -11,9 +11,10 @@ import torch
 
 from nets_deap import _checks, bits
 from nets_deap._optional import require
+from nets_deap.errors import CrewLostError
 from nets_deap.training import ENGINES, compiled, layered, stacked, threaded
 from nets_deap.training.compiled import train_compiled
-from nets_deap.training.crew import CrewLostError, crew_of
+from nets_deap.training.crew import crew_of
 from nets_deap.training.functional import stuck_at
 from nets_deap.training.keeper import keeper_of
 from nets_deap.training.layered import train_layered
@@ -101,9 +102,10 @@ def train(
 ) -> Outcome:
     """Train one network for each mask with the engine of that name; see ``train_stacked``.
 
-    The problem's crew, if it has one, trains them elsewhere with that engine. Where memory runs out fewer networks train at once, with the same results to float rounding. A
-    network that does not fit alone gets NaN for every number. The problem's keeper sees outcomes
-    between chunks, and what it kept of a call that was cut short is not trained again.
+    The problem's crew, if it has one, trains them elsewhere with that engine. Where memory runs out
+    fewer networks train at once, with the same results to float rounding. A network that does not
+    fit alone gets NaN for every number. The problem's keeper sees outcomes between chunks, and what
+    it kept of a call that was cut short is not trained again.
 
     Args:
         problem: Model, data and recipe.
