@@ -185,8 +185,9 @@ def _add_bench(parsers: Any) -> None:
     )
     bench.add_argument(
         "what",
-        choices=["training", "evolution", "all"],
-        help="training: network-steps a second; evolution: a generation less training",
+        choices=["training", "evolution", "scaling", "all"],
+        help="training: network-steps a second; evolution: a generation less training; scaling: "
+        "workers of Ray, by number; all: the first two",
     )
     training = bench.add_argument_group("training")
     training.add_argument("--nets", help="lenet,lenet5,conv2,resnet20 (default: the first two)")
@@ -205,6 +206,8 @@ def _add_bench(parsers: Any) -> None:
     evolution = bench.add_argument_group("evolution")
     evolution.add_argument("--population", type=int, default=100, help="tickets (default: 100)")
     evolution.add_argument("--generations", type=int, default=30, help="how many (default: 30)")
+    scaling = bench.add_argument_group("scaling")
+    scaling.add_argument("--workers", default="1,2", help="numbers of workers (default: 1,2)")
     bench.add_argument("--out", help="JSON file (default: runs/bench-WHAT.json)")
     bench.set_defaults(command=lambda options: commands.bench(options, _say))
 

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from nets_deap.engines.assignments import Piece
-from nets_deap.engines.worker import About
+from nets_deap.engines.worker import About, Order
 
 STARTING, IDLE, BUSY = "starting", "idle", "busy"
 PULSES = 4  # in the time after which silence means that it is lost
@@ -39,12 +39,12 @@ class Hand:
         self.since = self.heard = time.monotonic()
         self._until: float | None = None
 
-    def send(self, piece: Piece, limit: float | None, arguments: tuple[Any, ...]) -> None:
+    def send(self, piece: Piece, limit: float | None, order: Order) -> None:
         """Hand a chunk over, to be done within ``limit`` seconds; None for any time."""
         self.since = self.heard = time.monotonic()
         self._until = None if limit is None else self.since + limit
         self.state, self.piece = BUSY, piece
-        self.ref = self._actor.train.remote(*arguments)
+        self.ref = self._actor.train.remote(order)
 
     def answered(self) -> Any:
         """Return what it answers, or raise what Ray says; it is idle then."""

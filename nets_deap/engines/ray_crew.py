@@ -16,7 +16,7 @@ from nets_deap.engines.hands import BUSY, IDLE, STARTING, Hand
 from nets_deap.engines.session import Session
 from nets_deap.engines.speed import Speed, Work
 from nets_deap.engines.terms import RESUME, Terms, Traffic, in_a_line
-from nets_deap.engines.worker import Trained, Worker, n_bytes, own_outcome, start_bytes
+from nets_deap.engines.worker import Order, Trained, Worker, n_bytes, own_outcome, start_bytes
 from nets_deap.errors import CrewLostError, NetsError
 from nets_deap.training import halt
 from nets_deap.training.dispatch import pick_engine
@@ -89,7 +89,7 @@ class RayCrew:
         Raises:
             CrewLostError: No worker is left and none can be started.
         """
-        begin = time.perf_counter()
+        begin, alone = time.thread_time(), time.monotonic()
         size = problem.layout.size
         works = [Work(1, plan.steps, plan.steps * bits.count(mask) / size) for mask in masks]
         terms = self.terms
@@ -97,16 +97,12 @@ class RayCrew:
             engine = pick_engine(engine, problem)
         book = Assignments(works, self.speed, workers=terms.workers, retries=terms.retries)
         call = _Call(problem, masks, plan, starts, engine, chunk, on_chunk, on_part, book)
-        waited, alone = 0.0, time.monotonic()
         try:
             while not book.finished:
                 halt.check()
                 self._fill()
                 self._hand_out(call)
-                start = time.perf_counter()
-                ready = self._wait()
-                waited += time.perf_counter() - start
-                self._read(call, ready)
+                self._read(call, self._wait())
                 self._dismiss(call)
                 if any(hand.state != STARTING for hand in self.hands):
                     alone = time.monotonic()
@@ -116,7 +112,7 @@ class RayCrew:
             for hand in [hand for hand in self.hands if hand.state == BUSY]:
                 self._drop(hand)
             raise
-        self.traffic.driver_seconds += time.perf_counter() - begin - waited
+        self.traffic.driver_seconds += time.thread_time() - begin
         return Outcome.concatenate([call.found[i] for i in range(len(masks))])
 
     def close(self) -> None:
@@ -146,7 +142,7 @@ class RayCrew:
                 limit = max(self.terms.silence, self.terms.slowness * expected)
             starts = [call.starts[i] for i in piece]
             packed = np.stack([call.masks[i] for i in piece])
-            hand.send(piece, limit, (packed, call.plan, starts, call.engine, call.chunk))
+            hand.send(piece, limit, Order(packed, call.plan, starts, call.engine, call.chunk))
             self.traffic.bytes_out += packed.nbytes + sum(map(start_bytes, starts))
 
     def _wait(self) -> set[Any]:
@@ -201,6 +197,7 @@ class RayCrew:
         traffic.chunks, traffic.networks = traffic.chunks + 1, traffic.networks + len(piece)
         traffic.bytes_back += n_bytes(outcome)
         traffic.worker_seconds += answer.seconds
+        traffic.cpu_seconds += answer.cpu_seconds
         traffic.chunk_seconds += time.monotonic() - hand.since
         self._keep(call, piece, outcome)
 

@@ -13,6 +13,7 @@ from nets_deap import _checks
 
 REMEMBERED = 64
 NEWEST = 0.3  # weight of the newest chunk in a worker's pace
+DOUBT = 0.01
 FASTEST = 1e-6  # seconds; no chunk takes less
 
 
@@ -50,10 +51,10 @@ class Speed:
         self.largest = 0
 
     def note(self, work: Work, seconds: float, worker: Hashable = None) -> None:
-        """Take note that a worker took so many seconds for a chunk."""
+        """Take note that a worker, or one without a name, took so many seconds for a chunk."""
         seconds = max(FASTEST, _checks.real("seconds", seconds, low=0))
         expected = self.expect(work)
-        if expected is not None:
+        if expected is not None and worker is not None:
             ratio = min(16.0, max(1 / 16, seconds / max(FASTEST, expected)))
             before = self._paces.get(worker, 1.0)
             self._paces[worker] = (1 - NEWEST) * before + NEWEST * ratio
@@ -90,7 +91,10 @@ class Speed:
             rows = np.array([(1.0, work.steps, work.kept) for work, _ in self._seen])
             scale = rows.max(axis=0)
             scale[scale == 0] = 1.0
-            found, _ = nnls(rows / scale / times[:, None], np.ones(len(times)))
+            known = rows / scale / times[:, None]
+            # Where chunks are alike, their networks cost something, and being a chunk does not.
+            doubt = np.array([[DOUBT / times.mean(), 0.0, 0.0]])
+            found, _ = nnls(np.vstack([known, doubt]), np.append(np.ones(len(times)), 0.0))
             a, b, c = (found / scale).tolist()
             self._fit = (a, b, c)
         return self._fit

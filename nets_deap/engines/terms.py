@@ -12,7 +12,12 @@ RESUME = (
 
 @dataclass
 class Traffic:
-    """What a crew has done: counts, bytes of tickets and outcomes, seconds of the driver itself."""
+    """What a crew has done: counts, bytes of tickets and outcomes, seconds.
+
+    ``driver_seconds`` are those that the driver's own thread spends on a CPU, ``cpu_seconds`` those
+    of the workers; ``worker_seconds`` is the time that chunks train, ``chunk_seconds`` with their
+    way there and back.
+    """
 
     chunks: int = 0
     networks: int = 0
@@ -20,6 +25,7 @@ class Traffic:
     bytes_back: int = 0
     driver_seconds: float = 0.0
     worker_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     chunk_seconds: float = 0.0
     lost: int = 0
     condemned: int = 0

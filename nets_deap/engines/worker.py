@@ -30,11 +30,25 @@ class About(NamedTuple):
     device: str
 
 
+class Order(NamedTuple):
+    """A chunk: packed masks (P, bytes), plan, starts, and how; see ``dispatch.train``.
+
+    One thing to send costs the driver less than five.
+    """
+
+    packed: bits.Bytes
+    plan: Plan
+    starts: list[Start | None]
+    engine: str
+    chunk: int | None
+
+
 class Trained(NamedTuple):
-    """What came of a chunk: outcome, seconds, and what was logged meanwhile."""
+    """What came of a chunk: outcome, seconds, those on CPUs, and what was logged meanwhile."""
 
     outcome: Outcome
     seconds: float
+    cpu_seconds: float
     said: list[tuple[int, str]]
 
 
@@ -77,29 +91,23 @@ class Worker:
         inputs = self._problem.train[0]
         return int(inputs.nbytes), mapping_of(inputs.data_ptr())
 
-    def train(
-        self,
-        packed: bits.Bytes,
-        plan: Plan,
-        starts: list[Start | None],
-        engine: str,
-        chunk: int | None,
-    ) -> Trained:
-        """Train one network for each packed mask, shape (P, bytes); see ``dispatch.train``.
+    def train(self, order: Order) -> Trained:
+        """Train the networks of a chunk.
 
         What a first training costs beside, imports and compilation, is not in the seconds.
         """
         torch.set_num_threads(self._threads)  # a number for each thread of the process
-        masks = [np.array(row) for row in packed]
-        own = [None if start is None else _own(start) for start in starts]
-        options: dict[str, Any] = {"engine": engine, "chunk": chunk}
+        plan, masks = order.plan, [np.array(row) for row in order.packed]
+        own = [None if start is None else _own(start) for start in order.starts]
+        options: dict[str, Any] = {"engine": order.engine, "chunk": order.chunk}
         if not self._warm:
             train(self._problem, masks[:1], replace(plan, steps=1), starts=own[:1], **options)
             self._warm = True
         self._said.clear()
-        begin = time.perf_counter()
+        begin, used = time.perf_counter(), time.process_time()
         outcome = train(self._problem, masks, plan, starts=own, **options)
-        return Trained(outcome, time.perf_counter() - begin, list(self._said))
+        seconds, used = time.perf_counter() - begin, time.process_time() - used
+        return Trained(outcome, seconds, used, list(self._said))
 
 
 class _Keep(logging.Handler):

@@ -93,3 +93,14 @@ def threads_for(weights: int, device: torch.device) -> Iterator[None]:
     finally:
         if torch.get_num_threads() != before:
             torch.set_num_threads(before)
+
+
+@contextmanager
+def threads_limited(threads: int) -> Iterator[None]:
+    """Use so many CPU threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
