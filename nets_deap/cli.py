@@ -143,7 +143,7 @@ def _add_experiment(
         )
     if seed:
         command.add_argument("--seed", type=int, help="seed of everything (default: 0)")
-    command.add_argument("--device", help="auto (CUDA when there), cpu, cuda or cuda:N")
+    command.add_argument("--device", help="auto (CUDA when there), cpu, cuda:N or cuda:all")
     command.add_argument(
         "--data-dir", help="folder of data sets, such as MNIST/raw (default: $NETS_DEAP_DATA)"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Sequence
 
-from nets_deap.engines.speed import Speed, Work, portion
+from nets_deap.training.speed import Speed, Work, portion
 
 Piece = tuple[int, ...]
 

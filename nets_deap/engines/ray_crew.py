@@ -14,7 +14,6 @@ from nets_deap import bits
 from nets_deap.engines.assignments import Assignments, Piece
 from nets_deap.engines.hands import BUSY, IDLE, STARTING, Hand
 from nets_deap.engines.session import Session
-from nets_deap.engines.speed import Speed, Work
 from nets_deap.engines.terms import RESUME, Terms, Traffic, in_a_line
 from nets_deap.engines.worker import Order, Trained, Worker, n_bytes, own_outcome, start_bytes
 from nets_deap.errors import CrewLostError, NetsError
@@ -22,6 +21,7 @@ from nets_deap.training import halt
 from nets_deap.training.dispatch import pick_engine
 from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start, untrained
 from nets_deap.training.replica import Crate
+from nets_deap.training.speed import Speed, Work
 
 logger = logging.getLogger("nets_deap")
 

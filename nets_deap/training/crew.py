@@ -47,6 +47,11 @@ def lent(problem: Problem, crew: Crew | None) -> Iterator[None]:
             _crews[problem] = before
 
 
+def set_crew(problem: Problem, crew: Crew) -> None:
+    """Let a crew train whatever is trained of a problem, which it must not hold on to."""
+    _crews[problem] = crew
+
+
 def crew_of(problem: Problem) -> Crew | None:
     """Return the crew of a problem, if it has one."""
     return _crews.get(problem)
