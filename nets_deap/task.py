@@ -53,7 +53,7 @@ class Task:
         unit: What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
             ``"block(RxC)"`` or ``"2:4"``; see ``unit_tiles.layout_of``.
         seed: Seed of all minibatches, and of the validation cut.
-        device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``; several: ``"cuda:all"``, a list.
+        device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, or a list.
         normalize: Mean and standard deviation, of all pixels or of each channel, by which uint8
             images become (x / 255 - mean) / std; they stay bytes until they are on the device.
             None: inputs are used as they are.

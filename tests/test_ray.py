@@ -26,9 +26,20 @@ pytest.importorskip("ray", reason='workers need the extra "ray"')
 @pytest.fixture(scope="module", autouse=True)
 def session():
     """One Ray for all tests here: it takes seconds to start."""
-    session = Session("local", cpus=6, gpus=0, store=0)
+    session = Session("local", cpus=9, gpus=0, store=0)
     yield session
     session.close()
+
+
+@pytest.fixture(scope="module")
+def crews(session):
+    """A task in float64 with one worker, and with three."""
+    recipe = nets.Recipe(lr=0.05, batch_size=4, steps=40, loss="binary_cross_entropy")
+    task = nets.tasks.xor(hidden=6, dtype="float64", recipe=recipe)
+    one, three = RayMap(task, workers=1), RayMap(task, workers=3)
+    yield task, one, three
+    one.close()
+    three.close()
 
 
 @pytest.fixture(scope="module")
@@ -55,41 +66,37 @@ def before_and_after(task, workers, tickets):
 def evolve(task, workers=None, ngen=2, **options):
     """Run stock DEAP; return who survived and what it cost."""
     random.seed(5)
+    before = dict(vars(task.ledger))
     objectives = ("val_loss", "density", "val_curve_area")
-    toolbox = nets.make_toolbox(task, objectives=objectives, **options)
+    shares = nets.StepBudget(1500, ngen)
+    toolbox = nets.make_toolbox(task, objectives=objectives, budget=shares, **options)
     if workers is not None:
         toolbox.register("map", workers)
     population = toolbox.population(n=10)
     front = nets.ParetoFront()
-    for ticket, values in zip(population, toolbox.map(toolbox.evaluate, population), strict=True):
-        ticket.fitness.values = values
     algorithms.eaMuCommaLambda(
         population, toolbox, 6, 10, 0.3, 0.7, ngen, halloffame=front, verbose=False
     )
-    return who(population), [ticket.digest for ticket in front], vars(task.ledger)
+    cost = {name: value - before[name] for name, value in vars(task.ledger).items()}
+    return who(population), [ticket.digest for ticket in front], cost
 
 
 @pytest.mark.parametrize("inherit", ["none", "weights"])
-def test_any_number_of_workers_gives_the_same_population_to_the_last_digit(inherit):
+def test_any_number_of_workers_gives_the_same_population_to_the_last_digit(inherit, crews):
     options = {"inherit": inherit, "gradient": inherit == "weights"}
-    recipe = nets.Recipe(lr=0.05, batch_size=4, steps=40, loss="binary_cross_entropy")
-
-    def task():
-        return nets.tasks.xor(hidden=6, dtype="float64", recipe=recipe)
-
-    alone = evolve(task(), **options)
-    for n in (1, 3):
-        there = task()
-        with RayMap(there, workers=n) as workers:
-            assert evolve(there, workers, **options) == alone
-            assert workers.traffic.networks > 0
+    task, *workers = crews
+    alone = evolve(task, **options)
+    for some in workers:
+        before = some.traffic.networks
+        assert evolve(task, some, **options) == alone
+        assert some.traffic.networks - before == alone[2]["networks"]
 
 
-def test_a_budget_curves_and_trained_networks_come_back_as_they_are_in_one_process():
-    task = nets.tasks.xor(hidden=5, dtype="float64")
+def test_curves_and_trained_networks_come_back_as_they_are_in_one_process(crews):
+    task, _, workers = crews
     population = nets.make_toolbox(task).population(n=9)
     here = task.train_all(population, steps=30, points=4)
-    with RayMap(task, workers=2):
+    with lent(task.problem, workers.crew):
         there = task.train_all(population, steps=30, points=4)
     for a, b in zip(here, there, strict=True):
         assert (a.val_loss, a.test_loss) == (b.val_loss, b.test_loss)
@@ -109,7 +116,7 @@ def test_dropout_draws_the_same_in_any_chunk():
     )  # fmt: skip
     population = nets.make_toolbox(task).population(n=8)
     here = task.train_all(population)
-    with RayMap(task, workers=2):
+    with RayMap(task, workers=1):
         there = task.train_all(population)
     np.testing.assert_allclose([r.val_loss for r in there], [r.val_loss for r in here], rtol=1e-12)
 
