@@ -13,6 +13,7 @@ from running import TINY, left_by, start
 
 import nets_deap as nets
 from nets_deap.batching import batch_map, unwrap
+from nets_deap.engines.session import TempFolder
 from nets_deap.errors import InvalidValueError
 
 
@@ -37,6 +38,22 @@ def test_without_ray_the_extra_is_named(xor_task, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(nets.NetsError, match=r'pip install "nets-deap\[ray\]"'):
         nets.make_toolbox(xor_task, engine="ray", workers=1)
+
+
+def test_what_a_killed_program_left_is_swept_and_what_is_in_use_is_not(tmp_path):
+    gone, fresh = tmp_path / "nets-ray-gone", tmp_path / "nets-ray-fresh"
+    for folder in (gone, fresh, tmp_path / "other"):
+        folder.mkdir()
+        (folder / "log").touch()
+    mine = TempFolder(str(tmp_path))
+    for path in (gone, Path(mine.path)):
+        os.utime(path, (0, 0))
+    other = TempFolder(str(tmp_path))
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"nets-ray-fresh", "other", Path(mine.path).name, Path(other.path).name}
+    mine.remove()
+    other.remove()
+    assert {path.name for path in tmp_path.iterdir()} == {"nets-ray-fresh", "other"}
 
 
 @pytest.mark.slow  # Ray starts twice

@@ -9,11 +9,12 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nets_deap import _checks
 from nets_deap._optional import require
@@ -25,6 +26,8 @@ logger = logging.getLogger("nets_deap")
 STORE_BYTES = 256 * 2**20
 # Sockets of Unix have names of at most 107 bytes, of which Ray's own take some 80.
 LONGEST_TEMP = 24
+PREFIX = "nets-ray-"
+FRESH = 60.0  # seconds in which a new folder may not have its lock yet
 
 
 class Session:
@@ -55,9 +58,9 @@ class Session:
         if self.owned:
             common = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
             if address == "local":
-                folder = _temp_folder()
+                folder = TempFolder()
                 common |= {
-                    "num_cpus": cpus, "num_gpus": gpus, "_temp_dir": folder,
+                    "num_cpus": cpus, "num_gpus": gpus, "_temp_dir": folder.path,
                     "object_store_memory": store + STORE_BYTES, "_node_ip_address": "127.0.0.1",
                 }  # fmt: skip
                 _guard()
@@ -89,17 +92,61 @@ class Session:
                 self._finish()
 
 
-def _end(ray: Any, folder: str | None) -> None:
+def _end(ray: Any, folder: TempFolder | None) -> None:
     """Disconnect; without other machines, all processes end and their files go."""
     ray.shutdown()
     if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.remove()
 
 
-def _temp_folder() -> str:
-    """Return a fresh folder with a name that is short enough for the sockets in it."""
-    base = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="nets-ray-", dir=base if len(base) <= LONGEST_TEMP else "/tmp")
+class TempFolder:
+    """A folder of a program's own, which the next program removes if this one is killed.
+
+    Its lock is held while the program lives, in any container that sees the folder.
+
+    Args:
+        base: Where; None for the usual place, if its name is short enough for the sockets there.
+    """
+
+    def __init__(self, base: str | None = None) -> None:
+        usual = tempfile.gettempdir()
+        self._base = base or (usual if len(usual) <= LONGEST_TEMP else "/tmp")
+        self._sweep()
+        self.path = tempfile.mkdtemp(prefix=PREFIX, dir=self._base)
+        self._lock = _lock(Path(self.path))
+
+    def remove(self) -> None:
+        """Remove it with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def _sweep(self) -> None:
+        """Remove what programs that are gone have left."""
+        for folder in Path(self._base).glob(f"{PREFIX}*"):
+            try:
+                old = time.time() - folder.stat().st_mtime > FRESH
+                lock = _lock(folder) if old else None
+            except OSError:  # another user's, or just removed
+                continue
+            if lock is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.close()
+
+
+def _lock(folder: Path) -> IO[str] | None:
+    """Take the lock of a folder; None if another program has it, or there are no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    file = (folder / "lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
 
 
 def _guard() -> None:
