@@ -41,8 +41,8 @@ _HOMES = {
     "steps_to_loss": "objectives",
 }
 _MODULES = (
-    "baselines", "boards", "data", "frames", "models", "objectives", "operators", "plots",
-    "sanity", "tasks",
+    "baselines", "boards", "data", "engines", "frames", "models", "objectives", "operators",
+    "plots", "sanity", "tasks",
 )  # fmt: skip
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "boards",
     "data",
     "describe",
+    "engines",
     "frames",
     "hypervolume",
     "knee",
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
         baselines,
         boards,
         data,
+        engines,
         frames,
         models,
         objectives,

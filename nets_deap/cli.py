@@ -111,6 +111,7 @@ def _add_run(parsers: Any) -> None:
         default="auto",
         help="default: a bar on a terminal, else lines",
     )
+    _add_where(run)
     run.set_defaults(command=lambda options: run_commands.run(options, _say, _complain))
 
 
@@ -133,6 +134,7 @@ def _add_resume(parsers: Any) -> None:
         "--generations", type=int, help="make the run longer: generations in all (without a budget)"
     )
     resume.add_argument("--progress", choices=["auto", "bar", "lines", "none"], default="auto")
+    _add_where(resume)
     resume.set_defaults(command=lambda options: run_commands.resume(options, _say, _complain))
     status = parsers.add_parser(
         "status", help="generation, time left, last checkpoint and health of a run"
@@ -153,7 +155,7 @@ def _add_experiment(
         )
     if seed:
         command.add_argument("--seed", type=int, help="seed of everything (default: 0)")
-    command.add_argument("--device", help="auto (CUDA when there), cpu, cuda or cuda:N")
+    command.add_argument("--device", help="auto (CUDA when there), cpu, cuda:N or cuda:all")
     command.add_argument(
         "--data-dir", help="folder of data sets, such as MNIST/raw (default: $NETS_DEAP_DATA)"
     )
@@ -163,6 +165,25 @@ def _add_experiment(
         default=[],
         metavar="FIELD=VALUE",
         help="set any field, such as recipe.lr=0.002; may be repeated",
+    )
+
+
+def _add_where(command: argparse.ArgumentParser) -> None:
+    """Add where everything is trained, which changes no result."""
+    command.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="train in this process, or on workers of Ray, each with the engine that "
+        "task.engine names (default: local)",
+    )
+    command.add_argument(
+        "--workers", type=int, help="workers of Ray (default: as many as have room)"
+    )
+    command.add_argument(
+        "--address",
+        default="local",
+        help="'local' starts Ray here (default); 'auto' or 'HOST:PORT' is a cluster that runs",
     )
 
 
@@ -176,8 +197,9 @@ def _add_bench(parsers: Any) -> None:
     )
     bench.add_argument(
         "what",
-        choices=["training", "evolution", "all"],
-        help="training: network-steps a second; evolution: a generation less training",
+        choices=["training", "evolution", "scaling", "all"],
+        help="training: network-steps a second; evolution: a generation less training; scaling: "
+        "workers of Ray, by number; all: the first two",
     )
     training = bench.add_argument_group("training")
     training.add_argument("--nets", help="lenet,lenet5,conv2,resnet20 (default: the first two)")
@@ -196,6 +218,8 @@ def _add_bench(parsers: Any) -> None:
     evolution = bench.add_argument_group("evolution")
     evolution.add_argument("--population", type=int, default=100, help="tickets (default: 100)")
     evolution.add_argument("--generations", type=int, default=30, help="how many (default: 30)")
+    scaling = bench.add_argument_group("scaling")
+    scaling.add_argument("--workers", default="1,2", help="numbers of workers (default: 1,2)")
     bench.add_argument("--out", help="JSON file (default: runs/bench-WHAT.json)")
     bench.set_defaults(command=lambda options: commands.bench(options, _say))
 

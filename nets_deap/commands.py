@@ -146,6 +146,7 @@ def bench(options: Namespace, say: Say) -> int:
         "populations": _numbers("--populations", options.populations, int),
         "densities": _numbers("--densities", options.densities, float),
     }
+    workers = _numbers("--workers", options.workers, int)
     from nets_deap.bench import evolution, report
     from nets_deap.runs.folder import RunFolder
 
@@ -172,6 +173,15 @@ def bench(options: Namespace, say: Say) -> int:
         )
         for line in lines:
             say(line)
+    if options.what == "scaling":
+        from nets_deap.bench import scaling
+
+        found["scaling"] = scaling.report(
+            say,
+            workers=workers,
+            repeats=options.repeats,
+            device="cpu" if options.device == "auto" else options.device,
+        )
     folder.write_text(target.name, json.dumps(found, indent=2) + "\n")
     say(f"written: {target}")
     return 0

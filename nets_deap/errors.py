@@ -41,3 +41,7 @@ class RunChangedError(InvalidValueError):
 
 class FolderInUseError(NetsError, RuntimeError):
     """Another program writes into the run folder."""
+
+
+class CrewLostError(NetsError, RuntimeError):
+    """All workers are lost, or none can be had; what they had finished is kept."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nets_deap.commands import Say, configured
+from nets_deap.errors import CrewLostError
 from nets_deap.runs.signals import listening
 
 
@@ -24,6 +25,7 @@ def run(options: Namespace, say: Say, complain: Say) -> int:
             preset=options.preset,
             progress=options.progress,
             overwrite=options.overwrite,
+            **_where(options),
         )
 
     with listening():
@@ -52,6 +54,7 @@ def resume(options: Namespace, say: Say, complain: Say) -> int:
             progress=options.progress,
             resume=True,
             force=options.force,
+            **_where(options),
         )
 
     with listening():
@@ -64,6 +67,11 @@ def status(options: Namespace, say: Say) -> int:
 
     say(status_of(options.run).text())
     return 0
+
+
+def _where(options: Namespace) -> dict[str, Any]:
+    """Return where everything is to be trained."""
+    return {"engine": options.engine, "workers": options.workers, "address": options.address}
 
 
 def _default(options: Namespace, seed: int) -> Path:
@@ -83,6 +91,9 @@ def _do(work: Callable[[], tuple[str, Any]], path: Path, say: Say, complain: Say
         how = f"all that is done is saved; go on with: nets-deap resume {path}"
         complain(f"{number.name}: {how if there else 'nothing was written yet; start it again'}")
         return 128 + number
+    except CrewLostError as error:
+        complain(f"{error} The run folder: {path}")
+        return 1
     say(f"\n{title}: front after {report.final.steps} steps from W0, densest first\n")
     say(report.table())
     for note in report.notes:

@@ -18,7 +18,7 @@ from nets_deap.gated import packed_mask_for
 from nets_deap.selection import Selector, parameters_of
 from nets_deap.ticket import Ticket
 from nets_deap.training.batches import checked_augment
-from nets_deap.training.device import pick_device
+from nets_deap.training.devices import pick_devices, share_between
 from nets_deap.training.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
 from nets_deap.training.losses import Loss
@@ -53,7 +53,7 @@ class Task:
         unit: What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
             ``"block(RxC)"`` or ``"2:4"``; see ``unit_tiles.layout_of``.
         seed: Seed of all minibatches, and of the validation cut.
-        device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, or a list.
         normalize: Mean and standard deviation, of all pixels or of each channel, by which uint8
             images become (x / 255 - mean) / std; they stay bytes until they are on the device.
             None: inputs are used as they are.
@@ -92,7 +92,7 @@ class Task:
         maskable: Selector = None,
         unit: str = "weight",
         seed: int = 0,
-        device: str = "auto",
+        device: str | Sequence[str] = "auto",
         normalize: Any = None,
         augment: Callable[[Any], Any] | None = None,
         in_memory: bool | None = None,
@@ -110,7 +110,7 @@ class Task:
         self.recipe = recipe if loss is None else replace(recipe, loss=loss)
         self.chunk = None if chunk is None else _checks.whole("chunk", chunk)
         self.engine = engine
-        self.device = pick_device(device)
+        self.device = (devices := pick_devices(device))[0]
         dtype = dtype_of(model)
         self.precision = check_precision(precision, dtype, self.device)
         self.parameters = tuple(parameters_of(model, maskable))
@@ -146,6 +146,7 @@ class Task:
             precision=self.precision,
         )
         pick_engine(self.engine, self.problem)
+        share_between(self.problem, devices)
 
     @property
     def model(self) -> nn.Module:
@@ -173,8 +174,7 @@ class Task:
             more.append(asdict(self.normalize))
         if self.problem.augment is not None:
             more.append(name_of(self.problem.augment))
-        text = json.dumps([*parts, self.seed, *more])
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(json.dumps([*parts, self.seed, *more]).encode()).hexdigest()
 
     def ticket(self, mask: Any) -> Ticket:
         """Return a ticket of this task from its bits: a mask (D,), or one bit a unit (G,)."""

@@ -10,8 +10,8 @@ import numpy as np
 from deap import base
 
 from nets_deap import _checks
-from nets_deap.batching import batch_map
 from nets_deap.budget import StepBudget
+from nets_deap.engines.choice import check_where, map_for
 from nets_deap.evaluator import Evaluator
 from nets_deap.fitness import fitness_class
 from nets_deap.objectives import Objective
@@ -55,6 +55,9 @@ def make_toolbox(
     gradient: bool = False,
     reevaluate: bool = False,
     budget: StepBudget | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str = "local",
 ) -> base.Toolbox:
     """Return a ``deap.base.Toolbox`` with everything an evolution of tickets needs.
 
@@ -97,10 +100,17 @@ def make_toolbox(
             minibatches: a lucky draw does not survive for long. It costs as many networks again;
             for algorithms whose parents compete with their offspring.
         budget: Shares steps x networks out over the generations; None trains the recipe's steps.
+        engine: Where generations train: ``"local"``, in this process; or ``"ray"``, on workers,
+            each with the task's own engine. ``map`` is then a ``nets.engines.RayMap``: close it
+            with ``toolbox.map.func.close()``, or it ends with the program.
+        workers: See ``nets.engines.RayMap``, and so are more options.
+        address: See ``nets.engines.RayMap``.
 
     Raises:
         InvalidValueError: An argument is out of range.
+        MissingExtraError: Ray is not installed.
     """
+    check_where(engine, workers, address)
     evaluator = Evaluator(task, objectives, inherit=inherit, budget=budget, slopes=gradient)
     lamarckian = inherit == "weights"
     names = {objective.name for objective in evaluator.objectives}
@@ -181,7 +191,7 @@ def make_toolbox(
         toolbox.decorate(name, keep_density(low, high))
     toolbox.register("select", sel_nsga2)
     toolbox.register("evaluate", evaluator)
-    toolbox.register("map", batch_map)
+    toolbox.register("map", map_for(task, engine, workers=workers, address=address))
     if reevaluate:
         toolbox.decorate("select", _again(evaluator))
     return toolbox

@@ -40,6 +40,7 @@ FLOORS = [
         "footprint",
     },
     {"extra_objectives", "objectives", "task", "origin", "batching", "description", "evaluator"},
+    {"engines"},
     {"tasks", "toolbox", "baselines", "sanity"},
     {"runs"},
     {"experiments", "plots", "frames", "boards", "bench", "slurm"},

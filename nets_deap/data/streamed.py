@@ -84,6 +84,10 @@ class Streamed:
         rest = (self._rows, self._first, self._dtype, device, normalize)
         return Streamed(self._name, self._data, *rest)
 
+    def to(self, device: torch.device) -> Streamed:
+        """Return the same stream with minibatches that go to another device."""
+        return self.on(device, self._normalize)
+
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """Read some examples, given by their indices (B,) or as a slice: shape (B, ...)."""
         chosen = self._rows[rows if isinstance(rows, slice) else rows.cpu().numpy()]

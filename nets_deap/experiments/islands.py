@@ -17,7 +17,8 @@ from nets_deap.ticket import Ticket
 from nets_deap.toolbox import make_toolbox
 from nets_deap.training.recipe import name_of
 
-_SHARED = {"budget", "gradient", "inherit", "objectives", "reevaluate"}
+_WHERE = {"engine", "workers", "address"}
+_SHARED = {"budget", "gradient", "inherit", "objectives", "reevaluate", *_WHERE}
 Migrate = Callable[[list[list[Ticket]]], Any]
 
 
@@ -123,7 +124,8 @@ def toolbox_of(
                 "options of operators and densities",
                 sorted(fixed),
             )
-        made = make_toolbox(task, **{**options, **island.options})
+        own = {name: value for name, value in options.items() if name not in _WHERE}
+        made = make_toolbox(task, **{**own, **island.options})
     else:
         made = toolbox
     found = with_map(made, toolbox.map)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nets_deap.engines.choice import check_where, trained_by
 from nets_deap.errors import MissingExtraError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front
@@ -106,6 +107,9 @@ def run(
     overwrite: bool = False,
     resume: bool = False,
     force: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str = "local",
 ) -> RunReport:
     """Run an experiment: search, final training from W0, table, figure, run folder.
 
@@ -117,12 +121,37 @@ def run(
         overwrite: Replace an earlier run in the folder.
         resume: Go on with the run in the folder.
         force: See ``nets.resume``.
+        engine: Where everything trains; see ``nets.make_toolbox``. It changes no result, and a run
+            may be resumed with another one.
+        workers: See ``nets.engines.RayMap``.
+        address: See ``nets.engines.RayMap``.
 
     Raises:
         NetsError: Something in the configuration cannot be; nothing has been written then.
+        CrewLostError: All workers are lost; the run can be resumed.
     """
     resolve(config.search.objectives)
+    check_where(engine, workers, address)
     task = build_task(config)
+    with trained_by(task, engine, workers=workers, address=address):
+        return _run(
+            config, task, path, preset=preset, progress=progress, overwrite=overwrite,
+            resume=resume, force=force,
+        )  # fmt: skip
+
+
+def _run(
+    config: Config,
+    task: Task,
+    path: str | Path,
+    *,
+    preset: str,
+    progress: str,
+    overwrite: bool,
+    resume: bool,
+    force: bool,
+) -> RunReport:
+    """Run an experiment on its task; see ``run``."""
     options = options_of(config, task)
     result = search(
         task,

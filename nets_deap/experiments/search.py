@@ -11,6 +11,7 @@ from typing import Any
 from deap import base, tools
 
 from nets_deap import _checks
+from nets_deap.batching import unwrap
 from nets_deap.budget import StepBudget
 from nets_deap.errors import RunChangedError
 from nets_deap.evaluator import Evaluator
@@ -145,6 +146,7 @@ def search(
     Raises:
         InvalidValueError: An argument is out of range; all bad ones are listed together.
         RunChangedError: The run to go on with was another one.
+        CrewLostError: All workers are lost; the run can be resumed.
         KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved; a program
             that does not catch it then ends with 128 + signal.
     """
@@ -223,6 +225,9 @@ def search(
             recorder.close()
     finally:
         randomness.set_states(before)
+        close = getattr(unwrap(box.map), "close", None)
+        if close is not None and toolbox is None:  # workers of the toolbox that was made here
+            close()
     return SearchResult(
         front=recorder.front,
         population=tickets,

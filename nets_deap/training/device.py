@@ -51,7 +51,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     Those of torch, on the CPU and on ``device``, of Python and NumPy's global one.
     """
     cuda = [device] if device.type == "cuda" else []
-    with _random_states, torch.random.fork_rng(devices=cuda), _plain_states():
+    with _random_states, torch.random.fork_rng(devices=cuda), plain_states_kept():
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002  what users' transforms draw from
         torch.default_generator.manual_seed(seed)
@@ -68,7 +68,7 @@ def python_states() -> tuple[Any, ...]:
 
 
 @contextmanager
-def _plain_states() -> Iterator[None]:
+def plain_states_kept() -> Iterator[None]:
     """Put the random states of Python and NumPy back at the end."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
@@ -93,3 +93,14 @@ def threads_for(weights: int, device: torch.device) -> Iterator[None]:
     finally:
         if torch.get_num_threads() != before:
             torch.set_num_threads(before)
+
+
+@contextmanager
+def threads_limited(threads: int) -> Iterator[None]:
+    """Use so many CPU threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -11,8 +12,10 @@ import torch
 
 from nets_deap import _checks, bits
 from nets_deap._optional import require
+from nets_deap.errors import CrewLostError
 from nets_deap.training import ENGINES, compiled, layered, stacked, threaded
 from nets_deap.training.compiled import train_compiled
+from nets_deap.training.crew import crew_of
 from nets_deap.training.functional import stuck_at
 from nets_deap.training.keeper import keeper_of
 from nets_deap.training.layered import train_layered
@@ -100,9 +103,10 @@ def train(
 ) -> Outcome:
     """Train one network for each mask with the engine of that name; see ``train_stacked``.
 
-    Where memory runs out fewer networks train at once, with the same results to float rounding. A
-    network that does not fit alone gets NaN for every number. The problem's keeper sees outcomes
-    between chunks, and what it kept of a call that was cut short is not trained again.
+    The problem's crew, if it has one, trains them elsewhere with that engine. Where memory runs out
+    fewer networks train at once, with the same results to float rounding. A network that does not
+    fit alone gets NaN for every number. The problem's keeper sees outcomes between chunks, and what
+    it kept of a call that was cut short is not trained again.
 
     Args:
         problem: Model, data and recipe.
@@ -117,7 +121,8 @@ def train(
         raise _checks.bad_value("masks", "name networks to train", "at least one", 0)
     name = pick_engine(engine, problem)
     begin: list[Start | None] = [None] * len(masks) if starts is None else starts
-    keeper = keeper_of(problem)
+    crew, keeper = crew_of(problem), keeper_of(problem)
+    act = _TRAIN[name] if crew is None else functools.partial(crew.train, engine=engine)
     found = {} if keeper is None else keeper.begin(masks, plan, begin)
     room = room_of(problem, name)
     watching = nullcontext() if keeper is None else keeper.watching()
@@ -139,15 +144,16 @@ def train(
                 if keeper is not None:
                     keeper.part(own, part)
 
-            more: dict[str, Any] = {} if name == "one_by_one" else {"chunk": most}
+            alone = name == "one_by_one" and crew is None
+            more: dict[str, Any] = {} if alone else {"chunk": most}
             more.update(starts=[begin[i] for i in some], on_chunk=on_chunk, on_part=take)
             short = False
             try:
-                outcome = _TRAIN[name](problem, [masks[i] for i in some], plan, **more)
+                outcome = act(problem, [masks[i] for i in some], plan, **more)
                 if len(some) == len(masks):
                     room.fits(len(some))
                     return outcome
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, CrewLostError):
                 if keeper is not None:
                     keeper.cut_short()
                 raise

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 
-import numpy as np
 import torch
 
 from nets_deap import bits
-from nets_deap.training.problem import METRICS, Outcome, Plan, Problem, Start, once
+from nets_deap.training.problem import Outcome, Plan, Problem, Start, once, untrained
 
 logger = logging.getLogger("nets_deap")
 
@@ -85,17 +84,4 @@ def unfit(problem: Problem, packed: bits.Bytes, plan: Plan, start: Start | None)
         "A network of %d kept weights does not fit in memory, even alone; it counts as diverged.",
         bits.count(packed),
     )
-    state = {**problem.initial, **problem.buffers}
-    mask = bits.unpack(packed, problem.layout.size)
-    initial = problem.layout.initial
-    assert initial is not None
-    return Outcome(
-        metrics={name: np.full(1, np.nan) for name in METRICS},
-        curve_steps=plan.curve_steps,
-        curve=np.full((1, len(plan.curve_steps)), np.nan),
-        values=[initial[mask] if start is None else start.values.copy()],
-        others=[problem.others_of(state)],
-        states=[{n: t.detach().cpu().clone() for n, t in state.items()}]
-        if plan.keep_states
-        else [],
-    )
+    return untrained(problem, packed, plan, start)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nets_deap import bits
 from nets_deap.masks import MaskLayout
 from nets_deap.training.recipe import Recipe
 from nets_deap.training.replay import Shelf
@@ -221,6 +222,24 @@ class Outcome:
             others=[other for part in parts for other in part.others],
             states=[s for part in parts for s in part.states],
         )
+
+
+def untrained(problem: Problem, packed: bits.Bytes, plan: Plan, start: Start | None) -> Outcome:
+    """Return the outcome of a network that cannot be trained: no numbers, the weights it had."""
+    state = {**problem.initial, **problem.buffers}
+    mask = bits.unpack(packed, problem.layout.size)
+    initial = problem.layout.initial
+    assert initial is not None
+    return Outcome(
+        metrics={name: np.full(1, np.nan) for name in METRICS},
+        curve_steps=plan.curve_steps,
+        curve=np.full((1, len(plan.curve_steps)), np.nan),
+        values=[initial[mask] if start is None else start.values.copy()],
+        others=[problem.others_of(state)],
+        states=[{n: t.detach().cpu().clone() for n, t in state.items()}]
+        if plan.keep_states
+        else [],
+    )
 
 
 # Takes the places of networks among the masks of a call, and their outcome, as soon as it is known.

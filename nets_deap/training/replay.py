@@ -61,7 +61,9 @@ class Replay:
             try:
                 # The default generator is registered with every graph: each replay draws anew,
                 # from the seed that is set by then.
-                with torch.cuda.graph(graph, stream=stream):
+                # Other threads may take memory of other devices meanwhile.
+                mode = "thread_local"
+                with torch.cuda.graph(graph, stream=stream, capture_error_mode=mode):
                     step()
             except torch.OutOfMemoryError:
                 raise
