@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(parsers)
     _add_baseline(parsers)
     cli_ticket.add_ticket(parsers, _add_experiment, _say, _complain)
-    cli_slurm.add_slurm(parsers, _say)
+    cli_slurm.add_slurm(parsers, _say, argparse.RawDescriptionHelpFormatter)
     _add_bench(parsers)
     figure_commands.add(parsers, _say)
     completion.add(parsers, _parser, _say)

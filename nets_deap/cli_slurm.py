@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 from nets_deap.commands import Say
@@ -10,12 +9,13 @@ from nets_deap.experiments.presets import preset
 from nets_deap.slurm import KINDS, job
 
 
-def add_slurm(parsers: Any, say: Say) -> None:
+def add_slurm(parsers: Any, say: Say, formatter: Any) -> None:
     """Add the command ``slurm`` to those of ``cli``.
 
     Args:
         parsers: The commands.
         say: Prints a line.
+        formatter: Keeps the lines of the examples as they are.
     """
     command = parsers.add_parser(
         "slurm",
@@ -25,7 +25,7 @@ def add_slurm(parsers: Any, say: Say) -> None:
         "job for each seed and one for the table. ray: one run over several nodes.",
         epilog="example:\n  nets-deap slurm array lenet-mnist --seeds 5 --time 02:00:00 > job.sh\n"
         "  sbatch job.sh",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=formatter,
     )
     command.add_argument("kind", metavar="KIND", choices=KINDS, help=" or ".join(KINDS))
     command.add_argument("preset", metavar="PRESET", help="which experiment: nets-deap presets")
@@ -56,7 +56,7 @@ def _with(text: str, default: int | None) -> str:
     return text if default is None else f"{text} (default: {default})"
 
 
-def _slurm(options: argparse.Namespace, say: Say) -> int:
+def _slurm(options: Any, say: Say) -> int:
     """Do ``nets-deap slurm``."""
     fields = dict(text.partition("=")[::2] for text in options.set)
     preset(options.preset).override(fields)  # raises before anything is queued
