@@ -180,3 +180,19 @@ def test_the_recipe_for_submitit_runs_and_goes_on(where, tmp_path, request):
     else:
         assert sum(line.isdigit() for line in done.stdout.splitlines()) == 2, done.stdout
         assert len(list((folder / "jobs").glob("*_submission.sh"))) == 2
+
+
+@pytest.mark.slow
+def test_one_run_over_two_nodes_through_ray_is_that_of_one_process(cluster, tmp_path):
+    pytest.importorskip("ray")
+    settings = [*SMALL, "--set", "task.dtype=float64"]
+    whole = start("run", "xor-mlp10", "--out", tmp_path / "whole", "--progress", "none", *settings)
+    assert whole.communicate()[1] == ""
+    script = job("ray", "xor-mlp10", cpus=1, memory="1G", time="9", settings=settings)
+    number = submit(cluster, script)
+    cluster.wait(number, 300)
+    said = log_of(cluster, "xor-mlp10-ray")
+    assert set(cluster.parts(number).values()) == {"COMPLETED"}, said
+    there = cluster.folder / "runs" / "xor-mlp10-seed0-ray"
+    assert (there / "front.csv").read_text() == (tmp_path / "whole" / "front.csv").read_text()
+    assert said.count("Ray runtime started") == 2, said

@@ -65,6 +65,7 @@ def job(
         "memory": memory,
         "gpus": f"#SBATCH --gpus-per-node={gpus}\n" if _checks.whole("gpus", gpus, low=0) else "",
         "ray_gpus": f" --num-gpus={gpus}",
+        "each": gpus or cpus,
         "nodes": _alone("nodes", nodes, 2, only=name == "ray"),
         "warning": _checks.whole("warning", warning),
         "out": shlex.quote(out),

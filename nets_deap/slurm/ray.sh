@@ -21,21 +21,30 @@ nodes=$$(scontrol show hostnames "$$SLURM_JOB_NODELIST")
 head=$$(echo "$$nodes" | head -n 1)
 address=$$(srun --nodes=1 --ntasks=1 --nodelist="$$head" hostname --ip-address | cut -d ' ' -f 1)
 port=$$((20000 + SLURM_JOB_ID % 20000))
+log=$preset-ray-%j-nodes.log
 
-srun --nodes=1 --ntasks=1 --nodelist="$$head" --overlap ray start --head --block \
+srun --nodes=1 --ntasks=1 --nodelist="$$head" --overlap --output="$$log" --open-mode=append \
+    ray start --head --block --disable-usage-stats \
     --node-ip-address="$$address" --port="$$port" --num-cpus="$$SLURM_CPUS_PER_TASK"$ray_gpus \
     --include-dashboard=false &
 if [ "$$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     srun --nodes=$$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$$((SLURM_JOB_NUM_NODES - 1)) \
-        --exclude="$$head" --overlap ray start --block --address="$$address:$$port" \
+        --exclude="$$head" --overlap --output="$$log" --open-mode=append \
+        ray start --block --address="$$address:$$port" \
         --num-cpus="$$SLURM_CPUS_PER_TASK"$ray_gpus &
 fi
+for _ in $$(seq 60); do  # nodes that come later get their workers then
+    ray status --address="$$address:$$port" > /dev/null 2>&1 && break
+    sleep 1
+done
 
+workers=$$((SLURM_JOB_NUM_NODES * $each))
 if [ -e "$$run/config.json" ]; then
-    nets-deap resume "$$run" --engine ray --address "$$address:$$port" --progress lines &
+    nets-deap resume "$$run" --progress lines \
+        --engine ray --address "$$address:$$port" --workers "$$workers" &
 else
-    nets-deap run $preset --seed $first --out "$$run" --engine ray --address "$$address:$$port" \
-        --progress lines$settings &
+    nets-deap run $preset --seed $first --out "$$run" --progress lines$settings \
+        --engine ray --address "$$address:$$port" --workers "$$workers" &
 fi
 search=$$!
 trap 'kill -USR1 $$search' USR1
