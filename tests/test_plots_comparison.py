@@ -118,9 +118,10 @@ def test_new_axes_are_made_where_none_are_given():
 
 @pytest.mark.parametrize("levels", [LEVELS, (0.1,)])
 def test_the_figure_is_saved_and_closed(tmp_path, levels):
+    open_before = plt.get_fignums()
     save_comparison(summary(["evolution", "imp"], levels=levels), tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == open_before
 
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch, tmp_path):
