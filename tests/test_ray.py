@@ -11,10 +11,10 @@ from deap import algorithms
 from running import who
 
 import nets_deap as nets
-from nets_deap.engines import CrewLostError, RayMap
+from nets_deap.engines import RayMap
 from nets_deap.engines.session import Session
 from nets_deap.engines.terms import Terms
-from nets_deap.errors import CallOrderError, InvalidTypeError, InvalidValueError
+from nets_deap.errors import CallOrderError, CrewLostError, InvalidTypeError, InvalidValueError
 from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.unfinished import Unfinished
 from nets_deap.training.crew import lent

@@ -5,6 +5,5 @@
 """
 
 from nets_deap.engines.ray_map import RayMap
-from nets_deap.errors import CrewLostError
 
-__all__ = ["CrewLostError", "RayMap"]
+__all__ = ["RayMap"]
