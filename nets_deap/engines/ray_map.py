@@ -28,8 +28,10 @@ class RayMap:
     """Trains each generation on workers, with the results of one process to float rounding.
 
     Register it as a toolbox's ``map``, and stock DEAP runs as before; leave it by ``close``, or use
-    it as a context. Inside of ``with``, everything else that trains on the task goes to the workers, too:
-    ``task.train_all``, baselines, ``nets.search``. Each worker trains with the task's own engine.
+    it as a context. Inside of ``with``, everything else that trains on the task goes to the
+    workers, too: ``task.train_all``, baselines, ``nets.search``. Each worker trains with the task's
+    own engine.
+
     A generation goes out in chunks that take 0.1 to 1 s by measured speed, the longest first, and
     what comes back is the same for any number of workers, any chunks and any losses. In float64 it
     is the same to the last digit on the same kind of device with the compiled engine.
