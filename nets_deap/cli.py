@@ -185,6 +185,12 @@ def _add_where(command: argparse.ArgumentParser) -> None:
         default="local",
         help="'local' starts Ray here (default); 'auto' or 'HOST:PORT' is a cluster that runs",
     )
+    command.add_argument(
+        "--gpus-per-worker",
+        type=float,
+        metavar="GPUS",
+        help="of each worker, 0.25 for a quarter (default: 1 on CUDA, else 0)",
+    )
 
 
 def _add_bench(parsers: Any) -> None:

@@ -71,7 +71,8 @@ def status(options: Namespace, say: Say) -> int:
 
 def _where(options: Namespace) -> dict[str, Any]:
     """Return where everything is to be trained."""
-    return {"engine": options.engine, "workers": options.workers, "address": options.address}
+    names = ("engine", "workers", "address", "gpus_per_worker")
+    return {name: getattr(options, name) for name in names}
 
 
 def _default(options: Namespace, seed: int) -> Path:

@@ -58,6 +58,7 @@ def make_toolbox(
     engine: str = "local",
     workers: int | None = None,
     address: str = "local",
+    gpus_per_worker: float | None = None,
 ) -> base.Toolbox:
     """Return a ``deap.base.Toolbox`` with everything an evolution of tickets needs.
 
@@ -103,14 +104,15 @@ def make_toolbox(
         engine: Where generations train: ``"local"``, in this process; or ``"ray"``, on workers,
             each with the task's own engine. ``map`` is then a ``nets.engines.RayMap``: close it
             with ``toolbox.map.func.close()``, or it ends with the program.
-        workers: See ``nets.engines.RayMap``, and so are more options.
+        workers: See ``nets.engines.RayMap``, which has more options.
         address: See ``nets.engines.RayMap``.
+        gpus_per_worker: See ``nets.engines.RayMap``.
 
     Raises:
         InvalidValueError: An argument is out of range.
         MissingExtraError: Ray is not installed.
     """
-    check_where(engine, workers, address)
+    check_where(engine, workers, address, gpus_per_worker)
     evaluator = Evaluator(task, objectives, inherit=inherit, budget=budget, slopes=gradient)
     lamarckian = inherit == "weights"
     names = {objective.name for objective in evaluator.objectives}
@@ -191,7 +193,8 @@ def make_toolbox(
         toolbox.decorate(name, keep_density(low, high))
     toolbox.register("select", sel_nsga2)
     toolbox.register("evaluate", evaluator)
-    toolbox.register("map", map_for(task, engine, workers=workers, address=address))
+    where: dict[str, Any] = {"workers": workers, "address": address}
+    toolbox.register("map", map_for(task, engine, gpus_per_worker=gpus_per_worker, **where))
     if reevaluate:
         toolbox.decorate("select", _again(evaluator))
     return toolbox

@@ -30,6 +30,8 @@ def test_names_of_places_are_not_names_of_engines(xor_task):
         nets.make_toolbox(xor_task, engine="stacked")
     with pytest.raises(InvalidValueError, match=r"engine must have workers.*leave out"):
         nets.make_toolbox(xor_task, workers=2)
+    with pytest.raises(InvalidValueError, match=r"engine must have workers.*gpus_per_worker"):
+        nets.make_toolbox(xor_task, gpus_per_worker=0.5)
     with pytest.raises(InvalidValueError, match="engine must be a known name"):
         nets.tasks.xor(hidden=3, engine="ray")
 

@@ -17,7 +17,7 @@ from nets_deap.ticket import Ticket
 from nets_deap.toolbox import make_toolbox
 from nets_deap.training.recipe import name_of
 
-_WHERE = {"engine", "workers", "address"}
+_WHERE = {"engine", "workers", "address", "gpus_per_worker"}
 _SHARED = {"budget", "gradient", "inherit", "objectives", "reevaluate", *_WHERE}
 Migrate = Callable[[list[list[Ticket]]], Any]
 

@@ -110,6 +110,7 @@ def run(
     engine: str = "local",
     workers: int | None = None,
     address: str = "local",
+    gpus_per_worker: float | None = None,
 ) -> RunReport:
     """Run an experiment: search, final training from W0, table, figure, run folder.
 
@@ -125,15 +126,17 @@ def run(
             may be resumed with another one.
         workers: See ``nets.engines.RayMap``.
         address: See ``nets.engines.RayMap``.
+        gpus_per_worker: See ``nets.engines.RayMap``.
 
     Raises:
         NetsError: Something in the configuration cannot be; nothing has been written then.
         CrewLostError: All workers are lost; the run can be resumed.
     """
     resolve(config.search.objectives)
-    check_where(engine, workers, address)
+    check_where(engine, workers, address, gpus_per_worker)
     task = build_task(config)
-    with trained_by(task, engine, workers=workers, address=address):
+    where: dict[str, Any] = {"workers": workers, "address": address}
+    with trained_by(task, engine, gpus_per_worker=gpus_per_worker, **where):
         return _run(
             config, task, path, preset=preset, progress=progress, overwrite=overwrite,
             resume=resume, force=force,
