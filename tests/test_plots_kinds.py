@@ -466,3 +466,20 @@ def test_only_some_of_many_curves_are_named(xor_task, ax):
     plots.learning_curves(results, ax)
     assert len(ax.lines) == len(results) == 20
     assert len(ax.get_legend().get_texts()) == 8
+
+
+def test_runs_of_other_objectives_are_not_drawn_over_each_other(ax):
+    def run(*names):
+        kind = fitness_class(names, (-1.0, -1.0))
+        return [Member("a", 0.5, kind((1.0, 0.5)), (), ())]
+
+    with pytest.raises(InvalidValueError, match="runs must have the same objectives"):
+        plots.attainment([run("val_loss", "density"), run("val_loss", "multiply_adds")], ax)
+
+
+def test_inputs_that_make_no_square_say_how_to_draw_them(ax):
+    layout = nets.MaskLayout([("0.weight", (3, 6))])
+    ticket = nets.Ticket(np.ones(18, dtype=bool), layout)
+    with pytest.raises(InvalidValueError, match=r"got 6\. Give their height and width"):
+        plots.kept_inputs(ticket, ax)
+    assert plots.kept_inputs(ticket, ax, image=(2, 3)) is ax

@@ -84,6 +84,9 @@ def attainment(
     Returns:
         The ``matplotlib.axes.Axes``.
 
+    Raises:
+        InvalidValueError: A front is empty, or runs have different objectives.
+
     Reference:
         Grunert da Fonseca et al. 2001, Inferential performance assessment of stochastic
         optimisers and the attainment function, https://doi.org/10.1007/3-540-44719-9_15.
@@ -96,6 +99,16 @@ def attainment(
         if not parts or not all(members for members, _ in parts):
             raise _checks.bad_value("runs", "hold fronts", "one or more, none empty", len(parts))
         plane = Plane.of(parts[0][0][0], objectives)
+        for members, _ in parts:
+            other = Plane.of(members[0], objectives)
+            if other != plane:
+                raise _checks.bad_value(
+                    "runs",
+                    "have the same objectives",
+                    " and ".join(plane.names),
+                    " and ".join(other.names),
+                    "Draw them one by one.",
+                )
         fronts = [plane.points(members) for members, _ in parts]
         known = [style.dense_of([*a, *b]) for a, b in parts]
         heights = [plane.points([one])[0, 1] for one in known if one is not None]

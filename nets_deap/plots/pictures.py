@@ -47,6 +47,14 @@ def kept_inputs(ticket: Any, ax: Any = None, *, image: Sequence[int] | None = No
         )
     inputs, side = layer.shape[1], math.isqrt(layer.shape[1])
     shape = [side, side] if image is None else [_checks.whole("image", n) for n in image]
+    if image is None and side**2 != inputs:
+        raise _checks.bad_value(
+            "ticket",
+            "have inputs that make a square",
+            "a square number of them",
+            inputs,
+            "Give their height and width in Python by kept_inputs(..., image=(height, width)).",
+        )
     if len(shape) not in (2, 3) or math.prod(shape) != inputs:
         raise _checks.bad_value(
             "image", "hold the inputs", f"height x width with a product of {inputs}", shape
