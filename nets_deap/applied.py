@@ -14,7 +14,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize, prune
 
 from nets_deap import _checks
-from nets_deap.masks import MaskLayout, digest_of
+from nets_deap.masks import MaskLayout, check_values, digest_of, values_of
 
 if TYPE_CHECKING:
     from nets_deap.ticket import Ticket
@@ -46,6 +46,16 @@ class Masked(nn.Module):
 def apply(ticket: Ticket, model: nn.Module, how: str = "inplace") -> Any:
     """Make the maskable weights of ``model`` W0 times the mask; see ``Ticket.apply``."""
     _checks.choice("how", how, WAYS)
+    masked_already = [name for name in masks_of(model) if name in ticket.layout.weights.names]
+    if masked_already:
+        raise _checks.bad_value(
+            "model",
+            "hold its weights plainly",
+            "a model that nothing masks",
+            f"one whose {masked_already[0]!r} is masked already",
+            "Take a new copy of the model; torch's prune.remove or "
+            "parametrize.remove_parametrizations make its weights plain.",
+        )
     named: dict[str, Tensor] = dict(model.named_parameters())
     if how == "functional":
         return masked(ticket, {name: tensor.detach().clone() for name, tensor in named.items()})
@@ -140,7 +150,7 @@ def layout_with(masks: Mapping[str, Any], model: nn.Module) -> MaskLayout:
     for name in masks:
         _checks.choice("masks' layers", name, tensors, "The masks belong to another model.")
     order = [name for name in tensors if name in masks]
-    flat = [tensors[name].detach().cpu().reshape(-1).numpy() for name in order]
+    flat = [values_of(name, tensors[name]).reshape(-1) for name in order]
     shapes = [(name, tuple(tensors[name].shape)) for name in order]
     if not flat:
         raise _checks.bad_value(
@@ -241,13 +251,17 @@ def _owners(model: nn.Module, layout: MaskLayout, how: str) -> dict[str, nn.Modu
 def _initial_of(ticket: Ticket, named: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
     """Return W0 by name: the layout's, or what tensors of the same shapes hold if that is W0."""
     layout = ticket.layout.weights
-    hint = "The ticket was made for another model, or this one is pruned or parametrized already."
+    hint = (
+        "The ticket was made for another model, or these are pruned already. For the same layers "
+        "under other names make one by Ticket.from_masks({its name: mask, ...}, model)."
+    )
     for layer in layout.layers:
         _checks.choice("layer", layer.name, named, hint)
         _checks.shape(layer.name, named[layer.name].shape, layer.shape, "the ticket's layer")
+        check_values(layer.name, named[layer.name])
     if layout.initial is not None:
         return layout.split(layout.initial)
-    initial = layout.join({name: named[name].detach().cpu().numpy() for name in layout.names})
+    initial = layout.join({name: values_of(name, named[name]) for name in layout.names})
     if digest_of(initial) != layout.initial_digest:
         raise _checks.bad_value(
             "model",

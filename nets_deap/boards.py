@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
 from nets_deap.runs import history
-from nets_deap.runs.rows import objective_names
+from nets_deap.runs.rows import log_rows, objective_names
 from nets_deap.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -38,21 +37,13 @@ def to_tensorboard(run: str | Path, path: str | Path) -> Path:
 
     Raises:
         MissingExtraError: The extra ``tensorboard`` is not installed.
-        FileAccessError: The run has no log.
+        FileAccessError: The run has no log, or a damaged one; or the path cannot be written.
     """
     _optional.require("tensorboard", "tensorboard", "TensorBoard export")
-    from torch.utils.tensorboard import SummaryWriter
-
     from nets_deap.plots.pareto import pareto_front
 
-    log = Path(run) / "log.jsonl"
-    try:
-        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise FileAccessError(
-            f"run must be a run folder: cannot read {log} ({error.strerror})."
-        ) from error
-    writer: Any = SummaryWriter(str(path), purge_step=0)
+    rows = log_rows(Path(run) / "log.jsonl")
+    writer = _writer(path, 0)
     for row in rows:
         _write_row(writer, row.pop("generation"), row)
     members, last = members_of(run), len(rows) - 1
@@ -90,9 +81,7 @@ class LiveTensorBoard:
     def __call__(self, recorder: Recorder, row: Mapping[str, Any]) -> None:
         """Write a generation's row."""
         if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self.path), purge_step=recorder.generation)
+            self._writer = _writer(self.path, recorder.generation)
         _write_row(self._writer, recorder.generation, row)
         self._writer.flush()
 
@@ -119,7 +108,7 @@ def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
             which become trials, and no others.
         storage: Optuna's storage or its address, such as ``"sqlite:///front.db"``; None keeps
             the study in memory.
-        name: The study's name.
+        name: The study's name. Runs that share one share its front: give each its own.
 
     Returns:
         The ``optuna.Study``.
@@ -127,6 +116,7 @@ def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
     Raises:
         MissingExtraError: The extra ``optuna`` is not installed.
         InvalidValueError: There are no tickets with values, or the study has other objectives.
+        FileAccessError: Optuna cannot open the storage.
     """
     optuna = _optional.require("optuna", "optuna", "Optuna export")
     members = members_of(run)
@@ -134,9 +124,16 @@ def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
         raise _checks.bad_value("run", "have a front", "at least one evaluated ticket", "none")
     weights, names = members[0].fitness.weights, list(objective_names(members[0].fitness))
     directions = ["minimize" if weight < 0 else "maximize" for weight in weights]
-    study = optuna.create_study(
-        storage=storage, study_name=name, directions=directions, load_if_exists=True
-    )
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=directions, load_if_exists=True
+        )
+    except Exception as error:  # each storage has errors of its own
+        reason = str(error).strip().partition("\n")[0]
+        raise FileAccessError(
+            f"storage must be one that Optuna can open: got {storage} ({reason}). Give an address "
+            "such as 'sqlite:///front.db'."
+        ) from error
     if [one.name.lower() for one in study.directions] != directions or (
         study.metric_names not in (None, names)
     ):
@@ -174,6 +171,19 @@ def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
             )
         )
     return study
+
+
+def _writer(path: str | Path, purge: int) -> Any:
+    """Return a writer of event files that supersedes what was written from a step on."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    try:
+        return SummaryWriter(str(path), purge_step=purge)
+    except OSError as error:
+        raise FileAccessError(
+            f"path must be a folder that can be written: cannot write in {path} "
+            f"({error.strerror}). Choose another place."
+        ) from error
 
 
 def _write_row(writer: Any, step: int, row: Mapping[str, Any]) -> None:

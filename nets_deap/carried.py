@@ -233,13 +233,15 @@ class Carried(Gated):
         """Return a copy of a trained, masked network on compressed sparse rows, for inference.
 
         Linear layers that the ticket masks become ``csr.CsrLinear``: kept weights, 4 bytes each
-        for their columns, no zeros. All else, convolutions among it, stays dense.
+        for their columns, no zeros. All else, convolutions and layers with hooks among it, stays
+        dense.
 
         Args:
             module: The ticket's network, as for ``compact``; it stays untouched.
 
         Raises:
-            InvalidValueError: No linear layer is masked, or the module is not the ticket's.
+            InvalidValueError: No linear layer is masked, the module is not the ticket's, or torch
+                has no sparse product for its numbers, such as bfloat16 on the CPU.
         """
         from nets_deap import csr
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nets_deap import _checks, bits
 from nets_deap.blocks import blocks_of
 from nets_deap.chain import NORMS, Inputs, Step, analyse, chain_of, folded, merged
-from nets_deap.masks import MaskLayout
+from nets_deap.masks import MaskLayout, values_of
 from nets_deap.narrow import SelectInputs, linear_of, narrow_norm, narrowed, places
 from nets_deap.structure import live_of, reached_of
 from nets_deap.ticket import Ticket
@@ -198,15 +198,12 @@ def _gates(
     """Return the kept weights of each layer by its name, checked against the module."""
     layout = source.layout.weights if isinstance(source, Ticket) else source.weights
     named = dict(module.named_parameters())
-    gates = {
-        name: (named[f"{name}.weight" if name else "weight"].detach() != 0).cpu().numpy()
-        for name in layers
-    }
     owners = {f"{name}.weight" if name else "weight": name for name in layers}
+    gates = {name: values_of(own, named[own]) != 0 for own, name in owners.items()}
     masks = layout.split(source.mask) if isinstance(source, Ticket) else {}
     for layer in layout.layers:
         _checks.choice("module's parameters", layer.name, named, "Give its own ticket or layout.")
-        tensor = named[layer.name].detach().cpu().numpy()
+        tensor = values_of(layer.name, named[layer.name])
         _checks.shape(f"module's {layer.name!r}", tensor.shape, layer.shape, "the layout's shape")
         if layer.name not in masks:
             continue

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from nets_deap import _checks
 from nets_deap.applied import plain
+from nets_deap.masks import values_of
 from nets_deap.ticket import Ticket
+from nets_deap.training.stack import is_plain
 
 
 class CsrLinear(nn.Module):
@@ -42,7 +44,16 @@ class CsrLinear(nn.Module):
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().clone())
         with warnings.catch_warnings():  # torch says once that the layout is young
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-            _ = self.weight
+            try:
+                torch.mm(self.weight, weight.new_zeros(self.in_features, 1))
+            except RuntimeError as error:  # NotImplementedError is one
+                raise _checks.bad_value(
+                    "module",
+                    "be of numbers that torch multiplies on sparse rows",
+                    "float32 or float64",
+                    f"{weight.dtype} on {weight.device}",
+                    "Convert it by module.float().",
+                ) from error
 
     @property
     def weight(self) -> Tensor:
@@ -81,7 +92,8 @@ def has_linears(module: nn.Module, ticket: Ticket) -> bool:
 def to_csr(module: nn.Module, ticket: Ticket) -> nn.Module:
     """Return a copy of a masked network whose masked linear layers are ``CsrLinear``.
 
-    All else, masked convolutions too, stays dense. See ``Ticket.to_csr``.
+    All else, masked convolutions and linear layers with hooks too, stays dense. See
+    ``Ticket.to_csr``.
     """
     layout = ticket.layout.weights
     copied = plain(module)
@@ -91,7 +103,7 @@ def to_csr(module: nn.Module, ticket: Ticket) -> nn.Module:
         _checks.choice("module's parameters", name, tensors, "Give the ticket's own network.")
         _checks.shape(f"module's {name!r}", tensors[name].shape, mask.shape, "the layout's shape")
         kept = torch.from_numpy(np.array(mask)).to(tensors[name].device)
-        wrong = int(tensors[name].detach()[~kept].count_nonzero())
+        wrong = int(np.count_nonzero(values_of(name, tensors[name])[~mask]))
         if wrong:
             raise _checks.bad_value(
                 "module",
@@ -103,7 +115,8 @@ def to_csr(module: nn.Module, ticket: Ticket) -> nn.Module:
         path, _, own = name.rpartition(".")
         layer = copied.get_submodule(path)
         # Exactly Linear: attention, say, reads the weight of its own subclass past ``forward``.
-        if type(layer) is nn.Linear and own == "weight":
+        # And plain: hooks, or a forward of its own, would be lost.
+        if type(layer) is nn.Linear and own == "weight" and is_plain(layer):
             new = CsrLinear(layer, kept).train(layer.training)
             changed += 1
             if not path:

@@ -71,7 +71,7 @@ def plot(options: Namespace, say: Say) -> int:
         RunFolder.beside(target).write_bytes(target.name, content)
         say(str(target))
     if left and len(paths) == 1:
-        say(f"not drawn, as nothing there is for them: {', '.join(left)}")
+        say(f"not drawn, as RUN holds nothing for them: {', '.join(left)}")
     return 0
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
-from nets_deap.runs.rows import front_rows, named_values
+from nets_deap.runs.rows import front_rows, log_rows, named_values
 from nets_deap.ticket import Ticket
 
 
@@ -26,12 +25,12 @@ def log(run: Any) -> Any:
 
     Raises:
         MissingExtraError: The extra ``pandas`` is not installed.
-        FileAccessError: The folder has no log.
+        FileAccessError: The folder has no log, or a damaged one.
         InvalidTypeError: ``run`` is none of these.
     """
     pandas = _optional.require("pandas", "pandas", "A DataFrame")
     if isinstance(run, (str, Path)):
-        rows = [json.loads(line) for line in _text(Path(run) / "log.jsonl").splitlines()]
+        rows = log_rows(Path(run) / "log.jsonl")
     else:
         book = getattr(run, "logbook", run)
         if not hasattr(book, "chapters"):
@@ -55,14 +54,19 @@ def front(run: Any) -> Any:
 
     Raises:
         MissingExtraError: The extra ``pandas`` is not installed.
-        FileAccessError: The folder has no front.
+        FileAccessError: The folder has no front, or a damaged one.
     """
     pandas = _optional.require("pandas", "pandas", "A DataFrame")
     if isinstance(run, (str, Path)):
         import io
 
-        # A digest may be of digits only.
-        return pandas.read_csv(io.StringIO(_text(Path(run) / "front.csv")), dtype={"ticket": str})
+        path = Path(run) / "front.csv"
+        try:  # a digest may be of digits only
+            return pandas.read_csv(io.StringIO(_text(path)), dtype={"ticket": str})
+        except ValueError as error:  # pandas' own are
+            raise FileAccessError(
+                f"{path} must be a table, as a run writes it: {error}."
+            ) from error
     members = list(getattr(run, "front", run))
     if all(isinstance(member, Ticket) for member in members):
         return pandas.DataFrame(front_rows(members))

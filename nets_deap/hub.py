@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import tempfile
 from pathlib import Path
@@ -70,7 +71,8 @@ def push_to_hub(
 def card_of(ticket: Ticket) -> str:
     """Return a model card: what the ticket is, and how to use it."""
     layers = "\n".join(
-        f"| {name} | {100 * density:.3f} % |" for name, density in ticket.layer_densities.items()
+        f"| {_in_table(name)} | {100 * density:.3f} % |"
+        for name, density in ticket.layer_densities.items()
     )
     origin = json.dumps(dict(ticket.origin), indent=2)
     return f"""---
@@ -102,3 +104,11 @@ Where it was found:
 {origin}
 ```
 """
+
+
+def _in_table(name: str) -> str:
+    """Return a name as a cell of a Markdown table, of which nothing is taken for markup."""
+    shown = html.escape("".join(letter if letter.isprintable() else "?" for letter in name))
+    for sign in "|`[]":
+        shown = shown.replace(sign, f"&#{ord(sign)};")
+    return shown

@@ -19,7 +19,7 @@ from nets_deap.errors import CallOrderError
 from nets_deap.selection import Selector, parameters_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _registry: weakref.WeakValueDictionary[str, MaskLayout] = weakref.WeakValueDictionary()
 
@@ -201,13 +201,39 @@ class MaskLayout:
         if self.initial is None:
             raise CallOrderError(
                 "The initial weights are not known here, only their digest. Build the task that "
-                "the ticket was made for, or save the ticket with include_initial=True."
+                "the ticket was made for, or load it from a file that was saved with "
+                "include_initial=True; include_initial=False saves the digest alone."
             )
         return self.initial
 
     def __repr__(self) -> str:
         layers = ", ".join(f"{layer.name} {layer.shape}" for layer in self.layers)
         return f"MaskLayout({self.size} weights: {layers})"
+
+
+def check_values(name: str, tensor: Tensor) -> None:
+    """Raise an ``InvalidValueError`` where a parameter has no values: on the meta device."""
+    if tensor.is_meta:
+        raise _checks.bad_value(
+            "model",
+            "hold values",
+            "parameters on a device with memory",
+            f"{name!r} on the meta device",
+            "Call model.to_empty(device=...) and give it its weights first.",
+        )
+
+
+def values_of(name: str, tensor: Tensor) -> NDArray[Any]:
+    """Return the values of a parameter on the CPU, bfloat16 as float32, which holds them exactly.
+
+    Raises:
+        InvalidValueError: It has none.
+    """
+    check_values(name, tensor)
+    found = tensor.detach().cpu()
+    # NumPy has no such type.
+    array: NDArray[Any] = (found.float() if str(found.dtype) == "torch.bfloat16" else found).numpy()
+    return array
 
 
 def digest_of(array: NDArray[Any]) -> str:

@@ -26,7 +26,8 @@ def write_onnx(module: nn.Module, path: str | Path, example: Tensor) -> float:
         The greatest difference between the two's outputs.
 
     Raises:
-        InvalidValueError: The module is in training mode, or the runtime's outputs differ.
+        InvalidValueError: The module is in training mode, cannot be exported or does not take the
+            example, or the runtime's outputs differ.
         MissingExtraError: The extra ``onnx`` is not installed.
         FileAccessError: The file cannot be written.
     """
@@ -40,21 +41,37 @@ def write_onnx(module: nn.Module, path: str | Path, example: Tensor) -> float:
         raise _checks.bad_value("example", "hold inputs", "N >= 1", 0)
     # Sizes of 0 and 1 would be traced as constants.
     inputs = example.repeat(2, *([1] * (example.ndim - 1))) if len(example) == 1 else example
-    program = torch.onnx.export(
-        module,
-        (inputs,),
-        dynamo=True,
-        verbose=False,
-        input_names=["input"],
-        output_names=["output"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-    )
-    assert program is not None
-    content = program.model_proto.SerializeToString()
-    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     with torch.no_grad():
-        expected = module(example)
-    got = torch.from_numpy(session.run(None, {"input": example.numpy()})[0])
+        try:
+            expected = module(example)
+        except RuntimeError as error:
+            shown = f"{tuple(example.shape)} of {example.dtype}: {error}"
+            raise _checks.bad_value(
+                "example", "be inputs of the module", "shape and dtype that it takes", shown
+            ) from error
+    try:
+        program = torch.onnx.export(
+            module,
+            (inputs,),
+            dynamo=True,
+            verbose=False,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+        assert program is not None
+        content = program.model_proto.SerializeToString()
+        session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        outputs = session.run(None, {"input": example.numpy()})
+    except Exception as error:  # both have errors of their own, of no common base
+        reason = str(error).strip().partition("\n")[0]
+        raise _checks.bad_value(
+            "module",
+            "be one that ONNX can hold",
+            "operations that torch exports and onnxruntime runs",
+            f"{type(module).__name__} ({type(error).__name__}: {reason})",
+        ) from error
+    got = torch.from_numpy(outputs[0])
     _checks.shape("output of onnxruntime", got.shape, expected.shape, "torch's")
     difference = float((got - expected).abs().max())
     bound = TOLERANCE * max(1.0, float(expected.abs().max()))

@@ -38,7 +38,7 @@ def show(options: Namespace, say: Say) -> int:
     for name, value in facts.items():
         if value not in (None, [], {}):
             plain = value if isinstance(value, str) else json.dumps(value)
-            say(f"{name:<{width}}  {plain}")
+            say(_printable(f"{name:<{width}}  {plain}"))
     rows = [["layer", "shape", "kept", "weights", "density"]]
     for layer, kept in zip(layout.layers, layout.counts(ticket.packed_mask), strict=True):
         shape, share = "x".join(map(str, layer.shape)), f"{100 * kept / layer.size:.3f} %"
@@ -174,6 +174,11 @@ def _tensors(options: Namespace, ticket: Ticket) -> dict[str, Tensor]:
     return dict(build_task(for_ticket(config, ticket)).model.state_dict())
 
 
+def _printable(text: str) -> str:
+    """Return text of a file without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def _overlap(name: str, mine: int, its: int, both: int) -> list[str]:
     """Return a row of ``diff``; the Jaccard index of two empty masks is 1."""
     union = mine + its - both
@@ -182,6 +187,7 @@ def _overlap(name: str, mine: int, its: int, both: int) -> list[str]:
 
 def _say_table(rows: list[list[str]], say: Say) -> None:
     """Print rows of text in columns, names to the left."""
+    rows = [[_printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *cells in rows:
         parts = [name.ljust(widths[0])]

@@ -168,7 +168,9 @@ def test_what_cannot_be_applied_is_refused():
     with pytest.raises(InvalidValueError, match=r"how must be a known name: .*'prune'"):
         ticket.apply(model, "pruned")
     ticket.apply(model, "prune")
-    with pytest.raises(InvalidValueError, match="pruned or parametrized already"):
+    with pytest.raises(
+        InvalidValueError, match=r"model must hold its weights plainly: .* is masked already"
+    ):
         ticket.apply(model, "prune")
 
 
@@ -238,3 +240,28 @@ def test_masks_that_are_none_are_refused():
     masks["layers.0.weight"] = torch.ones(8, 5)
     with pytest.raises(InvalidValueError, match="must have the right shape"):
         nets.Ticket.from_masks(masks, model)
+
+
+def test_a_model_without_values_is_refused_in_every_way():
+    model, empty = MLP(SIZES, seed=1), MLP(SIZES, seed=1).to("meta")
+    ticket = ticket_of(model)
+    for how in WAYS:
+        with pytest.raises(InvalidValueError, match=r"model must hold values: .* meta device"):
+            ticket.apply(empty, how)
+    for carried in (
+        ticket.compact,
+        ticket.to_csr,
+        lambda m: nets.Ticket.from_masks(ticket.masks(), m),
+    ):
+        with pytest.raises(InvalidValueError, match="model must hold values"):
+            carried(empty)
+
+
+def test_half_precision_is_carried_too():
+    model = MLP(SIZES, seed=1).bfloat16()
+    masks = {"layers.0.weight": torch.rand(SIZES[1], SIZES[0]) < 0.5}
+    ticket = nets.Ticket.from_masks(masks, model)
+    ticket.apply(model)
+    x = torch.randn(4, SIZES[0]).bfloat16()
+    torch.testing.assert_close(ticket.compact(model)(x), model(x), rtol=0.02, atol=0.02)
+    assert torch.equal(model.get_parameter("layers.0.weight") != 0, masks["layers.0.weight"])

@@ -155,3 +155,33 @@ def test_what_cannot_be_shown_is_refused(recorder, tmp_path, monkeypatch):
         nets.boards.to_optuna(recorder)
     with pytest.raises(MissingExtraError, match=r"nets-deap\[tensorboard\]"):
         nets.boards.to_tensorboard(recorder.folder.path, tmp_path / "tb")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tensorboard's own dependencies
+def test_places_that_cannot_be_written_are_named(recorder, tmp_path):
+    pytest.importorskip("tensorboard")
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(FileAccessError, match="path must be a folder that can be written"):
+            nets.boards.to_tensorboard(recorder.folder.path, place)
+
+
+def test_a_storage_that_cannot_be_opened_is_named(recorder, tmp_path):
+    pytest.importorskip("optuna")
+    for storage in (f"sqlite:///{tmp_path}/none/front.db", "no address"):
+        with pytest.raises(FileAccessError, match="storage must be one that Optuna can open"):
+            nets.boards.to_optuna(recorder, storage)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tensorboard's own dependencies
+def test_a_writer_that_was_closed_early_goes_on_in_another_file(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    live = nets.boards.LiveTensorBoard(tmp_path / "tb")
+    early = lambda recorder, row: live.close() if recorder.generation == 1 else None  # noqa: E731
+    options = {"population": 6, "generations": 3, "callbacks": [live, early], "progress": "none"}
+    nets.search(nets.tasks.xor(hidden=4), **options)
+    live.close()
+    points = EventAccumulator(str(tmp_path / "tb")).Reload().Scalars("search/hypervolume")
+    assert [point.step for point in points] == [0, 1, 2, 3]

@@ -93,3 +93,26 @@ def test_modules_that_are_not_the_tickets_are_refused():
     ticket = nets.Ticket(np.ones(18), nets.MaskLayout.of(conv))
     with pytest.raises(InvalidValueError, match="module must have linear layers that the ticket"):
         ticket.to_csr(conv)
+
+
+def test_layers_with_hooks_stay_dense_and_keep_them():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+    model[0].register_forward_hook(lambda module, inputs, output: 3 * output)
+    layout = nets.MaskLayout.of(model)
+    ticket = nets.Ticket(np.random.default_rng(0).random(layout.size) < 0.5, layout)
+    ticket.apply(model)
+    rows, x = ticket.to_csr(model), torch.randn(7, 6)
+    assert type(rows[0]) is nn.Linear
+    assert type(rows[2]) is CsrLinear
+    torch.testing.assert_close(rows(x), model(x))
+
+
+def test_numbers_without_a_sparse_product_are_refused():
+    model, ticket = trained_lenet(0.05)
+    try:
+        rows = ticket.to_csr(model.half())
+    except InvalidValueError as error:
+        assert "torch multiplies on sparse rows" in str(error)  # noqa: PT017  # by torch's build
+    else:
+        assert rows(torch.rand(2, 1, 28, 28).half()).shape == (2, 10)

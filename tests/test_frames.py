@@ -80,3 +80,22 @@ def test_what_has_neither_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(MissingExtraError, match=r"nets-deap\[pandas\]"):
         nets.frames.log(tmp_path)
+
+
+def test_a_last_line_that_a_kill_cut_off_is_left_out(recorder, tmp_path):
+    lines = (recorder.folder.path / "log.jsonl").read_text().splitlines()
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join([*lines[:2], lines[2][:-20]]))
+    assert list(nets.frames.log(tmp_path).index) == [0, 1]
+    log.write_text("\n".join([lines[0], lines[1][:-20], lines[2]]))
+    with pytest.raises(FileAccessError, match="a generation a line: line 2 is none"):
+        nets.frames.log(tmp_path)
+    log.write_bytes(b"\xff\xfe")
+    with pytest.raises(FileAccessError, match="must be a text file"):
+        nets.frames.log(tmp_path)
+
+
+def test_a_front_that_is_no_table_is_named(tmp_path):
+    (tmp_path / "front.csv").write_text("")
+    with pytest.raises(FileAccessError, match=r"front\.csv must be a table"):
+        nets.frames.front(tmp_path)

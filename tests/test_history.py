@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 from deap import algorithms
@@ -145,3 +146,18 @@ def test_a_history_is_cut_off_after_a_generation(run, tmp_path):
     file.unlink()
     cut_off(tmp_path, 1)
     assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(r'"values":\[[^,]*', '"values":[NaN'), (r'"density":[\d.e-]+', '"density":7')]
+)
+def test_numbers_that_no_run_writes_are_refused(tmp_path, old, new):
+    nets.search(
+        nets.tasks.xor(hidden=3), population=4, generations=1, path=tmp_path, progress="none"
+    )
+    path = tmp_path / NAME
+    changed, count = re.subn(old, new, path.read_text())
+    assert count
+    path.write_text(changed)
+    with pytest.raises(FileAccessError, match=r"line 1 is none .* no numbers, or densities"):
+        read_history(tmp_path)

@@ -87,3 +87,16 @@ def test_places_that_are_not_there_are_refused(ticket, tmp_path, monkeypatch):
         with pytest.raises(MissingExtraError, match=r"nets-deap\[hub\]"):
             use("me/xor")
     assert Path(tmp_path / "file").read_text() == ""
+
+
+def test_names_of_layers_are_no_markup_of_the_card(tmp_path):
+    evil = "a\n```\n| <script>alert(1)</script> [x](y) | `"
+    layout = nets.MaskLayout([(evil, (2, 3))], np.zeros(6, dtype=np.float32))
+    ticket = nets.Ticket(np.ones(6, dtype=bool), layout)
+    card = (ticket.save_pretrained(tmp_path / "hub") / "README.md").read_text()
+    assert "<script" not in card
+    (row,) = [line for line in card.splitlines() if "100.000 % |" in line]
+    assert row.startswith("| a?")
+    assert row.count("|") == 3
+    assert not set("`[]") & set(row)
+    assert nets.Ticket.from_pretrained(tmp_path / "hub").layout.weights.names == (evil,)

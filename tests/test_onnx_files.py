@@ -37,12 +37,21 @@ def test_networks_that_change_in_the_runtime_are_not_written(tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+class Branches(nn.Module):
+    def forward(self, x):
+        return x if float(x.sum()) > 1e9 else -x
+
+
 def test_what_cannot_be_written_is_refused(tmp_path):
     model, x = nn.Linear(3, 2), torch.rand(4, 3)
     with pytest.raises(InvalidValueError, match="module must be in evaluation mode"):
         onnx_files.write_onnx(model, tmp_path / "a", x)
     with pytest.raises(InvalidValueError, match="example must hold inputs"):
         onnx_files.write_onnx(model.eval(), tmp_path / "a", x[:0])
+    with pytest.raises(InvalidValueError, match=r"example must be inputs .* torch\.float64"):
+        onnx_files.write_onnx(model, tmp_path / "a", x.double())
+    with pytest.raises(InvalidValueError, match="module must be one that ONNX can hold"):
+        onnx_files.write_onnx(Branches().eval(), tmp_path / "a", x)
     with pytest.raises(FileAccessError, match="path must be writable"):
         onnx_files.write_onnx(model, tmp_path / "missing" / "a", x)
 

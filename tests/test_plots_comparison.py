@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -79,6 +81,14 @@ def test_methods_that_leave_the_figure_leave_no_gap_above_the_best(axes):
     low, high = axes.get_ylim()
     assert low == pytest.approx(dense - 2, abs=0.01)
     assert max(dense, best) < high < max(dense, best) + 0.3
+
+
+def test_where_all_are_far_below_dense_they_stay_in_the_figure(axes):
+    given = summary(["evolution", *list(METHODS)[2:]])
+    worse = [replace(one, accuracy=one.accuracy - 0.5) for one in given.methods]
+    accuracy_over_density(replace(given, methods=worse), axes)
+    best = 100 * max(np.nanmax(one.accuracy.mean(axis=0)) for one in worse)
+    assert axes.get_ylim()[0] < best
 
 
 def test_bands_hold_the_means_and_need_more_than_one_seed(axes):

@@ -1,5 +1,7 @@
 """Each kind of figure holds the data that it should, from a run folder and from live objects."""
 
+import itertools
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ import nets_deap as nets
 from nets_deap import bits, plots
 from nets_deap.errors import FileAccessError, InvalidValueError
 from nets_deap.experiments.final import train_front
+from nets_deap.fitness import fitness_class
 from nets_deap.fronts import costs_of
 from nets_deap.plots.genealogy import ancestors
 from nets_deap.runs.folder import RunFolder
+from nets_deap.runs.history import Member
 from nets_deap.runs.rows import front_rows
 
 
@@ -389,3 +393,93 @@ def test_sizes(result, size, inches):
         plots.sized("papers"),
     ):
         pass
+
+
+# ---- what can be read
+
+
+def test_early_fronts_are_seen_where_they_are_parts_of_the_last_one(xor_task, ax):
+    options = {"population": 4, "generations": 4, "inherit": "weights", "progress": "none"}
+    found = nets.search(xor_task, seed=0, **options)
+    plots.fronts_over_generations(found, ax)
+    order = [one.get_zorder() for one in ax.lines if one.get_label().isdigit()]
+    assert order == sorted(order, reverse=True)
+    assert len(set(order)) == len(order)
+
+
+def test_steps_are_drawn_only_where_they_are_attained(ax):
+    weights = (-1.0, -1.0)
+    kind = fitness_class(("val_loss", "density"), weights)
+
+    def style_of(values):
+        members = [Member(str(i), v[1], kind(v), (), ()) for i, v in enumerate(values)]
+        plots.pareto_front(members, ax)
+        return line(ax, "front").get_drawstyle()
+
+    assert style_of([(0.3, 0.1), (0.2, 0.5), (0.1, 0.9)]) == "steps-post"
+    ax.clear()
+    assert style_of([(0.3, 0.1), (0.1, 0.5), (0.2, 0.9)]) == "default"
+
+
+@pytest.mark.parametrize("size", ["notebook", "paper"])
+def test_long_names_of_layers_stay_within_the_figure(size):
+    name = "an_encoder_with_a_very_long_name.blocks_of_attention.and_of_feed_forward.weight"
+    layout = nets.MaskLayout([(name, (9, 16)), (f"other_{name}", (3, 9))])
+    ticket = nets.Ticket(np.arange(layout.size) % 3 > 0, layout)
+    with plots.sized(size):
+        for draw in (plots.mask_matrix, plots.kept_inputs, plots.layer_densities):
+            figure, axes = plt.subplots(layout="constrained")
+            draw([ticket] if draw is plots.layer_densities else ticket, axes)
+            figure.canvas.draw()
+            legend = axes.get_legend()
+            texts = [axes.title, *([] if legend is None else legend.get_texts())]
+            for text in texts:
+                box = text.get_window_extent()
+                assert box.x0 >= 0
+                assert box.x1 <= figure.bbox.width
+            assert "…" in texts[-2 if legend else 0].get_text()
+            plt.close(figure)
+
+
+def test_ticks_of_large_costs_do_not_meet():
+    rows = [{"network_steps": 70_000 * i, "hypervolume": i} for i in range(11)]
+    with plots.sized("paper"):
+        figure, axes = plt.subplots(layout="constrained")
+        plots.hypervolume(rows, axes)
+        figure.canvas.draw()
+    boxes = [tick.label1.get_window_extent() for tick in axes.xaxis.get_major_ticks()]
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+    plt.close(figure)
+
+
+def test_a_deep_network_has_numbers_below_its_columns(ax):
+    sizes = [4, *[6] * 9, 2]
+    pairs = itertools.pairwise(sizes)
+    layout = nets.MaskLayout([(f"{i}.weight", (b, a)) for i, (a, b) in enumerate(pairs)])
+    plots.wiring(nets.Ticket(np.ones(layout.size, dtype=bool), layout), ax)
+    assert [text.get_text() for text in ax.get_xticklabels()] == [str(n) for n in sizes]
+    assert "inputs to outputs" in ax.get_xlabel()
+
+
+def test_only_some_of_many_curves_are_named(xor_task, ax):
+    results = xor_task.train_all(nets.make_toolbox(xor_task).population(n=20), steps=4, points=2)
+    plots.learning_curves(results, ax)
+    assert len(ax.lines) == len(results) == 20
+    assert len(ax.get_legend().get_texts()) == 8
+
+
+def test_runs_of_other_objectives_are_not_drawn_over_each_other(ax):
+    def run(*names):
+        kind = fitness_class(names, (-1.0, -1.0))
+        return [Member("a", 0.5, kind((1.0, 0.5)), (), ())]
+
+    with pytest.raises(InvalidValueError, match="runs must have the same objectives"):
+        plots.attainment([run("val_loss", "density"), run("val_loss", "multiply_adds")], ax)
+
+
+def test_inputs_that_make_no_square_say_how_to_draw_them(ax):
+    layout = nets.MaskLayout([("0.weight", (3, 6))])
+    ticket = nets.Ticket(np.ones(18, dtype=bool), layout)
+    with pytest.raises(InvalidValueError, match=r"got 6\. Give their height and width"):
+        plots.kept_inputs(ticket, ax)
+    assert plots.kept_inputs(ticket, ax, image=(2, 3)) is ax

@@ -41,7 +41,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -166,7 +166,7 @@ def test_what_comes_from_files_is_escaped(folder, tmp_path):
     assert page.open == []
     assert {tag for tag, _ in page.tags} <= {
         *("html", "head", "meta", "title", "style", "body", "h1", "h2", "div", "table", "tr"),
-        *("th", "td", "figure", "img", "figcaption", "pre", "p", "ul", "li", "code"),
+        *("th", "td", "figure", "img", "figcaption", "pre", "p", "ul", "li", "code", "wbr"),
     }
     assert evil in "".join(page.words)
     fronts = next(a["src"] for tag, a in page.tags if tag == "img")
@@ -209,3 +209,21 @@ def test_a_comparison_is_drawn_and_reported(tmp_path, capsys):
     (out / "results" / "seed0-erk.json").write_text('[{"seed": 0}]')
     with pytest.raises(FileAccessError, match=r"seed0-erk\.json does not hold"):
         plots.accuracy_over_density(out)
+
+
+def test_names_of_columns_may_be_broken_and_captions_hold_for_every_archive(folder):
+    page = report(folder)
+    assert "<th>dense_<wbr>test_<wbr>accuracy</th>" in page
+    assert "Pareto" not in page
+
+
+def test_svg_holds_no_sign_that_xml_forbids(folder, tmp_path):
+    from xml.etree import ElementTree
+
+    run = copied(folder, tmp_path / "run")
+    history = run / "history.jsonl"
+    name = json.dumps("a\x00b\x1b<i>&$\\frac{")
+    history.write_text(history.read_text().replace('"layers.0.weight"', name))
+    content = kinds.render(run, "layers", form="svg")
+    ElementTree.fromstring(content)  # raises where it is none
+    assert b"a?b?" in content

@@ -140,3 +140,15 @@ def test_places_that_cannot_be_written_are_refused(path, tmp_path, capsys, what)
     arguments = ["export", path, "--to", what, *PRESET, "--out", tmp_path / "missing" / "m"]
     assert main(["ticket", *map(str, arguments)]) == 2
     assert "--out must be writable" in capsys.readouterr().err
+
+
+def test_names_from_a_file_do_not_steer_the_terminal(tmp_path, capsys):
+    layout = nets.MaskLayout([("a\x1b[2J\nb", (2, 3))], np.zeros(6, dtype=np.float32))
+    ticket = nets.Ticket(np.ones(6, dtype=bool), layout)
+    ticket.origin = {"data": "x\x1b]0;title\x07"}
+    file = str(ticket.save(tmp_path / "t.safetensors"))
+    for words in (["show", file], ["diff", file, file]):
+        assert main(["ticket", *words]) == 0
+        said = capsys.readouterr().out
+        assert not {"\x1b", "\x07"} & set(said)
+        assert "a?[2J?b" in said

@@ -28,7 +28,7 @@ def accuracy_over_density(
         summary: Of a comparison, or its folder.
         ax: Where to draw; None for new axes.
         below: The axis ends so many per cent below the dense network, if some method is worse
-            still; such lines leave the figure.
+            still, but not all are; such lines leave the figure.
 
     Returns:
         The ``matplotlib.axes.Axes``.
@@ -53,8 +53,8 @@ def accuracy_over_density(
             ax.fill_between(x, *(100 * ends.T), color=look["color"], zorder=1, **band)
     dense = 100 * float(summary.dense.mean())
     ax.axhline(dense, color=GREY, linestyle=":", label=f"dense {dense:.2f} %")
-    if ax.get_ylim()[0] < dense - below:
-        tops = [100 * np.nanmax(one.accuracy.mean(axis=0), initial=0) for one in summary.methods]
+    tops = [100 * np.nanmax(one.accuracy.mean(axis=0), initial=0) for one in summary.methods]
+    if ax.get_ylim()[0] < dense - below <= max(tops):
         top = max(dense, *tops)
         ax.set_ylim(dense - below, top + 0.05 * (top - dense + below))
     ax.set(xscale="log", xlabel="density in %", ylabel="test accuracy in %")

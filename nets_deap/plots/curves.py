@@ -14,6 +14,8 @@ from nets_deap.plots import source, style
 from nets_deap.training.result import TrainResult
 
 Curve = tuple[float, list[float]]
+# Names in the legend, three in a row with the dense one; shades tell of those between.
+NAMED = 8
 
 
 def learning_curves(trained: Any, ax: Any = None, *, dense: TrainResult | None = None) -> Any:
@@ -41,8 +43,9 @@ def learning_curves(trained: Any, ax: Any = None, *, dense: TrainResult | None =
         )
     ax = style.axes_or_new(ax)
     ordered = sorted(curves, reverse=True)
-    for shade, (density, losses) in zip(style.colours_of(len(curves)), ordered, strict=True):
-        name = f"{100 * density:.3g} %"
+    shades, named = style.colours_of(len(curves)), style.spread_over(len(curves), NAMED)
+    for i, (shade, (density, losses)) in enumerate(zip(shades, ordered, strict=True)):
+        name = f"{100 * density:.3g} %" if i in named else None
         ax.plot(steps, losses, color=shade, marker=".", linewidth=1, label=name, zorder=3)
     if baseline:
         look = {"color": style.GREEN, "linestyle": "--", "zorder": 4}

@@ -22,6 +22,8 @@ def fronts_over_generations(
 ) -> Any:
     """Draw the fronts of several generations, early ones light and the last one dark and thick.
 
+    Early ones lie on top: of a niche archive they are parts of the last one.
+
     Args:
         run: A run folder, a search's result or a recorder.
         ax: Where to draw; None for new axes.
@@ -36,12 +38,23 @@ def fronts_over_generations(
     chosen = np.unique(np.linspace(len(history) - 1, 0, count).round().astype(int))
     plane = Plane.of(history[0].front[0], objectives)
     ax = style.axes_or_new(ax)
-    for i, shade in zip(chosen, style.colours_of(len(chosen))[::-1], strict=True):
+    for rank, (i, shade) in enumerate(
+        zip(chosen, style.colours_of(len(chosen))[::-1], strict=True)
+    ):
         points = plane.points(history[i].front)
         last = i == len(history) - 1
-        look = {"color": shade, "marker": "o", "markersize": style.marker(0.6), **plane.look}
+        look = {
+            "color": shade,
+            "marker": "o",
+            "markersize": style.marker(0.6),
+            **plane.look_of(points),
+        }
         ax.plot(
-            *points.T, label=str(history[i].number), zorder=3 + last, linewidth=1 + last, **look
+            *points.T,
+            label=str(history[i].number),
+            zorder=3 - rank / len(chosen),
+            linewidth=1 + 2 * last,
+            **look,
         )
     everyone = [member for one in history for member in (*one.population, *one.front)]
     plane.mark_dense(ax, style.dense_of(everyone))
@@ -71,6 +84,9 @@ def attainment(
     Returns:
         The ``matplotlib.axes.Axes``.
 
+    Raises:
+        InvalidValueError: A front is empty, or runs have different objectives.
+
     Reference:
         Grunert da Fonseca et al. 2001, Inferential performance assessment of stochastic
         optimisers and the attainment function, https://doi.org/10.1007/3-540-44719-9_15.
@@ -83,6 +99,16 @@ def attainment(
         if not parts or not all(members for members, _ in parts):
             raise _checks.bad_value("runs", "hold fronts", "one or more, none empty", len(parts))
         plane = Plane.of(parts[0][0][0], objectives)
+        for members, _ in parts:
+            other = Plane.of(members[0], objectives)
+            if other != plane:
+                raise _checks.bad_value(
+                    "runs",
+                    "have the same objectives",
+                    " and ".join(plane.names),
+                    " and ".join(other.names),
+                    "Draw them one by one.",
+                )
         fronts = [plane.points(members) for members, _ in parts]
         known = [style.dense_of([*a, *b]) for a, b in parts]
         heights = [plane.points([one])[0, 1] for one in known if one is not None]

@@ -42,6 +42,7 @@ def hypervolume(runs: Any, ax: Any = None) -> Any:
         look = {"color": style.COLOURS[i % len(style.COLOURS)], "marker": ".", "zorder": 3}
         ax.plot(cost, volume, label=style.plain(name), linestyle=style.dash(i), **look)
     ax.set(xlabel="steps x networks", ylabel="hypervolume")
+    style.large_numbers(ax.xaxis)
     ax.grid(alpha=0.3)
     if isinstance(runs, Mapping):
         ax.legend(frameon=False)

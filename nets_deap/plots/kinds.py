@@ -38,7 +38,11 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("front", "The Pareto front over all tickets that survived.", plots.pareto_front),
+        Kind(
+            "front",
+            "The front that the run kept, before all other tickets that survived.",
+            plots.pareto_front,
+        ),
         Kind("fronts", "Fronts over the generations.", plots.fronts_over_generations),
         Kind("accuracy", "Accuracy after the final training, from W0.", plots.final_accuracy),
         Kind(

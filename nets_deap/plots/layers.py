@@ -31,7 +31,15 @@ def layer_densities(front: Any, ax: Any = None) -> Any:
     order = np.argsort(whole, kind="stable")
     ax = style.axes_or_new(ax)
     _lines(ax, names, whole[order], parts[order])
-    ax.plot(whole[order], whole[order], color=style.GREY, linestyle=":", label="whole", zorder=2)
+    ax.plot(
+        whole[order],
+        whole[order],
+        color=style.GREY,
+        linestyle=":",
+        marker=".",
+        label="whole",
+        zorder=2,
+    )
     style.density_axis(ax.xaxis)
     style.density_axis(ax.yaxis)
     ax.set(xlabel="density of the ticket in %", ylabel="density of a layer in %")
@@ -59,7 +67,7 @@ def layer_densities_over_time(run: Any, ax: Any = None) -> Any:
     numbers = np.array([one.number for one in history])
     ax = style.axes_or_new(ax)
     _lines(ax, names, numbers, np.array(parts))
-    ax.plot(numbers, whole, color=style.GREY, linestyle=":", label="whole", zorder=2)
+    ax.plot(numbers, whole, color=style.GREY, linestyle=":", marker=".", label="whole", zorder=2)
     style.density_axis(ax.yaxis)
     style.whole_numbers(ax.xaxis)
     ax.set(xlabel="generation", ylabel="density in %, median of the front")
@@ -72,6 +80,7 @@ def _lines(ax: Any, names: Sequence[str], x: NDArray[Any], parts: NDArray[Any]) 
     """Draw a line for each layer, parts (N, L); what is 0 has no place on the axis."""
     graded = len(names) > len(style.COLOURS)
     shades = style.colours_of(len(names)) if graded else style.COLOURS
+    room = 0.25 if graded else 0.4
     for i, name in enumerate(names):
         heights = np.where(parts[:, i] > 0, parts[:, i], np.nan)
         ax.plot(
@@ -81,7 +90,9 @@ def _lines(ax: Any, names: Sequence[str], x: NDArray[Any], parts: NDArray[Any]) 
             marker=style.MARKERS[i % len(style.MARKERS)],
             markersize=style.marker(0.6),
             linewidth=1,
-            label=style.plain(name.removesuffix(".weight")),
+            label=style.plain(
+                style.shortened(name.removesuffix(".weight"), ax.figure, room, "legend.fontsize")
+            ),
             zorder=3,
         )
 

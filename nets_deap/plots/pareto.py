@@ -62,10 +62,16 @@ class Plane:
         """The steps of a front: to one side of a member all is as good as that one."""
         return "steps-post" if self.weights[0] < 0 else "steps-pre"
 
-    @property
-    def look(self) -> dict[str, Any]:
-        """How a front is connected: by steps, or not where it has more objectives."""
-        return {"drawstyle": self.steps} if self.n_objectives == 2 else {"linestyle": "none"}
+    def look_of(self, points: NDArray[np.float64]) -> dict[str, Any]:
+        """How a front (F, 2) is connected: not where it has more objectives, else by steps.
+
+        Straight where one member dominates another, as in a niche archive: no step is attained.
+        """
+        if self.n_objectives != 2:
+            return {"linestyle": "none"}
+        x, y = (self.signs * points).T
+        order = np.lexsort((y, x))
+        return {"drawstyle": self.steps} if (np.diff(y[order]) <= 0).all() else {}
 
     def points(self, members: Sequence[Any]) -> NDArray[np.float64]:
         """Return where individuals stand, shape (F, 2), from left to right."""
@@ -138,7 +144,13 @@ def pareto_front(
         ax.scatter(*plane.points(behind).T, s=size**2, color=GREY, label="population", zorder=2)
     points = plane.points(members)
     ax.plot(
-        *points.T, color=BLUE, marker="o", markersize=size, label="front", zorder=3, **plane.look
+        *points.T,
+        color=BLUE,
+        marker="o",
+        markersize=size,
+        label="front",
+        zorder=3,
+        **plane.look_of(points),
     )
     if knee and len(members) > 2:
         place = plane.points([knee_of(members)])

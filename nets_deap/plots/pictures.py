@@ -16,6 +16,8 @@ from nets_deap.ticket import Ticket
 
 # Rows and columns of a picture of a matrix; more are drawn as blocks.
 FINEST = 256
+# Points of a title at most.
+TITLE = 12
 
 
 def kept_inputs(ticket: Any, ax: Any = None, *, image: Sequence[int] | None = None) -> Any:
@@ -45,13 +47,21 @@ def kept_inputs(ticket: Any, ax: Any = None, *, image: Sequence[int] | None = No
         )
     inputs, side = layer.shape[1], math.isqrt(layer.shape[1])
     shape = [side, side] if image is None else [_checks.whole("image", n) for n in image]
+    if image is None and side**2 != inputs:
+        raise _checks.bad_value(
+            "ticket",
+            "have inputs that make a square",
+            "a square number of them",
+            inputs,
+            "Give their height and width in Python by kept_inputs(..., image=(height, width)).",
+        )
     if len(shape) not in (2, 3) or math.prod(shape) != inputs:
         raise _checks.bad_value(
             "image", "hold the inputs", f"height x width with a product of {inputs}", shape
         )
     counts = _bits(chosen, layer).sum(axis=0).reshape(-1, *shape[-2:]).sum(axis=0)
     ax = style.axes_or_new(ax)
-    style.picture(ax, counts, "kept weights of each input", vmin=0)
+    style.picture(ax, counts, "kept weights of each input", vmin=0, whole=True)
     _title(ax, chosen, layer)
     return ax
 
@@ -161,4 +171,7 @@ def _bits(ticket: Ticket, layer: Layer) -> NDArray[np.bool_]:
 def _title(ax: Any, ticket: Ticket, layer: Layer, more: str = "") -> None:
     """Say which layer it is, and how dense."""
     share = 100 * _bits(ticket, layer).mean()
-    ax.set_title(f"{style.plain(layer.name)}, {share:.3g} % kept{more}")
+    rest = f", {share:.3g} % kept{more}"
+    room = 0.85 - len(rest) * 0.6 * TITLE / (72 * ax.figure.get_figwidth())
+    name = style.shortened(layer.name, ax.figure, room, "axes.titlesize")
+    ax.set_title(f"{style.plain(name)}{rest}")

@@ -22,7 +22,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 figure { margin: 2rem 0; } img { max-width: 100%; height: auto; }
 figcaption { color: #555; } h2 { margin-top: 3rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.85rem; }
-th, td { padding: 0.2rem 0.6rem; border-bottom: 1px solid #ddd; text-align: right; }
+th, td { padding: 0.2rem 0.5rem; border-bottom: 1px solid #ddd; text-align: right;
+  vertical-align: bottom; }
 pre { background: #f5f5f5; padding: 1rem; overflow-x: auto; font-size: 0.85rem; }
 """
 
@@ -59,7 +60,7 @@ def report(folder: str | Path) -> str:
     if left:
         # Names alone: the reasons name folders of this machine.
         names = ", ".join(left)
-        parts.append(f"<p>Not drawn, as nothing there is for them: {html.escape(names)}.</p>")
+        parts.append(f"<p>Not drawn, as it holds nothing for them: {html.escape(names)}.</p>")
     body = "\n".join(parts)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -127,7 +128,9 @@ def _table(path: Path, compared: bool) -> str:
             return f"<h2>Summary</h2>\n{_pre(summary.read_text(encoding='utf-8'))}"
     rows = source.front_rows_of(path)
     names = list(rows[0]) if rows else []
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    # A long name may be broken after its underscores, so that wide tables fit.
+    heads = (html.escape(name).replace("_", "_<wbr>") for name in names)
+    head = "".join(f"<th>{one}</th>" for one in heads)
     body = "".join(f"<tr>{_cells([row.get(n) for n in names])}</tr>\n" for row in rows)
     return f'<h2>Front</h2>\n<div class="wide"><table>\n<tr>{head}</tr>\n{body}</table></div>'
 

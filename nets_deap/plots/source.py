@@ -12,6 +12,7 @@ from typing import Any
 from nets_deap import _checks
 from nets_deap.errors import FileAccessError, NetsError
 from nets_deap.runs.history import SHORT, Generation, read_history
+from nets_deap.runs.rows import log_rows
 from nets_deap.ticket import Ticket
 
 CONFIG, LOG, FRONT, CURVES = "config.json", "log.jsonl", "front.csv", "curves.json"
@@ -96,9 +97,9 @@ def log_of(run: Any) -> list[dict[str, Any]]:
     """Return the rows of a run's log: of its folder, its result, its recorder or a logbook."""
     if is_folder(run):
         path = check_folder(run) / LOG
-        with reading(path):
-            text = path.read_text(encoding="utf-8")
-            rows = [json.loads(line) for line in text.splitlines() if line]
+        if not path.exists():
+            raise _checks.bad_value("run", f"hold {LOG}", "a file that runs write", str(run))
+        rows = log_rows(path)
     else:
         rows = [dict(row) for row in getattr(run, "logbook", run)]
     if not rows:

@@ -71,8 +71,31 @@ def marker(share: float = 1.0) -> float:
 
 
 def plain(text: object) -> str:
-    """Return text that stands in a figure as it is: a dollar begins no formula."""
-    return str(text).replace("$", r"\$")
+    """Return text that stands in a figure as it is: a dollar begins no formula.
+
+    What is not printable has no sign, and SVG must not hold it: a question mark stands for it.
+    """
+    shown = "".join(letter if letter.isprintable() else "?" for letter in str(text))
+    return shown.replace("$", r"\$")
+
+
+def shortened(text: str, figure: Any, share: float, size: str = "font.size") -> str:
+    """Return text whose middle is left out where it takes more than a share of a figure's width.
+
+    Args:
+        text: A name, in a font of 0.6 times its size a letter.
+        figure: Where it stands.
+        share: Of the figure's width.
+        size: The setting of matplotlib that holds the font's size in points.
+    """
+    pyplot = _optional.require("matplotlib.pyplot", "plots", "draw figures")
+    fonts = _optional.require("matplotlib.font_manager", "plots", "draw figures")
+    points = fonts.FontProperties(size=pyplot.rcParams[size]).get_size_in_points()
+    most = max(8, int(share * figure.get_figwidth() * 72 / (0.6 * points)))
+    if len(text) <= most:
+        return text
+    head = most // 2 - 1
+    return f"{text[:head]}…{text[len(text) - (most - head - 1) :]}"
 
 
 def label(name: str) -> str:
@@ -100,11 +123,13 @@ def colours_of(count: int) -> list[Any]:
     return list(matplotlib.colormaps[ORDERED](np.linspace(0.0, 0.9, max(count, 1))))
 
 
-def picture(ax: Any, values: Any, name: str, **options: Any) -> None:
+def picture(ax: Any, values: Any, name: str, *, whole: bool = False, **options: Any) -> None:
     """Draw an array as a picture without ticks, with a scale beside it; no name for bits."""
     image = ax.imshow(values, **{"cmap": ORDERED, "interpolation": "nearest", **options})
     ax.set(xticks=[], yticks=[])
     scale = ax.figure.colorbar(image, cax=ax.inset_axes((1.04, 0, 0.05, 1)), label=name)
+    if whole:
+        whole_numbers(scale.ax.yaxis)
     if name == "":  # bits
         image.set_clim(0, 1)
         scale.set_ticks([0, 1], labels=["pruned", "kept"])
@@ -126,6 +151,13 @@ def whole_numbers(axis: Any) -> None:
     axis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=8))
 
 
+def large_numbers(axis: Any) -> None:
+    """Write an axis of large numbers short, such as 200k, with room between its ticks."""
+    ticker = _optional.require("matplotlib.ticker", "plots", "draw figures")
+    axis.set_major_locator(ticker.MaxNLocator(6))
+    axis.set_major_formatter(ticker.EngFormatter(sep=""))
+
+
 def legend_columns(ax: Any) -> int:
     """Return how many short names fit beside each other in a legend as wide as the figure."""
     fonts = _optional.require("matplotlib.font_manager", "plots", "draw figures")
@@ -142,6 +174,12 @@ def log_axis(axis: Any) -> None:
     axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.4g}"))
     axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def spread_over(count: int, most: int) -> list[int]:
+    """Return places among ``count``, evenly spread with both ends, at most ``most``."""
+    chosen = np.linspace(0, count - 1, min(count, most)).round().astype(int)
+    return [int(place) for place in np.unique(chosen)]
 
 
 def legend_of_layers(ax: Any, count: int) -> None:

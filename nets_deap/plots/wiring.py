@@ -16,6 +16,8 @@ from nets_deap.ticket import Ticket
 MOST = 64
 NEGATIVE, PRUNED = "#D55E00", "#CCCCCC"
 WIDEST = 3.5
+# Columns whose names fit beside each other in the smallest figure.
+NAMED = 4
 
 
 def wiring(ticket: Any, ax: Any = None) -> Any:
@@ -67,6 +69,9 @@ def wiring(ticket: Any, ax: Any = None) -> Any:
         ax.scatter(x, heights[i], s=size, c=face, edgecolors=style.GREY, zorder=3)
     names = ["input", *["neuron"] * (len(sizes) - 2), "output"]
     labels = [f"{n} {name}{'s' * (n != 1)}" for n, name in zip(sizes, names, strict=True)]
+    if len(sizes) > NAMED:
+        labels = [f"{n}" for n in sizes]
+        ax.set_xlabel("units of each layer, from inputs to outputs")
     ax.set_xticks(range(len(sizes)), labels)
     ax.set(yticks=[], xlim=(-0.3, len(sizes) - 0.7), ylim=(1, 0))
     ax.tick_params(length=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,11 +168,14 @@ def _read(plain: Mapping[str, Any]) -> Generation:
     def member(one: Mapping[str, Any]) -> Member:
         values = tuple(float(value) for value in one["values"])
         layers = tuple(float(value) for value in one.get("layers", ()))
+        density = float(one["density"])
         if len(values) != len(weights) or len(layers) not in (0, len(names)):
             raise ValueError("a member has other values than objectives or layers")
+        if any(map(math.isnan, values)) or not all(0 <= d <= 1 for d in (density, *layers)):
+            raise ValueError("a member has values that are no numbers, or densities beyond 0 to 1")
         return Member(
             digest=str(one["ticket"]),
-            density=float(one["density"]),
+            density=density,
             fitness=kind(values),
             parents=tuple(map(str, one.get("parents", ()))),
             layers=layers,
