@@ -132,7 +132,7 @@ def attainment(
     _shade(ax, surfaces[0], surfaces[-1], plane)
     plane.dense_line(ax, dense)
     plane.finish(ax)
-    ax.legend(frameon=False, title=f"attained, of {len(fronts)} runs")
+    ax.legend(frameon=False, title=f"attained, of {len(fronts)} run{'s' * (len(fronts) > 1)}")
     return ax
 
 
