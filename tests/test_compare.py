@@ -380,3 +380,10 @@ def test_same_layers_alone_is_refused_before_anything_is_trained(tmp_path, monke
     monkeypatch.setattr("nets_deap.experiments.compare.build_task", None)
     with pytest.raises(InvalidValueError, match="methods must name evolution before same-layers"):
         compare(CONFIG, tmp_path / "c", seeds=[0], budget=40, methods=["same-layers"])
+
+
+def test_densities_that_leave_a_layer_empty_are_refused_before_anything_is_trained(tmp_path):
+    settings = {**CHEAP, "densities": (0.3, 0.001)}
+    with pytest.raises(InvalidValueError, match="density must leave every layer a weight"):
+        compare(CONFIG, tmp_path, **settings)
+    assert not list((tmp_path / "results").iterdir())

@@ -18,6 +18,7 @@ from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import build_task
 from nets_deap.experiments.summarise import summarise
 from nets_deap.experiments.summary import Summary
+from nets_deap.operators import layer_counts
 from nets_deap.runs.comparison import ComparisonFolder
 from nets_deap.runs.folder import csv_text
 from nets_deap.task import Task
@@ -88,6 +89,8 @@ def compare(
         if not waiting:
             continue
         task = build_task(replace(config, seed=seed))
+        for level in levels:
+            layer_counts(task.layout, level)  # raises before anything is trained
         for name in waiting:
             rows = _measure(task, config, name, budget, levels, folder)
             folder.put(seed, name, rows)
