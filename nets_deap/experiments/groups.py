@@ -238,14 +238,14 @@ class Islands:
         )
 
 
-def _listed(islands: int | Sequence[Island]) -> list[Island]:
+def _listed(islands: Any) -> list[Island]:
     """Return what each island is like.
 
     Raises:
         InvalidValueError: There is none, or something else.
     """
     each: list[Any] = []
-    if isinstance(islands, Integral) and not isinstance(islands, bool):
+    if isinstance(islands, Integral) and islands is not True:
         each = [Island() for _ in range(int(islands))]
     elif isinstance(islands, Iterable):
         each = list(islands)
