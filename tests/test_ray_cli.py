@@ -129,3 +129,13 @@ def test_without_a_place_for_files_that_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(session, "LONGEST_TEMP", 10_000)
     with pytest.raises(nets.errors.FileAccessError, match="Set TMPDIR"):
         session._folder()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "localhost:99999999"])
+def test_where_nothing_answers_that_is_said_at_once(address, xor_task, monkeypatch):
+    ray = pytest.importorskip("ray", reason='workers need the extra "ray"')
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", None)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(nets.errors.CallOrderError, match="expected one that answers"):
+        nets.engines.RayMap(xor_task, workers=1, address=address)

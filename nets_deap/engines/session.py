@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -28,6 +28,7 @@ STORE_BYTES = 256 * 2**20
 # Sockets of Unix have names of at most 107 bytes, of which Ray's own take some 80.
 LONGEST_TEMP = 24
 PREFIX = "nets-ray-"
+KNOCK = 10.0  # seconds for a cluster to answer at all
 FRESH = 60.0  # seconds in which a new folder may not have its lock yet
 
 
@@ -74,6 +75,7 @@ class Session:
                 }  # fmt: skip
                 _guard()
             try:
+                _knock(address)
                 with _handlers_kept():
                     self.ray.init(address=address, **common)
             except (OSError, RuntimeError, ValueError) as error:
@@ -98,7 +100,9 @@ class Session:
         """
         try:
             return self.ray.put(thing)
-        except (TypeError, AttributeError, pickle.PicklingError) as error:
+        except (self.ray.exceptions.RayError, OSError, MemoryError):
+            raise
+        except Exception as error:  # whatever the user's own objects raise when they are pickled
             why = str(error.__cause__ or error)[:200]
         raise InvalidTypeError(  # without Ray's own error, which shows all data
             f"task must be of what other processes can get: expected a model, a loss and the like "
@@ -144,6 +148,15 @@ class _Started:
         """Return what has started the Ray of a connection; None if the user has."""
         found = None if cls.now is None else cls.now()
         return found if found is not None and found._me == me else None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody answers: Ray would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        if int(port) >= 2**16:
+            raise OSError(f"there is no port {port}")
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
 
 
 def _me(ray: Any) -> str:
