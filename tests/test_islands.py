@@ -204,3 +204,120 @@ def test_migration_can_be_deaps():
         tools.migRing, k=1, selection=tools.selBest, replacement=tools.selWorst
     )
     assert len(go(migration=nets.Migration(every=1, move=ring)).front) >= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"islands": 2.5}, "islands must be a number or a list"),
+        ({"islands": True}, "islands must be a number or a list"),
+        ({"islands": nets.Island()}, "islands must be a number or a list"),
+        ({"migration": 3}, "migration must be one"),
+        ({"islands": [nets.Island(operators={"mutat": len})]}, "Did you mean 'mutate'"),
+        ({"islands": [nets.Island(operators={"evaluate": len})]}, "operators must be a known"),
+        ({"islands": [nets.Island(operators={"mutate": 3})]}, "mutate'. must be callable"),
+        ({"islands": [nets.Island(operators=[len])]}, "operators must be a dictionary"),
+        ({"islands": [nets.Island(options=[1])]}, "options must be a dictionary"),
+    ],
+)
+def test_what_is_no_island_is_said(options, message):
+    with pytest.raises(NetsError, match=message):
+        go(**options)
+
+
+@pytest.mark.parametrize("new", [None, "unevaluated"])
+def test_a_migration_that_brings_what_is_not_evaluated_is_named(new):
+    def move(populations):
+        populations[0][0] = new and new_task().dense_ticket()
+
+    with pytest.raises(NetsError, match=r"migration\.move must move evaluated tickets"):
+        go(migration=nets.Migration(every=1, move=move))
+    with pytest.raises(NetsError, match=r"migration\.move must be callable"):
+        nets.Migration(move="ring")
+
+
+def test_a_migration_may_put_other_lists_in_place_of_populations():
+    def by_lists(populations):
+        populations[:] = populations[::-1]
+
+    def by_content(populations):
+        populations[0][:], populations[1][:] = list(populations[1]), list(populations[0])
+
+    found = [
+        seen_by(go(islands=2, migration=nets.Migration(every=2, move=move)))
+        for move in (by_lists, by_content)
+    ]
+    assert found[0] == found[1]
+
+
+def fewer(tickets, k):
+    return tools.selNSGA2(tickets, k - 1)
+
+
+def test_a_selection_that_returns_fewer_keeps_islands_apart(tmp_path):
+    def search(path, generations, **options):
+        islands = [nets.Island(operators={"select": fewer}), nets.Island(seed=9)]
+        return go(path, islands=islands, generations=generations, **options)
+
+    whole = search(tmp_path / "whole", 4)
+    assert list(map(len, whole.islands)) == [5, 6]
+    search(tmp_path / "cut", 2)
+    assert seen_by(search(tmp_path / "cut", 4, resume=True)) == seen_by(whole)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    numbers = {"population": np.int64(4), "cxpb": np.float32(0.25), "mutpb": np.float32(0.5)}
+    island = nets.Island(**numbers, seed=np.int64(2), options={"flips": np.float32(0.5)})
+    go(tmp_path / "run", islands=[island], generations=np.int64(2), **numbers)
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_what_differs_of_an_island_is_named(tmp_path):
+    go(tmp_path / "run", islands=[nets.Island(), nets.Island(seed=4)], generations=2)
+    with pytest.raises(NetsError, match=r"but islands\.1\.seed was 4, is 5\. "):
+        go(tmp_path / "run", islands=[nets.Island(), nets.Island(seed=5)], resume=True)
+
+
+def test_an_interrupt_ends_an_operator_without_end(tmp_path):
+    def endless(ticket):
+        while True:
+            os.kill(os.getpid(), signal.SIGINT) if not asked else None
+            asked.append(1)
+
+    asked = []
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "run", islands=[nets.Island(), nets.Island(operators={"mutate": endless})])
+    assert islands_left() == []
+
+
+HELD = [
+    None,
+    [],
+    {},
+    {"random": None},
+    {"random": [1, 2]},
+    {"random": [{}, {}]},
+    {"random": [{"python": 3}, {"python": 3}]},
+    {"sizes": [6]},
+    {"sizes": [7, 5.0]},
+    {"sizes": [13, -1]},
+    {"sizes": "66"},
+]
+
+
+@pytest.mark.parametrize("held", HELD, ids=str)
+def test_what_is_no_state_of_islands_is_refused_and_the_folder_is_free_then(
+    held, tmp_path, monkeypatch
+):
+    made = nets.search.__globals__["Islands"]
+    go_on = made.go_on
+
+    def other(self, beside, tickets):
+        return go_on(self, {**beside, **held} if isinstance(held, dict) and held else held, tickets)
+
+    go(tmp_path / "run", islands=2, generations=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(made, "go_on", other)
+        with pytest.raises(RunFileError):
+            go(tmp_path / "run", islands=2, generations=3, resume=True)
+    go(tmp_path / "run", islands=2, generations=3, resume=True)

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from deap import algorithms
 from running import who
 
 import nets_deap as nets
-from nets_deap.engines import RayMap
+from nets_deap.engines import RayMap, ray_crew
 from nets_deap.engines.session import Session
 from nets_deap.engines.terms import Terms
 from nets_deap.errors import CallOrderError, CrewLostError, InvalidTypeError, InvalidValueError
@@ -260,3 +261,33 @@ def test_islands_train_on_workers_as_in_one_process(crews):
     assert [t.fitness.values for t in there.population] == [
         t.fitness.values for t in here.population
     ]
+
+
+def test_a_task_that_cannot_be_sent_is_refused_without_its_data():
+    lock = threading.Lock()
+
+    def locked(output, target):
+        with lock:
+            return torch.nn.functional.cross_entropy(output, target)
+
+    x = torch.randn(80, 2)
+    data = x, (x[:, 0] > 0).long()
+    task = nets.Task(torch.nn.Linear(2, 2), train=data, val=data, loss=locked, device="cpu")
+    with pytest.raises(InvalidTypeError, match=r"can be pickled.*lock") as caught:
+        RayMap(task, workers=1)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_process_has_one_cluster_at_a_time(xor_task):
+    with pytest.raises(CallOrderError, match=r"connected already.*got '10\.9\.8\.7:1'"):
+        RayMap(xor_task, workers=1, address="10.9.8.7:1")
+
+
+def test_where_others_have_taken_all_that_is_said(xor_task, caplog, monkeypatch):
+    monkeypatch.setattr(ray_crew, "QUIET_START", 0.5)
+    with (
+        RayMap(xor_task, cpus_per_worker=9, workers=1, start_seconds=2) as workers,
+        pytest.raises(CrewLostError, match=r"of 9 CPUs free"),
+    ):
+        workers(nets.make_toolbox(xor_task).evaluate, [xor_task.dense_ticket()])
+    assert caplog.text.count("No worker is ready") == 1

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from running import TINY, left_by, start
 
 import nets_deap as nets
 from nets_deap.batching import batch_map, unwrap
+from nets_deap.engines import session
 from nets_deap.engines.session import TempFolder
 from nets_deap.errors import InvalidValueError
 
@@ -87,3 +89,53 @@ def test_a_run_on_workers_that_is_interrupted_ends_as_in_one_process(tmp_path):
     assert json.loads(cut["curves.json"]) == json.loads(whole["curves.json"])
     assert left_over() == before
     assert not any("nets-ray" in name for name in os.listdir("/dev/shm"))
+
+
+TWO = """
+import ray, sys
+import nets_deap as nets
+
+first, second = (nets.tasks.xor(hidden=3) for _ in range(2))
+ahead = nets.engines.RayMap(first, workers=2)
+behind = nets.engines.RayMap(second, workers=1)
+ahead.close()
+toolbox = nets.make_toolbox(second)
+assert len(behind(toolbox.evaluate, toolbox.population(n=2))) == 2
+ray.shutdown()
+try:
+    behind(toolbox.evaluate, toolbox.population(n=2))
+except nets.errors.CallOrderError as error:
+    print(error)
+behind.close()
+print(ray.is_initialized())
+"""
+
+
+@pytest.mark.slow  # Ray starts
+def test_the_last_of_two_ends_ray_and_none_starts_it_again():
+    pytest.importorskip("ray", reason='workers need the extra "ray"')
+    before = left_over()
+    done = subprocess.run([sys.executable, "-c", TWO], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "Ray was shut down. Make a new nets.engines.RayMap.",
+        "False",
+    ]
+    assert left_over() == before
+
+
+def test_without_a_place_for_files_that_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    monkeypatch.setattr(session, "LONGEST_TEMP", 10_000)
+    with pytest.raises(nets.errors.FileAccessError, match="Set TMPDIR"):
+        session._folder()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "localhost:99999999"])
+def test_where_nothing_answers_that_is_said_at_once(address, xor_task, monkeypatch):
+    ray = pytest.importorskip("ray", reason='workers need the extra "ray"')
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", None)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(nets.errors.CallOrderError, match="expected one that answers"):
+        nets.engines.RayMap(xor_task, workers=1, address=address)

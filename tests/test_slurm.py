@@ -65,6 +65,8 @@ def test_scripts_are_valid_bash_with_everything_filled_in(kind):
         ({"nodes": 2}, "nodes must be left out"),
         ({"kind": "ray", "seeds": 3}, "seeds must be left out"),
         ({"cpus": 0}, "cpus must be"),
+        ({"out": ""}, "out must be a folder"),
+        ({"out": "--x"}, "out must be a folder"),
     ],
 )
 def test_what_no_script_can_say_is_refused(options, message):

@@ -16,7 +16,7 @@ from nets_deap.engines.hands import BUSY, IDLE, STARTING, Hand
 from nets_deap.engines.session import Session
 from nets_deap.engines.terms import RESUME, Terms, Traffic, in_a_line
 from nets_deap.engines.worker import Order, Trained, Worker, n_bytes, own_outcome, start_bytes
-from nets_deap.errors import CrewLostError, NetsError
+from nets_deap.errors import CallOrderError, CrewLostError, NetsError
 from nets_deap.training import halt
 from nets_deap.training.dispatch import pick_engine
 from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start, untrained
@@ -25,6 +25,7 @@ from nets_deap.training.speed import Speed, Work
 
 logger = logging.getLogger("nets_deap")
 
+QUIET_START = 20.0  # seconds without any worker, after which that is said
 TICK = 0.2  # seconds between two looks at signals and times
 LONGEST_WAIT = 10.0  # seconds before a worker is replaced, where all are lost again and again
 
@@ -57,7 +58,7 @@ class RayCrew:
     def __init__(self, problem: Problem, session: Session, terms: Terms) -> None:
         self.terms, self.traffic, self.speed = terms, Traffic(), Speed()
         self._session, self._ray = session, session.ray
-        self._crate = self._ray.put(Crate.of(problem))
+        self._crate = session.put(Crate.of(problem))
         self._actors = self._ray.remote(
             num_cpus=terms.cpus,
             num_gpus=terms.gpus,
@@ -68,7 +69,7 @@ class RayCrew:
         )(_with_pulse(self._ray))
         self.hands: list[Hand] = []
         self._started, self._losses, self._not_before = 0, 0, 0.0
-        self._reason, self._ready = "none has started", False
+        self._reason, self._ready, self._told = "none has started", False, False
         self._said: set[tuple[int, str]] = set()
         self._fill()
 
@@ -88,7 +89,10 @@ class RayCrew:
 
         Raises:
             CrewLostError: No worker is left and none can be started.
+            CallOrderError: Ray was shut down.
         """
+        if not self._session.alive:
+            raise CallOrderError("Ray was shut down. Make a new nets.engines.RayMap.")
         begin, alone = time.thread_time(), time.monotonic()
         size = problem.layout.size
         works = [Work(1, plan.steps, plan.steps * bits.count(mask) / size) for mask in masks]
@@ -106,8 +110,8 @@ class RayCrew:
                 self._dismiss(call)
                 if any(hand.state != STARTING for hand in self.hands):
                     alone = time.monotonic()
-                elif time.monotonic() - alone > terms.start_seconds:
-                    raise self._lost(f"no worker was ready within {terms.start_seconds:g} s")
+                else:
+                    self._still_alone(time.monotonic() - alone)
         except BaseException:
             for hand in [hand for hand in self.hands if hand.state == BUSY]:
                 self._drop(hand)
@@ -117,9 +121,21 @@ class RayCrew:
 
     def close(self) -> None:
         """End all workers and let go of the data."""
-        for hand in list(self.hands):
+        for hand in list(self.hands) if self._session.alive else ():
             self._drop(hand)
         self._crate = None
+
+    def _still_alone(self, seconds: float) -> None:
+        """Say that no worker is ready, and at last give up."""
+        if seconds > QUIET_START and not self._told:
+            self._told = True
+            logger.warning(
+                "No worker is ready after %.0f s; free in Ray: %s, taken by others or by workers "
+                "that start.", seconds, self._session.free,
+            )  # fmt: skip
+        if seconds > self.terms.start_seconds:
+            what = f"no worker was ready within {seconds:.3g} s"
+            raise self._lost(f"{what}, with {self._session.free} free in Ray")
 
     def _fill(self) -> None:
         """Start workers until there are as many as there should be."""

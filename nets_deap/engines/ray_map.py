@@ -47,7 +47,8 @@ class RayMap:
         gpus_per_worker: GPUs of each; a part, such as 0.25, shares one. 0 trains on the CPU; None
             for what the task's device is.
         address: ``"local"`` starts Ray on this machine (or uses the one that this process is
-            connected to), and ends it in ``close``; ``"auto"`` or ``"host:port"`` is a cluster.
+            connected to), and ends it in ``close``, where no other ``RayMap`` uses it any more;
+            ``"auto"`` or ``"host:port"`` is a cluster.
         retries: How often a network that failed alone is tried again.
         silence: Seconds without a sign of life after which a worker counts as lost.
         slowness: A chunk that takes so many times as long as expected, and longer than
@@ -57,7 +58,8 @@ class RayMap:
     Raises:
         MissingExtraError: Ray is not installed.
         InvalidValueError: An argument is out of range, or nothing has room for a worker.
-        CallOrderError: No cluster answers.
+        InvalidTypeError: The task holds something that cannot be sent to other processes.
+        CallOrderError: No cluster answers, or this process is connected to another one.
     """
 
     def __init__(

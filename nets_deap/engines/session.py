@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import IO, Any
 
 from nets_deap import _checks
 from nets_deap._optional import require
-from nets_deap.errors import CallOrderError
+from nets_deap.errors import CallOrderError, FileAccessError, InvalidTypeError
 
 logger = logging.getLogger("nets_deap")
 
@@ -27,6 +28,7 @@ STORE_BYTES = 256 * 2**20
 # Sockets of Unix have names of at most 107 bytes, of which Ray's own take some 80.
 LONGEST_TEMP = 24
 PREFIX = "nets-ray-"
+KNOCK = 10.0  # seconds for a cluster to answer at all
 FRESH = 60.0  # seconds in which a new folder may not have its lock yet
 
 
@@ -43,7 +45,7 @@ class Session:
     Raises:
         MissingExtraError: Ray is not installed.
         InvalidValueError: An address of another kind.
-        CallOrderError: No cluster answers.
+        CallOrderError: No cluster answers, or this process is connected to another one.
     """
 
     def __init__(self, address: str, *, cpus: int, gpus: int, store: int) -> None:
@@ -53,27 +55,60 @@ class Session:
                 "Run the program on a machine of the cluster.",
             )  # fmt: skip
         self.ray: Any = require("ray", "ray", "training on workers (engine='ray')")
-        self.owned = not self.ray.is_initialized()
-        folder = None
-        if self.owned:
+        self._started: _Started | None = None
+        if self.ray.is_initialized():
+            self._started = _Started.here(_me(self.ray))
+            there = self.ray.get_runtime_context().gcs_address
+            if address not in ("local", "auto", there):
+                raise CallOrderError(
+                    f"address must be where this process is connected already: expected {there!r}, "
+                    f"got {address!r}. Call ray.shutdown() first, or leave the address out."
+                )
+        else:
+            folder = None
             common = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
             if address == "local":
-                folder = TempFolder()
+                folder = _folder()
                 common |= {
                     "num_cpus": cpus, "num_gpus": gpus, "_temp_dir": folder.path,
                     "object_store_memory": store + STORE_BYTES, "_node_ip_address": "127.0.0.1",
                 }  # fmt: skip
                 _guard()
             try:
+                _knock(address)
                 with _handlers_kept():
                     self.ray.init(address=address, **common)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 _end(self.ray, folder)
                 raise CallOrderError(
                     f"address must be where Ray runs: expected one that answers, got {address!r} "
                     f"({error}). Start it with 'ray start --head', or leave the address out."
                 ) from error
-        self._finish = weakref.finalize(self, _end, self.ray, folder) if self.owned else None
+            self._started = _Started(self.ray, folder)
+        self._me = _me(self.ray)
+
+    @property
+    def alive(self) -> bool:
+        """Whether this process is still connected to it; else Ray would start another one."""
+        return _me(self.ray) == self._me
+
+    def put(self, thing: Any) -> Any:
+        """Hand what to train to Ray.
+
+        Raises:
+            InvalidTypeError: Something in it, such as a loss of the user's, cannot be sent.
+        """
+        try:
+            return self.ray.put(thing)
+        except (self.ray.exceptions.RayError, OSError, MemoryError):
+            raise
+        except Exception as error:  # whatever the user's own objects raise when they are pickled
+            why = str(error.__cause__ or error)[:200]
+        raise InvalidTypeError(  # without Ray's own error, which shows all data
+            f"task must be of what other processes can get: expected a model, a loss and the like "
+            f"that can be pickled, got one of which Python says: {why}. Leave locks, open files "
+            "and connections out of them."
+        )
 
     @property
     def resources(self) -> dict[str, float]:
@@ -81,20 +116,64 @@ class Session:
         return {name: float(n) for name, n in self.ray.cluster_resources().items()}
 
     @property
+    def free(self) -> str:
+        """What of it nobody has taken, in words."""
+        now, kinds = self.ray.available_resources(), ("CPU", "GPU")
+        parts = ((now.get(kind, 0.0), self.resources.get(kind, 0.0), kind) for kind in kinds)
+        return ", ".join(f"{n:g} of {total:g} {kind}s" for n, total, kind in parts if total)
+
+    @property
     def nodes(self) -> set[str]:
         """Names of the nodes that are alive."""
         return {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
 
     def close(self) -> None:
-        """Stop Ray, with all its processes and files, if it was started here."""
-        if self._finish is not None:
-            with _handlers_kept():
-                self._finish()
+        """Stop Ray, with all its processes and files, if it was started here for it alone."""
+        with _handlers_kept():
+            self._started = None
 
 
-def _end(ray: Any, folder: TempFolder | None) -> None:
-    """Disconnect; without other machines, all processes end and their files go."""
-    ray.shutdown()
+class _Started:
+    """A Ray that this program has started; it ends when the last session on it lets go of it."""
+
+    now: weakref.ref[_Started] | None = None
+
+    def __init__(self, ray: Any, folder: TempFolder | None) -> None:
+        self._me = _me(ray)
+        self._finish = weakref.finalize(self, _end, ray, folder, self._me)
+        _Started.now = weakref.ref(self)
+
+    @classmethod
+    def here(cls, me: str) -> _Started | None:
+        """Return what has started the Ray of a connection; None if the user has."""
+        found = None if cls.now is None else cls.now()
+        return found if found is not None and found._me == me else None
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody answers: Ray would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        if int(port) >= 2**16:
+            raise OSError(f"there is no port {port}")
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+
+
+def _me(ray: Any) -> str:
+    """Return the name of this process's connection; asked for more, Ray would start another."""
+    return str(ray.get_runtime_context().get_worker_id()) if ray.is_initialized() else ""
+
+
+def _end(ray: Any, folder: TempFolder | None, me: str | None = None) -> None:
+    """Disconnect; without other machines, all processes end and their files go.
+
+    Args:
+        ray: The module.
+        folder: Where its files are.
+        me: The connection to end, if it is still that; None for any.
+    """
+    if me is None or me == _me(ray):
+        ray.shutdown()
     if folder is not None:
         folder.remove()
 
@@ -134,6 +213,21 @@ class TempFolder:
                 lock.close()
 
 
+def _folder() -> TempFolder:
+    """Return a new folder.
+
+    Raises:
+        FileAccessError: There is no place for it.
+    """
+    try:
+        return TempFolder()
+    except OSError as error:
+        raise FileAccessError(
+            f"Ray needs a folder for temporary files: {error}. Set TMPDIR to one that can be "
+            f"written, with a name of at most {LONGEST_TEMP} characters."
+        ) from error
+
+
 def _lock(folder: Path) -> IO[str] | None:
     """Take the lock of a folder; None if another program has it, or there are no such locks."""
     try:
@@ -155,8 +249,8 @@ def _guard() -> None:
     Ray asks for a token by default. One of this process alone leaves no file behind.
     """
     known = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    saved = Path.home() / ".ray" / "auth_token"
-    if not any(name in os.environ for name in known) and not saved.exists():
+    saved = os.path.expanduser("~/.ray/auth_token")  # where there is no home, no error either
+    if not any(name in os.environ for name in known) and not os.path.exists(saved):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,7 @@ class Islands:
     ) -> None:
         self._islands, self._strategies, self._toolboxes = islands, strategies, toolboxes
         self._seeds, self._migration = seeds, migration
+        self._sizes = [strategy.population for strategy in strategies]
         self._states: list[dict[str, Any]] = []
         self._held: dict[str, Any] | None = None
         self._courses: list[Course] = []
@@ -120,11 +122,9 @@ class Islands:
         Raises:
             InvalidValueError: An argument of an island is out of range.
         """
-        each = [Island() for _ in range(islands)] if isinstance(islands, int) else list(islands)
-        if not each or not all(isinstance(island, Island) for island in each):
-            raise _checks.bad_value(
-                "islands", "be a number or a list", "at least one, nets.Island(...)s", islands
-            )
+        each = _listed(islands)
+        if not isinstance(migration, Migration | None):
+            raise _checks.bad_type("migration", "be one", "a nets.Migration", migration)
         if (options or {}).get("reevaluate"):
             raise _checks.bad_value("reevaluate", "be left out on islands", "False", True)
         boxes, strategies, seeds = [], [], []
@@ -149,7 +149,7 @@ class Islands:
 
     def parts(self, tickets: list[Ticket]) -> list[list[Ticket]]:
         """Return the populations that make up all tickets."""
-        places = np.cumsum([0, *(s.population for s in self._strategies)])
+        places = np.cumsum([0, *self._sizes])
         return [tickets[a:b] for a, b in pairwise(places)]
 
     def begin(self) -> list[Ticket]:
@@ -172,16 +172,21 @@ class Islands:
         Raises:
             RunFileError: It holds something else.
         """
-        if not (isinstance(held, dict) and isinstance(held.get("random"), list)) or (
-            len(held["random"]) != len(self._islands)
-            or len(tickets) != sum(strategy.population for strategy in self._strategies)
+        if not (isinstance(held, dict) and isinstance(held.get("random"), list)):
+            raise RunFileError("the checkpoint holds no islands")
+        sizes = held.get("sizes", self._sizes)  # a selection may return fewer than it should
+        if not (
+            isinstance(sizes, list)
+            and len(sizes) == len(held["random"]) == len(self._islands)
+            and all(type(size) is int and size >= 0 for size in sizes)
+            and sum(sizes) == len(tickets)
         ):
             raise RunFileError("the checkpoint holds no such islands")
         now = randomness.states()
         for state in held["random"]:
             randomness.set_states(state)  # which raises if it is none
         randomness.set_states(now)
-        self._states, self._held = list(held["random"]), held
+        self._states, self._held, self._sizes = list(held["random"]), held, sizes
 
     def evolve(self, tickets: list[Ticket], recorder: Recorder, generations: int) -> None:
         """Let all evolve; ``tickets`` then holds the last populations, one after the other."""
@@ -194,13 +199,17 @@ class Islands:
             )
             for number, state in enumerate(self._states)
         ]
-        recorder.beside = lambda: {"random": [course.random for course in self._courses]}
+        recorder.beside = lambda: {
+            "random": [course.random for course in self._courses],
+            "sizes": self._sizes,
+        }
 
         def record(populations: list[list[Ticket]]) -> dict[str, Any]:
             resumed, self._held = self._held, None
             coming = recorder.generation + 1
             if resumed is None and coming and coming % self._migration.every == 0:
                 self._migration(populations)
+            self._sizes = list(map(len, populations))
             try:
                 return recorder.compile([t for population in populations for t in population])
             finally:
@@ -227,3 +236,21 @@ class Islands:
             stats=course,
             front=recorder.front,
         )
+
+
+def _listed(islands: Any) -> list[Island]:
+    """Return what each island is like.
+
+    Raises:
+        InvalidValueError: There is none, or something else.
+    """
+    each: list[Any] = []
+    if isinstance(islands, Integral) and islands is not True:
+        each = [Island() for _ in range(int(islands))]
+    elif isinstance(islands, Iterable):
+        each = list(islands)
+    if not each or not all(isinstance(island, Island) for island in each):
+        raise _checks.bad_value(
+            "islands", "be a number or a list", "at least one, nets.Island(...)s", islands
+        )
+    return each

@@ -6,6 +6,8 @@ something: that keeps DEAP's global random generators apart and the result the s
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,10 @@ from deap import base
 
 from nets_deap.batching import has_arguments, unwrap
 from nets_deap.runs import randomness
+
+logger = logging.getLogger("nets_deap")
+
+LAST_WAIT = 10.0  # seconds for what an island is doing to end, where all are to end
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,8 @@ class _Ended:
     error: BaseException | None = None
 
 
-class _Left(BaseException):
-    """Raised in an algorithm that is not to go on."""
+class _Left(SystemExit):
+    """Raised in an algorithm that is not to go on; threads end by it in silence."""
 
 
 class Course:
@@ -65,7 +71,7 @@ class Course:
         self.random = random
         self.population: list[Any] = []
         self.wish: _Evaluation | _Recording | _Ended | None = None
-        self._algorithm = algorithm
+        self._algorithm, self._runs = algorithm, False
         self._answers: SimpleQueue[Any] = SimpleQueue()
         self._wishes: SimpleQueue[Any] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="nets_deap-island", daemon=True)
@@ -79,7 +85,9 @@ class Course:
                 self._thread.start()
             else:
                 self._answers.put(answer)
+            self._runs = True
             self.wish = self._wishes.get()
+            self._runs = False
         finally:
             self.random = randomness.states()
             randomness.set_states(outside)
@@ -89,10 +97,16 @@ class Course:
             raise self.wish.error
 
     def leave(self) -> None:
-        """End the algorithm where it is, and its thread."""
+        """End the algorithm where it is, and its thread, also amid an operator."""
+        if not self._thread.is_alive():
+            return
+        self._answers.put(_Left())
+        if self._runs:  # an interrupt has come; the operator may have no end of its own
+            ident = ctypes.c_ulong(self._thread.ident or 0)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(_Left))
+        self._thread.join(LAST_WAIT)
         if self._thread.is_alive():
-            self._answers.put(_Left())
-            self._thread.join()
+            logger.warning("An operator of an island goes on, as nothing can interrupt it.")
 
     def compile(self, population: list[Any]) -> dict[str, Any]:
         """Record a generation: what the algorithm calls as ``stats.compile``."""

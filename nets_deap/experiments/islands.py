@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from typing import Any
 
+import numpy as np
 from deap import base, tools
 
 from nets_deap import _checks
@@ -19,6 +21,8 @@ from nets_deap.training.recipe import name_of
 
 _WHERE = {"engine", "workers", "address", "gpus_per_worker"}
 _SHARED = {"budget", "gradient", "inherit", "objectives", "reevaluate", *_WHERE}
+# What DEAP's algorithms call, and an island may have of its own.
+_OPERATORS = ("mate", "mutate", "select", "clone", "population")
 Migrate = Callable[[list[list[Ticket]]], Any]
 
 
@@ -61,9 +65,11 @@ class Migration:
 
     Attributes:
         every: Once in so many generations, >= 1.
-        move: Gets the list of populations and changes them in place, such as
+        move: Gets the list of populations and changes them, such as
             ``functools.partial(tools.migRing, k=2, selection=tools.selBest,
-            replacement=random.sample)``. It may draw from the global random generators. None: the
+            replacement=random.sample)``. It may draw from the global random generators. What
+            ``migRing`` replaces must not be drawn twice: give ``replacement=`` where ``selection``
+            draws with replacement, as ``selTournament`` and ``selRandom`` do. None: the
             best tenth of each island by ``sel_nsga2``, and one at least, replaces tickets of the
             next that are drawn at random.
     """
@@ -73,10 +79,16 @@ class Migration:
 
     def __post_init__(self) -> None:
         _checks.whole("migration.every", self.every, low=1)
+        if not (self.move is None or callable(self.move)):
+            raise _checks.bad_type("migration.move", "be callable", "a function", self.move)
 
     def __call__(self, populations: list[list[Ticket]]) -> None:
-        """Let tickets move."""
-        sizes = list(map(len, populations))
+        """Let tickets move.
+
+        Raises:
+            InvalidValueError: An island then has more or fewer tickets, or one without fitness.
+        """
+        before, sizes = list(populations), list(map(len, populations))
         if self.move is not None:
             self.move(populations)
         elif len(populations) > 1:
@@ -86,13 +98,22 @@ class Migration:
                 selection=sel_nsga2,
                 replacement=random.sample,
             )
-        if list(map(len, populations)) != sizes:
+        found = [list(population) for population in populations]
+        if list(map(len, found)) != sizes:
             raise _checks.bad_value(
                 "migration.move",
                 "leave each island as many tickets as it had",
                 str(sizes),
-                list(map(len, populations)),
+                list(map(len, found)),
             )
+        for ticket in chain(*found):
+            if not getattr(getattr(ticket, "fitness", None), "valid", False):
+                raise _checks.bad_value(
+                    "migration.move", "move evaluated tickets", "a valid fitness each", ticket
+                )
+        for mine, now in zip(before, found, strict=True):  # the lists that the algorithms hold
+            mine[:] = now
+        populations[:] = before
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
@@ -107,6 +128,17 @@ def toolbox_of(
     task: Task,
 ) -> base.Toolbox:
     """Return the toolbox of an island, which evaluates as that of the search does."""
+    for name in ("options", "operators"):
+        if not isinstance(getattr(island, name), Mapping):
+            raise _checks.bad_type(
+                f"{where}.{name}", "be a dictionary", "values by name", getattr(island, name)
+            )
+    for name, operator in island.operators.items():
+        _checks.choice(f"{where}.operators", name, _OPERATORS)
+        if not callable(operator):
+            raise _checks.bad_type(
+                f"{where}.operators[{name!r}]", "be callable", "a function", operator
+            )
     if island.options:
         if options is None:
             raise _checks.bad_value(
@@ -136,9 +168,11 @@ def toolbox_of(
 
 
 def _plain(thing: Any) -> Any:
-    """Return options and operators as plain data, functions by name."""
+    """Return options and operators as plain data, functions and other objects by name."""
     if isinstance(thing, Mapping):
         return {name: _plain(value) for name, value in thing.items()}
     if isinstance(thing, (list, tuple)):
         return [_plain(value) for value in thing]
-    return name_of(thing) if callable(thing) else thing
+    if isinstance(thing, np.generic):
+        return thing.item()
+    return thing if thing is None or isinstance(thing, (bool, int, float, str)) else name_of(thing)

@@ -161,6 +161,7 @@ def search(
     if migration is not None and islands is None:
         raise _checks.bad_value("migration", "come with islands", "islands=2 or more", None)
     check_numbers("search", **numbers, generations=generations)
+    generations = int(generations)
     given = {"objectives": objectives != DEFAULT_OBJECTIVES, "inherit": inherit != "none"}
     beside = [name for name, is_given in {**given, "budget": budget}.items() if is_given]
     if toolbox is not None and (options or beside):

@@ -82,7 +82,7 @@ class Strategy:
                 children,
                 "Give more offspring or a smaller population.",
             )
-        return cls(population, children, cxpb, mutpb, kind)
+        return cls(int(population), int(children), float(cxpb), float(mutpb), kind)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""

@@ -22,8 +22,16 @@ def _walk(then: Any, now: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         for key in then:
             yield from _walk(then[key], now.get(key), f"{place}.{key}".strip("."))
+    elif _rows(then) and _rows(now) and len(then) == len(now):
+        for number, (old, new) in enumerate(zip(then, now, strict=True)):
+            yield from _walk(old, new, f"{place}.{number}")
     elif then != now and not (then != then and now != now):
         yield place, then, now
+
+
+def _rows(value: Any) -> bool:
+    """Tell whether a value is a list of dictionaries."""
+    return isinstance(value, list) and all(isinstance(each, Mapping) for each in value)
 
 
 def _short(value: Any) -> str:

@@ -55,6 +55,8 @@ def job(
     _word("preset", preset, r"[\w-]+", "letters, digits and hyphens")
     _word("time", time, r"(\d+-)?\d+(:\d+){0,2}", "[DAYS-]HOURS:MINUTES:SECONDS")
     _word("memory", memory, r"\d+[KMGT]?", "a number with K, M, G or T")
+    if not isinstance(out, str) or not out or out.startswith("-"):
+        raise _checks.bad_value("out", "be a folder", "a path such as 'runs'", repr(out))
     values = {
         "preset": preset,
         "seeds": f"{first_seed}-{last}",
