@@ -113,6 +113,7 @@ def test_the_model_finds_contention_and_says_what_limits():
     model = ScalingModel.fit(rates, driver_seconds=1e-3, ticket_bytes=1e6)
     assert (model.rate, model.contention) == (pytest.approx(10), pytest.approx(0.1, abs=1e-4))
     assert model.error < 1e-4
+    assert model.off({w: [rate, 0.8 * rate] for w, rate in rates.items()}) == pytest.approx(0.25)
     assert model.predict(2) == (pytest.approx(20 / 1.1, rel=1e-4), "workers")
     assert model.predict(2, 3)[0] == pytest.approx(3 * model.predict(2)[0])
     assert model.predict(4, 500) == (pytest.approx(1000), "driver")

@@ -170,9 +170,15 @@ def report(
     )
     say(
         f"\nmodel: {model.rate:.2f} w / (1 + {model.contention:.3f} (w - 1)) tickets/s for w "
-        f"workers of a node, at most {1 / model.driver_seconds:,.0f} for one driver; error of "
-        f"the fit {100 * model.error:.1f} %"
+        f"workers of a node, at most {1 / model.driver_seconds:,.0f} for one driver"
     )
+    off = model.off({row.workers: row.rates for row in rows[1:]})
+    say(
+        f"off by {100 * model.error:.1f} % from the medians at most, by {100 * off:.1f} % from a "
+        "single measurement"
+    )
+    if len(rows) < 4:
+        say("(two numbers of workers cannot contradict it: give three, such as --workers 1,2,4)")
     say("workers a node  nodes  predicted tickets/s  limited by")
     predicted = []
     for w, n in TABLE:
@@ -182,6 +188,6 @@ def report(
     say("(a node with as many free cores or GPUs as workers; 10 Gbit/s between nodes)")
     return {
         "rows": [asdict(row) for row in rows],
-        "model": asdict(model),
+        "model": {**asdict(model), "off": off},
         "predicted": predicted,
     }

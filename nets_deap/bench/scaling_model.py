@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,15 @@ class ScalingModel:
         rate = best_rate(contention)
         error = float(np.abs(rate * shape(contention) / rates - 1).max())
         return cls(rate, contention, driver_seconds, ticket_bytes, error)
+
+    def off(self, measured: Mapping[int, Sequence[float]]) -> float:
+        """Return the largest relative error against single measurements.
+
+        Args:
+            measured: Tickets a second by number of workers, each measurement.
+        """
+        pairs = [(self.predict(w)[0], rate) for w, rates in measured.items() for rate in rates]
+        return max(abs(predicted / rate - 1) for predicted, rate in pairs)
 
     def predict(
         self, workers: int, nodes: int = 1, *, bandwidth: float = 1.25e9, speed: float = 1.0
