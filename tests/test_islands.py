@@ -178,6 +178,7 @@ def test_islands_that_cannot_be_are_refused(tmp_path):
         ({"islands": [3]}, r"islands must be a number or a list"),
         ({"islands": [nets.Island(options={"inherit": "weights"})]}, "islands.0..options must"),
         ({"islands": [nets.Island(), nets.Island(cxpb=2)]}, r"islands\[1\].*\n?.*cxpb must"),
+        ({"islands": [nets.Island(), nets.Island(population=1)]}, r"islands\[1\].*population must"),
         ({"islands": 2, "reevaluate": True}, r"reevaluate must be left out on islands"),
         ({"migration": nets.Migration(every=1, move=lambda p: p[0].pop())}, "as many tickets"),
         ({"islands": None, "migration": nets.Migration()}, "migration must"),

@@ -15,7 +15,7 @@ import torch
 from deap import base
 
 from nets_deap import _checks
-from nets_deap.errors import RunFileError
+from nets_deap.errors import NetsError, RunFileError
 from nets_deap.experiments.instep import Course, in_step, with_map
 from nets_deap.experiments.islands import Island, Migration, toolbox_of
 from nets_deap.experiments.strategy import Strategy
@@ -135,7 +135,10 @@ class Islands:
             settings = {**main, **{n: v for n, v in given.items() if v is not None}}
             if island.population is not None and island.offspring is None:
                 settings["offspring"] = None
-            strategies.append(Strategy.of(where, box, {}, **settings))
+            try:
+                strategies.append(Strategy.of(where, box, {}, **settings))
+            except NetsError as error:
+                raise type(error)(f"{where}: {error}") from error
             own = seed + number if island.seed is None else island.seed
             seeds.append(_checks.whole(f"{where}.seed", own, low=0))
             boxes.append(box)
