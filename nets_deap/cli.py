@@ -10,14 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import nets_deap
-from nets_deap import (
-    cli_slurm,
-    cli_ticket,
-    commands,
-    completion,
-    figure_commands,
-    run_commands,
-)
+from nets_deap import cli_slurm, cli_ticket, commands, completion, figure_commands, run_commands
 from nets_deap.errors import NetsError
 from nets_deap.experiments.presets import PRESETS, preset
 
@@ -77,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(parsers)
     _add_baseline(parsers)
     cli_ticket.add_ticket(parsers, _add_experiment, _say, _complain)
-    cli_slurm.add_slurm(parsers, _say, argparse.RawDescriptionHelpFormatter)
+    cli_slurm.add_slurm(parsers, _add_set, _say, argparse.RawDescriptionHelpFormatter)
     _add_bench(parsers)
     figure_commands.add(parsers, _say)
     completion.add(parsers, _parser, _say)
@@ -159,6 +152,11 @@ def _add_experiment(
     command.add_argument(
         "--data-dir", help="folder of data sets, such as MNIST/raw (default: $NETS_DEAP_DATA)"
     )
+    _add_set(command)
+
+
+def _add_set(command: argparse.ArgumentParser) -> None:
+    """Add what sets single fields of a preset."""
     command.add_argument(
         "--set",
         action="append",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from nets_deap.commands import Say
@@ -9,11 +10,12 @@ from nets_deap.experiments.presets import preset
 from nets_deap.slurm import KINDS, job
 
 
-def add_slurm(parsers: Any, say: Say, formatter: Any) -> None:
+def add_slurm(parsers: Any, add_set: Callable[..., None], say: Say, formatter: Any) -> None:
     """Add the command ``slurm`` to those of ``cli``.
 
     Args:
         parsers: The commands.
+        add_set: Adds what sets single fields of a preset.
         say: Prints a line.
         formatter: Keeps the lines of the examples as they are.
     """
@@ -41,13 +43,7 @@ def add_slurm(parsers: Any, say: Say, formatter: Any) -> None:
     command.add_argument("--time", default="04:00:00", help="limit of a job (default: 04:00:00)")
     command.add_argument("--memory", default="8G", help="of a job, on each node (default: 8G)")
     command.add_argument("--out", default="runs", help="folder of the runs (default: runs)")
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="set any field, such as recipe.lr=0.002; may be repeated",
-    )
+    add_set(command)
     command.set_defaults(command=lambda options: _slurm(options, say))
 
 
