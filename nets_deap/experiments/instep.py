@@ -80,12 +80,12 @@ class Course:
         """Let the algorithm run up to its next wish."""
         outside = randomness.states()
         randomness.set_states(self.random)
+        self._runs = True  # before it does: an interrupt may come at once
         try:
             if self.wish is None:
                 self._thread.start()
             else:
                 self._answers.put(answer)
-            self._runs = True
             self.wish = self._wishes.get()
             self._runs = False
         finally:
