@@ -94,8 +94,7 @@ class RayCrew:
         if not self._session.alive:
             raise CallOrderError("Ray was shut down. Make a new nets.engines.RayMap.")
         begin, alone = time.thread_time(), time.monotonic()
-        size = problem.layout.size
-        works = [Work(1, plan.steps, plan.steps * bits.count(mask) / size) for mask in masks]
+        works = [Work.of(mask, problem.layout.size, plan.steps) for mask in masks]
         terms = self.terms
         if terms.device == problem.device.type:  # the same on all nodes, or an error
             engine = pick_engine(engine, problem)

@@ -95,8 +95,7 @@ class DeviceCrew:
         on_part: OnPart,
     ) -> Outcome:
         """Train one network for each mask; see ``training.crew.Crew``."""
-        size = problem.layout.size
-        works = [Work(1, plan.steps, plan.steps * bits.count(mask) / size) for mask in masks]
+        works = [Work.of(mask, problem.layout.size, plan.steps) for mask in masks]
         known = [self.speed.expect(work) for work in works]
         costs = [1.0 if cost is None else cost for cost in known]
         paces = [self.speed.pace(n) for n in range(len(self.replicas))]

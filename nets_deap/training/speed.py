@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import nnls
 
-from nets_deap import _checks
+from nets_deap import _checks, bits
 
 REMEMBERED = 64
 NEWEST = 0.3  # weight of the newest chunk in a worker's pace
@@ -23,6 +23,11 @@ class Work(NamedTuple):
     networks: int
     steps: float
     kept: float
+
+    @classmethod
+    def of(cls, mask: bits.Bytes, size: int, steps: int) -> Work:
+        """Return the training of one network: its packed mask, of ``size`` bits, for so long."""
+        return cls(1, steps, steps * bits.count(mask) / size)
 
     @classmethod
     def total(cls, parts: Iterable[Work]) -> Work:
