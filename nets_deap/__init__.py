@@ -14,36 +14,45 @@ __version__ = "0.1.0"
 # Public names and where they live: imported when first used, so that importing the package (and
 # the command line's help) does not cost the import of torch.
 _HOMES = {
-    "Evaluator": "evaluator",
-    "Genome": "genome",
-    "Island": "experiments.islands",
-    "MaskLayout": "masks",
-    "Migration": "experiments.islands",
+    "Evaluator": "evolution.evaluator",
+    "Genome": "tickets.genome",
+    "Island": "runs.search.islands",
+    "MaskLayout": "tickets.layout",
+    "Migration": "runs.search.islands",
     "NetsError": "errors",
-    "NicheArchive": "fronts",
-    "Objective": "objectives",
-    "ParetoFront": "fronts",
+    "NicheArchive": "evolution.archives",
+    "Objective": "evolution.objectives",
+    "ParetoFront": "evolution.archives",
+    "RayMap": "evolution.ray_map",
     "Recipe": "training.recipe",
     "Recorder": "runs.recorder",
-    "SearchStopped": "runs.stopped",
-    "StepBudget": "budget",
-    "Task": "task",
-    "Ticket": "ticket",
-    "batch_map": "batching",
-    "best": "fronts",
-    "describe": "description",
-    "hypervolume": "fronts",
-    "knee": "fronts",
-    "make_toolbox": "toolbox",
-    "penalised": "objectives",
+    "SearchStopped": "runs.limits",
+    "StepBudget": "evolution.budget",
+    "Task": "training.task",
+    "Ticket": "tickets.ticket",
+    "batch_map": "evolution.batch_map",
+    "best": "evolution.fronts",
+    "describe": "training.describe",
+    "hypervolume": "evolution.fronts",
+    "knee": "evolution.fronts",
+    "make_toolbox": "evolution.toolbox",
+    "penalised": "evolution.objectives",
     "resume": "experiments.resume",
-    "search": "experiments.search",
-    "steps_to_loss": "objectives",
+    "search": "runs.search.search",
+    "steps_to_loss": "evolution.objectives",
 }
-_MODULES = (
-    "baselines", "boards", "data", "engines", "frames", "models", "objectives", "operators",
-    "plots", "sanity", "tasks",
-)  # fmt: skip
+_MODULES = {
+    "baselines": "baselines",
+    "boards": "plots.boards",
+    "data": "data",
+    "frames": "runs.frames",
+    "models": "models",
+    "objectives": "evolution.objectives",
+    "operators": "evolution.operators",
+    "plots": "plots",
+    "sanity": "experiments.sanity",
+    "tasks": "training.tasks",
+}
 
 __all__ = [
     "Evaluator",
@@ -55,6 +64,7 @@ __all__ = [
     "NicheArchive",
     "Objective",
     "ParetoFront",
+    "RayMap",
     "Recipe",
     "Recorder",
     "SearchStopped",
@@ -67,7 +77,6 @@ __all__ = [
     "boards",
     "data",
     "describe",
-    "engines",
     "frames",
     "hypervolume",
     "knee",
@@ -85,44 +94,39 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from nets_deap import (
-        baselines,
-        boards,
-        data,
-        engines,
-        frames,
-        models,
-        objectives,
-        operators,
-        plots,
-        sanity,
-        tasks,
-    )
-    from nets_deap.batching import batch_map
-    from nets_deap.budget import StepBudget
-    from nets_deap.description import describe
+    from nets_deap import baselines, data, models, plots
     from nets_deap.errors import NetsError
-    from nets_deap.evaluator import Evaluator
-    from nets_deap.experiments.islands import Island, Migration
+    from nets_deap.evolution import objectives, operators
+    from nets_deap.evolution.archives import NicheArchive, ParetoFront
+    from nets_deap.evolution.batch_map import batch_map
+    from nets_deap.evolution.budget import StepBudget
+    from nets_deap.evolution.evaluator import Evaluator
+    from nets_deap.evolution.fronts import best, hypervolume, knee
+    from nets_deap.evolution.objectives import Objective, penalised, steps_to_loss
+    from nets_deap.evolution.ray_map import RayMap
+    from nets_deap.evolution.toolbox import make_toolbox
+    from nets_deap.experiments import sanity
     from nets_deap.experiments.resume import resume
-    from nets_deap.experiments.search import search
-    from nets_deap.fronts import NicheArchive, ParetoFront, best, hypervolume, knee
-    from nets_deap.genome import Genome
-    from nets_deap.masks import MaskLayout
-    from nets_deap.objectives import Objective, penalised, steps_to_loss
+    from nets_deap.plots import boards
+    from nets_deap.runs import frames
+    from nets_deap.runs.limits import SearchStopped
     from nets_deap.runs.recorder import Recorder
-    from nets_deap.runs.stopped import SearchStopped
-    from nets_deap.task import Task
-    from nets_deap.ticket import Ticket
-    from nets_deap.toolbox import make_toolbox
+    from nets_deap.runs.search.islands import Island, Migration
+    from nets_deap.runs.search.search import search
+    from nets_deap.tickets.genome import Genome
+    from nets_deap.tickets.layout import MaskLayout
+    from nets_deap.tickets.ticket import Ticket
+    from nets_deap.training import tasks
+    from nets_deap.training.describe import describe
     from nets_deap.training.recipe import Recipe
+    from nets_deap.training.task import Task
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(f"nets_deap.{_HOMES[name]}"), name)
     elif name in _MODULES:
-        value = importlib.import_module(f"nets_deap.{name}")
+        value = importlib.import_module(f"nets_deap.{_MODULES[name]}")
     else:
         raise AttributeError(f"module 'nets_deap' has no attribute {name!r}")
     globals()[name] = value

@@ -2,6 +2,6 @@
 
 import sys
 
-from nets_deap.cli import main
+from nets_deap.cli.main import main
 
 sys.exit(main())

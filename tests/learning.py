@@ -1,6 +1,6 @@
 """Give tickets something learnt, as the evaluator does after training."""
 
-from nets_deap.learnt import Learnt
+from nets_deap.tickets.trained import Learnt
 
 
 def learn(ticket, values, *, steps=1, metrics=None, **more):

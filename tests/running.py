@@ -129,8 +129,8 @@ TINY += ["--set", "recipe.steps=20", "--set", "final.steps=20", "--set", "final.
 
 def command(arguments, every=True):
     """Run the command line in this process, silently, on one thread, for processes of tests."""
-    from nets_deap import cli
-    from nets_deap.runs import checkpoints
+    from nets_deap.cli import main
+    from nets_deap.runs.checkpoint import checkpoints
 
     torch.set_num_threads(1)
     if every:
@@ -138,7 +138,7 @@ def command(arguments, every=True):
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
-        sys.exit(cli.main([*map(str, arguments)]))
+        sys.exit(main.main([*map(str, arguments)]))
 
 
 def on_with(path, preset, more):

@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn.utils import parametrize, prune
 
 import nets_deap as nets
-from nets_deap.applied import WAYS, Masked, plain
 from nets_deap.errors import InvalidValueError
 from nets_deap.models import MLP, lenet5
+from nets_deap.models.masking import Masked, plain
+from nets_deap.tickets.apply import WAYS
 
 SIZES = (6, 8, 3)
 

@@ -17,8 +17,8 @@ from nets_deap.baselines import (
     random_like,
     random_uniform,
 )
+from nets_deap.evolution.operators import layer_counts
 from nets_deap.models import MLP
-from nets_deap.operators import layer_counts
 from nets_deap.training.problem import Start
 
 RNG = np.random.default_rng(0)

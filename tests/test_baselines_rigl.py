@@ -11,7 +11,7 @@ from test_baselines_random import make_task, watched
 
 from nets_deap import Recipe
 from nets_deap.baselines import rigl
-from nets_deap.operators import layer_counts
+from nets_deap.evolution.operators import layer_counts
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Start
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from nets_deap import MaskLayout, operators
-from nets_deap.bench import evolution
-from nets_deap.bench.bookkeeping import measure_recorder, measure_selection
-from nets_deap.bench.operators import measure_operators, table
-from nets_deap.bench.tickets import HERITAGES, made_up_ticket
+from nets_deap.cli.bench import evolution
+from nets_deap.cli.bench.bookkeeping import measure_recorder, measure_selection
+from nets_deap.cli.bench.operators import measure_operators, table
+from nets_deap.cli.bench.tickets import HERITAGES, made_up_ticket
 
 SHAPES = [("a", (6, 9)), ("b", (5, 6)), ("c", (3, 5))]
 LAYOUT = MaskLayout(SHAPES, np.random.default_rng(0).normal(size=99).astype(np.float32))

@@ -8,15 +8,15 @@ import pytest
 import torch
 from test_training import RECIPES, make_task, masks_of
 
-from nets_deap.bench import growth, hardware, report, rivals
-from nets_deap.bench.bound import cost_of
-from nets_deap.bench.hardware import Limits, measure_limits, peak_memory
-from nets_deap.bench.report import training_report
-from nets_deap.bench.training import make_task as bench_task
-from nets_deap.bench.training import measure
+from nets_deap.cli.bench import growth, hardware, report, rivals
+from nets_deap.cli.bench.bound import cost_of
+from nets_deap.cli.bench.cost import kept_cost, step_cost
+from nets_deap.cli.bench.hardware import Limits, measure_limits, peak_memory
+from nets_deap.cli.bench.report import training_report
+from nets_deap.cli.bench.training import make_task as bench_task
+from nets_deap.cli.bench.training import measure
 from nets_deap.errors import InvalidValueError
-from nets_deap.training.cost import kept_cost, step_cost
-from nets_deap.training.one_by_one import train_one_by_one
+from nets_deap.training.engines.loop import train_one_by_one
 from nets_deap.training.problem import Plan
 
 PLAN = Plan(12, 3, keep_states=True)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nets_deap import bits
 from nets_deap.errors import InvalidValueError
+from nets_deap.tickets import bits
 
 masks = st.lists(st.booleans(), max_size=70).map(lambda flags: np.array(flags, dtype=np.bool_))
 unhurried = settings(deadline=None)

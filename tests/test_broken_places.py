@@ -12,8 +12,9 @@ from running import TINY, begin, go, left_by, new_task, new_toolbox, start
 
 import nets_deap as nets
 from nets_deap.errors import FileAccessError, NetsError
-from nets_deap.runs import checkpoints, container
+from nets_deap.runs.checkpoint import checkpoints
 from nets_deap.runs.recorder import Recorder
+from nets_deap.runs.storage import npz
 
 
 @pytest.fixture(autouse=True)
@@ -112,9 +113,7 @@ def test_two_signals_end_the_command_line_at_once_and_damage_nothing(tmp_path):
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     files = sorted(path.glob("checkpoints/0*.npz"))
-    assert [container.read(file)[0]["generation"] for file in files] == [
-        int(file.stem) for file in files
-    ]
+    assert [npz.read(file)[0]["generation"] for file in files] == [int(file.stem) for file in files]
     facts = json.loads((path / "config.json").read_text())
     from nets_deap.experiments.resume import config_of
     from nets_deap.experiments.run import build_task

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nets_deap as nets
-from nets_deap.cli import main
+from nets_deap.cli.main import main
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BLUE = np.array([0, 114, 178])  # of fronts in figures

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import nets_deap as nets
-from nets_deap import ticket_files
+from nets_deap.tickets import files as ticket_files
 
 
 def description_of(path):

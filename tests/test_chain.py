@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import nets_deap as nets
-from nets_deap.chain import analyse, chain_of
-from nets_deap.compact import SelectInputs, cut_out
-from nets_deap.footprint import count_multiply_adds
 from nets_deap.models import conv, lenet5, resnet20
+from nets_deap.models.compact.compact import SelectInputs, cut_out
+from nets_deap.models.compact.footprint import count_multiply_adds
+from nets_deap.models.compact.sequential import analyse, chain_of
 from nets_deap.models.resnet import ResNet
-from nets_deap.unit_tiles import layout_of
+from nets_deap.tickets.layout_of import layout_of
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.GELU)
 POOLS = (

@@ -9,9 +9,10 @@ from running import NGEN, begin, go, left_by, new_task, new_toolbox
 
 import nets_deap as nets
 from nets_deap.errors import RunFileError
-from nets_deap.runs import checkpoints, container
-from nets_deap.runs.arrays import Packer
-from nets_deap.runs.checkpoints import MIGRATIONS, SCHEMA, Checkpoints
+from nets_deap.runs.checkpoint import checkpoints
+from nets_deap.runs.checkpoint.checkpoints import MIGRATIONS, SCHEMA, Checkpoints
+from nets_deap.runs.storage import npz
+from nets_deap.runs.storage.plain import Packer
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -83,11 +84,11 @@ def test_all_damaged_is_an_error_that_changes_nothing(path, capsys):
 
 def rewrite(file, change):
     """Write a checkpoint again with other JSON."""
-    content, flat = container.read(file)
+    content, flat = npz.read(file)
     change(content)
     packer = Packer()
     packer.parts = {name: [array] for name, array in flat.items()}
-    container.write(file, content, packer)
+    npz.write(file, content, packer)
 
 
 def test_a_newer_schema_is_refused_and_an_older_one_migrates(path, monkeypatch):

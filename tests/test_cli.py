@@ -8,7 +8,7 @@ import sys
 import pytest
 from torchvision.datasets import CIFAR10
 
-from nets_deap.cli import main
+from nets_deap.cli.main import main
 
 TINY = ["--generations", "1", "--population", "6", "--progress", "none"]
 TINY += ["--set", "recipe.steps=10", "--set", "final.steps=10", "--set", "final.members=3"]

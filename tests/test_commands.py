@@ -6,7 +6,7 @@ import json
 import pytest
 
 import nets_deap as nets
-from nets_deap.cli import main
+from nets_deap.cli.main import main
 from nets_deap.experiments.methods import METHODS
 
 XOR = ["xor-mlp100", "--device", "cpu", "--set", "final.steps=3"]

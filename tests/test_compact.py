@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import nets_deap as nets
-from nets_deap.compact import SelectInputs, cut_out, measure_latency
 from nets_deap.models import MLP
-from nets_deap.structure import live_inputs, multiply_adds
+from nets_deap.models.compact.compact import SelectInputs, cut_out
+from nets_deap.models.compact.footprint import measure_latency
+from nets_deap.tickets.live import live_inputs, multiply_adds
 
 quick = settings(deadline=None, max_examples=80)
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.Softplus)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nets_deap.errors import FileAccessError, InvalidValueError
-from nets_deap.runs.comparison import HEAD, ComparisonFolder
+from nets_deap.experiments.folder import HEAD, ComparisonFolder
 
 IDENTITY = {
     "config": {"recipe": {"lr": 0.05, "betas": (0.9, 0.999)}, "search": {"population": 4}},

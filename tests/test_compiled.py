@@ -9,14 +9,17 @@ import torch
 from test_training import RECIPES, assert_same, make_task, masks_of
 from torch import nn
 
-from nets_deap import Recipe, Task, bits, models
+from nets_deap import Recipe, Task, models
 from nets_deap.errors import MissingExtraError
-from nets_deap.training import compiled, dispatch, network
-from nets_deap.training.compiled import suits, train_compiled
-from nets_deap.training.layered import train_layered
-from nets_deap.training.one_by_one import train_one_by_one
+from nets_deap.tickets import bits
+from nets_deap.training.engines import dispatch
+from nets_deap.training.engines.bmm import train_layered
+from nets_deap.training.engines.cpu import engine as compiled
+from nets_deap.training.engines.cpu import network
+from nets_deap.training.engines.cpu.engine import suits, train_compiled
+from nets_deap.training.engines.loop import train_one_by_one
+from nets_deap.training.engines.vmap import train_stacked
 from nets_deap.training.problem import Plan, Start
-from nets_deap.training.stacked import train_stacked
 
 PLAN = Plan(steps=300, seed=3, curve_points=3, test=True, keep_states=True)
 each_engine = pytest.mark.parametrize("engine", [train_stacked, train_compiled, train_one_by_one])
@@ -112,7 +115,7 @@ def test_what_the_compiled_engine_cannot_train_goes_elsewhere():
 
 
 def test_without_numba_auto_is_layered_and_compiled_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("nets_deap.training.compiled.find_spec", lambda name: None)
+    monkeypatch.setattr("nets_deap.training.engines.cpu.engine.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "numba", None)
     task = make_task("mlp", RECIPES["adam"], model=deep())
     masks = masks_of(task, (0.2,))
@@ -272,9 +275,9 @@ def test_weights_of_any_size_overflow_only_where_the_reference_does(activation):
 
 
 def test_code_on_disk_is_not_used_once_any_source_has_changed(monkeypatch):
-    from nets_deap.training import _kernels, _layers
+    from nets_deap.training.engines.cpu import _layers, _loops
 
-    files = _kernels.train._cache._cache_file
+    files = _loops.train._cache._cache_file
     assert files._source_stamp == _layers._stamp()
     train_compiled(*_small())
     assert files._load_index(), "the compiled code was not kept"

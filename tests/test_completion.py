@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from nets_deap.cli import main
+from nets_deap.cli.main import main
 from nets_deap.experiments.presets import PRESETS
 
 # What is on the line, and what it can go on with; None: a file that lies there.

@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 from running import Bomb, sealed
 
 from nets_deap.errors import FileAccessError, RunFileError
-from nets_deap.runs import container
-from nets_deap.runs.arrays import Packer, Unpacker, Unstorable
+from nets_deap.runs.storage import npz
+from nets_deap.runs.storage.plain import Packer, Unpacker, Unstorable
 
 plain = st.recursive(
     st.none()
@@ -35,8 +35,8 @@ plain = st.recursive(
 
 def written(path, value):
     packer = Packer()
-    container.write(path, {"value": packer.pack(value)}, packer)
-    content, flat = container.read(path)
+    npz.write(path, {"value": packer.pack(value)}, packer)
+    content, flat = npz.read(path)
     return Unpacker(flat).unpack(content["value"])
 
 
@@ -82,11 +82,11 @@ def test_every_flipped_bit_and_every_cut_is_found(tmp_path):
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
         with pytest.raises(RunFileError, match="damaged"):
-            container.read(path)
+            npz.read(path)
     for end in range(0, len(whole), 7):
         path.write_bytes(whole[:end])
         with pytest.raises(RunFileError, match="damaged"):
-            container.read(path)
+            npz.read(path)
 
 
 def member(name, data, **options):
@@ -129,7 +129,7 @@ def test_bombs_under_our_names_are_refused(tmp_path, content, text):
     path = tmp_path / "x.npz"
     path.write_bytes(sealed(content))
     with pytest.raises(RunFileError, match=text):
-        container.read(path)
+        npz.read(path)
     assert not Bomb.exploded
 
 
@@ -140,7 +140,7 @@ def test_a_member_that_says_it_is_larger_than_the_file_is_refused(tmp_path):
         content = content[: at + place] + (2**31).to_bytes(4, "little") + content[at + place + 4 :]
     (tmp_path / "x.npz").write_bytes(sealed(content))
     with pytest.raises(RunFileError, match="larger than the file"):
-        container.read(tmp_path / "x.npz")
+        npz.read(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize("make", [pickle.dumps, lambda x: torch_file(x), lambda x: b"", str])
@@ -149,7 +149,7 @@ def test_pickles_are_never_loaded(tmp_path, make):
     made = make(Bomb())
     path.write_bytes(made if isinstance(made, bytes) else made.encode())
     with pytest.raises(RunFileError, match="damaged or no file of a run"):
-        container.read(path)
+        npz.read(path)
     assert not Bomb.exploded
 
 
@@ -168,9 +168,9 @@ def test_a_checksum_stands_at_the_end(tmp_path):
 
 def test_what_is_not_there_cannot_be_read(tmp_path):
     with pytest.raises(FileAccessError, match="must be readable"):
-        container.read(tmp_path / "x.npz")
+        npz.read(tmp_path / "x.npz")
     with pytest.raises(FileAccessError, match="must be readable"):
-        container.read(tmp_path)
+        npz.read(tmp_path)
 
 
 def test_two_members_of_one_name_are_refused(tmp_path):
@@ -184,4 +184,4 @@ def test_two_members_of_one_name_are_refused(tmp_path):
         archive.comment = b"0" * 64
     path.write_bytes(sealed(path.read_bytes()))
     with pytest.raises(RunFileError, match="two members have the same name"):
-        container.read(path)
+        npz.read(path)

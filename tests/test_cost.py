@@ -2,7 +2,7 @@
 
 import pytest
 
-from nets_deap.training.cost import kept_below, kept_cost, step_cost
+from nets_deap.cli.bench.cost import kept_below, kept_cost, step_cost
 
 LENET = (784, 300, 100, 10)
 TERMS = {"forward", "loss", "input_gradient", "weight_gradient", "optimiser", "mask"}

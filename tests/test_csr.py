@@ -9,9 +9,9 @@ from safetensors.torch import load, save
 from torch import nn
 
 import nets_deap as nets
-from nets_deap.csr import CsrLinear
 from nets_deap.errors import InvalidValueError
 from nets_deap.models import lenet5, lenet_300_100
+from nets_deap.models.compact.sparse import CsrLinear
 
 
 def trained_lenet(density, how="inplace", seed=0):

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 import nets_deap as nets
 from nets_deap.data import load_mnist5k, load_xor
 from nets_deap.data.convert import as_split
-from nets_deap.data.pixels import Normalize
+from nets_deap.data.normalize import Normalize
 from nets_deap.data.splits import digest_of_array
 from nets_deap.errors import MissingExtraError
 

@@ -19,7 +19,7 @@ from nets_deap import (
     penalised,
     tasks,
 )
-from nets_deap.operators import init_density, keep_density
+from nets_deap.evolution.operators import init_density, keep_density
 
 N, GENERATIONS = 12, 3
 RECIPE = Recipe(lr=0.1, batch_size=4, steps=8, loss="binary_cross_entropy")

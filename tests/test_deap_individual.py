@@ -12,8 +12,8 @@ from deap import base, creator, tools
 from learning import learn
 
 import nets_deap as nets
-from nets_deap.fitness import fitness_class
-from nets_deap.masks import MaskLayout
+from nets_deap.tickets.fitness import fitness_class
+from nets_deap.tickets.layout import MaskLayout
 
 KIND = fitness_class(("loss", "density"), (-1.0, -1.0))
 N = 21

@@ -14,10 +14,9 @@ from running import who
 
 import nets_deap as nets
 from nets_deap.errors import InvalidTypeError, InvalidValueError
-from nets_deap.training.crew import crew_of
-from nets_deap.training.devices import balanced
-from nets_deap.training.keeper import set_keeper
-from nets_deap.training.speed import Work
+from nets_deap.training.executor import crew_of, set_keeper
+from nets_deap.training.workers.devices import balanced
+from nets_deap.training.workers.speed import Work
 
 
 @given(

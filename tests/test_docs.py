@@ -72,7 +72,7 @@ def test_code_with_other_libraries_runs_as_written(name, tmp_path):
 # What the other side must have seen, appended to the page's own code.
 CHECKS = {
     "submitit": """
-from nets_deap.runs.history import read_history
+from nets_deap.runs.storage.history import read_history
 assert [len(read_history(Path("runs") / f"seed{s}")) for s in (0, 1)] == [41, 41]
 """,
     "boards": """
@@ -198,7 +198,7 @@ def test_every_public_name_is_documented(built):
     head = (built / "objects.inv").read_bytes().split(b"\n", 4)
     text = zlib.decompress(head[4]).decode()
     there = {line.split(" ", 1)[0] for line in text.splitlines() if " py:" in line}
-    # A name may stand under its home, such as nets_deap.objectives.Objective.
+    # A name may stand under its home, such as nets_deap.evolution.objectives.Objective.
     for name, home in nets._HOMES.items():
         long, short = f"nets_deap.{home}.{name}", f"nets_deap.{name}"
         there |= {short + one.removeprefix(long) for one in there if one.startswith(long)}
@@ -208,7 +208,7 @@ def test_every_public_name_is_documented(built):
 
 @pytest.mark.slow
 def test_every_command_is_documented(built):
-    from nets_deap.cli import _parser
+    from nets_deap.cli.main import _parser
 
     text = re.sub(r"<[^>]+>", "", (built / "cli.html").read_text())
 
@@ -233,7 +233,7 @@ def test_every_objective_is_in_the_table():
 
 
 def test_every_file_of_a_run_is_described():
-    from nets_deap.runs.folder import FILES
+    from nets_deap.runs.storage.folder import FILES
 
     text = (DOCS / "files.md").read_text()
     assert not [name for name in FILES if f"`{name}`" not in text]

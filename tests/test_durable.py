@@ -11,10 +11,10 @@ import pytest
 from running import begin, go, new_task, new_toolbox
 
 import nets_deap as nets
+from nets_deap._atomic import Durable, sweep
 from nets_deap.errors import FileAccessError
-from nets_deap.runs import container
-from nets_deap.runs.arrays import Packer
-from nets_deap.runs.durable import Durable, sweep
+from nets_deap.runs.storage import npz
+from nets_deap.runs.storage.plain import Packer
 
 CALLS = ("open", "write", "pwrite", "fsync", "close", "replace")
 
@@ -22,11 +22,11 @@ CALLS = ("open", "write", "pwrite", "fsync", "close", "replace")
 def save(path, number):
     packer = Packer()
     value = packer.pack(np.full(3 * 2**20, number, np.uint8))  # more than the buffer
-    container.write(path, {"value": value, "number": number}, packer)
+    npz.write(path, {"value": value, "number": number}, packer)
 
 
 def number_in(path):
-    content, flat = container.read(path)
+    content, flat = npz.read(path)
     assert set(flat["|u1"].tolist()) == {content["number"]}
     return content["number"]
 
@@ -128,7 +128,7 @@ def mounted(tmp_path):
 
 
 def test_a_full_disk_ends_the_run_with_what_was_saved(mounted, monkeypatch):
-    from nets_deap.runs import checkpoints
+    from nets_deap.runs.checkpoint import checkpoints
 
     monkeypatch.setattr(checkpoints, "SHARE", float("inf"))
     place = mounted("-t", "tmpfs", "-o", "size=300k", "tmpfs")

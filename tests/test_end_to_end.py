@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from deap import creator
 
-from nets_deap.cli import main
-from nets_deap.data.folder import ENVIRONMENT, default_data_dir
+from nets_deap.cli.main import main
+from nets_deap.data.download import ENVIRONMENT, default_data_dir
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -82,7 +82,7 @@ def test_the_environment_names_the_data_folder(monkeypatch, tmp_path):
 
 
 def test_every_place_tells_the_same_time_for_quickstart():
-    from nets_deap import cli
+    from nets_deap.cli import main as cli
     from nets_deap.experiments.presets import PRESETS
 
     readme = re.search(r"It takes (.*?) on two cores", README.read_text()).group(1)

@@ -9,10 +9,11 @@ from running import begin, go, left_by, new_task, new_toolbox
 
 import nets_deap as nets
 from nets_deap.errors import NetsError, RunFileError
-from nets_deap.runs import checkpoints, container, entries
-from nets_deap.runs.arrays import Packer
-from nets_deap.runs.folder import RunFolder
+from nets_deap.runs.checkpoint import checkpoints
 from nets_deap.runs.status import status
+from nets_deap.runs.storage import npz, paths
+from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.runs.storage.plain import Packer
 
 LOGS = ("log.jsonl", "log.csv")
 
@@ -32,14 +33,14 @@ def resume(path):
 def say_empty(path, name):
     """Make the newest checkpoint say that a log was empty, so that it would be cut off."""
     file = path / "checkpoints" / "00000002.npz"
-    content, flat = container.read(file)
+    content, flat = npz.read(file)
     content["logs"][name] = [0, hashlib.sha256(b"").hexdigest()]
     packer = Packer()
     packer.parts = {dtype: [array] for dtype, array in flat.items()}
-    container.write(file, content, packer)
+    npz.write(file, content, packer)
 
 
-@pytest.mark.parametrize("name", [*entries.FILES, ".lock"])
+@pytest.mark.parametrize("name", [*paths.FILES, ".lock"])
 def test_nothing_is_written_or_cut_off_through_a_link(path, tmp_path, name):
     precious = tmp_path / "precious"
     precious.write_text("mine\n")
@@ -91,6 +92,6 @@ def test_other_files_beside_checkpoints_are_left_alone(path, tmp_path, name):
     shutil.copy(folder / "00000002.npz", folder / name)
     resume(path)
     assert (folder / name).exists()
-    assert len(entries.checkpoints_in(folder)) == checkpoints.KEPT
+    assert len(paths.checkpoints_in(folder)) == checkpoints.KEPT
     go("plus", *begin(tmp_path / "whole", {}))
     assert left_by(path) == left_by(tmp_path / "whole")

@@ -13,8 +13,8 @@ from torch import nn
 import nets_deap as nets
 from nets_deap import Evaluator, Objective, Recipe, Task, Ticket, batch_map, tasks
 from nets_deap.errors import InvalidValueError
-from nets_deap.fitness import fitness_class
 from nets_deap.models import MLP
+from nets_deap.tickets.fitness import fitness_class
 from nets_deap.training.problem import Plan
 
 RECIPE = Recipe(lr=0.1, batch_size=2, steps=6, loss="binary_cross_entropy", val_points=3)

@@ -15,13 +15,13 @@ from torch.utils.data import Dataset
 
 from nets_deap import Recipe, Task, make_toolbox
 from nets_deap.data import streamed
-from nets_deap.data.cut import cut
-from nets_deap.training.dispatch import pick_engine, train
-from nets_deap.training.one_by_one import train_one_by_one
-from nets_deap.training.probe import probe
+from nets_deap.data.holdout import cut
+from nets_deap.training.engines.dispatch import pick_engine, train
+from nets_deap.training.engines.loop import train_one_by_one
+from nets_deap.training.engines.probe import probe
+from nets_deap.training.engines.threaded import train_threaded
+from nets_deap.training.engines.vmap import train_stacked
 from nets_deap.training.problem import Plan
-from nets_deap.training.stacked import train_stacked
-from nets_deap.training.threaded import train_threaded
 
 ENGINES = {"stacked": train_stacked, "threaded": train_threaded}
 each_engine = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)

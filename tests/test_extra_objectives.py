@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 import nets_deap as nets
-from nets_deap import extra_objectives as extra
-from nets_deap.objectives import Measured
+from nets_deap.evolution import measures as extra
+from nets_deap.evolution.measured import Measured
 from nets_deap.training.problem import Plan
 
 

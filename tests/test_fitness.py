@@ -7,7 +7,7 @@ import sys
 import pytest
 from deap import base
 
-from nets_deap.fitness import fitness_class
+from nets_deap.tickets.fitness import fitness_class
 
 NAMES, WEIGHTS, REFERENCE = ("val_loss", "density"), (-1.0, -1.0), (2.3, 1.0)
 

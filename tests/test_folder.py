@@ -3,7 +3,7 @@ import json
 import pytest
 
 from nets_deap.errors import FileAccessError, InvalidValueError
-from nets_deap.runs.folder import RunFolder, csv_text
+from nets_deap.runs.storage.folder import RunFolder, csv_text
 
 
 def test_makes_the_folder_with_parents_and_leaves_nothing_else(tmp_path):

@@ -4,8 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from nets_deap.footprint import Footprint, count_multiply_adds, measure_footprints, table
 from nets_deap.models import conv, lenet5, lenet_300_100, resnet20
+from nets_deap.models.compact.footprint import (
+    Footprint,
+    count_multiply_adds,
+    measure_footprints,
+    table,
+)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from deap import tools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nets_deap import fronts
 from nets_deap.errors import InvalidValueError, NetsError
-from nets_deap.fitness import fitness_class
-from nets_deap.fronts import NicheArchive
-from nets_deap.ticket import Ticket
+from nets_deap.evolution import archives, fronts
+from nets_deap.evolution.archives import NicheArchive
+from nets_deap.tickets.fitness import fitness_class
+from nets_deap.tickets.ticket import Ticket
 
 unhurried = settings(deadline=None)
 
@@ -149,7 +149,7 @@ def test_hypervolume_needs_shapes_that_match(points, reference):
 @unhurried
 @given(generations())
 def test_the_archive_holds_what_deaps_holds(generations):
-    ours, stock = fronts.ParetoFront(), tools.ParetoFront()
+    ours, stock = archives.ParetoFront(), tools.ParetoFront()
     for population in generations:
         ours.update(population)
         stock.update(population)
@@ -160,7 +160,7 @@ def test_the_archive_holds_what_deaps_holds(generations):
 
 
 def test_the_archive_keeps_copies_and_its_own_members():
-    front = fronts.ParetoFront()
+    front = archives.ParetoFront()
     front.update([])
     ticket = evaluated([1, 0], (1.0, 2.0))
     front.update([ticket])
@@ -176,14 +176,14 @@ def test_the_archive_keeps_copies_and_its_own_members():
 @pytest.mark.parametrize(("alike", "n_kept"), [(True, 1), (False, 3)])
 def test_similar_decides_which_equals_are_kept(alike, n_kept):
     one, other = evaluated([1, 0], (1.0, 2.0)), evaluated([0, 1], (1.0, 2.0))
-    front = fronts.ParetoFront(lambda a, b: alike)
+    front = archives.ParetoFront(lambda a, b: alike)
     front.update([one, other, one])
     assert len(front) == n_kept
     assert front[0] == one
 
 
 def test_the_archive_still_does_what_deaps_base_class_offers():
-    front = fronts.ParetoFront()
+    front = archives.ParetoFront()
     front.update([evaluated([1, 0], (1.0, 2.0)), evaluated([0, 1], (2.0, 1.0))])
     back = pickle.loads(pickle.dumps(front))
     assert members(back) == members(front)
@@ -197,7 +197,7 @@ def test_the_archive_still_does_what_deaps_base_class_offers():
 
 
 def test_the_archive_refuses_what_is_not_evaluated_and_stays_as_it_is():
-    front = fronts.ParetoFront()
+    front = archives.ParetoFront()
     front.update([evaluated([1], (1.0, 2.0))])
     with pytest.raises(InvalidValueError, match="individuals must be evaluated"):
         front.update([evaluated([1], (0.0, 0.0)), Ticket([1])])
@@ -243,7 +243,7 @@ def test_picks_of_nothing_or_of_what_is_not_there_are_refused():
     front = [evaluated([1, 1, 0, 0], (0.8, 0.5), names=("loss", "density"))]
     for pick in (fronts.knee, fronts.best):
         with pytest.raises(InvalidValueError, match=r"front must have members: .*Update it with"):
-            pick(fronts.ParetoFront())
+            pick(archives.ParetoFront())
         with pytest.raises(InvalidValueError, match="individuals must be evaluated"):
             pick([Ticket([1])])
     cases = [
@@ -330,7 +330,7 @@ def test_diverged_tickets_never_hold_a_niche():
 
 
 def test_a_ticket_evaluated_again_replaces_its_luckier_self():
-    archive, ticket = fronts.ParetoFront(), placed(0.5, 0.1)
+    archive, ticket = archives.ParetoFront(), placed(0.5, 0.1)
     archive.update([ticket, placed(0.2, 0.4)])
     ticket.fitness.values = (0.3, 2500.0)
     ticket.evaluations = 2

@@ -19,16 +19,16 @@ from test_compiled import deep
 from test_layered import machine_of
 from test_training import RECIPES, assert_same, make_task, masks_of
 
-from nets_deap import bits
-from nets_deap.training import fused
-from nets_deap.training.layered import train_layered
-from nets_deap.training.machine import train_with
-from nets_deap.training.one_by_one import train_one_by_one
-from nets_deap.training.optimizers import make_optimizer, set_lr
+from nets_deap.tickets import bits
+from nets_deap.training.engines.bmm import train_layered
+from nets_deap.training.engines.cuda import optimizer as fused
+from nets_deap.training.engines.cuda.chunk import train_with
+from nets_deap.training.engines.cuda.schedule import Tables
+from nets_deap.training.engines.cuda.weights import Weights
+from nets_deap.training.engines.loop import train_one_by_one
+from nets_deap.training.engines.optimizers import make_optimizer, set_lr
+from nets_deap.training.engines.replayed import Replayed
 from nets_deap.training.problem import Plan
-from nets_deap.training.replayed import Replayed
-from nets_deap.training.tables import Tables
-from nets_deap.training.weights import Weights
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 SOME = {**RECIPES, "plain": replace(RECIPES["sgd"], momentum=0.0)}
@@ -194,7 +194,7 @@ def test_the_kernels_compile_for_a_gpu(half, monkeypatch, tmp_path):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from nets_deap.training import _triton
+    from nets_deap.training.engines.cuda import _triton
 
     real, low = "*fp32", "*bf16" if half else "*fp32"
     pointers = dict.fromkeys(("weights", "firsts", "seconds", "rates", "hyper", "losses"), real)

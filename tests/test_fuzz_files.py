@@ -22,10 +22,10 @@ from running import Bomb, begin, go, new_task, sealed
 
 import nets_deap as nets
 from nets_deap.errors import NetsError, TicketFileError
-from nets_deap.runs import container
-from nets_deap.runs.arrays import Packer
 from nets_deap.runs.resume import newest
-from nets_deap.ticket_files import _checksum
+from nets_deap.runs.storage import npz
+from nets_deap.runs.storage.plain import Packer
+from nets_deap.tickets.files import _checksum
 
 SECONDS = 1.0
 MEGABYTES = 500
@@ -145,18 +145,18 @@ def fuzz_checkpoints(folder, number, seed, answer):
     task = new_task()
     source = folder / "run"
     sample = max((source / "checkpoints").iterdir())
-    content, flat = container.read(sample)
+    content, flat = npz.read(sample)
     limit_memory()
     wrong = []
     for i in range(number):
         if i % 2:
             packer = Packer()
             packer.parts = {name: [array] for name, array in flat.items()}
-            container.write(sample, rewritten(content, rng), packer)
+            npz.write(sample, rewritten(content, rng), packer)
         else:
             packer = Packer()
             packer.parts = {name: [array] for name, array in flat.items()}
-            container.write(sample, content, packer)
+            npz.write(sample, content, packer)
             data = mangled(sample.read_bytes(), rng)
             sample.write_bytes(sealed(data) if i % 4 and len(data) > 64 else data)
         whole = i % 20 == 1

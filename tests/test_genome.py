@@ -11,10 +11,10 @@ from learning import learn
 
 import nets_deap as nets
 from nets_deap.errors import CallOrderError, InvalidTypeError, InvalidValueError
-from nets_deap.fitness import fitness_class
-from nets_deap.genome import Genome
-from nets_deap.masks import MaskLayout
-from nets_deap.ticket import Ticket
+from nets_deap.tickets.fitness import fitness_class
+from nets_deap.tickets.genome import Genome
+from nets_deap.tickets.layout import MaskLayout
+from nets_deap.tickets.ticket import Ticket
 
 MASK = [1, 0, 1, 1, 0, 0, 1, 0, 1, 1]
 KEPT, PRUNED = 2, 1

@@ -6,7 +6,7 @@ import torch
 from test_training import RECIPES, make_task, masks_of
 from torch.nn import functional as F
 
-from nets_deap import bits
+from nets_deap.tickets import bits
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Plan, Start
 

@@ -10,7 +10,7 @@ from deap import algorithms
 import nets_deap as nets
 from nets_deap import operators
 from nets_deap.errors import FileAccessError
-from nets_deap.runs.history import NAME, cut_off, generation_of, line_of, read_history
+from nets_deap.runs.storage.history import NAME, cut_off, generation_of, line_of, read_history
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_run_without_a_history_has_none(tmp_path):
 
 def test_tickets_without_a_layout_have_no_layers():
     ticket = nets.Ticket([1, 0, 1])
-    from nets_deap.fitness import fitness_class
+    from nets_deap.tickets.fitness import fitness_class
 
     ticket.fitness = fitness_class(("loss",), (-1.0,))((0.5,))
     noted = generation_of(0, [ticket], [ticket], ("loss",))

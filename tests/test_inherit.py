@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from learning import learn
 
 import nets_deap as nets
-from nets_deap import bits, operators
-from nets_deap.learnt import Learnt
+from nets_deap import operators
+from nets_deap.tickets import bits
+from nets_deap.tickets.trained import Learnt
 from nets_deap.training.problem import Plan, Start
 
 LAYOUT = nets.MaskLayout([("a", (4, 3)), ("b", (2, 4))], np.linspace(0.1, 2, 20))

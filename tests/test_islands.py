@@ -13,7 +13,7 @@ from running import Cut, left_by, new_task
 
 import nets_deap as nets
 from nets_deap.errors import NetsError, RunFileError
-from nets_deap.runs import checkpoints
+from nets_deap.runs.checkpoint import checkpoints
 
 BANDS = [
     nets.Island(seed=5, options={"density": (0.5, 1.0)}, population=4),

@@ -9,14 +9,16 @@ from test_compiled import BUILDERS, deep
 from test_training import RECIPES, assert_same, make_task, masks_of, needs_cuda
 from torch import nn
 
-from nets_deap import Recipe, Task, bits, tasks
-from nets_deap.training import layered, tables
-from nets_deap.training.dispatch import pick_engine, train
-from nets_deap.training.layered import Layered, default_chunk, suits, train_layered
-from nets_deap.training.one_by_one import train_one_by_one
-from nets_deap.training.probe import probe
+from nets_deap import Recipe, Task, tasks
+from nets_deap.tickets import bits
+from nets_deap.training.engines import bmm
+from nets_deap.training.engines.bmm import Layered, default_chunk, suits, train_layered
+from nets_deap.training.engines.cuda import schedule
+from nets_deap.training.engines.cuda.graph import Replay
+from nets_deap.training.engines.dispatch import pick_engine, train
+from nets_deap.training.engines.loop import train_one_by_one
+from nets_deap.training.engines.probe import probe
 from nets_deap.training.problem import Plan, Problem, Start
-from nets_deap.training.replay import Replay
 
 PLAN = Plan(steps=50, seed=3, curve_points=3, test=True, keep_states=True)
 each_optimizer = pytest.mark.parametrize("optimizer", RECIPES)
@@ -83,7 +85,7 @@ def test_results_follow_their_masks_in_any_order_chunk_and_company():
 
 def test_a_machine_is_used_again_and_keeps_nothing_of_what_it_did(monkeypatch):
     """Other masks, starts, numbers of steps and seeds, in windows of a few steps."""
-    monkeypatch.setattr(tables, "WINDOW", 7)
+    monkeypatch.setattr(schedule, "WINDOW", 7)
     task = make_task("mlp", RECIPES["adamw"], model=deep())
     masks = masks_of(task)
     first = train_layered(task.problem, masks, PLAN)
@@ -146,7 +148,7 @@ def test_columns_that_fill_the_width_change_nothing(monkeypatch, width, optimize
 def test_splits_are_measured_in_parts_that_bound_memory(monkeypatch):
     task = make_task("mlp", RECIPES["adam"], model=deep())
     whole = train_layered(task.problem, masks_of(task), PLAN)
-    monkeypatch.setattr(layered, "EVAL_BYTES", 4 * 3 * 19 * 8)
+    monkeypatch.setattr(bmm, "EVAL_BYTES", 4 * 3 * 19 * 8)
     assert_same(train_layered(task.problem, masks_of(task), PLAN), whole, rtol=1e-12)
 
 

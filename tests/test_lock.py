@@ -13,15 +13,15 @@ from running import ROOT, begin, new_task
 
 import nets_deap as nets
 from nets_deap.errors import FileAccessError, FolderInUseError
-from nets_deap.runs import lock
-from nets_deap.runs.lock import Lock, holder, is_held
+from nets_deap.runs.storage import lock
+from nets_deap.runs.storage.lock import Lock, holder, is_held
 
 
 @pytest.fixture
 def other(tmp_path):
     """Another process that holds the folder."""
     code = (
-        "import sys, time; from pathlib import Path; from nets_deap.runs.lock import Lock\n"
+        "import sys, time; from pathlib import Path; from nets_deap.runs.storage.lock import Lock\n"
         "held = Lock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

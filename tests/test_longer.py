@@ -9,12 +9,12 @@ from deap import algorithms
 from running import NGEN, begin, go, left_by, new_task, new_toolbox
 
 import nets_deap as nets
-from nets_deap.cli import main
+from nets_deap.cli.main import main
 from nets_deap.errors import InvalidValueError, RunChangedError
-from nets_deap.runs import checkpoints
+from nets_deap.runs.checkpoint import checkpoints
 from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.status import status
-from nets_deap.training.keeper import keeper_of
+from nets_deap.training.executor import keeper_of
 
 OPTIONS = {"population": 8, "seed": 2, "progress": "none"}
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nets_deap import bits
 from nets_deap.errors import CallOrderError, InvalidTypeError, InvalidValueError
-from nets_deap.masks import Layer, MaskLayout, digest_of, known_layout
+from nets_deap.models.tensors import digest_of
+from nets_deap.tickets import bits
+from nets_deap.tickets.layout import Layer, MaskLayout, known_layout
 
 unhurried = settings(deadline=None)
 shapes = st.lists(

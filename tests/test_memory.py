@@ -9,10 +9,10 @@ from running import new_task
 from test_training import RECIPES, make_task
 
 import nets_deap as nets
-from nets_deap import bits
-from nets_deap.training import dispatch
-from nets_deap.training.functional import Functional
-from nets_deap.training.memory import Room, is_shortage
+from nets_deap.tickets import bits
+from nets_deap.training.engines import dispatch
+from nets_deap.training.engines.functional import Functional
+from nets_deap.training.engines.memory import Room, is_shortage
 from nets_deap.training.problem import METRICS, Plan
 
 PLAN = Plan(steps=10, seed=1)

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.utils import prune
 
 from nets_deap import Recipe, Task
-from nets_deap.training.one_by_one import train_one_by_one
-from nets_deap.training.stacked import train_stacked
-from nets_deap.training.threaded import train_threaded
+from nets_deap.training.engines.loop import train_one_by_one
+from nets_deap.training.engines.threaded import train_threaded
+from nets_deap.training.engines.vmap import train_stacked
 
 SHORT = replace(PLAN, steps=10, curve_points=1)
 

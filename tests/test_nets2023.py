@@ -11,7 +11,7 @@ import nets_deap as nets
 from nets_deap.errors import InvalidValueError
 from nets_deap.experiments.config import SearchConfig
 from nets_deap.experiments.nets2023 import SELECTIONS, search_options, toolbox_2023
-from nets_deap.genome import Genome
+from nets_deap.tickets.genome import Genome
 
 SIZE = {"population": 5, "offspring": 5, "cxpb": 0.3, "mutpb": 0.7, "progress": "none"}
 

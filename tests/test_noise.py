@@ -10,9 +10,9 @@ from torch import nn
 from torch.func import vmap
 from torch.nn import functional as F
 
-from nets_deap.training.noise import at_step, keyed, keys_of
-from nets_deap.training.one_by_one import train_one_by_one
-from nets_deap.training.stacked import train_stacked
+from nets_deap.training.engines.dropout import at_step, keyed, keys_of
+from nets_deap.training.engines.loop import train_one_by_one
+from nets_deap.training.engines.vmap import train_stacked
 
 CPU = torch.device("cpu")
 KEYS = keys_of([np.array([i], dtype=np.uint8) for i in range(200)], 5, CPU)

@@ -7,10 +7,10 @@ import pytest
 
 from nets_deap import MaskLayout, Objective, Ticket, penalised, steps_to_loss
 from nets_deap.errors import InvalidValueError
-from nets_deap.objectives import (
+from nets_deap.evolution.measured import Measured
+from nets_deap.evolution.objectives import (
     FACTORIES,
     OBJECTIVES,
-    Measured,
     describe,
     resolve,
     values_of,

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 import nets_deap as nets
-from nets_deap import onnx_files
 from nets_deap.errors import FileAccessError, InvalidValueError, MissingExtraError
 from nets_deap.models import lenet5
+from nets_deap.models.compact import onnx
 
 pytest.importorskip("onnxscript")
 runtime = pytest.importorskip("onnxruntime")
@@ -31,9 +31,9 @@ def test_a_sparse_network_computes_the_same_elsewhere(tmp_path, compact):
 
 def test_networks_that_change_in_the_runtime_are_not_written(tmp_path, monkeypatch):
     model, x = nn.Linear(3, 2).eval(), torch.rand(4, 3)
-    monkeypatch.setattr(onnx_files, "TOLERANCE", -1.0)
+    monkeypatch.setattr(onnx, "TOLERANCE", -1.0)
     with pytest.raises(InvalidValueError, match="output of onnxruntime must be torch's"):
-        onnx_files.write_onnx(model, tmp_path / "a", x)
+        onnx.write_onnx(model, tmp_path / "a", x)
     assert not list(tmp_path.iterdir())
 
 
@@ -45,18 +45,18 @@ class Branches(nn.Module):
 def test_what_cannot_be_written_is_refused(tmp_path):
     model, x = nn.Linear(3, 2), torch.rand(4, 3)
     with pytest.raises(InvalidValueError, match="module must be in evaluation mode"):
-        onnx_files.write_onnx(model, tmp_path / "a", x)
+        onnx.write_onnx(model, tmp_path / "a", x)
     with pytest.raises(InvalidValueError, match="example must hold inputs"):
-        onnx_files.write_onnx(model.eval(), tmp_path / "a", x[:0])
+        onnx.write_onnx(model.eval(), tmp_path / "a", x[:0])
     with pytest.raises(InvalidValueError, match=r"example must be inputs .* torch\.float64"):
-        onnx_files.write_onnx(model, tmp_path / "a", x.double())
+        onnx.write_onnx(model, tmp_path / "a", x.double())
     with pytest.raises(InvalidValueError, match="module must be one that ONNX can hold"):
-        onnx_files.write_onnx(Branches().eval(), tmp_path / "a", x)
+        onnx.write_onnx(Branches().eval(), tmp_path / "a", x)
     with pytest.raises(FileAccessError, match="path must be writable"):
-        onnx_files.write_onnx(model, tmp_path / "missing" / "a", x)
+        onnx.write_onnx(model, tmp_path / "missing" / "a", x)
 
 
 def test_without_the_extra_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r'pip install "nets-deap\[onnx\]"'):
-        onnx_files.write_onnx(nn.Linear(3, 2).eval(), tmp_path / "a", torch.rand(4, 3))
+        onnx.write_onnx(nn.Linear(3, 2).eval(), tmp_path / "a", torch.rand(4, 3))

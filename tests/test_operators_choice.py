@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nets_deap.operators import _choice
-from nets_deap.operators._choice import MANY, SAMPLE, choose, lognormal, smallest, subset
+from nets_deap.tickets import choice
+from nets_deap.tickets.choice import MANY, SAMPLE, choose, lognormal, smallest, subset
 
 quick = settings(deadline=None, max_examples=60)
 KINDS = ("normal", "lognormal", "equal", "few", "zeros", "sorted", "nan", "inf", "hostile")
@@ -33,7 +33,7 @@ def scores_of(kind, n, rng, dtype):
         scores[places] = rng.choice(bad, int(places.sum()))
     elif kind == "hostile":  # what is looked at says nothing of the others
         scores = rng.random(n)
-        scores[np.unique((_choice._even()[: n // 8] * n).astype(int))] += 5
+        scores[np.unique((choice._even()[: n // 8] * n).astype(int))] += 5
     return scores.astype(dtype)
 
 

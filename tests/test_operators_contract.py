@@ -11,10 +11,10 @@ from deap import base, creator
 from learning import learn
 
 from nets_deap import MaskLayout, Ticket, operators
-from nets_deap.fitness import fitness_class
-from nets_deap.genome import Genome
-from nets_deap.operators import crossover, genome, mutation, shrink, structured
-from nets_deap.units import UnitLayout
+from nets_deap.evolution.operators import crossover, genome, mutation, neurons, shrink
+from nets_deap.tickets.fitness import fitness_class
+from nets_deap.tickets.genome import Genome
+from nets_deap.tickets.units import UnitLayout
 
 # Arguments by operator: (ordinary ones, harsh ones, those that ask for no change).
 OFTEN, NEVER, ALL, NO = {"indpb": 0.9}, {"indpb": 0.0}, {"fraction": 1.0}, {"fraction": 0.0}
@@ -130,7 +130,7 @@ def test_contract_covers_every_operator_there_is():
         return {name for name in names if name.startswith(("cx_", "mut_"))}
 
     registry = {op.__name__ for op in operators.CROSSOVERS + operators.MUTATIONS}
-    rooms = (crossover, mutation, structured, shrink, genome)
+    rooms = (crossover, mutation, neurons, shrink, genome)
     homes = set().union(*(named(vars(room)) for room in rooms))
     assert named(operators.__all__) == homes
     assert named(operators.__all__) == named(dir(operators)) == set(SETTINGS)

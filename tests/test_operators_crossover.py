@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nets_deap import MaskLayout, Ticket, operators
-from nets_deap.operators import cx_interpolate, cx_layers, cx_neurons, cx_uniform
+from nets_deap.evolution.operators import cx_interpolate, cx_layers, cx_neurons, cx_uniform
 
 SWAPS = (cx_uniform, cx_layers, cx_neurons)
 quick = settings(deadline=None, max_examples=60)

@@ -11,8 +11,7 @@ from learning import learn
 
 from nets_deap import MaskLayout, Ticket, operators
 from nets_deap.errors import InvalidTypeError, InvalidValueError
-from nets_deap.genome import Genome
-from nets_deap.operators import (
+from nets_deap.evolution.operators import (
     cx_genes,
     cx_uniform,
     init_genomes,
@@ -21,6 +20,7 @@ from nets_deap.operators import (
     mut_prune,
     mut_resample,
 )
+from nets_deap.tickets.genome import Genome
 
 SHAPES = [("a", (20, 300)), ("b", (10, 200))]
 RNG = np.random.default_rng(5)

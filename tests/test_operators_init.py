@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nets_deap import MaskLayout, Ticket
-from nets_deap.operators import init_density, init_log_spaced, layer_counts, random_mask
-from nets_deap.operators.init import DISTRIBUTIONS
+from nets_deap.evolution.operators import init_density, init_log_spaced, layer_counts, random_mask
+from nets_deap.tickets.random import DISTRIBUTIONS
 
 LENET = MaskLayout([("fc1", (300, 784)), ("fc2", (100, 300)), ("fc3", (10, 100))])
 CONV = MaskLayout([("c1", (4, 1, 3, 3)), ("c2", (8, 4, 3, 3)), ("fc", (10, 8))])

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from learning import learn
 
 from nets_deap import MaskLayout, Ticket
-from nets_deap.operators import mut_flip, mut_layer, mut_one_of, mut_prune, mut_regrow, mut_swap
+from nets_deap.evolution.operators import (
+    mut_flip,
+    mut_layer,
+    mut_one_of,
+    mut_prune,
+    mut_regrow,
+    mut_swap,
+)
 
 D = 63
 PARTS = [slice(0, 40), slice(40, 52), slice(52, 63)]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from learning import learn
 
 from nets_deap import MaskLayout, Ticket
-from nets_deap.fitness import fitness_class
-from nets_deap.operators import cx_layers, keep_density
+from nets_deap.evolution.operators import cx_layers, keep_density
+from nets_deap.tickets.fitness import fitness_class
 
 SIZES = np.random.default_rng(5).permutation(np.arange(1.0, 64.0))
 LAYOUT = MaskLayout([("a", (5, 8)), ("b", (2, 2, 3)), ("c", (11,))], SIZES * (-1) ** np.arange(63))

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nets_deap import Ticket
-from nets_deap.fitness import fitness_class
-from nets_deap.operators import elitist, sel_niched, sel_nsga2, sel_roulette_low
+from nets_deap.evolution.operators import elitist, sel_niched, sel_nsga2, sel_roulette_low
+from nets_deap.tickets.fitness import fitness_class
 
 
 def population(values, weights=None):

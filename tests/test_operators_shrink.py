@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning import learn
 
-from nets_deap import MaskLayout, Ticket, operators, structure
+from nets_deap import MaskLayout, Ticket, operators
+from nets_deap.tickets import live as structure
 
 SHAPES = [("a", (30, 40)), ("b", (20, 30)), ("c", (5, 20))]
 LAYOUT = MaskLayout(SHAPES, np.random.default_rng(0).normal(size=1900))

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from learning import learn
 
 from nets_deap import MaskLayout, Ticket
-from nets_deap.operators import mut_prune
-from nets_deap.operators.structured import (
+from nets_deap.evolution.operators import mut_prune
+from nets_deap.evolution.operators.neurons import (
     cx_structure,
     mut_columns,
     mut_inputs,
     mut_neurons,
     structured_saliency,
 )
-from nets_deap.structure import is_connected, live_units, multiply_adds, unit_norms
+from nets_deap.tickets.live import is_connected, live_units, multiply_adds, unit_norms
 
 MUTATIONS = (mut_neurons, mut_inputs, mut_columns)
 quick = settings(deadline=None, max_examples=60)

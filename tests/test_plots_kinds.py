@@ -11,15 +11,16 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 import nets_deap as nets
-from nets_deap import bits, plots
+from nets_deap import plots
 from nets_deap.errors import FileAccessError, InvalidValueError
+from nets_deap.evolution.fronts import costs_of
 from nets_deap.experiments.final import train_front
-from nets_deap.fitness import fitness_class
-from nets_deap.fronts import costs_of
 from nets_deap.plots.genealogy import ancestors
-from nets_deap.runs.folder import RunFolder
-from nets_deap.runs.history import Member
-from nets_deap.runs.rows import front_rows
+from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.runs.storage.history import Member
+from nets_deap.runs.storage.rows import front_rows
+from nets_deap.tickets import bits
+from nets_deap.tickets.fitness import fitness_class
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +134,8 @@ def test_larger_is_better_turns_steps_and_attainment(ax):
 
 
 def front(*points, good="min"):
-    from nets_deap.fitness import fitness_class
-    from nets_deap.runs.history import Member
+    from nets_deap.runs.storage.history import Member
+    from nets_deap.tickets.fitness import fitness_class
 
     kind = fitness_class(("loss", "density"), (-1.0 if good == "min" else 1.0, -1.0))
     return [Member(str(x), x, kind((y, x))) for x, y in points]

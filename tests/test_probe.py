@@ -16,12 +16,12 @@ from torch.utils.data import Dataset
 
 from nets_deap import Recipe, Task
 from nets_deap.training.device import python_states
-from nets_deap.training.dispatch import pick_engine, train
-from nets_deap.training.one_by_one import train_one_by_one
-from nets_deap.training.probe import probe
+from nets_deap.training.engines.dispatch import pick_engine, train
+from nets_deap.training.engines.loop import train_one_by_one
+from nets_deap.training.engines.probe import probe
+from nets_deap.training.engines.threaded import train_threaded
+from nets_deap.training.engines.vmap import train_stacked
 from nets_deap.training.recipe import name_of
-from nets_deap.training.stacked import train_stacked
-from nets_deap.training.threaded import train_threaded
 
 SHORT = replace(PLAN, steps=8, curve_points=1)
 ENGINES = {"stacked": train_stacked, "threaded": train_threaded, "one": train_one_by_one}

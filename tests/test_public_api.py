@@ -24,7 +24,7 @@ def test_unknown_names_are_attribute_errors():
         nets.tickets
 
 
-@pytest.mark.parametrize("line", ["import nets_deap", "import nets_deap.cli"])
+@pytest.mark.parametrize("line", ["import nets_deap", "import nets_deap.cli.main"])
 def test_importing_does_not_import_torch_or_numpy(line):
     check = f"{line}; import sys; print('torch' in sys.modules, 'numpy' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

@@ -13,12 +13,13 @@ import pytest
 import torch
 from torchvision import datasets
 
-from nets_deap.catalogue import DATASETS
-from nets_deap.cli import main
-from nets_deap.data import folder, is_at_hand, load_mnist, load_torchvision, mnist, splits
-from nets_deap.data.pixels import Normalize
-from nets_deap.data.published import CLASSES
+from nets_deap.cli.main import main
+from nets_deap.data import download as folder
+from nets_deap.data import is_at_hand, load_mnist, load_torchvision, mnist, splits
+from nets_deap.data.normalize import Normalize
+from nets_deap.data.torchvision import CLASSES
 from nets_deap.errors import FileAccessError
+from nets_deap.names import DATASETS
 
 N_TRAIN, N_TEST, HELD_OUT = 25, 4, 5
 FOLDERS = {

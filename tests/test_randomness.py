@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from nets_deap.errors import RunFileError
-from nets_deap.runs.randomness import set_states, states
+from nets_deap.runs.checkpoint.random_states import set_states, states
 
 NUMPY = np.zeros(624, np.uint32)
 

@@ -12,14 +12,14 @@ from deap import algorithms
 from running import who
 
 import nets_deap as nets
-from nets_deap.engines import RayMap, ray_crew
-from nets_deap.engines.session import Session
-from nets_deap.engines.terms import Terms
 from nets_deap.errors import CallOrderError, CrewLostError, InvalidTypeError, InvalidValueError
-from nets_deap.runs.folder import RunFolder
-from nets_deap.runs.unfinished import Unfinished
-from nets_deap.training.crew import lent
-from nets_deap.training.keeper import set_keeper
+from nets_deap.evolution.ray_map import RayMap
+from nets_deap.runs.checkpoint.partial import Unfinished
+from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.training.executor import lent, set_keeper
+from nets_deap.training.workers import ray_executor
+from nets_deap.training.workers.ray_options import Terms
+from nets_deap.training.workers.ray_session import Session
 
 pytest.importorskip("ray", reason='workers need the extra "ray"')
 
@@ -194,7 +194,7 @@ def test_without_workers_a_run_ends_and_what_is_finished_is_not_trained_again(
     traps.set_trap(folder, "exit", 99)
     monkeypatch.setattr(Terms, "most_losses", 0)
     # One by one, the costliest first: the trap is in the last.
-    monkeypatch.setattr("nets_deap.engines.assignments.portion", lambda *_, **__: 1)
+    monkeypatch.setattr("nets_deap.training.workers.chunks.portion", lambda *_, **__: 1)
     run = RunFolder(tmp_path / "run")
     keeper = Unfinished(run, 1)
     set_keeper(task.problem, keeper)
@@ -286,7 +286,7 @@ def test_a_process_has_one_cluster_at_a_time(xor_task):
 
 
 def test_where_others_have_taken_all_that_is_said(xor_task, caplog, monkeypatch):
-    monkeypatch.setattr(ray_crew, "QUIET_START", 0.5)
+    monkeypatch.setattr(ray_executor, "QUIET_START", 0.5)
     with (
         RayMap(xor_task, cpus_per_worker=9, workers=1, start_seconds=2) as workers,
         pytest.raises(CrewLostError, match=r"of 9 CPUs free"),

@@ -13,10 +13,10 @@ import pytest
 from running import TINY, left_by, start
 
 import nets_deap as nets
-from nets_deap.batching import batch_map, unwrap
-from nets_deap.engines import session
-from nets_deap.engines.session import TempFolder
 from nets_deap.errors import InvalidValueError
+from nets_deap.evolution.batch_map import batch_map, unwrap
+from nets_deap.training.workers import ray_session
+from nets_deap.training.workers.ray_session import TempFolder
 
 
 def left_over():
@@ -96,8 +96,8 @@ import ray, sys
 import nets_deap as nets
 
 first, second = (nets.tasks.xor(hidden=3) for _ in range(2))
-ahead = nets.engines.RayMap(first, workers=2)
-behind = nets.engines.RayMap(second, workers=1)
+ahead = nets.RayMap(first, workers=2)
+behind = nets.RayMap(second, workers=1)
 ahead.close()
 toolbox = nets.make_toolbox(second)
 assert len(behind(toolbox.evaluate, toolbox.population(n=2))) == 2
@@ -118,7 +118,7 @@ def test_the_last_of_two_ends_ray_and_none_starts_it_again():
     done = subprocess.run([sys.executable, "-c", TWO], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "Ray was shut down. Make a new nets.engines.RayMap.",
+        "Ray was shut down. Make a new nets.RayMap.",
         "False",
     ]
     assert left_over() == before
@@ -126,9 +126,9 @@ def test_the_last_of_two_ends_ray_and_none_starts_it_again():
 
 def test_without_a_place_for_files_that_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    monkeypatch.setattr(session, "LONGEST_TEMP", 10_000)
+    monkeypatch.setattr(ray_session, "LONGEST_TEMP", 10_000)
     with pytest.raises(nets.errors.FileAccessError, match="Set TMPDIR"):
-        session._folder()
+        ray_session._folder()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "localhost:99999999"])
@@ -138,4 +138,4 @@ def test_where_nothing_answers_that_is_said_at_once(address, xor_task, monkeypat
     monkeypatch.setattr(ray, "init", None)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with pytest.raises(nets.errors.CallOrderError, match="expected one that answers"):
-        nets.engines.RayMap(xor_task, workers=1, address=address)
+        nets.RayMap(xor_task, workers=1, address=address)

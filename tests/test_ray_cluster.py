@@ -8,8 +8,8 @@ import traps
 from running import who
 
 import nets_deap as nets
-from nets_deap.engines import RayMap
-from nets_deap.engines.hands import BUSY
+from nets_deap.evolution.ray_map import RayMap
+from nets_deap.training.workers.ray_handle import BUSY
 
 ray = pytest.importorskip("ray", reason='workers need the extra "ray"')
 NGEN = 3

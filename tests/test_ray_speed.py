@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nets_deap.bench.scaling_model import ScalingModel
-from nets_deap.engines.assignments import Assignments
+from nets_deap.cli.bench.scaling_model import ScalingModel
 from nets_deap.errors import InvalidValueError
-from nets_deap.training.speed import Speed, Work, portion
+from nets_deap.training.workers.chunks import Assignments
+from nets_deap.training.workers.speed import Speed, Work, portion
 
 
 def one(steps=100.0, density=0.5):

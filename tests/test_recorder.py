@@ -7,7 +7,7 @@ from deap import algorithms, base, creator, tools
 
 import nets_deap as nets
 from nets_deap.errors import InvalidTypeError, InvalidValueError
-from nets_deap.fronts import costs_of, hypervolume
+from nets_deap.evolution.fronts import costs_of, hypervolume
 
 
 def read_csv(path):
@@ -193,7 +193,7 @@ def test_a_diverged_member_shows_its_real_density(xor_task):
     ticket.mask = [i < 5 for i in range(len(ticket))]
     ticket.fitness.values = (1e6, 1.0)
     recorder.compile([ticket])
-    from nets_deap.runs.rows import front_rows
+    from nets_deap.runs.storage.rows import front_rows
 
     assert front_rows(recorder.front)[0]["density"] == 5 / 12
 

@@ -11,17 +11,19 @@ from test_layered import machine_of
 from test_training import MODULES, RECIPES, Custom, assert_same, make_task, masks_of, needs_cuda
 from torch import nn
 
-from nets_deap import Recipe, bits
-from nets_deap.training import replay as replay_module
-from nets_deap.training import tables as tables_module
-from nets_deap.training.machine import train_with
-from nets_deap.training.one_by_one import train_one_by_one
+from nets_deap import Recipe
+from nets_deap.tickets import bits
+from nets_deap.training.cache import Shelf
+from nets_deap.training.engines.cuda import graph as replay_module
+from nets_deap.training.engines.cuda import schedule as tables_module
+from nets_deap.training.engines.cuda.chunk import train_with
+from nets_deap.training.engines.cuda.graph import Replay
+from nets_deap.training.engines.cuda.schedule import Tables
+from nets_deap.training.engines.cuda.weights import Weights
+from nets_deap.training.engines.loop import train_one_by_one
+from nets_deap.training.engines.replayed import Replayed
+from nets_deap.training.engines.vmap import train_stacked
 from nets_deap.training.problem import Plan, Start
-from nets_deap.training.replay import Replay, Shelf
-from nets_deap.training.replayed import Replayed
-from nets_deap.training.stacked import train_stacked
-from nets_deap.training.tables import Tables
-from nets_deap.training.weights import Weights
 
 PLAN = Plan(20, 3, curve_points=3, test=True, keep_states=True)
 

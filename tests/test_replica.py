@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import nets_deap as nets
-from nets_deap.training.dispatch import train
+from nets_deap.training.engines.dispatch import train
 from nets_deap.training.problem import Plan
-from nets_deap.training.replica import Crate, Places, Stored, moved, n_bytes
+from nets_deap.training.workers.transfer import Crate, Places, Stored, moved, n_bytes
 
 
 def weighted(outputs, targets):

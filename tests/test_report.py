@@ -13,7 +13,7 @@ import pytest
 
 mpl.use("Agg")
 
-from nets_deap.cli import main
+from nets_deap.cli.main import main
 from nets_deap.errors import FileAccessError, InvalidValueError
 from nets_deap.plots import kinds
 from nets_deap.plots.report import command_of, report

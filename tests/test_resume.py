@@ -20,9 +20,10 @@ from nets_deap.errors import (
     RunChangedError,
     RunFileError,
 )
-from nets_deap.runs import checkpoints
-from nets_deap.runs.unfinished import Unfinished
-from nets_deap.training import dispatch, halt
+from nets_deap.runs.checkpoint import checkpoints
+from nets_deap.runs.checkpoint.partial import Unfinished
+from nets_deap.training import interrupt
+from nets_deap.training.engines import dispatch
 
 
 @pytest.fixture(autouse=True)
@@ -267,15 +268,15 @@ def test_a_generation_cut_short_does_not_train_again_what_was_trained(
         part(self, places, outcome)
         if recorder.generation == 0:
             trained.append(len(places))
-            halt.ask(15)
-            halt.check()
+            interrupt.ask(15)
+            interrupt.check()
 
     monkeypatch.setattr(Unfinished, "part", count_and_halt)
     try:
-        with pytest.raises(halt.Halted):
+        with pytest.raises(interrupt.Halted):
             go("plus", toolbox, population, recorder, until=1)
     finally:
-        halt.forget()
+        interrupt.forget()
     assert (tmp_path / "cut" / "checkpoints" / "unfinished.npz").exists()
     done, trained[:] = sum(trained), []
     monkeypatch.setattr(
@@ -407,7 +408,7 @@ def test_an_attribute_that_is_no_plain_data_is_told_once(tmp_path, caplog):
 
 
 def test_a_user_can_resume_a_run_of_the_command_line(tmp_path, capsys):
-    from nets_deap.cli import main
+    from nets_deap.cli.main import main
 
     out = tmp_path / "run"
     tiny = ["--generations", "2", "--population", "6", "--progress", "none"]

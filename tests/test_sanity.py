@@ -11,8 +11,8 @@ from torch import nn
 
 import nets_deap as nets
 from nets_deap.errors import InvalidTypeError, InvalidValueError
-from nets_deap.sanity import VARIANTS, check
-from nets_deap.statistics import bootstrap_interval
+from nets_deap.experiments.sanity import VARIANTS, check
+from nets_deap.experiments.statistics import bootstrap_interval
 
 VALUE, KIND = InvalidValueError, InvalidTypeError
 RNG = np.random.default_rng(0)

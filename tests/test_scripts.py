@@ -9,7 +9,7 @@ import time
 import pytest
 from running import ROOT
 
-from nets_deap.runs import container
+from nets_deap.runs.storage import npz
 
 HEAD = """
 import sys
@@ -71,7 +71,7 @@ def test_a_script_ends_with_128_and_the_signal_in_one_line(tmp_path, code, how, 
     again = begin(path, code, "on")
     again.kill()
     again.communicate()
-    assert all(container.read(file) for file in path.glob("checkpoints/0*.npz"))
+    assert all(npz.read(file) for file in path.glob("checkpoints/0*.npz"))
 
 
 def test_an_interrupt_is_pythons_own(tmp_path):

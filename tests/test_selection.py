@@ -6,8 +6,8 @@ from torch import nn
 
 import nets_deap as nets
 from nets_deap.errors import InvalidTypeError, InvalidValueError
-from nets_deap.masks import MaskLayout
-from nets_deap.selection import parameters_of
+from nets_deap.models.maskable import parameters_of
+from nets_deap.tickets.layout import MaskLayout
 
 
 class Net(nn.Module):

@@ -9,9 +9,12 @@ import pytest
 from running import TINY, left_by, new_task, start
 
 import nets_deap as nets
-from nets_deap.runs import checkpoints, container, signals
+from nets_deap.runs import signals
+from nets_deap.runs.checkpoint import checkpoints
 from nets_deap.runs.signals import ENDINGS, listening
-from nets_deap.training import dispatch, halt
+from nets_deap.runs.storage import npz
+from nets_deap.training import interrupt
+from nets_deap.training.engines import dispatch
 
 OPTIONS = {"population": 8, "generations": 4, "seed": 2, "progress": "none"}
 
@@ -20,7 +23,7 @@ OPTIONS = {"population": 8, "generations": 4, "seed": 2, "progress": "none"}
 def _each_generation(monkeypatch):
     monkeypatch.setattr(checkpoints, "SHARE", float("inf"))
     yield
-    halt.forget()
+    interrupt.forget()
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +37,11 @@ def whole(tmp_path_factory):
 def interrupted(path, number):
     """Search until the signal ends it, then go on; return what is left."""
     before = [signal.getsignal(each) for each in ENDINGS]
-    with pytest.raises(halt.Halted) as caught, listening():
+    with pytest.raises(interrupt.Halted) as caught, listening():
         nets.search(new_task(), path=path, **OPTIONS)
     assert caught.value.signal == number
     assert [signal.getsignal(each) for each in ENDINGS] == before
-    assert not halt.asked()
+    assert not interrupt.asked()
     found = nets.search(new_task(), path=path, resume=True, **OPTIONS)
     assert found.stopped is None
     return left_by(path)
@@ -59,7 +62,7 @@ def test_during_evaluation(tmp_path, monkeypatch, number, whole):
 
 
 def test_during_a_write(tmp_path, monkeypatch, whole):
-    write, calls = container.write, []
+    write, calls = npz.write, []
 
     def signalled(*arguments):
         calls.append(1)
@@ -67,7 +70,7 @@ def test_during_a_write(tmp_path, monkeypatch, whole):
             os.kill(os.getpid(), signal.SIGTERM)
         write(*arguments)
 
-    monkeypatch.setattr(container, "write", signalled)
+    monkeypatch.setattr(npz, "write", signalled)
     assert interrupted(tmp_path / "run", signal.SIGTERM) == whole
     assert len(calls) > 4
 
@@ -77,7 +80,7 @@ def test_before_the_first_generation(tmp_path, monkeypatch, whole):
 
     def signalled(*arguments, **options):
         begin(*arguments, **options)
-        if not halt.asked() and not (tmp_path / "run" / "log.jsonl").exists():
+        if not interrupt.asked() and not (tmp_path / "run" / "log.jsonl").exists():
             os.kill(os.getpid(), signal.SIGUSR1)
             monkeypatch.undo()
 
@@ -130,10 +133,10 @@ def test_every_engine_halts_between_steps(engine):
         task = nets.Task(model, train=(x, y), val=(x, y), recipe=recipe, engine=engine)
     else:
         task = new_task(engine=engine, recipe=recipe)
-    timer = threading.Timer(0.5, halt.ask, [15])
+    timer = threading.Timer(0.5, interrupt.ask, [15])
     timer.start()
     try:
-        with pytest.raises(halt.Halted):
+        with pytest.raises(interrupt.Halted):
             task.train(task.dense_ticket())
     finally:
         timer.join()

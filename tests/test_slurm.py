@@ -12,9 +12,9 @@ import pytest
 from cluster import Cluster, missing
 from running import left_by, start
 
-from nets_deap import cli
+from nets_deap.cli import main
+from nets_deap.cli.slurm import KINDS, job
 from nets_deap.errors import NetsError
-from nets_deap.slurm import KINDS, job
 
 LONG = ["--set", "search.generations=600", "--set", "search.population=60"]
 SHORT = ["--set", "recipe.steps=20", "--set", "final.steps=20", "--set", "final.members=1"]
@@ -75,11 +75,11 @@ def test_what_no_script_can_say_is_refused(options, message):
 
 
 def test_the_command_prints_a_script_and_refuses_unknown_fields(capsys):
-    assert cli.main(["slurm", "array", "xor-mlp10", "--seeds", "3", *SHORT]) == 0
+    assert main.main(["slurm", "array", "xor-mlp10", "--seeds", "3", *SHORT]) == 0
     printed = capsys.readouterr().out
     assert "#SBATCH --array=0-2\n" in printed
     assert "--set recipe.steps=20" in printed
-    assert cli.main(["slurm", "array", "xor-mlp10", "--set", "recipe.step=20"]) == 2
+    assert main.main(["slurm", "array", "xor-mlp10", "--set", "recipe.step=20"]) == 2
     assert "recipe.steps" in capsys.readouterr().err
 
 

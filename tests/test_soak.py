@@ -10,7 +10,7 @@ import pytest
 from running import RECIPE
 
 import nets_deap as nets
-from nets_deap.runs import checkpoints
+from nets_deap.runs.checkpoint import checkpoints
 
 server = multiprocessing.get_context("forkserver")
 

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from nets_deap import models
-from nets_deap.training.stack import stack_of
+from nets_deap.models.feedforward import stack_of
 
 
 def plain(*more):

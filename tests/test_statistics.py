@@ -9,7 +9,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from nets_deap.errors import InvalidTypeError, InvalidValueError, NetsError
-from nets_deap.statistics import bootstrap_interval, interpolate_front, wilcoxon
+from nets_deap.experiments.statistics import bootstrap_interval, interpolate_front, wilcoxon
 
 unhurried = settings(deadline=None, max_examples=60)
 numbers = st.floats(-1e6, 1e6)

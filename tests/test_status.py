@@ -6,7 +6,7 @@ from running import NGEN, begin, go, new_task
 
 import nets_deap as nets
 from nets_deap.errors import FileAccessError, RunFileError
-from nets_deap.runs import checkpoints
+from nets_deap.runs.checkpoint import checkpoints
 from nets_deap.runs.status import status
 
 

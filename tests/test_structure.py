@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nets_deap import MaskLayout
 from nets_deap.models import lenet_300_100
-from nets_deap.structure import (
+from nets_deap.tickets.live import (
     check_chain,
     is_connected,
     live_inputs,

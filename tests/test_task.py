@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from nets_deap import Recipe, Task, Ticket
-from nets_deap.data.pixels import Normalize
+from nets_deap.data.normalize import Normalize
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 24)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nets_deap import Recipe, tasks
-from nets_deap.catalogue import DATASETS
 from nets_deap.data import DataSplits
+from nets_deap.names import DATASETS
 from nets_deap.training.recipe import CONV_RECIPES, LENET_RECIPE, RESNET_RECIPE, XOR_RECIPE
 
 

@@ -6,12 +6,13 @@ import torch
 from test_training import MODULES, PLAN, RECIPES, Custom, assert_same, make_task, masks_of
 from torch import nn
 
-from nets_deap import Recipe, bits
-from nets_deap.training.dispatch import pick_engine, train
-from nets_deap.training.one_by_one import train_one_by_one
-from nets_deap.training.probe import probe
+from nets_deap import Recipe
+from nets_deap.tickets import bits
+from nets_deap.training.engines.dispatch import pick_engine, train
+from nets_deap.training.engines.loop import train_one_by_one
+from nets_deap.training.engines.probe import probe
+from nets_deap.training.engines.threaded import suits, train_threaded
 from nets_deap.training.problem import Start
-from nets_deap.training.threaded import suits, train_threaded
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning import learn
 
-from nets_deap import bits
 from nets_deap.errors import CallOrderError, InvalidValueError
-from nets_deap.fitness import fitness_class
-from nets_deap.masks import MaskLayout, known_layout
-from nets_deap.ticket import Ticket
+from nets_deap.tickets import bits
+from nets_deap.tickets.fitness import fitness_class
+from nets_deap.tickets.layout import MaskLayout, known_layout
+from nets_deap.tickets.ticket import Ticket
 
 unhurried = settings(deadline=None)
 flags = st.lists(st.booleans(), max_size=40)

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import nets_deap as nets
-from nets_deap.cli import main
+from nets_deap.cli.main import main
 from nets_deap.models import xor_mlp
 
 PRESET = ["--preset", "xor-mlp10"]

@@ -13,12 +13,12 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
-from nets_deap import ticket_files
 from nets_deap.errors import CallOrderError, FileAccessError, InvalidValueError, TicketFileError
-from nets_deap.fitness import fitness_class
-from nets_deap.masks import MaskLayout, known_layout
 from nets_deap.models import MLP, lenet_300_100
-from nets_deap.ticket import Ticket
+from nets_deap.tickets import files
+from nets_deap.tickets.fitness import fitness_class
+from nets_deap.tickets.layout import MaskLayout, known_layout
+from nets_deap.tickets.ticket import Ticket
 
 SIZES = (3, 4, 2)  # 20 maskable weights
 KIND = fitness_class(("val_loss", "density"), (-1.0, -1.0), (2.3, 1.0))
@@ -58,7 +58,7 @@ def read(path):
 def write(path, tensors, description):
     """Write a file whose checksum is right, whatever it describes."""
     text = description if isinstance(description, str) else json.dumps(description)
-    checksum = ticket_files._checksum(tensors, text)
+    checksum = files._checksum(tensors, text)
     save_file(tensors, path, metadata={"nets_deap": text, "sha256": checksum})
 
 
@@ -296,7 +296,7 @@ def test_a_failed_save_keeps_the_old_file(ticket, tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ticket_files.os, "replace", full_disk)
+    monkeypatch.setattr(files.os, "replace", full_disk)
     ticket[0] = 1
     with pytest.raises(FileAccessError, match="No space left on device"):
         ticket.save(path)

@@ -12,10 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 
-from nets_deap import Recipe, Task, bits, models
-from nets_deap.training.one_by_one import train_one_by_one
+from nets_deap import Recipe, Task, models
+from nets_deap.tickets import bits
+from nets_deap.training.engines.loop import train_one_by_one
+from nets_deap.training.engines.vmap import default_chunk, train_stacked
 from nets_deap.training.problem import METRICS, Plan
-from nets_deap.training.stacked import default_chunk, train_stacked
 
 STEPS = 50
 PLAN = Plan(steps=STEPS, seed=3, curve_points=3, test=True, keep_states=True)

@@ -5,13 +5,13 @@ import pytest
 import torch
 from running import new_task
 
-from nets_deap.runs import container
-from nets_deap.runs.arrays import Packer
-from nets_deap.runs.entries import CHECKPOINTS, UNFINISHED
-from nets_deap.runs.folder import RunFolder
-from nets_deap.runs.unfinished import Unfinished
-from nets_deap.training import dispatch
-from nets_deap.training.keeper import set_keeper
+from nets_deap.runs.checkpoint.partial import Unfinished
+from nets_deap.runs.storage import npz
+from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.runs.storage.paths import CHECKPOINTS, UNFINISHED
+from nets_deap.runs.storage.plain import Packer
+from nets_deap.training.engines import dispatch
+from nets_deap.training.executor import set_keeper
 from nets_deap.training.problem import Plan
 
 PLAN = Plan(steps=10, seed=1)
@@ -63,10 +63,10 @@ def test_what_was_kept_is_known(kept):
 )
 def test_outcomes_that_were_made_up_are_not_taken(kept, change):
     file = kept[2].path / CHECKPOINTS / UNFINISHED
-    content, flat = container.read(file)
+    content, flat = npz.read(file)
     for part in content["parts"]:
         change(part["dict"])
     packer = Packer()
     packer.parts = {dtype: [array] for dtype, array in flat.items()}
-    container.write(file, content, packer)
+    npz.write(file, content, packer)
     assert known(kept) < 4

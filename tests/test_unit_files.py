@@ -12,11 +12,11 @@ from safetensors.numpy import save_file
 from torch import nn
 
 import nets_deap as nets
-from nets_deap import bits, ticket_files
 from nets_deap.errors import TicketFileError
-from nets_deap.fitness import fitness_class
-from nets_deap.unit_tiles import layout_of
-from nets_deap.units import UnitLayout
+from nets_deap.tickets import bits, files
+from nets_deap.tickets.fitness import fitness_class
+from nets_deap.tickets.layout_of import layout_of
+from nets_deap.tickets.units import UnitLayout
 
 KIND = fitness_class(("val_loss", "density"), (-1.0, -1.0), (2.3, 1.0))
 UNITS = ("neuron", "block(2x3)", "2:4")
@@ -42,7 +42,7 @@ def read(path):
 
 def write(path, tensors, description):
     text = json.dumps(description)
-    checksum = ticket_files._checksum(tensors, text)
+    checksum = files._checksum(tensors, text)
     save_file(tensors, path, metadata={"nets_deap": text, "sha256": checksum})
 
 

@@ -13,13 +13,14 @@ from learning import learn
 from torch import nn
 
 import nets_deap as nets
-from nets_deap import bits, operators
-from nets_deap.genome import Genome
-from nets_deap.masks import known_layout
+from nets_deap import operators
 from nets_deap.models import lenet5, lenet_300_100
-from nets_deap.unit_names import parse_unit
-from nets_deap.unit_tiles import layout_of
-from nets_deap.units import UnitLayout
+from nets_deap.names import parse_unit
+from nets_deap.tickets import bits
+from nets_deap.tickets.genome import Genome
+from nets_deap.tickets.layout import known_layout
+from nets_deap.tickets.layout_of import layout_of
+from nets_deap.tickets.units import UnitLayout
 
 quick = settings(deadline=None, max_examples=60)
 SHAPES = [("a", (5, 7)), ("b", (4, 6, 3, 3)), ("c", (3, 4))]

@@ -3,9 +3,11 @@
 import torch
 from matplotlib.backends import backend_agg
 
-from nets_deap import cli, plots, run_commands, tasks
-from nets_deap.experiments import final, run, search, summarise
-from nets_deap.training import compiled, fused
+from nets_deap import plots, tasks
+from nets_deap.cli import main as cli
+from nets_deap.cli import run as run_commands
+from nets_deap.experiments import final, run, summarise
+from nets_deap.runs.search import search
 
 torch.set_num_threads(1)
 for build in (lambda: tasks.xor(hidden=10), lambda: tasks.lenet(dataset="mnist5k")):

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
-from nets_deap.masks import MaskLayout
-from nets_deap.task import Task
-from nets_deap.ticket import Ticket
+from nets_deap.tickets.layout import MaskLayout
+from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.problem import Outcome, Plan, Start
+from nets_deap.training.task import Task
 
 Positions = NDArray[np.int64]
 Scores = NDArray[Any]

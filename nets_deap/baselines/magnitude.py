@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap import _checks, bits
+from nets_deap import _checks
 from nets_deap.baselines._common import (
     BATCHES,
     CHOICES,
@@ -21,10 +21,11 @@ from nets_deap.baselines._common import (
     seed_at,
 )
 from nets_deap.baselines.result import Baseline, Level
-from nets_deap.masks import MaskLayout
-from nets_deap.operators.init import layer_counts
-from nets_deap.task import Task
+from nets_deap.tickets import bits
+from nets_deap.tickets.layout import MaskLayout
+from nets_deap.tickets.random import layer_counts
 from nets_deap.training.problem import Plan, Start
+from nets_deap.training.task import Task
 
 SCOPES = ("global", "layerwise")
 

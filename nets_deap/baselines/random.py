@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from nets_deap import _checks
 from nets_deap.baselines._common import CHOICES, RANDOM, as_densities, generator_at
 from nets_deap.baselines.result import Baseline, Level
-from nets_deap.operators.init import layer_counts, random_mask
-from nets_deap.task import Task
-from nets_deap.ticket import Ticket
+from nets_deap.tickets.random import layer_counts, random_mask
+from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.task import Task
 
 
 def random_uniform(task: Task, densities: float | Iterable[float], *, seed: int = 0) -> Baseline:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from nets_deap import _checks
-from nets_deap.task import Task
-from nets_deap.ticket import Ticket
+from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.problem import Start
 from nets_deap.training.result import TrainResult
+from nets_deap.training.task import Task
 
 
 @dataclass(frozen=True, eq=False)

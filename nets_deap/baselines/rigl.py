@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from nets_deap import _checks, bits
+from nets_deap import _checks
 from nets_deap.baselines._common import (
     BATCHES,
     CHOICES,
@@ -27,11 +27,12 @@ from nets_deap.baselines._common import (
     seed_at,
 )
 from nets_deap.baselines.result import Baseline, Level
-from nets_deap.masks import MaskLayout
-from nets_deap.operators.init import Distribution, layer_counts, random_mask
-from nets_deap.task import Task
+from nets_deap.tickets import bits
+from nets_deap.tickets.layout import MaskLayout
+from nets_deap.tickets.random import Distribution, layer_counts, random_mask
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Plan, Start
+from nets_deap.training.task import Task
 
 
 def rigl(

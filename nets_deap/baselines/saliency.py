@@ -26,7 +26,7 @@ from nets_deap.baselines._common import (
 )
 from nets_deap.baselines.result import Baseline, Level
 from nets_deap.baselines.scores import SynFlow, grasp_scores, snip_scores
-from nets_deap.task import Task
+from nets_deap.training.task import Task
 
 DEFAULT_EXAMPLES = 100
 GRASP_TEMPERATURE = 200.0

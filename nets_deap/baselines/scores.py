@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nets_deap import _checks, bits
-from nets_deap.task import Task
+from nets_deap import _checks
+from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.losses import loss_of
+from nets_deap.training.task import Task
 
 # Modules that SynFlow replaces by the identity: a linear network conserves saliency.
 _ACTIVATIONS = (

@@ -2,8 +2,8 @@
 
 from nets_deap.data.mnist import load_mnist
 from nets_deap.data.mnist5k import load_mnist5k
-from nets_deap.data.published import is_at_hand, load_torchvision
 from nets_deap.data.splits import DataSplits
+from nets_deap.data.torchvision import is_at_hand, load_torchvision
 from nets_deap.data.xor import load_xor
 
 __all__ = [

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nets_deap.data.folder import absent, default_data_dir, fetch, verified
-from nets_deap.data.pixels import Normalize
+from nets_deap.data.download import absent, default_data_dir, fetch, verified
+from nets_deap.data.normalize import Normalize
 from nets_deap.data.splits import N_VAL, Arrays, DataSplits
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from nets_deap.data.folder import absent, default_data_dir, fetch, verified
-from nets_deap.data.pixels import Normalize
+from nets_deap.data.download import absent, default_data_dir, fetch, verified
+from nets_deap.data.normalize import Normalize
 from nets_deap.data.splits import N_VAL, Arrays, DataSplits, Numbers
 
 # Mean and standard deviation of the pixels of all 60,000 training digits.

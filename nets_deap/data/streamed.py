@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from nets_deap import _checks
-from nets_deap.data.pixels import Normalize
+from nets_deap.data.normalize import Normalize
 
 MEMORY_SHARE = 0.5
 HINT = "Give it a transform that yields arrays or tensors of one shape."

@@ -9,20 +9,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from nets_deap import _checks, structure
+from nets_deap import _checks
 from nets_deap.baselines import Baseline
 from nets_deap.errors import MissingExtraError, NetsError
+from nets_deap.evolution.operators import layer_counts
 from nets_deap.experiments.config import Config
+from nets_deap.experiments.folder import ComparisonFolder
 from nets_deap.experiments.methods import EVOLUTION, METHODS, Setting
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import build_task
 from nets_deap.experiments.summarise import summarise
 from nets_deap.experiments.summary import Summary
-from nets_deap.operators import layer_counts
-from nets_deap.runs.comparison import ComparisonFolder
-from nets_deap.runs.folder import csv_text
-from nets_deap.task import Task
-from nets_deap.ticket import Ticket
+from nets_deap.runs.storage.folder import csv_text
+from nets_deap.tickets import live
+from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.task import Task
 
 # After 10 to 22 rounds of pruning a fifth: 10.7, 6.9, 4.4, 2.8, 1.8, 1.2 and 0.7 %.
 DENSITIES = tuple(0.8**level for level in range(10, 23, 2))
@@ -162,10 +163,10 @@ def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: flo
 def _multiply_adds(ticket: Ticket) -> int | None:
     """Return the multiply-adds after cutting out; None where the layout is no chain."""
     try:
-        structure.check_chain(ticket.layout.weights)
+        live.check_chain(ticket.layout.weights)
     except NetsError:
         return None
-    return structure.multiply_adds(ticket.layout.weights, ticket.mask)
+    return live.multiply_adds(ticket.layout.weights, ticket.mask)
 
 
 def _measure(

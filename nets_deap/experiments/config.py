@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from nets_deap import _checks
-from nets_deap.catalogue import DATASETS, NETWORKS, check_pair
 from nets_deap.errors import InvalidValueError, NetsError
-from nets_deap.experiments.texts import read_field
+from nets_deap.experiments.overrides import read_field
+from nets_deap.names import DATASETS, NETWORKS, check_pair, parse_unit
 from nets_deap.training import ENGINES
 from nets_deap.training.recipe import Recipe
-from nets_deap.unit_names import parse_unit
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class TaskConfig:
     """Which network on which data.
 
     ``kind`` is ``"xor"`` (``hidden`` units, ``noise`` of the validation points), or a network of
-    ``catalogue.NETWORKS`` on the images of ``dataset``; for ``"torchvision"``, ``model`` names the
+    ``names.NETWORKS`` on the images of ``dataset``; for ``"torchvision"``, ``model`` names the
     network. ``maskable`` holds names or patterns of parameters, or types of modules (``Conv2d``);
     None for the weights of all linear and convolutional layers. ``precision`` is that of matrix
     products: ``"float32"``, ``"tf32"`` or ``"bf16"``.

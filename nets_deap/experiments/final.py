@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks
-from nets_deap.operators import random_mask
-from nets_deap.task import Task
-from nets_deap.ticket import Ticket
+from nets_deap.evolution.operators import random_mask
+from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.result import TrainResult
+from nets_deap.training.task import Task
 
 # Of the learning curves.
 POINTS = 20

@@ -13,9 +13,9 @@ from nets_deap.baselines import Baseline, Level
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import options_of
-from nets_deap.experiments.search import search
-from nets_deap.task import Task
-from nets_deap.ticket import Ticket
+from nets_deap.runs.search.search import search
+from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.task import Task
 
 FRACTION = 0.2
 EVOLUTION = "evolution"

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from deap import base, tools
 
 from nets_deap import _checks
-from nets_deap.batching import batch_map
-from nets_deap.evaluator import Evaluator
-from nets_deap.fitness import fitness_class
-from nets_deap.genome import Genome
-from nets_deap.objectives import penalised, resolve
-from nets_deap.operators import (
+from nets_deap.evolution.batch_map import batch_map
+from nets_deap.evolution.evaluator import Evaluator
+from nets_deap.evolution.objectives import penalised, resolve
+from nets_deap.evolution.operators import (
     cx_genes,
     elitist,
     init_genomes,
@@ -25,7 +23,9 @@ from nets_deap.operators import (
     mut_resample,
     sel_roulette_low,
 )
-from nets_deap.task import Task
+from nets_deap.tickets.fitness import fitness_class
+from nets_deap.tickets.genome import Genome
+from nets_deap.training.task import Task
 
 if TYPE_CHECKING:
     from nets_deap.experiments.config import SearchConfig

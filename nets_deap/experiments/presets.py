@@ -10,13 +10,7 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap.experiments.config import Config, FinalConfig, SearchConfig, TaskConfig
-from nets_deap.training.recipe import (
-    CONV_RECIPES,
-    LENET_RECIPE,
-    RESNET_RECIPE,
-    XOR_RECIPE,
-    Recipe,
-)
+from nets_deap.training.recipe import CONV_RECIPES, LENET_RECIPE, RESNET_RECIPE, XOR_RECIPE, Recipe
 
 # Small networks cost nearly the same in any number, so the population is large.
 XOR_SEARCH: dict[str, Any] = {

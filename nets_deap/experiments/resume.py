@@ -11,9 +11,9 @@ from deap import tools
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError, NetsError, RunFileError
 from nets_deap.experiments.config import Config
-from nets_deap.runs.folder import RunFolder
 from nets_deap.runs.resume import Resumed, newest, read_config, take_up
-from nets_deap.task import Task
+from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.training.task import Task
 
 
 def resume(

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nets_deap.engines.choice import check_where, trained_by
 from nets_deap.errors import MissingExtraError
+from nets_deap.evolution.objectives import resolve
+from nets_deap.evolution.ray_map import check_where, trained_by
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front
-from nets_deap.experiments.islands import Migration
-from nets_deap.experiments.search import SearchResult, search
-from nets_deap.objectives import resolve
-from nets_deap.runs.folder import RunFolder
+from nets_deap.models.maskable import Selector
+from nets_deap.runs.checkpoint.partial import Unfinished
 from nets_deap.runs.progress import Progress
-from nets_deap.runs.rows import front_rows, named_values
-from nets_deap.runs.unfinished import Unfinished
-from nets_deap.selection import Selector
-from nets_deap.task import Task
-from nets_deap.training.keeper import set_keeper
+from nets_deap.runs.search.islands import Migration
+from nets_deap.runs.search.search import SearchResult, search
+from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.runs.storage.rows import front_rows, named_values
+from nets_deap.training.executor import set_keeper
+from nets_deap.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class RunReport:
 
 def build_task(config: Config) -> Task:
     """Return the task of a configuration."""
-    from nets_deap import tasks
+    from nets_deap.training import tasks
 
     shared: dict[str, Any] = {
         "recipe": config.recipe,
@@ -124,9 +124,9 @@ def run(
         force: See ``nets.resume``.
         engine: Where everything trains; see ``nets.make_toolbox``. It changes no result, and a run
             may be resumed with another one.
-        workers: See ``nets.engines.RayMap``.
-        address: See ``nets.engines.RayMap``.
-        gpus_per_worker: See ``nets.engines.RayMap``.
+        workers: See ``nets.RayMap``.
+        address: See ``nets.RayMap``.
+        gpus_per_worker: See ``nets.RayMap``.
 
     Raises:
         NetsError: Something in the configuration cannot be; nothing has been written then.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap.experiments.methods import EVOLUTION, EVOLUTION_ADDS, METHODS
-from nets_deap.statistics import WilcoxonResult, bootstrap_interval
+from nets_deap.experiments.statistics import WilcoxonResult, bootstrap_interval
 
 # The hypervolumes' reference: an error of 20 %, and the dense network's size.
 REFERENCE_ERROR = 0.2

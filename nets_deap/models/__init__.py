@@ -3,7 +3,7 @@
 from nets_deap.models.conv import conv, lenet5
 from nets_deap.models.mlp import MLP, lenet_300_100, xor_mlp
 from nets_deap.models.resnet import ResNet, resnet20
-from nets_deap.models.zoo import torchvision_model
+from nets_deap.models.torchvision import torchvision_model
 
 __all__ = [
     "MLP",

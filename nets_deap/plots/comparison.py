@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks, _optional
+from nets_deap.experiments.folder import HEAD
+from nets_deap.experiments.statistics import bootstrap_interval
 from nets_deap.experiments.summarise import summarise
 from nets_deap.experiments.summary import Summary
 from nets_deap.plots import source, style
 from nets_deap.plots.style import BLUE, GREY
-from nets_deap.runs.comparison import HEAD
-from nets_deap.statistics import bootstrap_interval
 
 # Okabe and Ito's other colours, then the same with dashes.
 COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")

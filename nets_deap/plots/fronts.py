@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
-from nets_deap.fronts import attainment as attained
+from nets_deap.evolution.fronts import attainment as attained
 from nets_deap.plots import source, style
 from nets_deap.plots.pareto import Plane
 

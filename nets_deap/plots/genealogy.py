@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from nets_deap import _checks
-from nets_deap.fronts import knee
+from nets_deap.evolution.fronts import knee
 from nets_deap.plots import source, style
-from nets_deap.runs.history import SHORT, Generation, Member
+from nets_deap.runs.storage.history import SHORT, Generation, Member
 
 
 def genealogy(run: Any, ax: Any = None, *, ticket: Any = None) -> Any:

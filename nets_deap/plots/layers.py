@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nets_deap import _checks
 from nets_deap.errors import NetsError
 from nets_deap.plots import source, style
-from nets_deap.runs.history import read_history
+from nets_deap.runs.storage.history import read_history
 
 
 def layer_densities(front: Any, ax: Any = None) -> Any:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from nets_deap import _checks, bits
+from nets_deap import _checks
 from nets_deap.plots import source, style
+from nets_deap.tickets import bits
 
 # Up to so many members their overlaps are written into the picture.
 WRITTEN = 8

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks, _optional
+from nets_deap.evolution.fronts import costs_of
+from nets_deap.evolution.fronts import knee as knee_of
 from nets_deap.experiments.final import FinalTraining
-from nets_deap.experiments.search import SearchResult
-from nets_deap.fronts import costs_of
-from nets_deap.fronts import knee as knee_of
 from nets_deap.plots import source, style
 from nets_deap.plots.style import BLUE, GREEN, GREY, ORANGE
-from nets_deap.runs.rows import objective_names
+from nets_deap.runs.search.search import SearchResult
+from nets_deap.runs.storage.rows import objective_names
 
 
 @dataclass(frozen=True)

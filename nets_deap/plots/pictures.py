@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
-from nets_deap.masks import Layer
 from nets_deap.plots import source, style
-from nets_deap.ticket import Ticket
+from nets_deap.tickets.layout import Layer
+from nets_deap.tickets.ticket import Ticket
 
 # Rows and columns of a picture of a matrix; more are drawn as blocks.
 FINEST = 256

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nets_deap.experiments.folder import HEAD
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.plots import source
 from nets_deap.plots.kinds import KINDS, render_all
-from nets_deap.runs.comparison import HEAD
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;

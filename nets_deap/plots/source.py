@@ -11,9 +11,9 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap.errors import FileAccessError, NetsError
-from nets_deap.runs.history import SHORT, Generation, read_history
-from nets_deap.runs.rows import log_rows
-from nets_deap.ticket import Ticket
+from nets_deap.runs.storage.history import SHORT, Generation, read_history
+from nets_deap.runs.storage.rows import log_rows
+from nets_deap.tickets.ticket import Ticket
 
 CONFIG, LOG, FRONT, CURVES = "config.json", "log.jsonl", "front.csv", "curves.json"
 
@@ -82,7 +82,7 @@ def tickets_of(front: Any) -> list[Ticket]:
 
 def ticket_of(ticket: Any) -> Ticket:
     """Return one ticket: itself, of a file, or of a run the knee of its front."""
-    from nets_deap.fronts import knee
+    from nets_deap.evolution.fronts import knee
 
     if isinstance(ticket, Ticket):
         return ticket

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks, _optional
 from nets_deap.plots import source, style
-from nets_deap.structure import gates_of, live_units
-from nets_deap.ticket import Ticket
+from nets_deap.tickets.live import gates_of, live_units
+from nets_deap.tickets.ticket import Ticket
 
 # Units of a layer; of more, no line can be told from the next.
 MOST = 64

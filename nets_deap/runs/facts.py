@@ -8,8 +8,8 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from nets_deap.origin import versions
-from nets_deap.task import Task
+from nets_deap.training.task import Task
+from nets_deap.training.versions import versions
 
 
 def facts_of(task: Task, limits: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

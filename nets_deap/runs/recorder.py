@@ -11,20 +11,22 @@ import numpy as np
 from deap import tools
 
 from nets_deap import _checks
-from nets_deap.evaluator import evaluator_of
-from nets_deap.fronts import ParetoFront, costs_of, hypervolume
-from nets_deap.origin import note_origin
-from nets_deap.runs import callbacks as hooks
-from nets_deap.runs import history, randomness
+from nets_deap.evolution.archives import ParetoFront
+from nets_deap.evolution.evaluator import evaluator_of
+from nets_deap.evolution.fronts import costs_of, hypervolume
+from nets_deap.runs import recorder as hooks
+from nets_deap.runs.checkpoint import random_states
+from nets_deap.runs.checkpoint.saver import Saver
+from nets_deap.runs.checkpoint.snapshot import Snapshot
 from nets_deap.runs.facts import facts_of
-from nets_deap.runs.folder import RunFolder
+from nets_deap.runs.limits import SearchStopped, divergence
 from nets_deap.runs.progress import Progress
-from nets_deap.runs.rows import facts_shown, front_rows, objective_names, spread
-from nets_deap.runs.saver import Saver
-from nets_deap.runs.snapshot import Snapshot
-from nets_deap.runs.stopped import SearchStopped, divergence
-from nets_deap.task import Task
-from nets_deap.training import halt
+from nets_deap.runs.storage import history
+from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.runs.storage.rows import facts_shown, front_rows, objective_names, spread
+from nets_deap.tickets.ticket import Ticket
+from nets_deap.training import interrupt
+from nets_deap.training.task import Task, origin_of
 
 
 class Recorder:
@@ -156,7 +158,7 @@ class Recorder:
             changed, self._changed = self._changed, False
             if changed:
                 self._write_config()
-            self._saver.save(self, population, now=last or changed or halt.asked())
+            self._saver.save(self, population, now=last or changed or interrupt.asked())
         hooks.call(self.callbacks, self, row)
         return self._end(row, reason, population)
 
@@ -165,7 +167,7 @@ class Recorder:
         evaluator = evaluator_of(self.task)
         if evaluator is not None:  # an algorithm has evaluated nothing by now, as its first batch
             before.set_evaluator(evaluator)
-        randomness.set_states(before.random)  # what made the toolbox may have drawn from them
+        random_states.set_states(before.random)  # what made the toolbox may have drawn from them
         last = self.logbook[-1] if self.logbook else {}  # rows may have been given up
         row = {name: value for name, value in last.items() if name != "gen"}
         return self._end(row, self._stopped, population)
@@ -180,7 +182,7 @@ class Recorder:
             raise SearchStopped(reason, list(population), self.logbook)
         if self.generation == self.progress.generations:
             self.progress.close()
-        halt.check()
+        interrupt.check()
         return row
 
     def state(self) -> dict[str, Any]:
@@ -296,3 +298,43 @@ class Recorder:
         """Write everything that was set."""
         if self.folder is not None:
             self.folder.write_json("config.json", self.facts)
+
+
+def note_origin(members: Iterable[Any], task: Task, generation: int) -> None:
+    """Give the tickets among some members, if they have no origin yet, that of a generation."""
+    new = [member for member in members if isinstance(member, Ticket) and not member.origin]
+    if new:
+        origin = origin_of(task, generation=generation)
+        for ticket in new:
+            ticket.origin = origin
+
+
+Callback = Callable[["Recorder", dict[str, Any]], object]
+
+
+def checked(callbacks: Iterable[Callback]) -> list[Callback]:
+    """Return callbacks as a list.
+
+    Raises:
+        InvalidTypeError: One of them cannot be called.
+    """
+    if callable(callbacks):  # the usual slip, which "not iterable" would not explain
+        raise _checks.bad_type("callbacks", "be a list", "functions in a list", callbacks)
+    found = list(callbacks)
+    for one in found:
+        if not callable(one):
+            raise _checks.bad_type("callbacks", "be functions", "(recorder, row) -> None", one)
+    return found
+
+
+def call(callbacks: Iterable[Callback], recorder: Recorder, row: dict[str, Any]) -> None:
+    """Call them with a row each; what they draw from global generators changes no run."""
+    called = list(callbacks)
+    if not called:
+        return
+    states = random_states.states()
+    try:
+        for callback in called:
+            callback(recorder, dict(row))
+    finally:
+        random_states.set_states(states)

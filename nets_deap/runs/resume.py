@@ -13,19 +13,20 @@ from deap import tools
 
 from nets_deap import _checks
 from nets_deap.errors import FileAccessError, NetsError, RunChangedError, RunFileError
-from nets_deap.evaluator import evaluator_of
-from nets_deap.origin import versions
-from nets_deap.runs import history, randomness
-from nets_deap.runs.arrays import BROKEN
-from nets_deap.runs.checkpoints import Checkpoints
-from nets_deap.runs.differences import differences
-from nets_deap.runs.entries import check_own
-from nets_deap.runs.folder import RunFolder
+from nets_deap.evolution.evaluator import evaluator_of
+from nets_deap.runs.checkpoint import random_states
+from nets_deap.runs.checkpoint.checkpoints import Checkpoints
+from nets_deap.runs.checkpoint.diff import differences
+from nets_deap.runs.checkpoint.snapshot import Snapshot
 from nets_deap.runs.recorder import Recorder
-from nets_deap.runs.rows import front_rows
-from nets_deap.runs.snapshot import Snapshot
-from nets_deap.task import Task
-from nets_deap.ticket import Ticket
+from nets_deap.runs.storage import history
+from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.runs.storage.paths import check_own
+from nets_deap.runs.storage.plain import BROKEN
+from nets_deap.runs.storage.rows import front_rows
+from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.task import Task
+from nets_deap.training.versions import versions
 
 logger = logging.getLogger("nets_deap")
 
@@ -151,7 +152,7 @@ def take_up(
         evaluator = evaluator_of(task)
         if evaluator is not None:
             snapshot.set_evaluator(evaluator)
-        randomness.set_states(snapshot.random)
+        random_states.set_states(snapshot.random)
     with folder.writing():
         checkpoints = Checkpoints(folder.path)
         checkpoints.sweep()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from nets_deap.training import halt
+from nets_deap.training import interrupt
 
 logger = logging.getLogger("nets_deap")
 
@@ -42,8 +42,8 @@ def listening(*, only_free: bool = False, advice: str = "") -> Iterator[None]:
     try:
         yield
         if only_free and before:
-            halt.check()
-    except halt.Halted as stop:
+            interrupt.check()
+    except interrupt.Halted as stop:
         if before and advice:
             name = signal.Signals(stop.signal).name
             logger.warning("%s: all that is done is saved; go on with %s", name, advice)
@@ -52,10 +52,10 @@ def listening(*, only_free: bool = False, advice: str = "") -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         if before:
-            halt.forget()
+            interrupt.forget()
 
 
 def _note(number: int, frame: FrameType | None) -> None:
     """Note a signal; end the program if it is the second one."""
-    if halt.ask(number):
+    if interrupt.ask(number):
         os._exit(128 + number)

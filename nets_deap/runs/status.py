@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nets_deap.errors import FileAccessError, NetsError, RunFileError
-from nets_deap.runs import container
-from nets_deap.runs.arrays import BROKEN
-from nets_deap.runs.checkpoints import Checkpoints, migrated
-from nets_deap.runs.lock import holder, is_held
+from nets_deap.runs.checkpoint.checkpoints import Checkpoints, migrated
 from nets_deap.runs.resume import read_config
+from nets_deap.runs.storage import npz
+from nets_deap.runs.storage.lock import holder, is_held
+from nets_deap.runs.storage.plain import BROKEN
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _checkpoint(folder: Path) -> tuple[dict[str, Any], list[str], float | None]:
     damaged: list[str] = []
     for file in Checkpoints(folder).files:
         try:
-            content = migrated(container.read(file)[0], str(file))
+            content = migrated(npz.read(file)[0], str(file))
             return content, damaged, max(0.0, time.time() - file.stat().st_mtime)
         except (FileAccessError, RunFileError) as error:
             damaged.append(str(error))

@@ -13,13 +13,13 @@ from torch import nn
 
 from nets_deap import _checks
 from nets_deap.data.convert import Given, as_split, each
-from nets_deap.data.cut import cut
-from nets_deap.data.pixels import Normalize
+from nets_deap.data.holdout import cut
+from nets_deap.data.normalize import Normalize
 from nets_deap.data.splits import digest_of_parts
 from nets_deap.data.streamed import Streamed, room_for_data
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import Weighted, chance_loss
-from nets_deap.training.modules import Fit, first_loss, fitted
+from nets_deap.training.model_checks import Fit, first_loss, fitted
 from nets_deap.training.problem import Split
 from nets_deap.training.recipe import Recipe
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.func import functional_call
 
-from nets_deap import bits
+from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.losses import loss_of
 from nets_deap.training.problem import Problem, Start

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nets_deap import _checks
 
@@ -97,3 +98,15 @@ def _whole_sums() -> Iterator[None]:
         yield
     finally:
         setattr(matmul, name, before if split is None else (before, split))
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Compute attention from products; fused kernels cannot be batched."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nets_deap import bits
-from nets_deap.masks import MaskLayout
+from nets_deap.tickets import bits
+from nets_deap.tickets.layout import MaskLayout
+from nets_deap.training.cache import Shelf
 from nets_deap.training.recipe import Recipe
-from nets_deap.training.replay import Shelf
 
 # Examples that a split is measured by at a time.
 EVAL_ROWS = 1000

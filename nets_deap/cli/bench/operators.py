@@ -1,0 +1,191 @@
+"""What operators cost: milliseconds a ticket, by density and by what the ticket has learnt."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nets_deap import _checks
+from nets_deap.cli.bench.tickets import HERITAGES, lenet, made_up_ticket
+from nets_deap.evolution import operators
+from nets_deap.evolution.operators import keep_density
+from nets_deap.tickets.genome import Genome
+from nets_deap.tickets.layout import MaskLayout
+from nets_deap.tickets.ticket import Ticket
+
+DENSITIES = (1.0, 0.3, 0.05, 0.01)
+
+Operator = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class OperatorCost:
+    """What one operator costs a ticket: the median of some calls, in milliseconds.
+
+    Attributes:
+        operator: Its name, with arguments that matter.
+        density: Of the tickets before.
+        heritage: What they have learnt, of ``HERITAGES``: nothing, values of their own mask, or
+            those of an ancestor's mask.
+        milliseconds: A ticket; a crossover makes two of them in a call.
+    """
+
+    operator: str
+    density: float
+    heritage: str
+    milliseconds: float
+
+
+def measure_operators(
+    *,
+    densities: Sequence[float] = DENSITIES,
+    heritages: Sequence[str] = HERITAGES,
+    only: Sequence[str] | None = None,
+    repeats: int = 9,
+    layout: MaskLayout | None = None,
+) -> list[OperatorCost]:
+    """Measure every operator on tickets of LeNet-300-100's 266,200 bits, or of another layout.
+
+    The copies that operators work on are made beforehand; what a copy costs is the row ``clone``.
+
+    Args:
+        densities: Of the tickets, each in (0, 1].
+        heritages: What they have learnt, of ``HERITAGES``.
+        only: Names of the rows; None for all.
+        repeats: Calls that each median is of, >= 1.
+        layout: A chain of fully connected layers that knows W0; None for LeNet-300-100's.
+
+    Raises:
+        InvalidValueError: A name is not known.
+    """
+    _checks.whole("repeats", repeats)
+    for heritage in heritages:
+        _checks.choice("heritages", heritage, HERITAGES)
+    if layout is None:
+        layout = lenet().layout
+    plain, by_gradient, genomes = _plain(layout), _by_gradient(), _on_genomes()
+    known = {**plain, **by_gradient, **genomes}
+    names = list(known) if only is None else [_checks.choice("only", n, known) for n in only]
+    rng = np.random.default_rng(0)
+    found = []
+    for density in densities:
+        for heritage in heritages:
+            for group in (plain, by_gradient, genomes):
+                make = functools.partial(
+                    made_up_ticket,
+                    kind=Genome if group is genomes else Ticket,
+                    slopes=group is by_gradient,
+                )
+                parents = [make(layout, density, heritage, rng) for _ in range(2)]
+                found += [
+                    OperatorCost(name, density, heritage, _time(name, operator, parents, repeats))
+                    for name, operator in group.items()
+                    if name in names
+                ]
+    return found
+
+
+def table(costs: Sequence[OperatorCost]) -> list[str]:
+    """Return lines that show the costs: an operator a row, density and heritage in columns."""
+    columns = list(dict.fromkeys((cost.density, cost.heritage) for cost in costs))
+    rows: dict[str, dict[tuple[float, str], float]] = {}
+    for cost in costs:
+        rows.setdefault(cost.operator, {})[cost.density, cost.heritage] = cost.milliseconds
+    width = max(map(len, [*rows, "learnt"]))
+    head = [f"{'density':<{width}}" + "".join(f"{density:>10g}" for density, _ in columns)]
+    head += [f"{'learnt':<{width}}" + "".join(f"{heritage:>10}" for _, heritage in columns)]
+    body = [
+        f"{name:<{width}}" + "".join(f"{row[column]:>10.2f}" for column in columns)
+        for name, row in rows.items()
+    ]
+    return ["operators, milliseconds a ticket:", *head, *body]
+
+
+def _time(name: str, operator: Operator, parents: list[Ticket], repeats: int) -> float:
+    """Return the median of some calls, in milliseconds a ticket."""
+    n = 2 if name.startswith("cx_") else 1
+    seconds, state = [], random.getstate()
+    for _ in range(repeats + 1):
+        tickets = [copy.deepcopy(parent) for parent in parents[:n]]
+        start = time.perf_counter()
+        operator(*tickets)
+        seconds.append(time.perf_counter() - start)
+    random.setstate(state)
+    return 1000 * statistics.median(seconds[1:]) / n  # the first one fills caches
+
+
+def _plain(layout: MaskLayout) -> dict[str, Operator]:
+    """Return operators on tickets by name, with arguments as searches give them."""
+    pruning = functools.partial(operators.mut_prune, noise=0.1, sigma=0.1)
+    shrinking = functools.partial(operators.mut_shrink, fraction=(0.15, 0.25), sigma=0.2)
+    averaging = functools.partial(operators.cx_average, fraction=0.2, noise=0.1)
+    swapping = functools.partial(operators.mut_swap, fraction=(0.01, 0.3))
+    return {
+        "clone": copy.deepcopy,
+        "init_density": lambda t: operators.init_density(Ticket, layout, density=t.density),
+        "cx_uniform": operators.cx_uniform,
+        "cx_uniform indpb=0.1": functools.partial(operators.cx_uniform, indpb=0.1),
+        "cx_layers": operators.cx_layers,
+        "cx_neurons": operators.cx_neurons,
+        "cx_interpolate": operators.cx_interpolate,
+        "cx_average": functools.partial(operators.cx_average, fraction=0.2),
+        "cx_average noise": averaging,
+        "cx_structure": operators.cx_structure,
+        "cx_then_mutate": functools.partial(
+            operators.cx_then_mutate, cross=averaging, mutate=shrinking
+        ),
+        "mut_flip": functools.partial(operators.mut_flip, indpb=1e-3),
+        "mut_flip indpb=0.5": functools.partial(operators.mut_flip, indpb=0.5),
+        "mut_prune": operators.mut_prune,
+        "mut_prune noise": functools.partial(operators.mut_prune, noise=0.1),
+        "mut_prune noise sigma": pruning,
+        "mut_prune by=random": functools.partial(operators.mut_prune, by="random"),
+        "mut_regrow": operators.mut_regrow,
+        "mut_swap": swapping,
+        "mut_layer": operators.mut_layer,
+        "mut_one_of": functools.partial(
+            operators.mut_one_of, operators=[pruning, swapping], weights=[6, 1]
+        ),
+        "mut_columns": operators.mut_columns,
+        "mut_neurons": operators.mut_neurons,
+        "mut_inputs": operators.mut_inputs,
+        "mut_shrink": shrinking,
+        "keep_density prunes": lambda t: _repair(1e-4, 0.8 * t.density, t),
+        "keep_density regrows": lambda t: _repair(min(1.0, 1.2 * t.density), 1.0, t),
+    }
+
+
+def _by_gradient() -> dict[str, Operator]:
+    """Return operators on tickets that know gradients, by name."""
+    prune = functools.partial(operators.mut_prune, by="gradient", noise=0.1, sigma=0.1)
+    return {
+        "cx_average by=gradient": functools.partial(operators.cx_average, fraction=0.2, noise=0.1),
+        "mut_prune by=gradient": prune,
+        "mut_regrow by=gradient": functools.partial(operators.mut_regrow, by="gradient"),
+        "mut_swap by=gradient": functools.partial(
+            operators.mut_swap, fraction=(0.05, 0.2), grow="gradient"
+        ),
+    }
+
+
+def _on_genomes() -> dict[str, Operator]:
+    """Return operators on genomes by name."""
+    return {
+        "cx_genes": operators.cx_genes,
+        "mut_noise": functools.partial(operators.mut_noise, sigma=0.1, indpb=0.1),
+        "mut_resample": functools.partial(operators.mut_resample, indpb=0.1),
+    }
+
+
+def _repair(low: float, high: float, ticket: Ticket) -> tuple[Ticket]:
+    """Bring a ticket's density into a range, after an operator that did nothing."""
+    keep_density(low, high)(lambda t: (t,))(ticket)
+    return (ticket,)

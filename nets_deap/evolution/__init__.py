@@ -1,0 +1,1 @@
+"""What is registered in a DEAP toolbox: operators, objectives, the evaluator, archives."""

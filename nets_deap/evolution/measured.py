@@ -1,0 +1,36 @@
+"""``Measured``: what objectives are worked out from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap.tickets.ticket import Ticket
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one trained ticket; what an objective is computed from.
+
+    Attributes:
+        ticket: The individual.
+        metrics: ``train_loss``, ``val_loss``, ``val_accuracy`` (in [0, 1]).
+        steps: Optimiser steps it was trained for.
+        curve_steps: Steps of the validation curve; empty unless an objective needs it.
+        curve: Validation losses at those steps.
+        task: The ``nets.Task`` it was trained on.
+        state: Returns the trained parameters and buffers by name, pruned weights zero; None unless
+            an objective needs them.
+    """
+
+    ticket: Ticket
+    metrics: Mapping[str, float]
+    steps: int
+    curve_steps: tuple[int, ...] = ()
+    curve: NDArray[np.float64] | None = None
+    task: Any = None
+    state: Callable[[], dict[str, Any]] | None = None

@@ -1,0 +1,170 @@
+"""What only evolution optimises: size after cutting out, and accuracy under rounding and noise.
+
+None of these has a gradient. Each function measures one trained ticket; ``objectives`` gives them
+names, directions and worst values. An objective of one's own is any such function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from nets_deap import _checks
+from nets_deap.models.compact.chain_cost import chain_multiply_adds
+from nets_deap.models.feedforward import stack_of
+from nets_deap.tickets import live
+from nets_deap.training.batches import pieces
+from nets_deap.training.losses import n_correct
+from nets_deap.training.recipe import name_of
+
+if TYPE_CHECKING:
+    from nets_deap.evolution.measured import Measured
+    from nets_deap.training.task import Task
+
+# No multiply-adds, inputs or accuracy can be worse than these.
+WORST_COUNT = 1e15
+WORST_ACCURACY = 0.0
+INT8_LEVELS = 127
+ROWS_AT_ONCE = 1000
+NOISE_SEED = 2**31 - 2  # beside the seeds of generations and of the final training
+
+State = Mapping[str, Tensor]
+
+
+def multiply_adds(measured: Measured) -> float:
+    """Return the multiply-adds of one example after cutting out, to minimise.
+
+    Args:
+        measured: Of a ticket whose layout is a chain of fully connected layers; or with its task,
+            whose model is a chain with convolutions (see ``models.compact.compact.cut_out``).
+
+    Raises:
+        InvalidValueError: It is no chain.
+    """
+    task: Any = getattr(measured, "task", None)
+    mask = measured.ticket.mask
+    if task is None or stack_of(task.problem.model) is not None:
+        return float(live.multiply_adds(measured.ticket.layout.weights, mask))
+    return float(chain_multiply_adds(task.problem, mask))
+
+
+def live_inputs(measured: Measured) -> float:
+    """Return how many inputs the network reads after cutting out, to minimise.
+
+    Args:
+        measured: Of a ticket whose layout is a chain of fully connected layers.
+
+    Raises:
+        InvalidValueError: The layout is no chain.
+    """
+    return float(live.live_inputs(measured.ticket.layout.weights, measured.ticket.mask))
+
+
+def int8_accuracy(measured: Measured) -> float:
+    """Return the validation accuracy with weights rounded to int8, to maximise; in [0, 1].
+
+    Each tensor of two or more axes is rounded symmetrically to 255 levels of its own; biases and
+    activations stay as they are. Pruned weights stay zero.
+
+    Args:
+        measured: With the task and the trained network.
+
+    Raises:
+        InvalidValueError: It has no trained network, or the loss defines no accuracy.
+
+    Reference:
+        Jacob et al. 2018, Quantization and training of neural networks for efficient
+        integer-arithmetic-only inference, https://arxiv.org/abs/1712.05877
+    """
+    task, state = trained(measured, "int8_accuracy")
+    weights = {name for name, tensor in task.problem.initial.items() if tensor.ndim > 1}
+    rounded = {n: rounded_to_int8(t) if n in weights else t for n, t in state.items()}
+    return accuracy(task, rounded)
+
+
+def noise_accuracy(sigma: float) -> Callable[[Measured], float]:
+    """Return a measure of the validation accuracy with noisy inputs, to maximise; in [0, 1].
+
+    The noise is Gaussian and the same for all networks of a task, in every generation.
+
+    Args:
+        sigma: Standard deviation of the noise, >= 0, in units of the task's inputs.
+
+    Returns:
+        A function of ``Measured``; it raises InvalidValueError where there is no trained network
+        or the loss defines no accuracy.
+
+    Reference:
+        Hendrycks & Dietterich 2019, Benchmarking neural network robustness to common corruptions
+        and perturbations, https://arxiv.org/abs/1903.12261
+    """
+    scale = _checks.real("sigma", sigma, low=0)
+
+    def measure(measured: Measured) -> float:
+        task, state = trained(measured, f"noise_accuracy:{scale:g}")
+        rng = np.random.default_rng(task.derived_seed(NOISE_SEED))
+        shape = tuple(task.problem.val[0].shape)
+        drawn = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+        return accuracy(task, state, scale * drawn.to(task.device))
+
+    return measure
+
+
+def rounded_to_int8(tensor: Tensor) -> Tensor:
+    """Return a tensor on the 255 levels -127..127 times max|w| / 127; zero stays zero."""
+    step = tensor.abs().max() / INT8_LEVELS
+    if not bool(step > 0):
+        return tensor
+    return (tensor / step).round().clamp(-INT8_LEVELS, INT8_LEVELS) * step
+
+
+def accuracy(task: Task, state: State, noise: Tensor | None = None) -> float:
+    """Return the accuracy in [0, 1] of a network in evaluation mode on the validation data.
+
+    Args:
+        task: The model and the validation data.
+        state: Parameters and buffers by name.
+        noise: What is added to the inputs, of their shape (N, ...); None for nothing.
+    """
+    problem = task.problem
+    model, mode = problem.model, problem.model.training
+    here = {name: tensor.to(problem.device) for name, tensor in state.items()}
+    done, correct = 0, 0.0
+    try:
+        model.eval()
+        with torch.no_grad():
+            for n, x, y in pieces(problem.val, ROWS_AT_ONCE):
+                some = x if noise is None else x + noise[done : done + n].to(x.dtype)
+                output = functional_call(model, here, (some,))
+                correct += float(n_correct(problem.recipe.loss, output, y))
+                done += n
+    finally:
+        model.train(mode)
+    return correct / done
+
+
+def trained(measured: Measured, objective: str) -> tuple[Task, State]:
+    """Return the task and the trained parameters and buffers, or raise if there are none."""
+    task: Any = getattr(measured, "task", None)
+    state: Any = getattr(measured, "state", None)
+    if task is None or state is None:
+        raise _checks.bad_value(
+            "measured",
+            f"hold the trained network for {objective!r}",
+            "its task and state",
+            None,
+            "Evaluate with nets.Evaluator.",
+        )
+    if not task.has_accuracy:
+        raise _checks.bad_value(
+            "objectives",
+            "be defined for the loss",
+            f"losses only under {name_of(task.recipe.loss)}",
+            objective,
+        )
+    return task, state()

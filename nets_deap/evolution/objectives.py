@@ -1,0 +1,229 @@
+"""Objectives: what evolution optimises, each with its name, direction and worst value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nets_deap import _checks
+from nets_deap.evolution import measures as extra
+from nets_deap.evolution.measured import Measured
+from nets_deap.tickets.ticket import Ticket
+
+WORST_LOSS = 1e6
+DIRECTIONS = ("min", "max")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A number to optimise.
+
+    Args:
+        name: Its name in fitness, logs and files.
+        direction: ``"min"`` or ``"max"``.
+        worst: The finite value that a diverged network gets.
+        measure: Computes it from what was measured; a non-finite result counts as diverged.
+        reference: Where the hypervolume is measured from: a number, or ``"chance"`` for the loss
+            of the best constant output, plus ``reference_offset``; or ``"dense"`` for the value
+            of the dense ticket, where the objective needs nothing but the mask.
+        needs_curve: Whether the validation curve must be measured during training.
+        reference_offset: Added to the reference.
+        needs_state: Whether it needs the trained network itself (``Measured.state``).
+    """
+
+    name: str
+    direction: str
+    worst: float
+    measure: Callable[[Measured], float]
+    reference: float | str = "chance"
+    needs_curve: bool = False
+    reference_offset: float = 0.0
+    needs_state: bool = False
+
+    def __post_init__(self) -> None:
+        _checks.choice("direction", self.direction, DIRECTIONS)
+        _checks.real("worst", self.worst)
+        if self.reference not in ("chance", "dense"):
+            _checks.real("reference", self.reference)
+        elif self.direction == "max" and self.reference == "chance":
+            raise _checks.bad_value(
+                "reference",
+                "be a number for a maximised objective",
+                "a float",
+                "chance",
+                "'chance' is a loss; give the value that counts as nothing, such as worst.",
+            )
+
+    @property
+    def weight(self) -> float:
+        """DEAP's weight, -1.0 to minimise and 1.0 to maximise."""
+        return -1.0 if self.direction == "min" else 1.0
+
+    def reference_for(self, chance: float, dense: Ticket, task: Any = None) -> float:
+        """Return the reference value, given the loss of the best constant output."""
+        if self.reference == "dense":
+            base = float(self.measure(Measured(dense, {}, 0, task=task)))
+        else:
+            base = chance if self.reference == "chance" else float(self.reference)
+        return base + self.reference_offset
+
+
+def values_of(objectives: Sequence[Objective], measured: Measured) -> tuple[float, ...] | None:
+    """Return the objectives' values as plain floats; None if the network diverged.
+
+    It did if any value or loss is not finite, or worse than the declared worst value.
+    """
+    values = tuple(float(objective.measure(measured)) for objective in objectives)
+    losses = (measured.metrics["train_loss"], measured.metrics["val_loss"])
+    finite = all(map(math.isfinite, (*values, *losses)))
+    # Beyond the worst value a network would rank below those that have no value at all.
+    within = all(
+        o.weight * value >= o.weight * o.worst for o, value in zip(objectives, values, strict=True)
+    )
+    return values if finite and within else None
+
+
+def worst_values(objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """Return what a diverged network gets: the worst value of every objective."""
+    return tuple(float(objective.worst) for objective in objectives)
+
+
+def resolve(objectives: str | Objective | Sequence[str | Objective]) -> tuple[Objective, ...]:
+    """Return objectives given by name or as they are.
+
+    Args:
+        objectives: Objectives, or names: those of ``OBJECTIVES``, and of ``FACTORIES`` with
+            their number after a colon, as in ``"penalised:0.2"``.
+
+    Raises:
+        InvalidValueError: None at all, an unknown name, or one name twice.
+    """
+    if isinstance(objectives, (str, Objective)):
+        objectives = [objectives]
+    if not isinstance(objectives, (list, tuple)):
+        raise _checks.bad_type("objectives", "be names or Objectives", "a tuple", objectives)
+    given = list(objectives)
+    found = tuple(item if isinstance(item, Objective) else _by_name(item) for item in given)
+    names = [objective.name for objective in found]
+    if not found or len(set(names)) < len(names):
+        raise _checks.bad_value("objectives", "be distinct", "one or more, each once", names)
+    return found
+
+
+def _by_name(text: object) -> Objective:
+    """Return an objective from its name, with a number after a colon where it takes one."""
+    if isinstance(text, str) and text in OBJECTIVES:
+        return OBJECTIVES[text]
+    name, colon, number = text.partition(":") if isinstance(text, str) else ("", "", "")
+    if not colon or name not in FACTORIES:
+        known = (*OBJECTIVES, *(f"{factory}:NUMBER" for factory in FACTORIES))
+        _checks.choice("objectives", text, known, "Or give a nets.Objective.")
+    try:
+        value = float(number)
+    except ValueError:
+        raise _checks.bad_value("objectives", "end in a number", f"{name}:0.2", text) from None
+    return FACTORIES[name](value)
+
+
+def penalised(target_density: float = 0.2) -> Objective:
+    """Return the single fitness of NeTS: validation loss + ((d - t) / (1 - t))^2, minimised.
+
+    Args:
+        target_density: The density t in (0, 1) that costs nothing.
+
+    Reference:
+        Jackson et al. 2023, Neuroevolution Ticket Search.
+    """
+    t = _checks.real("target_density", target_density, low=0, high=1, open_low=True, open_high=True)
+
+    def measure(measured: Measured) -> float:
+        excess = (measured.ticket.density - t) / (1 - t)
+        return measured.metrics["val_loss"] + excess**2
+
+    return Objective("penalised", "min", WORST_LOSS, measure, reference_offset=1.0)
+
+
+def steps_to_loss(loss: float) -> Objective:
+    """Return the steps until the validation loss is at most ``loss``, minimised.
+
+    Measured at the recipe's ``val_points``; where it is never reached, one more than the steps
+    trained.
+    """
+    limit = _checks.real("loss", loss)
+
+    def measure(measured: Measured) -> float:
+        assert measured.curve is not None
+        reached = np.flatnonzero(measured.curve <= limit)
+        return float(measured.curve_steps[reached[0]] if len(reached) else measured.steps + 1)
+
+    return Objective(f"steps_to_{limit:g}", "min", 1e9, measure, reference=1e4, needs_curve=True)
+
+
+def noise_accuracy(sigma: float) -> Objective:
+    """Return the validation accuracy under Gaussian input noise of that size, maximised.
+
+    Args:
+        sigma: Standard deviation of the noise on each input, >= 0; the same noise every time.
+    """
+    measure = extra.noise_accuracy(sigma)
+    worst = extra.WORST_ACCURACY
+    name = f"noise_accuracy_{sigma:g}"
+    return Objective(name, "max", worst, measure, reference=0.0, needs_state=True)
+
+
+def _metric(name: str) -> Callable[[Measured], float]:
+    """Return a function that reads one metric."""
+    return lambda measured: measured.metrics[name]
+
+
+def _area(measured: Measured) -> float:
+    """Return the mean validation loss over training, by the trapezium rule between points."""
+    assert measured.curve is not None
+    if len(measured.curve) == 1:
+        return float(measured.curve[0])
+    steps = np.asarray(measured.curve_steps, dtype=np.float64)
+    return float(np.trapezoid(measured.curve, steps) / (steps[-1] - steps[0]))
+
+
+#: What is known by its name.
+OBJECTIVES: dict[str, Objective] = {
+    objective.name: objective
+    for objective in (
+        Objective("val_loss", "min", WORST_LOSS, _metric("val_loss")),
+        Objective("val_accuracy", "max", 0.0, _metric("val_accuracy"), reference=0.0),
+        Objective("train_loss", "min", WORST_LOSS, _metric("train_loss")),
+        Objective("density", "min", 1.0, lambda measured: measured.ticket.density, reference=1.0),
+        Objective(
+            "multiply_adds", "min", extra.WORST_COUNT, extra.multiply_adds, reference="dense"
+        ),
+        Objective("live_inputs", "min", extra.WORST_COUNT, extra.live_inputs, reference="dense"),
+        Objective(
+            "int8_accuracy",
+            "max",
+            extra.WORST_ACCURACY,
+            extra.int8_accuracy,
+            reference=0.0,
+            needs_state=True,
+        ),
+        Objective("val_curve_area", "min", WORST_LOSS, _area, needs_curve=True),
+    )
+}
+
+#: What is known by its name and a number, as ``"penalised:0.2"``.
+FACTORIES: dict[str, Callable[[float], Objective]] = {
+    "penalised": penalised,
+    "steps_to_loss": steps_to_loss,
+    "noise_accuracy": noise_accuracy,
+}
+
+
+def describe(objectives: Sequence[Objective]) -> list[dict[str, Any]]:
+    """Return the objectives as plain data, for a run's configuration."""
+    return [
+        {"name": o.name, "direction": o.direction, "worst": o.worst, "weight": o.weight}
+        for o in objectives
+    ]

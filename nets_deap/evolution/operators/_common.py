@@ -1,0 +1,207 @@
+"""What all operators share: the generator, layers, saliency, heritage, and no empty layer."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap import _checks
+from nets_deap.tickets import bits
+from nets_deap.tickets.choice import Rng, Scores
+from nets_deap.tickets.genome import Genome
+from nets_deap.tickets.layout import Layer
+from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.trained import Average, Learnt
+
+Positions = NDArray[np.int64]
+
+
+def generator(rng: Rng | None) -> Rng:
+    """Return ``rng``, or a generator seeded from Python's ``random``, which DEAP draws from."""
+    return np.random.default_rng(random.getrandbits(64)) if rng is None else rng
+
+
+def layers_of(ticket: Ticket) -> tuple[Layer, ...]:
+    """Return the ticket's layers; a ticket without a layout is one layer."""
+    return ticket.layout.layers if ticket.has_layout else (Layer("mask", (len(ticket),), 0),)
+
+
+def check_pair(one: Ticket, other: Ticket, *, genes: bool = False) -> None:
+    """Raise unless two tickets can be crossed: ``genes`` with their weights, or masks alone."""
+    hint = "Cross tickets of one layout."
+    check_ticket(one)
+    check_ticket(other)
+    _checks.length("ind2", len(other), len(one), "D of ind1", hint)
+    if one.layout_key != other.layout_key:
+        keys = [ticket.layout_key[:12] or "none" for ticket in (one, other)]
+        raise _checks.bad_value("ind2", "have the layout of ind1", keys[0], keys[1], hint)
+    own = [ticket.weights if isinstance(ticket, Genome) else None for ticket in (one, other)]
+    if not genes and own[0] is not own[1] and not np.array_equal(*own):  # type: ignore[arg-type]
+        raise _checks.bad_value(
+            "ind2",
+            "have the weights of ind1, as masks are exchanged without them",
+            "equal weights",
+            "other ones",
+            "Cross genomes with cx_genes.",
+        )
+
+
+def check_ticket(individual: object) -> None:
+    """Raise unless an operator can work on ``individual``, and settle its bits."""
+    if not isinstance(individual, Ticket):
+        raise _checks.bad_type("individual", "be a ticket", "a nets.Ticket", individual)
+    settle(individual)
+
+
+def draw_fraction(argument: str, fraction: float | tuple[float, float], rng: Rng) -> float:
+    """Return a fraction in [0, 1]: as given, or uniform from an interval."""
+    if isinstance(fraction, (tuple, list)):
+        low, high = _checks.interval(argument, fraction, _unit)
+        return float(rng.uniform(low, high))
+    return _unit(argument, fraction)
+
+
+def saliency(
+    ticket: Ticket, mask: bits.Mask, kept: bits.Places, by: str = "magnitude"
+) -> Scores | None:
+    """Return what all kept weights are worth, a fresh (kept,); None where no weights are known.
+
+    By magnitude |w|, of the trained weights, else of the initial ones (a genome's own, or W0); by
+    gradient |w * gradient|. Weights that have been regrown since the last training count as 0.
+    ``mask`` is the ticket's, ``kept`` its places. In a structured ticket both are about units, and
+    a unit is worth the root mean square of its weights: the least go first, so that the least
+    energy is lost for the weights that are saved.
+    """
+    heritage = ticket.heritage
+    units = ticket.units
+    if units is not None:
+        sizes = magnitudes(ticket, np.ones(ticket.n_weights, dtype=np.bool_), by)
+        return None if sizes is None else units.root_mean_square(sizes)[kept].copy()
+    if heritage is None:
+        initial = ticket.own_values()
+        if initial is None and ticket.has_layout and ticket.layout.initial is not None:
+            initial = ticket.layout.initial[kept]
+        return None if initial is None else np.abs(initial)
+    scores: Scores = np.abs(heritage.values)
+    if by == "gradient":
+        assert heritage.slopes is not None
+        scores = scores * heritage.slopes
+    if np.array_equal(heritage.packed, ticket.packed):
+        return scores
+    return heritage.move(scores, mask, kept)
+
+
+def magnitudes(ticket: Ticket, mask: bits.Mask, by: str = "magnitude") -> Scores | None:
+    """Return the saliency at all places (D,), 0 at those that ``mask`` prunes."""
+    heritage = ticket.heritage
+    if heritage is not None:
+        sizes: Scores = np.zeros(mask.size, dtype=heritage.values.dtype)
+        sizes[bits.places(bits.unpack(heritage.packed, mask.size))] = np.abs(heritage.values)
+        if by == "gradient":
+            slopes = heritage.slopes_at(np.ones(mask.size, dtype=np.bool_))
+            assert slopes is not None
+            sizes *= slopes
+        return sizes * mask
+    initial = ticket.layout.initial if ticket.has_layout else None
+    initial = ticket.weights if isinstance(ticket, Genome) else initial
+    return None if initial is None else np.abs(initial) * mask
+
+
+def weighted(ticket: Ticket, scores: Scores | None) -> Scores | None:
+    """Multiply the saliency of kept weights by the layers' factors of the ticket's strategy.
+
+    Only the order of scores matters, so the greatest factor is taken as 1: none overflows.
+    """
+    if scores is None or not ticket.strategy:
+        return scores
+    logs = np.array([ticket.strategy.get(layer.name, 0.0) for layer in layers_of(ticket)])
+    spread = np.empty(len(scores), dtype=np.result_type(scores, np.float32))
+    for span, factor in zip(spans_of(ticket), np.exp(logs - logs.max()).tolist(), strict=True):
+        np.multiply(scores[span], factor, out=spread[span])
+    return spread
+
+
+def spans_of(ticket: Ticket) -> list[slice]:
+    """Return where the weights of each layer stand among the kept ones of all."""
+    counts = [bits.count(ticket.packed, la.start, la.stop) for la in layers_of(ticket)]
+    ends = list(itertools.accumulate(counts, initial=0))
+    return [slice(first, last) for first, last in itertools.pairwise(ends)]
+
+
+def marked(size: int, kept: bits.Places, chosen: bits.Mask) -> bits.Mask:
+    """Return what is chosen of some places (kept,) as a mask (D,)."""
+    mask = np.zeros(size, dtype=np.bool_)
+    mask[kept] = chosen
+    return mask
+
+
+def share_heritage(
+    children: tuple[Ticket, Ticket],
+    before: tuple[bits.Bytes, bits.Bytes],
+    *,
+    unchanged_too: bool = False,
+) -> None:
+    """Let two children inherit what lies midway between what their parents learnt.
+
+    A child whose bits are still those of its parent keeps what that one learnt, unless
+    ``unchanged_too``. Strategies are averaged likewise.
+    """
+    first, second = (child.heritage for child in children)
+    middle: Learnt | Average | None = first or second
+    if first is not None and second is not None and first is not second:
+        middle = Average(first, second, children[0].n_weights)
+    one, two = (child.strategy for child in children)
+    strategy = {name: (one.get(name, 0.0) + two.get(name, 0.0)) / 2 for name in {**one, **two}}
+    for child, packed in zip(children, before, strict=True):
+        if unchanged_too or not np.array_equal(child.packed, packed):
+            child.strategy = dict(strategy)
+            if isinstance(middle, Average):
+                child.inherit(middle)
+            else:
+                child.heritage = middle
+
+
+def write(ticket: Ticket, mask: bits.Mask, rng: Rng, allow_empty_layers: bool) -> None:
+    """Put bits ``mask`` (G,) into the ticket; a layer, or network, that it would empty keeps one.
+
+    The bit is one that the ticket kept there before, if it kept any. Of bits that may not be set
+    together, those that the mask of weights leaves out anyway are cleared.
+    """
+    before: bits.Mask | None = None
+    layers = layers_of(ticket)
+    if allow_empty_layers:
+        layers = (Layer("mask", (len(ticket),), 0),)
+    for layer in layers:
+        part = mask[layer.start : layer.stop]
+        if part.any():
+            continue
+        before = ticket.gates if before is None else before
+        kept = np.flatnonzero(before[layer.start : layer.stop])
+        part[rng.choice(kept) if len(kept) else rng.integers(layer.size)] = True
+    units = ticket.units
+    if units is not None:
+        mask = units.fitting(mask)
+    ticket.assign(bits.pack(mask))
+
+
+def _unit(argument: str, value: object) -> float:
+    """Return a float in [0, 1]."""
+    return _checks.real(argument, value, low=0, high=1)
+
+
+def settle(ticket: Ticket) -> None:
+    """Clear bits that the mask leaves out anyway, as beside two more of four; the mask stays."""
+    units = ticket.units
+    if units is not None and units.grouped:
+        gates = units.fitting(ticket.gates)
+        if np.count_nonzero(gates) < bits.count(ticket.packed):
+            ticket.assign(bits.pack(gates))
+
+
+def gated(ticket: Ticket) -> int:
+    """Count the kept weights that a bit gates: all, but for those of layers without bits."""
+    units = ticket.units
+    return ticket.kept if units is None else ticket.kept - units.fixed

@@ -1,0 +1,227 @@
+"""Crossover of two tickets: gene by gene, by layer, by neuron, and between their densities."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nets_deap import _checks
+from nets_deap.evolution.operators._common import (
+    check_pair,
+    draw_fraction,
+    gated,
+    generator,
+    layers_of,
+    marked,
+    saliency,
+    share_heritage,
+    weighted,
+    write,
+)
+from nets_deap.tickets import bits
+from nets_deap.tickets.choice import Rng, lognormal, subset
+from nets_deap.tickets.choice_of_units import (
+    best_together,
+    choose_of,
+    smallest_of,
+    together,
+    weights_in,
+)
+from nets_deap.tickets.ticket import Ticket
+
+Pair = tuple[Ticket, Ticket]
+
+
+def cx_uniform(
+    ind1: Ticket,
+    ind2: Ticket,
+    *,
+    indpb: float = 0.5,
+    allow_empty_layers: bool = False,
+    rng: Rng | None = None,
+) -> Pair:
+    """Swap each bit with probability ``indpb``. In place; returns a tuple; fitness untouched.
+
+    Args:
+        ind1: One parent.
+        ind2: The other, of the same layout.
+        indpb: Probability of a swap, in [0, 1].
+        allow_empty_layers: Whether a layer may lose all its weights.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_pair(ind1, ind2)
+    source = generator(rng)
+    p = _checks.real("indpb", indpb, low=0, high=1)
+    if p == 0.5:
+        swap = np.frombuffer(source.bytes(len(ind1.packed)), dtype=np.uint8)
+    else:
+        swap = bits.pack(subset(len(ind1), source.binomial(len(ind1), p), source))
+    difference = (ind1.packed ^ ind2.packed) & swap
+    return _exchange(ind1, ind2, difference, source, allow_empty_layers)
+
+
+def cx_layers(
+    ind1: Ticket,
+    ind2: Ticket,
+    *,
+    indpb: float = 0.5,
+    rng: Rng | None = None,
+) -> Pair:
+    """Swap each layer whole with probability ``indpb``.
+
+    In place; returns a tuple; fitness untouched.
+
+    Args:
+        ind1: One parent.
+        ind2: The other, of the same layout.
+        indpb: Probability of a swap, in [0, 1].
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_pair(ind1, ind2)
+    source = generator(rng)
+    p = _checks.real("indpb", indpb, low=0, high=1)
+    swap = np.zeros(len(ind1), dtype=np.bool_)
+    for layer in layers_of(ind1):
+        swap[layer.start : layer.stop] = source.random() < p
+    difference = (ind1.packed ^ ind2.packed) & bits.pack(swap)
+    return _exchange(ind1, ind2, difference, source, allow_empty_layers=True)
+
+
+def cx_neurons(
+    ind1: Ticket,
+    ind2: Ticket,
+    *,
+    indpb: float = 0.5,
+    allow_empty_layers: bool = False,
+    rng: Rng | None = None,
+) -> Pair:
+    """Swap all weights into a neuron or filter together, each with probability ``indpb``.
+
+    In place; returns a tuple; fitness untouched. Neurons are the first axis of a layer's weights,
+    or of its units.
+
+    Args:
+        ind1: One parent.
+        ind2: The other, of the same layout.
+        indpb: Probability of a swap, in [0, 1].
+        allow_empty_layers: Whether a layer may lose all its weights.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_pair(ind1, ind2)
+    source = generator(rng)
+    p = _checks.real("indpb", indpb, low=0, high=1)
+    rows = [np.repeat(source.random(la.shape[0]) < p, la.row) for la in layers_of(ind1)]
+    difference = (ind1.packed ^ ind2.packed) & bits.pack(np.concatenate(rows))
+    return _exchange(ind1, ind2, difference, source, allow_empty_layers)
+
+
+def cx_interpolate(
+    ind1: Ticket,
+    ind2: Ticket,
+    *,
+    allow_empty_layers: bool = False,
+    rng: Rng | None = None,
+) -> Pair:
+    """Keep the intersection and random parts of the rest, at densities between the parents'.
+
+    With a share a, uniform in [0, 1], the children keep a k1 + (1 - a) k2 and (1 - a) k1 + a k2
+    weights, rounded; both hold the parents' intersection and lie within their union. In place;
+    returns a tuple; fitness untouched.
+
+    Args:
+        ind1: One parent.
+        ind2: The other, of the same layout.
+        allow_empty_layers: Whether a layer may lose all its weights.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_pair(ind1, ind2)
+    source = generator(rng)
+    before = ind1.packed, ind2.packed
+    one, other = ind1.gates, ind2.gates
+    both, apart = one & other, one ^ other
+    k1, k2, shared = gated(ind1), gated(ind2), weights_in(ind1.units, both)
+    first = round(k1 + source.random() * (k2 - k1))
+    for child, k in ((ind1, first), (ind2, k1 + k2 - first)):
+        free = together(child.units, apart, source, both)
+        mask = both | choose_of(child.units, free, k - shared, source)
+        write(child, mask, source, allow_empty_layers)
+    share_heritage((ind1, ind2), before)
+    return ind1, ind2
+
+
+def cx_average(
+    ind1: Ticket,
+    ind2: Ticket,
+    *,
+    fraction: float | tuple[float, float] = 0.0,
+    noise: float = 0.0,
+    allow_empty_layers: bool = False,
+    rng: Rng | None = None,
+) -> Pair:
+    """Average what both parents learnt and keep the weights of largest saliency.
+
+    Saliency is ``|w|`` of the averaged trained weights, a pruned weight counting as 0 (of W0 where
+    nothing is learnt), over the union of both masks; the layers' factors of the averaged strategy
+    multiply it. The children keep as many weights as their parents, less a fraction. For
+    relatives: the weights of tickets that descend from the same W0 and the same first steps lie in
+    one basin, where their average is at least as good as they are. In place; returns a tuple;
+    fitness untouched.
+
+    Args:
+        ind1: One parent.
+        ind2: The other, of the same layout.
+        fraction: Of the kept weights, in [0, 1], that is pruned as well; or an interval to draw
+            from.
+        noise: Standard deviation of the logarithm of a factor on each saliency, >= 0; drawn as in
+            ``mut_prune``.
+        allow_empty_layers: Whether a layer may lose all its weights.
+        rng: NumPy generator; None for one seeded from ``random``.
+
+    Reference:
+        Wortsman et al. 2022, Model soups (averages of relatives).
+    """
+    check_pair(ind1, ind2)
+    source = generator(rng)
+    less = 1 - draw_fraction("fraction", fraction, source)
+    sigma = _checks.real("noise", noise, low=0)
+    before = ind1.packed, ind2.packed
+    counts = gated(ind1), gated(ind2)
+    packed = ind1.packed | ind2.packed
+    for child in (ind1, ind2):
+        child.assign(packed)
+    share_heritage((ind1, ind2), before, unchanged_too=True)
+    union = ind1.gates
+    kept, total = bits.places(union), int(np.count_nonzero(union))
+    scores = weighted(ind1, saliency(ind1, union, kept))
+    for child, k in zip((ind1, ind2), counts, strict=True):
+        own = source.random(total) if scores is None else scores
+        if sigma:
+            own = own * lognormal(sigma, total, source)
+        fit = best_together(child.units, kept, own)
+        if not fit.all():  # worth less than nothing, so that they go first
+            own = np.where(fit, own, -1.0)
+        n = weights_in(child.units, union) - round(less * k)
+        lost = marked(len(union), kept, smallest_of(child.units, kept, own, n))
+        write(child, union ^ lost, source, allow_empty_layers)
+    return ind1, ind2
+
+
+def _exchange(
+    ind1: Ticket, ind2: Ticket, difference: bits.Bytes, rng: Rng, allow_empty_layers: bool
+) -> Pair:
+    """Swap the packed bits that ``difference`` marks; mend what that would empty."""
+    before = ind1.packed, ind2.packed
+    for child in (ind1, ind2):
+        packed = child.packed ^ difference
+        if child.units is not None or _leaves_empty(child, packed, allow_empty_layers):
+            write(child, bits.unpack(packed, len(child)), rng, allow_empty_layers)
+        else:
+            child.assign(packed)
+    share_heritage((ind1, ind2), before)
+    return ind1, ind2
+
+
+def _leaves_empty(child: Ticket, packed: bits.Bytes, allow_empty_layers: bool) -> bool:
+    """Tell whether packed bits would leave an empty layer or network."""
+    if allow_empty_layers:
+        return not packed.any()
+    return any(not bits.count(packed, la.start, la.stop) for la in layers_of(child))

@@ -1,0 +1,78 @@
+"""Initial tickets: masks of exact density, spread over layers by a distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from nets_deap import _checks
+from nets_deap.evolution.operators._common import generator
+from nets_deap.tickets.choice import Rng
+from nets_deap.tickets.layout import MaskLayout
+from nets_deap.tickets.random import Distribution, layer_counts, random_mask
+from nets_deap.tickets.ticket import Ticket
+
+T = TypeVar("T", bound=Ticket)
+
+
+def init_density(
+    container: Callable[..., T],
+    layout: MaskLayout,
+    *,
+    density: float = 0.2,
+    distribution: Distribution = "erk",
+    rng: Rng | None = None,
+) -> T:
+    """Return one random ticket of round(density * D) kept weights.
+
+    Exactly as many where a bit is a weight; else as near as whole units allow.
+
+    Args:
+        container: The ticket class; called as ``container(mask, layout=layout)``.
+        layout: The layout of the mask.
+        density: In (0, 1].
+        distribution: How kept weights are spread over layers; see ``layer_counts``.
+        rng: NumPy generator; None for one seeded from ``random``.
+
+    Returns:
+        The ticket; no layer is empty.
+    """
+    counts = layer_counts(layout, density, distribution)
+    return container(random_mask(layout, counts, generator(rng)), layout=layout)
+
+
+def init_log_spaced(
+    container: Callable[..., T],
+    layout: MaskLayout,
+    n: int,
+    *,
+    low: float = 0.02,
+    high: float = 1.0,
+    distribution: Distribution = "erk",
+    rng: Rng | None = None,
+) -> list[T]:
+    """Return a population of ``n`` random tickets, log-spaced in density from high to low.
+
+    Args:
+        container: The ticket class; called as ``container(mask, layout=layout)``.
+        layout: The layout of the masks.
+        n: Number of tickets, >= 0; a single one has density ``high``.
+        low: Density of the last ticket, in (0, 1]; raised where a layer would be empty, lowered
+            where no ticket is as dense (as is ``high``).
+        high: Density of the first ticket, in [low, 1].
+        distribution: How kept weights are spread over layers; see ``layer_counts``.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    _checks.whole("n", n, low=0)
+    _checks.interval("(low, high)", (low, high), _checks.density)
+    least, most = layout.density_range
+    densities = np.geomspace(min(max(high, least), most), min(max(low, least), most), n)
+    source = generator(rng)
+    return [
+        init_density(
+            container, layout, density=min(most, float(d)), distribution=distribution, rng=source
+        )
+        for d in densities
+    ]

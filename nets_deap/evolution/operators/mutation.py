@@ -1,0 +1,240 @@
+"""Mutation of a ticket: flip, prune, regrow, swap, and one layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from nets_deap import _checks
+from nets_deap.evolution.operators._common import (
+    check_ticket,
+    draw_fraction,
+    generator,
+    layers_of,
+    write,
+)
+from nets_deap.evolution.operators._criteria import GROWTH, check_by, grown_by, least
+from nets_deap.tickets.choice import Rng, choose, subset
+from nets_deap.tickets.choice_of_units import choose_of, together, weights_in
+from nets_deap.tickets.ticket import Ticket
+
+Mutated = tuple[Ticket]
+Fraction = float | tuple[float, float]
+
+
+def mut_flip(
+    individual: Ticket,
+    *,
+    indpb: float,
+    allow_empty_layers: bool = False,
+    rng: Rng | None = None,
+) -> Mutated:
+    """Flip each bit with probability ``indpb``. In place; returns a tuple; fitness untouched.
+
+    Args:
+        individual: The ticket.
+        indpb: Probability of a flip, in [0, 1].
+        allow_empty_layers: Whether a layer may lose all its weights.
+        rng: NumPy generator; None for one seeded from ``random``.
+
+    >>> mut_flip(Ticket([1, 1, 0, 0]), indpb=1.0)
+    (Ticket(2 of 4 weights, density 0.5000, fitness ()),)
+    """
+    check_ticket(individual)
+    source = generator(rng)
+    n = source.binomial(len(individual), _checks.real("indpb", indpb, low=0, high=1))
+    mask = individual.gates ^ subset(len(individual), n, source)
+    write(individual, mask, source, allow_empty_layers)
+    return (individual,)
+
+
+def mut_prune(
+    individual: Ticket,
+    *,
+    fraction: Fraction = (0.1, 0.4),
+    by: str = "magnitude",
+    noise: float = 0.0,
+    sigma: float = 0.0,
+    allow_empty_layers: bool = False,
+    rng: Rng | None = None,
+) -> Mutated:
+    """Prune a fraction of the kept weights. In place; returns a tuple; fitness untouched.
+
+    The weights of least saliency go, over the whole network at once. Each layer's saliency is
+    multiplied by a factor exp(s) of the ticket's own, ``individual.strategy[layer]`` = s, which
+    mutates first and which children inherit: self-adaptation decides which layers are pruned more.
+
+    Args:
+        individual: The ticket.
+        fraction: Of the kept weights, in [0, 1], rounded to a whole number; or an interval to
+            draw from.
+        by: The saliency: ``"magnitude"``: ``|w|`` of the trained weights when the ticket has them,
+            else of W0; ``"gradient"``: ``|w * gradient|`` after training, which an evaluator with
+            ``slopes=True`` measures (``|w|`` where nothing is learnt, as after a divergence);
+            ``"random"``.
+        noise: Standard deviation of the logarithm of a factor on each saliency, >= 0; drawn from
+            65,536 equally likely quantiles, so that none is beyond 4.33 standard deviations.
+        sigma: Standard deviation of the change of each s, >= 0; 0 leaves them as they are.
+        allow_empty_layers: Whether a layer may lose all its weights.
+        rng: NumPy generator; None for one seeded from ``random``.
+
+    Reference:
+        Beyer and Schwefel 2002, Evolution strategies (self-adaptation).
+    """
+    check_ticket(individual)
+    source = generator(rng)
+    _checks.real("noise", noise, low=0)
+    if _checks.real("sigma", sigma, low=0):
+        steps = source.normal(0, sigma, len(layers_of(individual)))
+        old = individual.strategy
+        names = [layer.name for layer in layers_of(individual)]
+        moved = {n: old.get(n, 0.0) + float(s) for n, s in zip(names, steps, strict=True)}
+        individual.strategy = {**old, **moved}
+    k = round(draw_fraction("fraction", fraction, source) * individual.kept)
+    mask = individual.gates
+    mask ^= least(individual, mask, k, by, source, noise=noise)
+    write(individual, mask, source, allow_empty_layers)
+    return (individual,)
+
+
+def mut_regrow(
+    individual: Ticket,
+    *,
+    fraction: Fraction = (0.05, 0.3),
+    by: str = "random",
+    rng: Rng | None = None,
+) -> Mutated:
+    """Regrow pruned weights. In place; returns a tuple; fitness untouched.
+
+    Args:
+        individual: The ticket.
+        fraction: Of the kept weights, >= 0 and at most 1, rounded; or an interval to draw from.
+        by: ``"random"``; or ``"gradient"``: where ``|gradient|`` was largest after training, which
+            an evaluator with ``slopes=True`` measures (at most half of the kept weights); random
+            where nothing is learnt.
+        rng: NumPy generator; None for one seeded from ``random``.
+
+    Reference:
+        Evci et al. 2020, Rigging the Lottery (growth by gradient).
+    """
+    check_ticket(individual)
+    source = generator(rng)
+    mask = individual.gates
+    k = round(draw_fraction("fraction", fraction, source) * individual.kept)
+    mask |= grown_by(individual, together(individual.units, ~mask, source, mask), k, by, source)
+    write(individual, mask, source, allow_empty_layers=True)
+    return (individual,)
+
+
+def mut_swap(
+    individual: Ticket,
+    *,
+    fraction: Fraction = (0.01, 0.1),
+    by: str = "magnitude",
+    grow: str = "random",
+    rng: Rng | None = None,
+) -> Mutated:
+    """Prune some weights and regrow as many: density stays the same, as nearly as units allow.
+
+    In place; returns a tuple; fitness untouched. With ``grow="random"`` weights are regrown in the
+    layer that lost them, as far as it has room; with ``grow="gradient"`` anywhere.
+
+    Args:
+        individual: The ticket.
+        fraction: Of the kept weights, in [0, 1], rounded; or an interval to draw from.
+        by: ``"magnitude"``, ``"gradient"`` or ``"random"``, as for ``mut_prune``.
+        grow: ``"random"`` or ``"gradient"``, as for ``mut_regrow``.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_ticket(individual)
+    source = generator(rng)
+    before, units = individual.gates, individual.units
+    mask = before.copy()
+    k = round(draw_fraction("fraction", fraction, source) * individual.kept)
+    _checks.choice("grow", grow, GROWTH)
+    if grow == "gradient":
+        grown = grown_by(individual, ~before, k, grow, source)
+        mask ^= least(individual, before, weights_in(units, grown), by, source)
+        mask |= grown
+    else:
+        losers = least(individual, before, k, by, source)
+        free = together(units, ~before, source, before & ~losers)
+        for layer in layers_of(individual):
+            span = slice(layer.start, layer.stop)
+            lost, start = losers[span], layer.start
+            n = weights_in(units, lost, start)
+            grown = choose_of(units, free[span], n, source, start=start)
+            n = weights_in(units, grown, start)
+            mask[span] ^= grown | choose_of(units, lost, n, source, start=start)
+    write(individual, mask, source, allow_empty_layers=True)
+    return (individual,)
+
+
+def mut_layer(
+    individual: Ticket,
+    *,
+    sigma: float = 0.3,
+    by: str = "magnitude",
+    rng: Rng | None = None,
+) -> Mutated:
+    """Change the density of one random layer by a log-normal factor. Never empties it.
+
+    In place; returns a tuple; fitness untouched. Shrinking prunes by ``by``; growing is random.
+
+    Args:
+        individual: The ticket.
+        sigma: Standard deviation of the factor's logarithm, > 0.
+        by: ``"magnitude"`` or ``"random"``, as for ``mut_prune``.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_ticket(individual)
+    source = generator(rng)
+    _checks.real("sigma", sigma, low=0, open_low=True)
+    check_by(individual, by)
+    layers = layers_of(individual)
+    layer = layers[source.integers(len(layers))]
+    mask, span = individual.gates, slice(layer.start, layer.stop)
+    size, kept = (
+        weights_in(individual.units, part, layer.start)
+        for part in (np.ones(layer.size, dtype=np.bool_), mask[span])
+    )
+    factor = np.exp(min(source.normal(0, sigma), np.log(size)))
+    k = int(np.clip(round(max(kept, 1) * factor), 1, size))
+    if k < kept:
+        lost = least(individual, mask, kept - k, by, source, within=layer)
+        mask ^= lost
+        if not mask[span].any():  # its last unit has more than one weight to lose
+            mask |= choose(lost, 1, source)
+    else:
+        free = together(individual.units, ~mask, source, mask)[span]
+        mask[span] |= choose_of(individual.units, free, k - kept, source, start=layer.start)
+    write(individual, mask, source, allow_empty_layers=True)
+    return (individual,)
+
+
+def mut_one_of(
+    individual: Ticket,
+    *,
+    operators: Sequence[Callable[..., Mutated]],
+    weights: Sequence[float] | None = None,
+    rng: Rng | None = None,
+) -> Mutated:
+    """Apply one of several mutations, drawn by ``weights``. In place; returns a tuple.
+
+    Args:
+        individual: The ticket.
+        operators: Mutations (partials with their arguments) that take ``rng``.
+        weights: Relative probabilities, >= 0, one each; None for equal ones.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_ticket(individual)
+    source = generator(rng)
+    if not operators:
+        raise _checks.bad_value("operators", "hold mutations", "at least one", 0)
+    share = np.ones(len(operators)) if weights is None else np.asarray(weights, dtype=np.float64)
+    _checks.length("weights", len(share), len(operators), "number of operators")
+    if not np.isfinite(share).all() or (share < 0).any() or share.sum() == 0:
+        raise _checks.bad_value("weights", "be probabilities", "all >= 0, not all 0", weights)
+    chosen = operators[int(source.choice(len(operators), p=share / share.sum()))]
+    return chosen(individual, rng=source)

@@ -1,0 +1,112 @@
+"""``ComparisonFolder``: the results of a comparison, one file for each method and seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nets_deap import _checks
+from nets_deap.errors import FileAccessError
+from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.tickets.layout import MaskLayout
+from nets_deap.tickets.ticket import Ticket
+
+HEAD = "comparison.json"
+
+
+class ComparisonFolder(RunFolder):
+    """A folder that holds one comparison, finished or not.
+
+    A result is a file that is written whole once its method is done for its seed; what is there is
+    finished.
+
+    Args:
+        path: The folder; made with its parents if it is not there.
+        identity: What must be the same for results to belong together.
+
+    Raises:
+        InvalidValueError: It holds another comparison, or something else.
+        FileAccessError: It cannot be read or written.
+    """
+
+    locked = False
+
+    def __init__(self, path: str | Path, identity: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        plain = json.loads(json.dumps(identity))
+        if (self.path / HEAD).exists():
+            held = self._read(HEAD)
+            held = held if isinstance(held, dict) else {}
+            different = [key for key in plain if held.get(key) != plain[key]]
+            if different:
+                raise _checks.bad_value(
+                    "path",
+                    "hold the same comparison or nothing",
+                    ", ".join(
+                        f"{key} = {_changed(plain[key], held.get(key))}" for key in different
+                    ),
+                    str(self.path),
+                    "Choose another folder, or compare with the settings of this one.",
+                )
+            self._written = {}
+        else:
+            super().__init__(path)
+            self.write_json(HEAD, plain)
+        try:
+            for name in ("results", "tickets"):
+                (self.path / name).mkdir(exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def has(self, seed: int, method: str) -> bool:
+        """Tell whether a result is there."""
+        return (self.path / self._name(seed, method)).exists()
+
+    def put(self, seed: int, method: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a finished result."""
+        self.write_json(self._name(seed, method), list(rows))
+
+    def get(self, seed: int, method: str) -> list[dict[str, Any]]:
+        """Read a finished result."""
+        rows: list[dict[str, Any]] = self._read(self._name(seed, method))
+        return rows
+
+    def put_tickets(self, seed: int, tickets: Sequence[Ticket]) -> None:
+        """Save the tickets that evolution found for a seed, densest first."""
+        folder = self.path / "tickets" / f"seed{seed}"
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("*.safetensors"):
+            old.unlink()
+        for i, ticket in enumerate(tickets):
+            ticket.save(folder / f"{i:02d}-{ticket.digest[:16]}.safetensors")
+
+    def tickets(self, seed: int, layout: MaskLayout) -> list[Ticket]:
+        """Load the tickets that evolution found for a seed, with the layout of its task."""
+        files = sorted((self.path / "tickets" / f"seed{seed}").glob("*.safetensors"))
+        return [Ticket(Ticket.load(file).gates, layout=layout) for file in files]
+
+    def _name(self, seed: int, method: str) -> str:
+        """Return the file of a result."""
+        return f"results/seed{seed}-{method}.json"
+
+    def _read(self, name: str) -> Any:
+        """Read a JSON file."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FileAccessError(
+                f"{self.path / name} must be readable JSON: {error}. Remove the file to have it "
+                "made again."
+            ) from error
+
+
+def _changed(wanted: Any, held: Any, place: str = "") -> str:
+    """Name what differs, with both values."""
+    if isinstance(wanted, dict) and isinstance(held, dict):
+        keys = [key for key in {**wanted, **held} if held.get(key) != wanted.get(key)]
+        return ", ".join(
+            _changed(wanted.get(k), held.get(k), f"{place}.{k}".strip(".")) for k in keys
+        )
+    return f"{place} {wanted} (there: {held})".strip()

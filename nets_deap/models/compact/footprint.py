@@ -1,0 +1,175 @@
+"""``measure_footprints``: parameters, bytes, multiply-adds and latency of networks."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from nets_deap import _checks
+from nets_deap.models.compact.sparse import CsrLinear
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a network costs to keep and to run.
+
+    Attributes:
+        parameters: Numbers in its parameters, zeros counted; of sparse rows kept weights, biases.
+        bytes: Of its parameters and buffers in memory.
+        multiply_adds: Of its linear and convolutional layers for one example.
+        latency: Median seconds of a forward pass, by batch size.
+    """
+
+    parameters: int
+    bytes: int
+    multiply_adds: int
+    latency: Mapping[int, float]
+
+
+def measure_footprints(
+    modules: Mapping[str, nn.Module],
+    inputs: Tensor,
+    *,
+    batch_sizes: Sequence[int] = (1, 256),
+    repeats: int = 100,
+) -> dict[str, Footprint]:
+    """Count and measure what networks cost, such as a masked one and the same cut out.
+
+    Args:
+        modules: By name, in evaluation mode or not, on the device of ``inputs``.
+        inputs: Sample inputs (N, ...).
+        batch_sizes: Sizes B of the minibatches; see ``models.compact.footprint.measure_latency``.
+        repeats: Timed passes of each module and size, at least 1.
+
+    Returns:
+        A footprint for each name.
+
+    Raises:
+        InvalidValueError: No modules or inputs, or a number is out of range.
+    """
+    latency = measure_latency(modules, inputs, batch_sizes=batch_sizes, repeats=repeats)
+    found = {}
+    for name, module in modules.items():
+        parameters = list(module.parameters())
+        found[name] = Footprint(
+            sum(p.numel() for p in parameters) + sum(map(_numbers_of, module.modules())),
+            sum(t.numel() * t.element_size() for t in (*parameters, *module.buffers())),
+            count_multiply_adds(module, inputs[:1]),
+            latency[name],
+        )
+    return found
+
+
+@torch.no_grad()
+def count_multiply_adds(module: nn.Module, example: Tensor) -> int:
+    """Count the multiply-adds of linear and convolutional layers for one example (1, ...).
+
+    Multiplications by zero count: that is what dense kernels do, and sparse rows have none.
+    """
+    _checks.length("example", len(example), 1, "examples")
+    total = 0
+
+    def count(layer: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, CsrLinear):
+            total += output.numel() // layer.out_features * len(layer.values)
+        elif isinstance(layer, nn.Linear):
+            total += output.numel() * layer.in_features
+        else:  # of a transposed convolution each input is multiplied by the whole kernel
+            image = given[0] if layer.transposed else output
+            total += image[0, 0].numel() * layer.weight.numel()
+
+    counted = copy.deepcopy(module).eval()
+    for layer in counted.modules():
+        if isinstance(layer, (nn.Linear, _ConvNd, CsrLinear)):
+            layer.register_forward_hook(count)
+    counted(example.clone())
+    return total
+
+
+def _numbers_of(module: nn.Module) -> int:
+    """Return how many weights and biases a sparse layer holds in buffers; 0 of any other."""
+    if not isinstance(module, CsrLinear):
+        return 0
+    return len(module.values) + (0 if module.bias is None else len(module.bias))
+
+
+def table(footprints: Mapping[str, Footprint]) -> str:
+    """Return footprints as aligned text, each beside the first: "4.0x" is a fourth of it."""
+    first = next(iter(footprints.values()))
+    sizes = list(first.latency)
+    head = ["", "parameters", "bytes", "multiply-adds", *(f"latency at B = {n}" for n in sizes)]
+    lines = [head]
+    for name, one in footprints.items():
+        pairs: list[tuple[float, float, str]] = [
+            (first.parameters, one.parameters, f"{one.parameters:,}"),
+            (first.bytes, one.bytes, f"{one.bytes:,}"),
+            (first.multiply_adds, one.multiply_adds, f"{one.multiply_adds:,}"),
+            *((first.latency[n], one.latency[n], f"{1e3 * one.latency[n]:.3f} ms") for n in sizes),
+        ]
+        more = [f" ({a / b:.1f}x)" if b and one is not first else "" for a, b, _ in pairs]
+        lines.append([name, *(text + gain for (_, _, text), gain in zip(pairs, more, strict=True))])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = [[cell.rjust(w) for cell, w in zip(line, widths, strict=True)] for line in lines]
+    return "\n".join("  ".join(row).rstrip() for row in rows)
+
+
+def measure_latency(
+    modules: Mapping[str, nn.Module],
+    inputs: Tensor,
+    *,
+    batch_sizes: Sequence[int] = (1, 256),
+    repeats: int = 200,
+) -> dict[str, dict[int, float]]:
+    """Measure how long forward passes take: medians of repeats that take turns.
+
+    All modules run once in every repeat, so that a slow moment of the machine meets each of them.
+
+    Args:
+        modules: What to measure, by name, in evaluation mode or not, on the device of ``inputs``.
+        inputs: Sample inputs (N, ...); rows are repeated where a minibatch is larger.
+        batch_sizes: Sizes B of the minibatches.
+        repeats: Timed passes of each module and size, at least 1; a tenth as many go before
+            untimed.
+
+    Returns:
+        Median seconds of one forward pass, by module name and batch size.
+    """
+    if not modules:
+        raise _checks.bad_value("modules", "hold modules", "at least one", 0)
+    _checks.whole("repeats", repeats)
+    if not len(inputs):
+        raise _checks.bad_value("inputs", "hold examples", "N >= 1", 0)
+    found: dict[str, dict[int, float]] = {name: {} for name in modules}
+    for i, size in enumerate(batch_sizes):
+        _checks.whole(f"batch_sizes[{i}]", size)
+        batch = inputs[torch.arange(size, device=inputs.device) % len(inputs)].contiguous()
+        taken: dict[str, list[float]] = {name: [] for name in modules}
+        for repeat in range(-max(3, repeats // 10), repeats):
+            for name, module in modules.items():
+                seconds = _time(module, batch)
+                if repeat >= 0:
+                    taken[name].append(seconds)
+        for name, times in taken.items():
+            found[name][size] = statistics.median(times)
+    return found
+
+
+@torch.no_grad()
+def _time(module: nn.Module, batch: Tensor) -> float:
+    """Return the seconds of one forward pass."""
+    if batch.is_cuda:
+        torch.cuda.synchronize(batch.device)
+    start = time.perf_counter()
+    module(batch)
+    if batch.is_cuda:
+        torch.cuda.synchronize(batch.device)
+    return time.perf_counter() - start

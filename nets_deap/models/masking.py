@@ -1,0 +1,167 @@
+"""``Masked``: how torch masks a model's parameters, and how masks are read from a model."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.nn.utils import parametrize, prune
+
+from nets_deap import _checks
+from nets_deap.tickets.layout import MaskLayout
+
+if TYPE_CHECKING:
+    pass
+
+
+class Masked(nn.Module):
+    """A parametrization that holds the pruned weights of a tensor at zero.
+
+    Their gradient is zero. What they were stays in ``parametrizations.NAME.original``.
+
+    Args:
+        mask: Bool, of the tensor's shape, 1 = kept; a buffer.
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weights with those that are pruned as zero."""
+        # Not a product: a weight that has become infinite must not make a pruned one NaN.
+        return torch.where(self.mask, weight, 0)
+
+
+def _set(tensor: Tensor, values: NDArray[Any]) -> None:
+    """Copy values into a tensor."""
+    tensor.detach().copy_(torch.from_numpy(np.array(values)))
+
+
+def masks_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the masks of a model that ``torch.nn.utils.prune`` or ``Masked`` prunes.
+
+    Returns:
+        Bool tensors on the CPU by the parameters' own names, in the model's order; empty for a
+        model that nothing prunes.
+
+    Raises:
+        InvalidValueError: A mask is not of zeros and ones.
+    """
+    found: dict[str, Tensor] = {}
+    for path, module in model.named_modules():
+        own: dict[str, Tensor] = {}
+        for name in _pruned(module):
+            own[name] = getattr(module, f"{name}_mask")
+        for name, steps in _parametrized(module):
+            for step in steps:
+                if isinstance(step, Masked):
+                    own[name] = step.mask
+        for name, mask in own.items():
+            found[f"{path}.{name}" if path else name] = as_bool(name, mask)
+    return found
+
+
+def as_bool(name: str, mask: Any) -> Tensor:
+    """Return a mask of zeros and ones, a tensor or an array, as bool on the CPU."""
+    tensor = torch.as_tensor(mask).detach().cpu()
+    if tensor.dtype != torch.bool and not bool(((tensor == 0) | (tensor == 1)).all()):
+        wrong = tensor[(tensor != 0) & (tensor != 1)][0].item()
+        raise _checks.bad_value(f"masks[{name!r}]", "be a mask", "zeros and ones", wrong)
+    return tensor.bool()
+
+
+def unmasked(model: nn.Module) -> dict[str, Tensor]:
+    """Return parameters by their own names, as they are without ``prune`` and ``Masked``."""
+    found: dict[str, Tensor] = {}
+    # Module by module: torch moves what it parametrizes behind all other children.
+    for path, module in model.named_modules():
+        if "parametrizations" in path.split("."):
+            continue
+        masked = _pruned(module)
+        own: dict[str, Tensor | None] = {
+            name[:-5] if name.removesuffix("_orig") in masked else name: parameter
+            for name, parameter in module._parameters.items()
+        }
+        for name, steps in _parametrized(module):
+            own[name] = getattr(steps, "original", None)  # others than Masked may have several
+        for name, parameter in own.items():
+            if parameter is not None and all(parameter is not other for other in found.values()):
+                found[f"{path}.{name}" if path else name] = parameter
+    return found
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """Return a copy whose weights are masked for good: neither pruned nor parametrized by torch."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        # What torch has computed is no leaf, which deepcopy refuses; recurrent layers list it too.
+        held = [getattr(module, name) for name in _pruned(module)]
+        for tensor in (*held, *module.__dict__.get("_flat_weights", ())):
+            if isinstance(tensor, Tensor) and not tensor.is_leaf:
+                memo[id(tensor)] = tensor.detach().clone()
+    copied = copy.deepcopy(model, memo)
+    for module in copied.modules():
+        for name in _pruned(module):
+            prune.remove(module, name)  # type: ignore[no-untyped-call]
+        named = _parametrized(module)
+        if any(isinstance(step, Masked) for _, steps in named for step in steps):
+            # Not ``remove_parametrizations``: copies share the class that it would change.
+            values = {name: getattr(module, name).detach().clone() for name, _ in named}
+            needs = {name: steps.original.requires_grad for name, steps in named}
+            module.__class__ = type(module).__bases__[0]
+            del module.parametrizations
+            for name, value in values.items():
+                setattr(module, name, nn.Parameter(value, requires_grad=needs[name]))
+    return copied
+
+
+def _pruned(module: nn.Module) -> list[str]:
+    """Return the parameters of its own that ``torch.nn.utils.prune`` masks."""
+    return [
+        name[:-5]
+        for name in module._buffers
+        if name.endswith("_mask") and f"{name[:-5]}_orig" in module._parameters
+    ]
+
+
+def _parametrized(module: nn.Module) -> list[tuple[str, Any]]:
+    """Return names and steps of the parametrizations of a module's own."""
+    if not parametrize.is_parametrized(module):
+        return []
+    found: Any = module.parametrizations
+    return list(found.items())
+
+
+def _owners(model: nn.Module, layout: MaskLayout, how: str) -> dict[str, nn.Module]:
+    """Return the module that owns each layer's parameter; raise where torch cannot mask it."""
+    named = list(model.named_parameters(remove_duplicate=False))
+    own = dict(named)
+    owners: dict[str, nn.Module] = {}
+    for name in layout.names:
+        shared = [other for other, parameter in named if parameter is own[name]]
+        if len(shared) > 1:
+            raise _checks.bad_value(
+                "how",
+                "leave tied parameters tied",
+                "'inplace' or 'functional'",
+                how,
+                f"These are one: {', '.join(shared)}.",
+            )
+        owners[name] = model.get_submodule(name.rpartition(".")[0])
+        if how == "prune" and isinstance(owners[name], NonDynamicallyQuantizableLinear):
+            raise _checks.bad_value(
+                "how",
+                "reach the weights of attention",
+                "another way, such as 'parametrize'",
+                how,
+                f"Attention reads {name!r} past its layer's forward, so torch never masks it anew.",
+            )
+    return owners

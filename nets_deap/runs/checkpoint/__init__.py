@@ -1,0 +1,1 @@
+"""Checkpoints: a whole run at a moment, saved and restored."""

@@ -1,0 +1,86 @@
+"""``Saver``: what a recorder saves so that its run can go on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nets_deap.errors import NetsError
+from nets_deap.runs.checkpoint.checkpoints import Checkpoints
+from nets_deap.runs.checkpoint.partial import Unfinished
+from nets_deap.runs.checkpoint.snapshot import Moment
+from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.training.executor import keeper_of, set_keeper
+from nets_deap.training.task import Task
+
+if TYPE_CHECKING:
+    from nets_deap.runs.recorder import Recorder
+
+logger = logging.getLogger("nets_deap")
+
+
+class Saver:
+    """Saves the state of a run into its folder.
+
+    Args:
+        folder: The run folder.
+        task: The task, whose outcomes within a generation are kept, too.
+        generation: The generation that comes next.
+    """
+
+    def __init__(self, folder: RunFolder, task: Task, generation: int) -> None:
+        self._folder = folder
+        self._checkpoints = Checkpoints(folder.path)
+        self._unfinished = Unfinished(folder, generation)
+        self._moment: Moment | None = None
+        self._saved = generation - 1
+        self._problem = task.problem
+        set_keeper(self._problem, self._unfinished)
+
+    def save(self, recorder: Recorder, population: Sequence[Any], *, now: bool) -> None:
+        """Save the state after a generation.
+
+        Where generations take fractions of a second not each one is saved: saving costs at most 2 %
+        of the run. The first and the last always are, and on closing the one before.
+
+        Args:
+            recorder: The recorder, which has taken note of the generation.
+            population: The population after selection.
+            now: Save it whatever it costs.
+
+        Raises:
+            FileAccessError: The folder cannot be written; earlier checkpoints are still there.
+        """
+        with self._folder.writing():
+            self._moment = Moment.of(recorder, population, self._folder.path)
+        if now or self._checkpoints.is_due():
+            self._write(self._moment)
+        self._unfinished.forget(recorder.generation)
+
+    def close(self) -> None:
+        """Let go of the task, unless it is another run's by now, and save the last generation.
+
+        That is done if it has not been done yet; a failure is told, and no more.
+
+        Tickets that are evaluated again may have changed since: then the checkpoint before stays.
+        """
+        if keeper_of(self._problem) is self._unfinished:
+            set_keeper(self._problem, None)
+        moment, self._moment = self._moment, None
+        if moment is None or moment.again or moment.generation == self._saved:
+            return
+        try:
+            self._folder.check()
+            self._write(moment)
+        except NetsError as error:
+            logger.warning("The last generation could not be saved: %s", error)
+
+    def _write(self, moment: Moment) -> None:
+        """Write a checkpoint."""
+        began = time.monotonic()
+        with self._folder.writing():
+            content, packer = moment.pack()
+            self._checkpoints.save(moment.generation, content, packer, began=began)
+        self._saved = moment.generation

@@ -1,0 +1,192 @@
+"""What a run needs to go on exactly: gathered from a recorder, and given back to one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deap import tools
+
+from nets_deap.errors import RunFileError
+from nets_deap.evolution.evaluator import Evaluator, evaluator_of
+from nets_deap.runs.checkpoint import archives, random_states
+from nets_deap.runs.checkpoint.tickets import TicketReader, TicketWriter
+from nets_deap.runs.storage.plain import Packer, Unpacker
+from nets_deap.tickets.layout import MaskLayout
+from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.task import Ledger
+
+if TYPE_CHECKING:
+    from nets_deap.runs.recorder import Recorder
+
+LOGS = ("log.jsonl", "log.csv")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A run after a generation, noted at little cost: what could be saved of it until it goes on.
+
+    Attributes:
+        generation: Which one.
+        plain: What is plain data already.
+        population: The population.
+        members: The members of the hall of fame.
+        again: Tickets that wait to be evaluated again, which changes them.
+    """
+
+    generation: int
+    plain: dict[str, Any]
+    population: list[Any]
+    archive: tools.HallOfFame
+    members: list[Any]
+    again: list[Any]
+
+    @classmethod
+    def of(cls, recorder: Recorder, population: Sequence[Any], folder: Path) -> Moment:
+        """Note the present moment of a run."""
+        ledger, evaluator = recorder.task.ledger, evaluator_of(recorder.task)
+        where = None
+        if evaluator is not None:
+            spent = None if evaluator.budget is None else evaluator.budget.spent
+            where = {"generation": evaluator.generation, "spent": spent}
+        plain = {
+            "kind": "checkpoint",
+            "generation": recorder.generation,
+            "facts": recorder.facts,
+            "recorder": recorder.state(),
+            "ledger": [ledger.networks, ledger.network_steps, ledger.diverged],
+            "logs": {name: _measure((folder / name).read_bytes()) for name in LOGS},
+            "evaluator": where,
+            "random": random_states.states(),
+            "beside": None if recorder.beside is None else recorder.beside(),
+        }
+        return cls(
+            generation=recorder.generation,
+            plain=plain,
+            population=list(population),
+            archive=recorder.front,
+            members=list(recorder.front),
+            again=[] if evaluator is None else list(evaluator.again),
+        )
+
+    def pack(self) -> tuple[dict[str, Any], Packer]:
+        """Return everything as JSON and arrays."""
+        packer = Packer()
+        writer = TicketWriter(packer)
+        content = {
+            **self.plain,
+            "random": packer.pack(self.plain["random"]),
+            "beside": packer.pack(self.plain["beside"]),
+            "population": [writer.add(ticket) for ticket in self.population],
+            "archive": {
+                **archives.plain_of(self.archive),
+                "items": [writer.add(ticket) for ticket in self.members],
+            },
+            "again": [writer.add(ticket) for ticket in self.again],
+        }
+        return {**content, "tickets": writer.tickets, "learnt": writer.learnt}, packer
+
+
+class Snapshot:
+    """The state of a run, read from a checkpoint.
+
+    Args:
+        content: The JSON.
+        unpacker: The arrays.
+    """
+
+    def __init__(self, content: dict[str, Any], unpacker: Unpacker) -> None:
+        self.content, self._unpacker = content, unpacker
+        self.generation: int = content["generation"]
+        self.facts: dict[str, Any] = content["facts"]
+        self.recorder: dict[str, Any] = content["recorder"]
+        for part in (self.facts, self.facts["task"], self.facts["versions"], self.recorder):
+            if not isinstance(part, dict):
+                raise RunFileError("its facts are no facts of a run")
+        check_state(self.recorder, content["evaluator"])
+        self.random = unpacker.unpack(content["random"])
+        self.beside = unpacker.unpack(content.get("beside"))
+        self.tickets: list[Ticket] = []
+        self.population: list[Ticket] = []
+
+    def read_tickets(self, layout: MaskLayout) -> list[Ticket]:
+        """Make all tickets, with the layout of the task; return the population."""
+        reader = TicketReader(layout, self._unpacker, self.content["learnt"])
+        self.tickets = [reader.read(plain) for plain in self.content["tickets"]]
+        self.population = [self.tickets[number] for number in self.content["population"]]
+        reference = self.recorder["reference"]
+        if any(
+            reference is not None
+            and t.fitness is not None
+            and len(t.fitness.weights) != len(reference)
+            for t in self.population
+        ):
+            raise RunFileError("its reference point has other objectives than the tickets")
+        return self.population
+
+    def is_population(self, others: Sequence[Any]) -> bool:
+        """Tell whether these are the very tickets of the population."""
+        mine = self.population
+        return len(mine) == len(others) and all(a is b for a, b in zip(mine, others, strict=True))
+
+    def archive(self, empty: tools.HallOfFame | None) -> tools.HallOfFame:
+        """Return the hall of fame; ``empty`` is filled if given."""
+        return archives.fill(empty, self.content["archive"], self.tickets)
+
+    def set_evaluator(self, evaluator: Evaluator) -> None:
+        """Put an evaluator to where it was."""
+        held = self.content["evaluator"]
+        if held is None:
+            return
+        evaluator.generation = held["generation"]
+        evaluator.again = [self.tickets[number] for number in self.content["again"]]
+        if evaluator.budget is not None and held["spent"] is not None:
+            evaluator.budget.spent = held["spent"]
+
+    def ledger(self) -> Ledger:
+        """Return what the task had spent."""
+        networks, steps, diverged = self.content["ledger"]
+        return Ledger(networks, steps, diverged)
+
+    def truncate_logs(self, folder: Path, *, force: bool) -> None:
+        """Cut the logs off where the checkpoint left them.
+
+        Raises:
+            RunFileError: What is before has changed.
+        """
+        for name, (size, digest) in self.content["logs"].items():
+            path = folder / name
+            if name not in LOGS:
+                raise RunFileError(f"{name} is no log of a run")
+            held = path.read_bytes() if path.exists() else b""
+            if _measure(held[:size]) != [size, digest] and not force:
+                raise RunFileError(
+                    f"{path} must be as the checkpoint of generation {self.generation} left it: "
+                    f"expected {size} bytes with SHA-256 {digest[:12]}..., got others. Put it back,"
+                    " or go on with force=True (--force), which gives up the rows of earlier "
+                    "generations."
+                )
+            with path.open("ab") as file:
+                file.truncate(min(size, len(held)))
+
+
+def check_state(recorder: Mapping[str, Any], evaluator: Any) -> None:
+    """Raise unless what is used in the next generation only is what it should be."""
+    numbers = [] if evaluator is None else [evaluator["generation"], evaluator["spent"] or 0]
+    if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
+        raise RunFileError("its evaluator is at no generation")
+    reference, stopped = recorder["reference"], recorder["stopped"]
+    if reference is not None and not (
+        isinstance(reference, list) and all(type(x) in (int, float) for x in reference)
+    ):
+        raise RunFileError("its reference point is no point")
+    if not (stopped is None or isinstance(stopped, str)):
+        raise RunFileError("the reason to stop is no text")
+
+
+def _measure(content: bytes) -> list[Any]:
+    """Return size and SHA-256."""
+    return [len(content), hashlib.sha256(content).hexdigest()]

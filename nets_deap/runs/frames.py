@@ -1,0 +1,96 @@
+"""pandas DataFrames of logs and fronts: of run folders, or of live objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nets_deap import _checks, _optional
+from nets_deap.errors import FileAccessError
+from nets_deap.runs.storage.rows import front_rows, log_rows, named_values
+from nets_deap.tickets.ticket import Ticket
+
+
+def log(run: Any) -> Any:
+    """Return a log as a DataFrame, a row a generation.
+
+    Args:
+        run: A run folder, finished or not; a recorder or a search's result; or any DEAP
+            ``tools.Logbook``. Chapters, as ``tools.MultiStatistics`` makes them, become columns
+            ``CHAPTER_FIELD``.
+
+    Returns:
+        A ``pandas.DataFrame`` indexed by ``generation`` where that is known.
+
+    Raises:
+        MissingExtraError: The extra ``pandas`` is not installed.
+        FileAccessError: The folder has no log, or a damaged one.
+        InvalidTypeError: ``run`` is none of these.
+    """
+    pandas = _optional.require("pandas", "pandas", "A DataFrame")
+    if isinstance(run, (str, Path)):
+        rows = log_rows(Path(run) / "log.jsonl")
+    else:
+        book = getattr(run, "logbook", run)
+        if not hasattr(book, "chapters"):
+            raise _checks.bad_type("run", "have a log", "a run folder or a logbook", run)
+        rows = _flat(book)
+    frame = pandas.DataFrame(rows).rename(columns={"gen": "generation"})
+    return frame.set_index("generation") if "generation" in frame else frame
+
+
+def front(run: Any) -> Any:
+    """Return a front as a DataFrame, a row a member, densest first.
+
+    Args:
+        run: A run folder, finished or not; a recorder or a search's result; or individuals with
+            a fitness, such as a ``tools.ParetoFront``.
+
+    Returns:
+        A ``pandas.DataFrame``: of tickets digest, kept weights, density and objectives, and from
+        the folder of a finished run what the final training measured; of other individuals their
+        objectives.
+
+    Raises:
+        MissingExtraError: The extra ``pandas`` is not installed.
+        FileAccessError: The folder has no front, or a damaged one.
+    """
+    pandas = _optional.require("pandas", "pandas", "A DataFrame")
+    if isinstance(run, (str, Path)):
+        import io
+
+        path = Path(run) / "front.csv"
+        try:  # a digest may be of digits only
+            return pandas.read_csv(io.StringIO(_text(path)), dtype={"ticket": str})
+        except ValueError as error:  # pandas' own are
+            raise FileAccessError(
+                f"{path} must be a table, as a run writes it: {error}."
+            ) from error
+    members = list(getattr(run, "front", run))
+    if all(isinstance(member, Ticket) for member in members):
+        return pandas.DataFrame(front_rows(members))
+    return pandas.DataFrame([named_values(member.fitness) for member in members])
+
+
+def _flat(book: Any) -> list[dict[str, Any]]:
+    """Return the rows of a logbook with those of its chapters beside."""
+    rows: list[dict[str, Any]] = [dict(row) for row in book]
+    for name, chapter in book.chapters.items():
+        inner: list[Mapping[str, Any]] = _flat(chapter)  # type: ignore[assignment]
+        rows += [{} for _ in range(len(inner) - len(rows))]
+        for row, more in zip(rows, inner, strict=True):
+            # DEAP repeats the fields of the log itself in every chapter.
+            row |= {f"{name}_{field}": v for field, v in more.items() if field not in row}
+    return rows
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file of a run."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FileAccessError(
+            f"run must be a run folder: cannot read {path} ({error.strerror}). "
+            "Give the folder that a recorder or 'nets-deap run' wrote."
+        ) from error

@@ -1,0 +1,1 @@
+"""``search``: the whole of a run in one call, also on islands."""

@@ -1,0 +1,265 @@
+"""``RunFolder``: the files of one run, each written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nets_deap import _checks
+from nets_deap._atomic import sweep
+from nets_deap.errors import FileAccessError, NetsError
+from nets_deap.runs.storage.lock import Lock
+from nets_deap.runs.storage.paths import CHECKPOINTS, FILES, OWN, TICKETS, check_own
+
+
+class RunFolder:
+    """A folder that holds one run.
+
+    ``config.json`` (everything that was set, versions, seeds), ``log.jsonl`` and ``log.csv`` (a row
+    a generation), ``front.csv``, ``front.png``, ``tickets/*.safetensors`` and
+    ``checkpoints/*.npz``. One program at a time writes into it.
+
+    Args:
+        path: The folder; made with its parents if it is not there.
+        overwrite: Replace the files of an earlier run; other files in the folder stay.
+
+    Raises:
+        InvalidValueError: It holds something already and ``overwrite`` is off.
+        FolderInUseError: Another program writes into it.
+        FileAccessError: It cannot be made or written.
+    """
+
+    locked = True  # whether a new one is held against others
+    _lock: Lock | None = None
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self.path = Path(path).absolute()  # the program may go elsewhere
+        self._written: dict[str, tuple[float, ...]] = {}
+        try:
+            entries = sorted(self.path.iterdir()) if self.path.exists() else []
+            held = [entry.name for entry in entries if not OWN.fullmatch(entry.name)]
+            if held and not overwrite:
+                raise _checks.bad_value(
+                    "path",
+                    "be a new or empty folder",
+                    "no files",
+                    f"{self.path} with {', '.join(held[:5])}",
+                    "Choose another folder, or overwrite the earlier run with overwrite=True "
+                    "(--overwrite).",
+                )
+            self._make()
+            check_own(self.path)
+            if self.locked:
+                self._lock = Lock(self.path)
+            sweep(self.path)
+            if held:
+                self._remove_earlier_run()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    @classmethod
+    def existing(cls, path: str | Path) -> RunFolder:
+        """Return a folder that a run has already made; nothing in it is touched."""
+        folder = cls.__new__(cls)
+        folder.path = Path(path).absolute()
+        folder._written = {}
+        return folder
+
+    @classmethod
+    def taken_up(cls, path: str | Path, *, force: bool = False) -> RunFolder:
+        """Return the folder of a run that is to go on, held against others.
+
+        Args:
+            path: The folder.
+            force: Take it also from another machine that gave a sign of life lately.
+
+        Raises:
+            FileAccessError: There is none, or it cannot be written.
+            FolderInUseError: Another program writes into it.
+        """
+        folder = cls.existing(path)
+        with folder.writing():
+            if not folder.path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "there is no such folder")
+            check_own(folder.path)
+            folder._lock = Lock(folder.path, force=force)
+            sweep(folder.path)
+            sweep(folder.path / TICKETS)
+        return folder
+
+    def check(self) -> None:
+        """Give a sign of life.
+
+        Raises:
+            FolderInUseError: Another program has taken the folder over.
+        """
+        if self._lock is not None:
+            with self.writing():
+                self._lock.check()
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Word what goes wrong with files inside."""
+        try:
+            yield
+        except NetsError:
+            raise
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    @classmethod
+    def beside(cls, target: Path) -> RunFolder:
+        """Return the folder that a file is to be written in, made if it is not there.
+
+        Raises:
+            FileAccessError: It cannot be made or written.
+        """
+        folder = cls.existing(target.parent)
+        try:
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{target} is a folder, not a file")
+            folder._make()
+        except OSError as error:
+            raise folder._unwritable(error) from error
+        return folder
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file."""
+        self.write_text(name, json.dumps(content, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file: a temporary file first, then put in place."""
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write any file likewise."""
+        target = self.path / name
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(content)
+            os.replace(part, target)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise self._unwritable(error) from error
+
+    def append(self, name: str, line: str) -> None:
+        """Add a line to a text file."""
+        try:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def append_row(self, row: Mapping[str, Any]) -> None:
+        """Add a generation to ``log.jsonl`` and ``log.csv``."""
+        self.append("log.jsonl", json.dumps(row))
+        lines = csv_text([row]).splitlines()
+        if not (self.path / "log.csv").exists():
+            self.append("log.csv", lines[0])
+        self.append("log.csv", lines[1])
+
+    def write_front(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``front.csv``."""
+        self.write_text("front.csv", csv_text(rows))
+
+    def write_tickets(self, tickets: Sequence[Any]) -> None:
+        """Make ``tickets/`` hold exactly these tickets, each under the start of its digest."""
+        folder = self.path / TICKETS
+        try:
+            folder.mkdir(exist_ok=True)
+            wanted = {f"{ticket.digest[:16]}.safetensors": ticket for ticket in tickets}
+            for name, ticket in wanted.items():
+                # The same mask can come back with other values, from another generation.
+                held = _held_by(ticket)
+                if self._written.get(name) != held:
+                    ticket.save(folder / name)
+                    self._written[name] = held
+            for name in self._written.keys() - wanted.keys():
+                (folder / name).unlink(missing_ok=True)
+                del self._written[name]
+        except FileAccessError:
+            raise
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def sync_tickets(self, tickets: Sequence[Any]) -> None:
+        """Write these tickets anew, and remove all others that a run has written."""
+        folder = self.path / TICKETS
+        if folder.is_dir():
+            names = [entry.name for entry in folder.iterdir()]
+            old = [n for n in names if re.fullmatch(r"[0-9a-f]{16}\.safetensors", n)]
+            self._written = dict.fromkeys(old, ())
+        self.write_tickets(tickets)
+
+    def _make(self) -> None:
+        """Make the folder, and see whether files can be written there."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        probe = self.path / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+
+    def _remove_earlier_run(self) -> None:
+        """Remove the files of an earlier run, and nothing else; refuse if there was none."""
+        try:
+            facts = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+            facts["versions"]["nets_deap"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _checks.bad_value(
+                "path",
+                "hold an earlier run to overwrite",
+                "a config.json that a run wrote",
+                f"{self.path} without one",
+                "Choose another folder; nothing was removed.",
+            ) from error
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+        for entry in (self.path / TICKETS).glob("*.safetensors"):
+            if re.fullmatch(r"[0-9a-f]{16}", entry.stem):
+                entry.unlink()
+        for entry in (self.path / CHECKPOINTS).glob("*.npz"):
+            if re.fullmatch(r"[0-9]{8}|unfinished", entry.stem):
+                entry.unlink()
+        for folder in (self.path / TICKETS, self.path / CHECKPOINTS):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _unwritable(self, error: OSError) -> FileAccessError:
+        """Word that the folder cannot be written."""
+        advice = "Choose another place."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "What was saved is whole: make room, and go on with the run."
+        return FileAccessError(
+            f"path must be a writable folder: cannot write in {self.path} ({error.strerror}). "
+            f"{advice}"
+        )
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV with a header; columns are those of all rows, in order."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _held_by(ticket: Any) -> tuple[float, ...]:
+    """Return the numbers that the file of a ticket holds."""
+    learnt = ticket.learnt
+    more = () if learnt is None else (learnt.steps, *learnt.metrics.values())
+    return (*ticket.fitness.values, *more)

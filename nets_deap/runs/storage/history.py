@@ -1,0 +1,187 @@
+"""``history.jsonl``: who lived in each generation of a run, for figures; a line a generation."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nets_deap.errors import FileAccessError
+from nets_deap.tickets.fitness import TicketFitness, fitness_class
+
+NAME = "history.jsonl"
+SHORT = 16  # of a digest, as files of tickets are named
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """What the history knows of an individual: enough to draw it, but not its mask.
+
+    Attributes:
+        digest: The start of its mask's digest.
+        density: Kept / maskable.
+        fitness: Its values, with names and directions.
+        parents: Starts of the digests of the masks that it came from.
+        layers: Density of each layer, in the layout's order; empty where not written down.
+    """
+
+    digest: str
+    density: float
+    fitness: TicketFitness
+    parents: tuple[str, ...] = ()
+    layers: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """One generation.
+
+    Attributes:
+        number: 0 for the first population.
+        population: The population after selection.
+        front: The front so far.
+        layers: Names of the layers; empty for tickets without a layout.
+    """
+
+    number: int
+    population: tuple[Member, ...]
+    front: tuple[Member, ...]
+    layers: tuple[str, ...] = ()
+
+
+def generation_of(
+    number: int, population: Sequence[Any], front: Iterable[Any], objectives: Sequence[str]
+) -> Generation:
+    """Note a generation of evaluated tickets, not empty, with the names of their objectives."""
+    weights = tuple(float(weight) for weight in population[0].fitness.weights)
+    kind = fitness_class(tuple(objectives), weights)
+    layout = population[0].layout.weights if population[0].has_layout else None
+
+    def member(ticket: Any, *, layers: bool) -> Member:
+        return Member(
+            digest=ticket.digest[:SHORT],
+            density=ticket.density,
+            fitness=kind(ticket.fitness.values),
+            parents=tuple(parent[:SHORT] for parent in ticket.parents),
+            layers=tuple(ticket.layer_densities.values()) if layers else (),
+        )
+
+    return Generation(
+        number,
+        tuple(member(ticket, layers=False) for ticket in population),
+        tuple(member(ticket, layers=layout is not None) for ticket in front),
+        () if layout is None else layout.names,
+    )
+
+
+def line_of(generation: Generation) -> str:
+    """Return a generation as a line of JSON."""
+    fitness = generation.population[0].fitness
+    plain = {
+        "generation": generation.number,
+        "objectives": dict(zip(fitness.names, fitness.weights, strict=True)),
+        "layers": generation.layers,
+        "population": [_plain(member) for member in generation.population],
+        "front": [_plain(member) for member in generation.front],
+    }
+    return json.dumps(plain, separators=(",", ":"))
+
+
+def read_history(folder: str | Path) -> list[Generation]:
+    """Read the generations of a run, in order; none where a run has not written them down.
+
+    Of a generation that is there twice, as a run that was taken up may leave it, the last one
+    counts. A last line that is cut off is left out.
+
+    Raises:
+        FileAccessError: The file cannot be read, or is no history.
+    """
+    path = Path(folder) / NAME
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    except (OSError, ValueError) as error:
+        raise FileAccessError(f"{path} must be a readable text file: {error}.") from error
+    found: dict[int, Generation] = {}
+    for i, line in enumerate(lines):
+        if not line:
+            continue
+        try:
+            generation = _read(json.loads(line))
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            if i == len(lines) - 1:
+                break
+            raise FileAccessError(
+                f"{path} must hold a generation a line: line {i + 1} is none ({error!r}). Remove "
+                "the file to do without."
+            ) from error
+        found[generation.number] = generation
+    return [found[number] for number in sorted(found)]
+
+
+def cut_off(folder: Path, generation: int) -> None:
+    """Cut the file off after a generation, for a run that goes on from there.
+
+    Generations are looked at, not a checksum: of long runs it would take long at each checkpoint.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = 0
+        for line in file:
+            try:
+                later = json.loads(line)["generation"] > generation
+            except (KeyError, TypeError, ValueError, RecursionError):
+                break
+            if later or not line.endswith(b"\n"):
+                break
+            end += len(line)
+        file.truncate(end)
+
+
+def _plain(member: Member) -> dict[str, Any]:
+    """Return a member as JSON; what is empty is left out."""
+    plain: dict[str, Any] = {
+        "ticket": member.digest,
+        "density": member.density,
+        "values": member.fitness.values,
+    }
+    return plain | {
+        name: value
+        for name, value in (("parents", member.parents), ("layers", member.layers))
+        if value
+    }
+
+
+def _read(plain: Mapping[str, Any]) -> Generation:
+    """Make a generation of JSON."""
+    objectives = plain["objectives"]
+    weights = tuple(float(weight) for weight in objectives.values())
+    if not weights or not all(weights):
+        raise ValueError("an objective has no direction")
+    kind = fitness_class(tuple(map(str, objectives)), weights)
+    names = tuple(map(str, plain["layers"]))
+
+    def member(one: Mapping[str, Any]) -> Member:
+        values = tuple(float(value) for value in one["values"])
+        layers = tuple(float(value) for value in one.get("layers", ()))
+        density = float(one["density"])
+        if len(values) != len(weights) or len(layers) not in (0, len(names)):
+            raise ValueError("a member has other values than objectives or layers")
+        if any(map(math.isnan, values)) or not all(0 <= d <= 1 for d in (density, *layers)):
+            raise ValueError("a member has values that are no numbers, or densities beyond 0 to 1")
+        return Member(
+            digest=str(one["ticket"]),
+            density=density,
+            fitness=kind(values),
+            parents=tuple(map(str, one.get("parents", ()))),
+            layers=layers,
+        )
+
+    population, front = (tuple(map(member, plain[part])) for part in ("population", "front"))
+    if not population or not front:
+        raise ValueError("a generation is empty")
+    return Generation(int(plain["generation"]), population, front, names)

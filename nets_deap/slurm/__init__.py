@@ -1,5 +1,0 @@
-"""Jobs for SLURM: scripts that runs survive in."""
-
-from nets_deap.slurm.jobs import KINDS, job
-
-__all__ = ["KINDS", "job"]

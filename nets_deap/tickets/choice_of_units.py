@@ -1,0 +1,83 @@
+"""Choices among bits by the weights that they gate: one each, or units of several.
+
+Rates and bounds of operators are numbers of weights. Where each bit gates one weight, these are
+the plain choices of ``_choice``; else whole units are chosen whose weights come nearest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nets_deap.tickets import bits
+from nets_deap.tickets.choice import Rng, Scores, choose, smallest
+from nets_deap.tickets.units import UnitLayout
+
+Units = UnitLayout | None
+
+
+def weights_in(units: Units, mask: bits.Mask, start: int = 0) -> int:
+    """Count the weights that bits gate: a mask of all (G,), or of some from ``start`` on."""
+    if units is None or units.unit_sizes is None:
+        return int(np.count_nonzero(mask))
+    return int(units.unit_sizes[start : start + len(mask)][mask].sum())
+
+
+def smallest_of(
+    units: Units, kept: bits.Places, scores: Scores, k: int, *, at_least: bool = False
+) -> bits.Mask:
+    """Mark the smallest scores (kept,), of bits that gate ``k`` weights together.
+
+    Args:
+        units: Of the ticket; None where a bit is a weight.
+        kept: The bits' places.
+        scores: A score for each; NaN is larger than any number.
+        k: How many weights; of units the number that comes nearest, fewer if two are as near.
+        at_least: Of units the least number that gates ``k``.
+    """
+    if units is None or units.unit_sizes is None:
+        return smallest(scores, k)
+    order = np.argsort(scores, kind="stable")
+    totals = np.cumsum(units.unit_sizes[kept][order])
+    n = int(np.searchsorted(totals, k))  # the first n gate fewer than k, one more at least k
+    if n < len(totals) and k > 0:
+        below = int(totals[n - 1]) if n else 0
+        n += at_least or int(totals[n]) - k < k - below
+    marked: bits.Mask = np.zeros(len(scores), dtype=np.bool_)
+    marked[order[:n]] = True
+    return marked
+
+
+def choose_of(
+    units: Units,
+    mask: bits.Mask,
+    k: int,
+    rng: Rng,
+    *,
+    at_least: bool = False,
+    start: int = 0,
+) -> bits.Mask:
+    """Mark random ones of a mask that gate ``k`` weights: of all bits (G,), or from ``start``."""
+    if units is None or units.unit_sizes is None:
+        return choose(mask, k, rng)
+    places = np.flatnonzero(mask)
+    marked: bits.Mask = np.zeros(len(mask), dtype=np.bool_)
+    keys = rng.random(len(places))
+    marked[places] = smallest_of(units, start + places, keys, k, at_least=at_least)
+    return marked
+
+
+def together(units: Units, wanted: bits.Mask, rng: Rng, held: bits.Mask | None = None) -> bits.Mask:
+    """Mark random ones of the wanted bits (G,) that may be set together, beside those held."""
+    if units is None or not units.grouped:
+        return wanted
+    return units.fitting(wanted, rng.random(len(wanted)), held)
+
+
+def best_together(units: Units, kept: bits.Places, scores: Scores) -> bits.Mask:
+    """Mark those of kept bits (kept,) that may be set together, of largest scores."""
+    if units is None or not units.grouped:
+        return np.ones(len(scores), dtype=np.bool_)
+    wanted, keys = np.zeros(units.size, dtype=np.bool_), np.zeros(units.size)
+    wanted[kept], keys[kept] = True, scores
+    marked: bits.Mask = units.fitting(wanted, keys)[kept]
+    return marked

@@ -1,0 +1,277 @@
+"""``Carried``: what a ticket can be carried in: files, models, masks by name, other formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from nets_deap.tickets.genotype import Gated
+from nets_deap.tickets.layout import MaskLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Self = TypeVar("Self", bound="Carried")
+
+
+class Carried(Gated):
+    """A gated mask that can be saved, loaded, applied to models and given to other tools.
+
+    Every method imports what it needs when it is called, so that tickets cost no import of torch.
+
+    Attributes:
+        origin: Where the ticket was found, as plain data (see ``training.task.origin_of``); empty where
+            nobody said so, and again once bits change. Replace it, never change it.
+    """
+
+    origin: Mapping[str, Any] = MappingProxyType({})
+
+    def _forget(self) -> None:
+        """Forget what followed from the bits before they changed: another mask is new."""
+        super()._forget()
+        self.__dict__.pop("origin", None)
+
+    # ---- files
+
+    def save(self, path: str | Path, *, include_initial: bool = False, task: Any = None) -> Path:
+        """Save as safetensors: packed bits, layout, objectives, origin and a SHA-256.
+
+        Args:
+            path: Where to; written to a temporary file first, then put in place.
+            include_initial: Also store W0 (4 bytes a weight); else only its digest.
+            task: The ``nets.Task`` that it was found on, for ``origin``; None leaves that as it
+                is: of tickets from a recorder or a file it is known.
+
+        Returns:
+            The path.
+        """
+        from nets_deap.tickets import files
+
+        if task is not None:
+            from nets_deap.training.task import origin_of
+
+            self.origin = origin_of(task)
+        return files.save(self, path, include_initial=include_initial)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls: type[Self], path: str | Path) -> Self:
+        """Load a saved ticket; nothing in the file is ever executed.
+
+        Raises:
+            TicketFileError: The file is damaged, of a newer schema or no ticket.
+        """
+        from nets_deap.tickets import files
+
+        return files.load(cls, path)  # type: ignore[type-var]
+
+    def save_pretrained(
+        self, folder: str | Path, *, include_initial: bool = True, task: Any = None
+    ) -> Path:
+        """Save into a folder as model hubs want it: ``ticket.safetensors`` and a card.
+
+        Args:
+            folder: Where to; made if it is not there.
+            include_initial: See ``save``; True, so that others need nothing else.
+            task: See ``save``.
+
+        Returns:
+            The folder.
+        """
+        from nets_deap.tickets import hub
+
+        return hub.save_pretrained(self, folder, include_initial=include_initial, task=task)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self], source: str | Path, *, revision: str | None = None
+    ) -> Self:
+        """Load from a folder of ``save_pretrained``, or from a repository of Hugging Face's hub.
+
+        Args:
+            source: The folder; or, if there is none, the repository, such as ``"me/lenet"``.
+            revision: Branch, tag or commit of the repository; None for its main branch.
+
+        Raises:
+            FileAccessError: There is no such folder or repository, or it has no ticket.
+            TicketFileError: The file is damaged, of a newer schema or no ticket.
+            MissingExtraError: The extra ``hub`` is not installed, and there is no such folder.
+        """
+        from nets_deap.tickets import hub
+
+        return hub.from_pretrained(cls, source, revision=revision)  # type: ignore[type-var]
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        message: str = "",
+        include_initial: bool = True,
+        task: Any = None,
+    ) -> str:
+        """Upload what ``save_pretrained`` writes to a repository of Hugging Face's hub.
+
+        Args:
+            repo_id: The repository, such as ``"me/lenet"``; made if it is not there.
+            private: Whether it is made private.
+            message: Of the commit; empty for the ticket's digest.
+            include_initial: See ``save_pretrained``.
+            task: See ``save``.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            FileAccessError: The hub cannot be reached, or does not let you.
+            MissingExtraError: The extra ``hub`` is not installed.
+        """
+        from nets_deap.tickets import hub
+
+        options = {"include_initial": include_initial, "task": task}
+        return hub.push_to_hub(self, repo_id, private=private, message=message, **options)  # type: ignore[arg-type]
+
+    # ---- models
+
+    def apply(self, model: nn.Module, how: str = "inplace") -> Any:
+        """Make the maskable weights of ``model`` W0 times the mask.
+
+        W0 is the layout's, whatever the model holds; a ticket that knows only W0's digest takes
+        the model's own weights, verified by it. Parameters that are not maskable, biases among
+        them, stay as they are.
+
+        Args:
+            model: A model with the layers of the ticket.
+            how: ``"inplace"``: set the weights, and leave it to the caller that pruned ones stay
+                zero. ``"prune"``: W0 in ``*_orig`` and masks by ``torch.nn.utils.prune``.
+                ``"parametrize"``: W0 and the masks in ``torch.nn.utils.parametrize``, pruned
+                weights zero and without gradient. ``"functional"``: leave the model untouched.
+
+        Returns:
+            The model; with ``"functional"`` all its parameters as detached copies by name, for
+            ``torch.func.functional_call(model, parameters, inputs)``.
+
+        Raises:
+            InvalidValueError: The model has other layers or other initial weights; or torch
+                cannot mask it this way: tied parameters, the output of attention by ``"prune"``.
+        """
+        from nets_deap.tickets import apply
+
+        return apply.apply(self, model, how)  # type: ignore[arg-type]
+
+    def masks(self) -> dict[str, Tensor]:
+        """Return the mask of each layer by its parameter's name: bool tensors, 1 = kept."""
+        import torch
+
+        split = self.layout.weights.split(self.mask)
+        return {name: torch.from_numpy(np.array(mask)) for name, mask in split.items()}
+
+    @classmethod
+    def from_masks(
+        cls: type[Self], masks: Mapping[str, Any], source: nn.Module | MaskLayout
+    ) -> Self:
+        """Return a ticket of masks by name, as other programs keep them.
+
+        Args:
+            masks: Tensors or arrays of zeros and ones, 1 = kept, by parameter name.
+            source: The model that holds W0 now, whose masked parameters become the layout; or a
+                layout with just these layers, such as ``task.layout``.
+
+        Raises:
+            InvalidValueError: Masks are not of zeros and ones, or not those of these layers.
+        """
+        from nets_deap.models import masking
+        from nets_deap.tickets import apply
+
+        flat = {name: masking.as_bool(name, mask).numpy() for name, mask in masks.items()}
+        layout = source if isinstance(source, MaskLayout) else apply.layout_with(flat, source)
+        mask = layout.weights.join(flat)
+        if layout.weights is layout:
+            return cls(mask, layout=layout)
+        ticket = cls(np.zeros(layout.size, dtype=np.bool_), layout=layout)
+        ticket.mask = mask
+        return ticket
+
+    @classmethod
+    def from_pruned(
+        cls: type[Self], model: nn.Module, source: nn.Module | MaskLayout | None = None
+    ) -> Self:
+        """Return the ticket of a model that ``torch.nn.utils.prune`` or ``apply`` has masked.
+
+        Args:
+            model: With ``*_orig`` and ``*_mask``, or with masks by ``how="parametrize"``.
+            source: Where W0 is: a model or a layout, as for ``from_masks``. None: the model's own
+                unmasked weights are W0, which holds before training.
+
+        Raises:
+            InvalidValueError: Nothing is masked, or other layers than the source's are.
+        """
+
+        from nets_deap.models import masking
+
+        return cls.from_masks(masking.masks_of(model), model if source is None else source)
+
+    def compact(self, module: nn.Module) -> nn.Module:
+        """Return a smaller dense network with the function of a trained, masked one.
+
+        Dead inputs, neurons and filters are gone; see ``models.compact.compact.cut_out``.
+
+        Args:
+            module: The ticket's network, as from ``TrainResult.module()`` or ``apply``, pruned
+                or parametrized or not; it stays untouched.
+
+        Raises:
+            InvalidValueError: It is no network that can be cut out, or holds weights that the
+                ticket prunes.
+        """
+        from nets_deap.models import masking
+        from nets_deap.models.compact import compact
+
+        return compact.cut_out(masking.plain(module), self)  # type: ignore[arg-type]
+
+    def to_csr(self, module: nn.Module) -> nn.Module:
+        """Return a copy of a trained, masked network on compressed sparse rows, for inference.
+
+        Linear layers that the ticket masks become ``models.compact.sparse.CsrLinear``: kept weights, 4 bytes each
+        for their columns, no zeros. All else, convolutions and layers with hooks among it, stays
+        dense.
+
+        Args:
+            module: The ticket's network, as for ``compact``; it stays untouched.
+
+        Raises:
+            InvalidValueError: No linear layer is masked, the module is not the ticket's, or torch
+                has no sparse product for its numbers, such as bfloat16 on the CPU.
+        """
+        from nets_deap.models.compact import sparse
+
+        return sparse.to_csr(module, self)  # type: ignore[arg-type]
+
+    def to_onnx(
+        self, module: nn.Module, path: str | Path, example: Tensor, *, compact: bool = True
+    ) -> float:
+        """Write a trained, masked network as ONNX, run it in onnxruntime and compare.
+
+        Args:
+            module: The ticket's network in evaluation mode on the CPU, as for ``compact``.
+            path: Where to; written only if both agree.
+            example: Inputs (N, ...), N >= 1, to trace and compare on; the file takes any N.
+            compact: Write the compact network; else the whole one with its zeros.
+
+        Returns:
+            The greatest difference between the outputs of torch and onnxruntime.
+
+        Raises:
+            InvalidValueError: The module is in training mode or cannot be compacted, or outputs
+                differ.
+            MissingExtraError: The extra ``onnx`` is not installed.
+            FileAccessError: The file cannot be written.
+        """
+        from nets_deap.models import masking
+        from nets_deap.models.compact import onnx
+
+        network = self.compact(module) if compact else masking.plain(module)
+        return onnx.write_onnx(network, path, example)

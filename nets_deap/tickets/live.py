@@ -1,0 +1,136 @@
+"""Structure: which inputs and neurons of a fully connected network are alive under a mask.
+
+A network whose dead parts are cut out needs only ordinary dense kernels, on smaller matrices.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap import _checks
+from nets_deap.models.compact.live import Units, Vector, _root, live_of, reached_of
+from nets_deap.tickets import bits
+from nets_deap.tickets.layout import MaskLayout
+
+
+def live_units(layout: MaskLayout, mask: bits.Mask) -> Units:
+    """Tell which inputs and neurons are alive: those on a path from an input to an output.
+
+    A neuron without a path to an output is dead and can be left out. One with such a path that no
+    live input reaches is constant and can be folded into the biases of the next layer. Outputs are
+    what the network returns and always count as alive.
+
+    Args:
+        layout: A chain of L fully connected layers.
+        mask: Kept weights, bool (D,).
+
+    Returns:
+        L + 1 bool vectors: the inputs (n_in,), then the neurons (n_out,) of each layer; the last
+        one is all True.
+
+    Raises:
+        InvalidValueError: The layout is no chain, or the mask is of another length.
+    """
+    return live_of(gates_of(layout, mask))
+
+
+def multiply_adds(layout: MaskLayout, mask: bits.Mask) -> int:
+    """Count multiply-adds for one example after cutting out: the sum of live in x live out.
+
+    Pruned weights between live units count too, as dense kernels multiply by their zeros. At most
+    the number of maskable weights (266,200 for LeNet-300-100); 0 where nothing connects inputs to
+    outputs; never more for a subset of a mask.
+
+    Args:
+        layout: A chain of fully connected layers.
+        mask: Kept weights, bool (D,).
+
+    Raises:
+        InvalidValueError: The layout is no chain, or the mask is of another length.
+    """
+    sizes = [int(units.sum()) for units in live_units(layout, mask)]
+    return sum(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
+
+
+def live_inputs(layout: MaskLayout, mask: bits.Mask) -> int:
+    """Count the inputs that reach an output; arguments and errors as for ``live_units``."""
+    return int(live_units(layout, mask)[0].sum())
+
+
+def is_connected(layout: MaskLayout, mask: bits.Mask) -> bool:
+    """Tell whether any input reaches an output; arguments and errors as for ``live_units``."""
+    return bool(reached_of(gates_of(layout, mask))[-1].any())
+
+
+def structured_saliency(
+    layout: MaskLayout, values: NDArray[np.floating], a: float, b: float
+) -> Vector:
+    """Return |w| times powers of the norms of the two units that each weight joins.
+
+    A network input's norm, that of its column, counts to the power ``a``; a hidden neuron's norm,
+    its incoming times its outgoing one, to the power ``b``; outputs do not count.
+
+    Args:
+        layout: A chain of fully connected layers.
+        values: Weights in mask order, pruned ones zero, shape (D,).
+        a: Power for inputs, >= 0.
+        b: Power for hidden neurons, >= 0.
+
+    Returns:
+        Scores, shape (D,), zero at pruned weights; the smallest are to be pruned first.
+
+    Raises:
+        InvalidValueError: The layout is no chain, or ``values`` of another shape.
+    """
+    check_chain(layout)
+    norms = unit_norms(layout, values)
+    powered = [norm ** (b if level else a) for level, norm in enumerate(norms)]
+    powered.append(np.ones(layout.layers[-1].shape[0]))
+    scores: Vector = np.empty(layout.size)
+    weights = layout.split(np.abs(values)).values()
+    for i, (part, sizes) in enumerate(zip(layout.split(scores).values(), weights, strict=True)):
+        np.multiply(sizes, powered[i], out=part)
+        part *= powered[i + 1][:, None]
+    return scores
+
+
+def unit_norms(layout: MaskLayout, values: NDArray[np.floating]) -> list[Vector]:
+    """Return the norms of inputs (n_in,), and incoming x outgoing of each hidden layer's neurons.
+
+    Args:
+        layout: A chain of L fully connected layers.
+        values: Weights in mask order, pruned ones zero, shape (D,).
+    """
+    parts = list(layout.split(values).values())
+    outgoing = [_root(np.einsum("oi,oi->i", part, part)) for part in parts]
+    incoming = [_root(np.einsum("oi,oi->o", part, part)) for part in parts]
+    return [outgoing[0], *(i * o for i, o in zip(incoming[:-1], outgoing[1:], strict=True))]
+
+
+def check_chain(layout: MaskLayout) -> None:
+    """Raise unless each layer is fully connected and takes what the one before it gives."""
+    rule = "be a chain of fully connected layers"
+    hint = "Structure is defined where all weights of a fully connected network are maskable."
+    if layout.unit != "weight":
+        more = "Operators on masks, such as mut_prune, take whole units of a structured ticket."
+        raise _checks.bad_value("layout", rule, "a bit for each weight", layout.unit, more)
+    for layer in layout.layers:
+        if len(layer.shape) != 2:
+            got = f"{layer.name!r} of shape {layer.shape}"
+            raise _checks.bad_value("layout", rule, "every shape (out, in)", got, hint)
+    for before, layer in itertools.pairwise(layout.layers):
+        if layer.shape[1] != before.shape[0]:
+            got = f"{layer.name!r} of shape {layer.shape} after {before.name!r} of {before.shape}"
+            expected = "each layer's in = the out of the layer before"
+            raise _checks.bad_value("layout", rule, expected, got, hint)
+
+
+def gates_of(layout: MaskLayout, mask: bits.Mask) -> list[bits.Mask]:
+    """Return the mask of each layer of a chain, shape (out, in), as views."""
+    check_chain(layout)
+    mask = bits.as_mask(mask)
+    layout.check_bits(mask.size)
+    return list(layout.split(mask).values())

@@ -1,0 +1,291 @@
+"""``UnitLayout``: masks whose bits gate whole neurons, filters or blocks, or 2 of 4 weights."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap import _checks
+from nets_deap.names import NEURON, TWO_OF_FOUR, WEIGHT, parse_unit
+from nets_deap.tickets import bits
+from nets_deap.tickets.layout import MaskLayout
+
+Tile = tuple[int, int]
+Tiles = Sequence[Sequence[int] | None]
+Vector = NDArray[Any]
+
+GROUP, MOST = 4, 2
+
+
+class UnitLayout(MaskLayout):
+    """Layout of a structured ticket: G bits, each of which gates one unit of the D weights.
+
+    The weights of a layer count as a matrix: the first axis of their tensor by all others. Tiles of
+    one size cover it, ragged at its far edges, and each is a unit. ``layers``, ``size``, ``split``
+    and ``join`` are about bits: a layer's shape is that of its units. ``weights`` is the layout of
+    the weights themselves; W0, ``counts`` and ``sizes`` are about those.
+
+    With the unit ``"2:4"`` a bit gates one weight, and of each 4 consecutive inputs of a row (of a
+    filter: input channels at one place of the kernel) at most 2 are kept: the ones of largest
+    ``|W0|`` of those whose bits are set. So any bits are a ticket, whatever operator made them.
+
+    Args:
+        weights: The layout of the D weights.
+        unit: ``"neuron"``, ``"block(RxC)"`` or ``"2:4"``.
+        tiles: Rows and columns of a unit for each layer of ``weights``; None for a layer that no
+            bit gates, whose weights are always kept.
+
+    Raises:
+        InvalidValueError: The tiles do not fit the unit or the layers, or gate nothing.
+    """
+
+    def __init__(self, weights: MaskLayout, unit: str, tiles: Tiles) -> None:
+        self._weights = weights
+        self.unit, block = parse_unit("unit", unit)
+        if self.unit == WEIGHT:
+            raise _checks.bad_value(
+                "unit", "gate more than a weight", "'neuron', 'block(RxC)' or '2:4'", unit
+            )
+        _checks.length("tiles", len(tiles), len(weights.layers), "L")
+        self.tiles: tuple[Tile | None, ...] = tuple(map(_tile_of, tiles))
+        if self.unit != NEURON and any(tile not in (None, block) for tile in self.tiles):
+            raise _checks.bad_value("tiles", "be those of the unit", str(block), self.tiles)
+        gated = [name for name, tile in zip(weights.names, self.tiles, strict=True) if tile]
+        if not gated:
+            raise _checks.bad_value(
+                "maskable",
+                f"leave something to gate by unit {self.unit!r}",
+                "a layer besides the network's last, whose rows are its outputs",
+                weights.names,
+            )
+        self._grids = {
+            layer.name: (-(-layer.shape[0] // tile[0]), -(-layer.row // tile[1]))
+            for layer, tile in zip(weights.layers, self.tiles, strict=True)
+            if tile is not None
+        }
+        self._place([(name, self._unit_shape(name)) for name in gated])
+        self.initial, self.initial_digest = weights.initial, weights.initial_digest
+        text = json.dumps([weights.key, self.unit, self.tiles])
+        self._register(hashlib.sha256(text.encode()).hexdigest())
+        gated_weights = sum(weights.layer(name).size for name in gated)
+        self.fixed: int = weights.size - gated_weights
+        flat = [layer.name for layer in weights.layers if len(layer.shape) < 2]
+        if self.grouped and flat:
+            raise _checks.bad_value(
+                "maskable", "have inputs for '2:4'", "weights (out, in, ...)", flat[0]
+            )
+        self._one_each = gated_weights == self.size
+
+    @property
+    def weights(self) -> MaskLayout:
+        """The layout of the D weights that the bits gate."""
+        return self._weights
+
+    # A file may say anything of its layers: arrays come after the mask has been held against them.
+
+    @functools.cached_property
+    def unit_sizes(self) -> NDArray[np.int64] | None:
+        """Weights of each unit, shape (G,); None where each is one weight."""
+        if self._one_each:
+            return None
+        parts = []
+        for name in self.names:
+            layer, tile = self.weights.layer(name), self._tile(name)
+            rows, columns = (
+                np.minimum(step, n - np.arange(0, n, step))
+                for n, step in zip((layer.shape[0], layer.row), tile, strict=True)
+            )
+            parts.append(np.outer(rows, columns).reshape(-1))
+        return np.concatenate(parts)
+
+    @functools.cached_property
+    def _groups(self) -> NDArray[np.int32] | None:
+        """Bits of each group of inputs; None where any bits may be set together."""
+        return _groups_of(self.weights) if self.unit == TWO_OF_FOUR else None
+
+    @property
+    def grouped(self) -> bool:
+        """Whether not all bits may be set together, as with ``"2:4"``."""
+        return self.unit == TWO_OF_FOUR
+
+    @property
+    def density_range(self) -> tuple[float, float]:
+        """Least and greatest density of a ticket without an empty layer."""
+        least = self.fixed + sum(self.least_sizes().tolist())
+        return least / self.weights.size, (self.fixed + self.room().sum()) / self.weights.size
+
+    # ---- bits to weights
+
+    def expand(self, packed: bits.Bytes) -> bits.Bytes:
+        """Return the packed weight mask of packed bits."""
+        return bits.pack(self.mask_of(bits.unpack(packed, self.size)))
+
+    def mask_of(self, gates: bits.Mask) -> bits.Mask:
+        """Return the weight mask (D,) of the bits (G,)."""
+        if self._groups is not None:
+            return self.fitting(gates)
+        mask: bits.Mask = np.ones(self.weights.size, dtype=np.bool_)
+        for name, part in self.split(gates).items():
+            layer = self.weights.layer(name)
+            rows, columns = self._tile(name)
+            full = part.reshape(self._grids[name])
+            if rows > 1:
+                full = np.repeat(full, rows, axis=0)[: layer.shape[0]]
+            if columns > 1:
+                full = np.repeat(full, columns, axis=1)[:, : layer.row]
+            mask[layer.start : layer.stop] = full.reshape(-1)
+        return mask
+
+    def bits_of(self, mask: bits.Mask) -> bits.Mask:
+        """Return the bits (G,) of a weight mask (D,): the inverse of ``mask_of``.
+
+        Raises:
+            InvalidValueError: It prunes a part of some unit.
+        """
+        self.weights.check_bits(mask.size)
+        gates: bits.Mask = np.array(mask)
+        if self.unit_sizes is not None or self.fixed:
+            gates = self._sums(mask.astype(np.float64)) > 0
+        wrong = int(np.count_nonzero(self.mask_of(gates) != mask))
+        if wrong:
+            raise _checks.bad_value(
+                "mask",
+                f"be made of whole units of {self.unit!r}",
+                "a mask that bits can express",
+                f"{wrong} weights apart from their unit",
+                "Assign bits to ticket.gates instead.",
+            )
+        return gates
+
+    def fitting(
+        self,
+        wanted: bits.Mask,
+        keys: Vector | None = None,
+        held: bits.Mask | None = None,
+    ) -> bits.Mask:
+        """Mark those of the wanted bits that may be set together.
+
+        All of them, except under ``"2:4"``: of each group those of largest keys, as many as there
+        is room for.
+
+        Args:
+            wanted: Bool (G,).
+            keys: Shape (G,); None for ``|W0|``.
+            held: Bits (G,) that are set anyhow, none of them wanted.
+
+        Raises:
+            CallOrderError: There is no room for all, and only a digest of W0 is known.
+        """
+        if self._groups is None:
+            return wanted
+        inside = np.append(wanted, False)[self._groups]
+        room = np.full(len(inside), MOST)
+        if held is not None:
+            room -= np.append(held, False)[self._groups].sum(axis=1)
+        full = np.flatnonzero(inside.sum(axis=1) > room)
+        if not len(full):
+            return wanted
+        if keys is None:
+            keys = np.abs(self.require_initial())
+        places = self._groups[full]
+        ranked = np.where(inside[full], np.append(keys, 0)[places], -np.inf)
+        order = np.argsort(-ranked, axis=1, kind="stable")
+        rank = np.argsort(order, axis=1, kind="stable")
+        marked = np.append(wanted, False)
+        marked[places] = inside[full] & (rank < room[full, None])
+        return marked[:-1]
+
+    # ---- what units hold
+
+    def counts(self, packed: bits.Bytes) -> NDArray[np.int64]:
+        """Count the kept weights of each layer that bits gate, shape (L,)."""
+        mask = self.expand(packed)
+        layers = [self.weights.layer(name) for name in self.names]
+        return np.array([bits.count(mask, layer.start, layer.stop) for layer in layers])
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Count the weights of each layer that bits gate, shape (L,)."""
+        return np.array([self.weights.layer(name).size for name in self.names])
+
+    def room(self) -> NDArray[np.int64]:
+        """Count the weights that each of these layers can keep at most, shape (L,)."""
+        if self._groups is None:
+            return self.sizes()
+        everything = np.ones(self.size, dtype=np.bool_)
+        most = self.fitting(everything, np.zeros(self.size))
+        return np.array([int(part.sum()) for part in self.split(most).values()])
+
+    def least_sizes(self) -> NDArray[np.int64]:
+        """Count the weights of each layer's smallest unit, shape (L,)."""
+        if self.unit_sizes is None:
+            return np.ones(len(self.layers), dtype=np.int64)
+        return np.array([int(part.min()) for part in self.split(self.unit_sizes).values()])
+
+    def root_mean_square(self, values: Vector) -> Vector:
+        """Return the root of the mean square of each unit's weights (D,), shape (G,).
+
+        Pruning the units of least mean square loses the least energy, the sum of w^2, for the
+        weights that it saves.
+        """
+        squares = self._sums(np.square(values, dtype=np.float64))
+        roots: Vector = np.sqrt(squares if self.unit_sizes is None else squares / self.unit_sizes)
+        return roots
+
+    def describe(self) -> dict[str, Any]:
+        """Return what makes this layout from that of its weights, as plain data."""
+        return {"unit": self.unit, "tiles": [tile and list(tile) for tile in self.tiles]}
+
+    def __repr__(self) -> str:
+        return f"UnitLayout({self.size} units {self.unit!r} of {self.weights!r})"
+
+    def _tile(self, name: str) -> Tile:
+        """Return the rows and columns of a gated layer's units."""
+        tile = self.tiles[self.weights.names.index(name)]
+        assert tile is not None
+        return tile
+
+    def _unit_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a layer's units: a vector of neurons, else a grid."""
+        if self.unit == TWO_OF_FOUR:
+            return self.weights.layer(name).shape
+        rows, columns = self._grids[name]
+        return (rows * columns,) if self.unit == NEURON else (rows, columns)
+
+    def _sums(self, values: Vector) -> Vector:
+        """Return the sum over each unit of some numbers of the weights (D,), shape (G,)."""
+        parts = []
+        for name in self.names:
+            layer, (rows, columns) = self.weights.layer(name), self._tile(name)
+            part = values[layer.start : layer.stop].reshape(layer.shape[0], layer.row)
+            if columns > 1:
+                part = np.add.reduceat(part, np.arange(0, layer.row, columns), axis=1)
+            if rows > 1:
+                part = np.add.reduceat(part, np.arange(0, layer.shape[0], rows), axis=0)
+            parts.append(part.reshape(-1))
+        return np.concatenate(parts)
+
+
+def _tile_of(tile: Sequence[int] | None) -> Tile | None:
+    """Return rows and columns as two whole numbers >= 1, or None."""
+    if tile is None:
+        return None
+    _checks.length("tiles", len(tile), 2, "rows and columns")
+    return _checks.whole("tiles", tile[0]), _checks.whole("tiles", tile[1])
+
+
+def _groups_of(weights: MaskLayout) -> NDArray[np.int32]:
+    """Return the bits of each group of inputs, shape (groups, 4); where there are fewer, D."""
+    groups = []
+    for layer in weights.layers:
+        places = np.arange(layer.start, layer.stop, dtype=np.int32).reshape(layer.shape)
+        rows = np.moveaxis(places, 1, -1).reshape(-1, layer.shape[1])
+        more = -layer.shape[1] % GROUP
+        padded = np.pad(rows, ((0, 0), (0, more)), constant_values=weights.size)
+        groups.append(padded.reshape(-1, GROUP))
+    return np.concatenate(groups)

@@ -1,0 +1,56 @@
+"""``Cache``: what engines keep from one call to the next."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, Generic
+
+from nets_deap.training.engines.cuda.graph import T
+
+KEPT_ON_SHELF = 4
+
+
+class Shelf(Generic[T]):
+    """Keeps what is costly to build, least recently used first to go.
+
+    Its ``lock`` is held while a problem trains: calls from several threads take turns.
+
+    A copy of a shelf is empty: graphs and the memory that they use cannot be copied.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
+        self.lock = threading.RLock()
+
+    def get(self, key: Hashable, build: Callable[[], T], *, n_bytes: int, limit: int) -> T:
+        """Return what was built under ``key``, or build it after making room for it.
+
+        Args:
+            key: What it is known by.
+            build: Called if it is not here.
+            n_bytes: About what it will hold.
+            limit: Bytes that everything here may hold together.
+        """
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+        while self._kept and (
+            len(self._kept) >= KEPT_ON_SHELF
+            or n_bytes + sum(size for _, size in self._kept.values()) > limit
+        ):
+            self._kept.popitem(last=False)
+        thing = build()
+        self._kept[key] = (thing, n_bytes)
+        return thing
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._kept.clear()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        return (Shelf, ())

@@ -1,0 +1,136 @@
+"""``describe``: what a task is made of, as a table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from nets_deap import _checks
+from nets_deap.models.maskable import Parameter
+from nets_deap.training.engines.dispatch import pick_engine
+from nets_deap.training.task import Task
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a task is made of; ``str`` of it is a table.
+
+    Attributes:
+        parameters: All parameters of the model in its own order, maskable or not, and why.
+        maskable: Weights that masks can prune, D.
+        unit: What one bit of a mask gates.
+        units: How many bits a mask has; D where they gate single weights.
+        total: Numbers in all parameters, tied ones once.
+        layers: Tensors that hold the maskable weights, L.
+        examples: Examples of each split by name.
+        image: Shape of one input.
+        recipe: How networks are trained, in a few words.
+        engine: What trains them.
+        device: Where.
+        dtype: Of weights and inputs.
+    """
+
+    parameters: tuple[Parameter, ...]
+    maskable: int
+    unit: str
+    units: int
+    total: int
+    layers: int
+    examples: dict[str, int]
+    image: tuple[int, ...]
+    recipe: str
+    engine: str
+    device: str
+    dtype: str
+
+    @property
+    def granularity(self) -> float:
+        """The density of a single weight, of which densities are multiples."""
+        return 1 / self.maskable
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the table as plain data, a row for each parameter."""
+        return [
+            {
+                "parameter": p.name,
+                "module": p.module,
+                "shape": _shape(p.shape),
+                "size": math.prod(p.shape),
+                "maskable": "yes" if p.maskable else "no",
+                "why": p.why,
+            }
+            for p in self.parameters
+        ]
+
+    def __str__(self) -> str:
+        table = [{name: name for name in self.rows()[0]}, *self.rows()]
+        text = [{k: f"{v:,}" if isinstance(v, int) else v for k, v in row.items()} for row in table]
+        widths = {name: max(len(row[name]) for row in text) for name in text[0]}
+        lines = []
+        for row in text:
+            cells = (
+                cell.rjust(widths[name]) if name == "size" else cell.ljust(widths[name])
+                for name, cell in row.items()
+            )
+            lines.append("  ".join(cells).rstrip())
+        splits = ", ".join(f"{name} {n:,}" for name, n in self.examples.items())
+        return "\n".join(
+            [
+                *lines,
+                "",
+                f"maskable  {self.maskable:,} of {self.total:,} parameters in {self.layers} "
+                f"layers; one weight is {100 * self.granularity:.2g} % of density",
+                f"mask      {self.units:,} bits, each of which gates a {self.unit}",
+                f"data      {splits}; inputs {_shape(self.image)}",
+                f"recipe    {self.recipe}",
+                f"engine    {self.engine} on {self.device}, {self.dtype}",
+            ]
+        )
+
+
+def describe(task: Task) -> Description:
+    """Return what a task is made of: parameters, data, recipe and engine.
+
+    Args:
+        task: The task.
+
+    Raises:
+        InvalidTypeError: It is none.
+    """
+    if not isinstance(task, Task):
+        raise _checks.bad_type("task", "be a task", "a nets.Task", task)
+    facts, once = task.as_dict(), dict(task.problem.model.named_parameters())
+    return Description(
+        parameters=task.parameters,
+        maskable=task.layout.weights.size,
+        unit=task.layout.unit,
+        units=task.layout.size,
+        total=sum(p.numel() for p in once.values()),
+        layers=len(task.layout.weights.layers),
+        examples=facts["examples"],
+        image=tuple(task.problem.train[0].shape[1:]),
+        recipe=_recipe(task),
+        engine=pick_engine(task.engine, task.problem),
+        device=facts["device"],
+        dtype=facts["dtype"],
+    )
+
+
+def _recipe(task: Task) -> str:
+    """Word a recipe."""
+    recipe = task.recipe
+    parts = [f"{recipe.optimizer} {recipe.lr:g}", f"{recipe.schedule} schedule"]
+    parts += [f"momentum {recipe.momentum:g}"] if recipe.momentum else []
+    parts += [f"weight decay {recipe.weight_decay:g}"] if recipe.weight_decay else []
+    parts += [
+        f"minibatches of {recipe.batch_size}",
+        f"{task.steps:,} steps",
+        recipe.as_dict()["loss"],
+    ]
+    return ", ".join(parts)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    """Word a shape."""
+    return "x".join(map(str, shape)) or "number"

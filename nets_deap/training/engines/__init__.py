@@ -1,0 +1,1 @@
+"""Engines: what trains the masked networks of one call; ``dispatch`` chooses."""

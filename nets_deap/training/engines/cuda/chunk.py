@@ -1,0 +1,198 @@
+"""``Machine``: P networks in memory that stays where it is, trained by one replayable step.
+
+It is built once for a number of networks, and filled again for other masks, starts and plans. What
+differs between kinds of networks is how a gradient is computed and how a split is measured.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nets_deap.tickets import bits
+from nets_deap.training import interrupt
+from nets_deap.training.device import threads_for
+from nets_deap.training.engines.cuda import optimizer
+from nets_deap.training.engines.cuda.graph import Replay
+from nets_deap.training.engines.cuda.schedule import Tables
+from nets_deap.training.engines.cuda.weights import Weights, counts_of
+from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start, State
+
+CUDA_MEMORY_SHARE = 0.4
+MOST_NETWORKS = 65535  # what the second axis of a grid of programs takes
+CPU_SHELF_BYTES = 512 * 2**20
+
+
+class Machine(ABC):
+    """P networks that train together; see ``train_with``.
+
+    Args:
+        problem: Model, data and recipe.
+        networks: P.
+        rooms: See ``fused.rooms_of``.
+    """
+
+    def __init__(self, problem: Problem, networks: int, rooms: Mapping[str, int]) -> None:
+        self.problem, self.p, self.rooms = problem, networks, rooms
+        self.weights = Weights(problem, networks)
+        self.tables = Tables(problem, self.width(problem))
+        self.tail = torch.zeros(networks, dtype=torch.float64, device=problem.device)
+        self.replay = Replay(problem.device)
+        self.optimiser = optimizer.make(self.weights, self.tables, rooms, self.halves())
+
+    @staticmethod
+    @abstractmethod
+    def bytes_of_one(problem: Problem) -> int:
+        """Return the bytes that one network of a chunk needs."""
+
+    @abstractmethod
+    def gradients(self, rows: Tensor) -> tuple[Tensor, State]:
+        """Return each network's loss (P,) on some rows of the training data, and its gradient.
+
+        Everything it reads and writes stays where it is, and nothing waits for the device.
+        """
+
+    @abstractmethod
+    def measure(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Return loss (P,) and accuracy (P,) on a whole split, float64, in evaluation mode."""
+
+    @staticmethod
+    def width(problem: Problem) -> int:
+        """Return how many rows a minibatch takes."""
+        return problem.recipe.batch_size
+
+    def halves(self) -> State | None:
+        """Return copies of weights in lower precision, which the optimiser keeps up to date."""
+        return None
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Get ready for steps: called after filling and after measuring."""
+
+    def step(self) -> None:
+        """Take one step at the tables' counter; the same work every time."""
+        loss, gradients = self.gradients(self.tables.rows())
+        self.optimiser.step(gradients)
+        self.tables.advance(self.tail, loss)
+
+    def run(
+        self,
+        stack: bits.Bytes,
+        plan: Plan,
+        starts: list[Start | None],
+        counts: NDArray[np.int64],
+    ) -> Outcome:
+        """Train, measure and hand everything over as NumPy arrays; see ``Weights.refill``."""
+        size = sum(tensor.numel() for tensor in self.weights.trained.values())
+        with threads_for(size, self.problem.device):
+            self.tables.begin(plan)
+            self._refill(stack, starts, counts)
+            if self.replay.prepare(self.step):
+                self._refill(stack, starts, counts)
+            curve = self._steps(plan)
+            loss, accuracy = curve[-1] if curve else self.measure(self.problem.val)
+            found = [self.tail / plan.tail, loss, accuracy]
+            if plan.test and self.problem.test is not None:
+                found += self.measure(self.problem.test)
+            return self._outcome(plan, found, [point for point, _ in curve])
+
+    def _refill(
+        self, stack: bits.Bytes, starts: list[Start | None], counts: NDArray[np.int64]
+    ) -> None:
+        """Put everything to where training starts."""
+        self.tables.fill(0)
+        self.weights.refill(stack, starts, counts)
+        self.optimiser.reset()
+        self.tail.zero_()
+        self.begin()
+
+    def _steps(self, plan: Plan) -> list[tuple[Tensor, Tensor]]:
+        """Take all steps; return the points of the curve."""
+        curve: list[tuple[Tensor, Tensor]] = []
+        for first in range(0, plan.steps, self.tables.window):
+            at, stop = first, first + self.tables.fill(first)
+            interrupt.check()
+            for point in (*(p for p in plan.curve_steps if first < p <= stop), stop):
+                self.replay(self.step, point - at)
+                at = point
+                if point in plan.curve_steps and len(curve) < plan.curve_steps.index(point) + 1:
+                    curve.append(self.measure(self.problem.val))
+                    self.begin()
+        return curve
+
+    def _outcome(self, plan: Plan, found: list[Tensor], curve: list[Tensor]) -> Outcome:
+        """Fetch all numbers at once, and the weights."""
+        numbers = torch.stack([*found, *curve], 1).cpu().numpy()
+        measured = np.full((self.p, len(METRICS)), np.nan)
+        measured[:, : len(found)] = numbers[:, : len(found)]
+        return Outcome(
+            metrics={name: measured[:, i].copy() for i, name in enumerate(METRICS)},
+            curve_steps=plan.curve_steps,
+            curve=np.ascontiguousarray(numbers[:, len(found) :]),
+            values=self.weights.values(),
+            others=self.weights.others(),
+            states=self.weights.states() if plan.keep_states else [],
+        )
+
+
+def train_with(
+    kind: type[Machine],
+    problem: Problem,
+    masks: list[bits.Bytes],
+    plan: Plan,
+    *,
+    starts: list[Start | None] | None,
+    size: int,
+    on_chunk: Callable[[int], None] | None,
+    on_part: OnPart | None = None,
+) -> Outcome:
+    """Train one network for each mask on machines of a kind, at most ``size`` at once.
+
+    Machines of the last few shapes are kept on the problem's shelf.
+    """
+    parts, size = [], min(size, MOST_NETWORKS)
+    for start in range(0, len(masks), size):
+        stack = np.stack(masks[start : start + size])
+        own: list[Start | None] = [None] * len(stack)
+        if starts is not None:
+            own = starts[start : start + size]
+        # Kernels are launched on the current device.
+        with torch.cuda.device(problem.device) if problem.device.type == "cuda" else nullcontext():
+            counts = counts_of(problem.layout, stack)
+            parts.append(_machine(kind, problem, counts).run(stack, plan, own, counts))
+        if on_part is not None:
+            on_part(range(start, start + len(stack)), parts[-1])
+        if on_chunk is not None:
+            on_chunk(len(stack))
+    return Outcome.concatenate(parts)
+
+
+def memory_limit(device: torch.device) -> int:
+    """Return how many bytes networks may take: a share of all memory, not of what is free now.
+
+    The number of networks in a chunk must not change within a run.
+    """
+    if device.type == "cuda":
+        return int(CUDA_MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    return CPU_SHELF_BYTES
+
+
+def _machine(kind: type[Machine], problem: Problem, counts: NDArray[np.int64]) -> Machine:
+    """Return a machine for masks with these counts (P, L) from the shelf, or build one."""
+    rooms, networks = {}, len(counts)
+    if optimizer.has_triton(problem.device):
+        kept = dict(zip(problem.layout.names, counts.sum(0).tolist(), strict=True))
+        rooms = optimizer.rooms_of(problem, kept, networks)
+    machine: Machine = problem.shelf.get(
+        (kind, networks, tuple(rooms.items())),
+        lambda: kind(problem, networks, rooms),
+        n_bytes=kind.bytes_of_one(problem) * networks,
+        limit=memory_limit(problem.device),
+    )
+    return machine

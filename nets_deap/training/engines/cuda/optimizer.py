@@ -1,0 +1,280 @@
+"""The optimiser's step with the mask in it: one pass by Triton, or torch's own and a mask pass.
+
+Both read the learning rate from ``Tables`` on the device, so that the same step can be replayed,
+and both keep pruned weights and their moments at exactly zero.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nets_deap.cli.bench.cost import kept_below
+from nets_deap.training.engines.cuda.schedule import Tables
+from nets_deap.training.engines.cuda.weights import Weights
+from nets_deap.training.engines.optimizers import make_optimizer
+from nets_deap.training.problem import Problem, State
+from nets_deap.training.recipe import Recipe
+
+BLOCK = 1024
+GREATEST_TENSOR = 2**31 - 1  # weights that a list of 32-bit places reaches
+GREATEST_TILE = 2**14  # outputs of a network that one program holds
+PROGRAMS = 2048  # of the kernel that strides: some on every multiprocessor
+SMALL = 2**20  # tensors of fewer weights, all networks together, are not worth a list
+
+# Gradients are masked bit by bit: as fast as a product, and zero also where they are not finite.
+BITS = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+}
+_EPSILON = 1e-8  # torch.optim's own
+
+
+class Optimiser(Protocol):
+    """Steps the trained tensors of ``Weights`` in place."""
+
+    def reset(self) -> None:
+        """Forget all moments, and take over the present masks."""
+
+    def step(self, gradients: State) -> None:
+        """Take one step; gradients by name, contiguous, shaped like the weights."""
+
+    def moments(self) -> list[State]:
+        """Return the moments as dense stacked tensors, by name: for tests and inspection."""
+
+
+def moments_of(recipe: Recipe) -> int:
+    """Return how many numbers of state a recipe's optimiser holds for each weight."""
+    return 2 if recipe.optimizer != "sgd" else int(recipe.momentum > 0)
+
+
+def has_triton(device: torch.device) -> bool:
+    """Tell whether the kernels run here: on CUDA, or anywhere under Triton's interpreter."""
+    here = device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+    return here and find_spec("triton") is not None
+
+
+def rooms_of(problem: Problem, counts: Mapping[str, int], networks: int) -> dict[str, int]:
+    """Return for which masked tensors state is kept for kept weights alone, and room for how many.
+
+    It is where fewer bytes move that way (``kept_below``), in tensors that are not small. Room is
+    a power of two, so that masks of about the same density find the same.
+
+    Args:
+        problem: What is trained.
+        counts: Kept weights of each masked tensor, of all networks together.
+        networks: P.
+    """
+    rooms = {}
+    for name, count in counts.items():
+        whole = problem.initial[name].numel() * networks
+        limit = kept_below(problem.dtype.itemsize, moments_of(problem.recipe))
+        room = _padded(max(count, 2))
+        listed = SMALL <= whole <= GREATEST_TENSOR
+        if name not in problem.frozen and listed and count < limit * whole:
+            rooms[name] = min(room, whole)
+    return rooms
+
+
+def make(
+    weights: Weights, tables: Tables, rooms: Mapping[str, int], halves: State | None = None
+) -> Optimiser:
+    """Return the optimiser of a recipe: by Triton where that runs.
+
+    Args:
+        weights: What it steps.
+        tables: Where learning rates are read.
+        rooms: See ``rooms_of``; only Triton's uses them.
+        halves: Copies in lower precision that follow the weights, by name.
+    """
+    if has_triton(weights.problem.device):
+        return TritonOptimiser(weights, tables, rooms, halves or {})
+    return TorchOptimiser(weights, tables, halves or {})
+
+
+def fits(classes: int, width: int) -> bool:
+    """Tell whether the outputs of one network fit into one program of ``cross_entropy``."""
+    return _padded(classes) * _padded(width) <= GREATEST_TILE
+
+
+def cross_entropy(outputs: Tensor, y: Tensor, batch: int, losses: Tensor, deltas: Tensor) -> None:
+    """Fill in each network's mean cross entropy, and its gradient by the outputs, by Triton.
+
+    Args:
+        outputs: Shape (P, C, width); columns from ``batch`` on only fill the width.
+        y: Class indices, shape (width,).
+        batch: Examples that count, B.
+        losses: Written, shape (P,).
+        deltas: Written, shaped like the outputs; zero where a column does not count.
+    """
+    from nets_deap.training.engines.cuda import _triton
+
+    p, classes, width = outputs.shape
+    tile = {"CLASSES": _padded(classes), "WIDTH": _padded(width)}
+    _triton.cross_entropy[(p,)](outputs, y, losses, deltas, classes, width, batch, **tile)
+
+
+def _padded(size: int) -> int:
+    """Return the next power of two."""
+    return 1 << (size - 1).bit_length()
+
+
+class TorchOptimiser:
+    """``torch.optim``'s fused optimiser after a pass of the masks over the gradients."""
+
+    def __init__(self, weights: Weights, tables: Tables, halves: State) -> None:
+        self._weights, self._tables, self._halves = weights, tables, halves
+        recipe, device = weights.problem.recipe, weights.problem.device
+        self._optimizer = make_optimizer(recipe, list(weights.trained.values()), fused=True)
+        # Fused kernels on CUDA read float32; on the CPU a float64 model needs all its digits.
+        kind = torch.float32 if device.type == "cuda" else torch.float64
+        self._lr = torch.zeros((), dtype=kind, device=device)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._lr  # a tensor: a captured step reads what it holds by then
+            group["capturable"] = recipe.optimizer != "sgd" and device.type == "cuda"
+        # Else torch warns of what is meant: that it warms up before it is captured.
+        vars(self._optimizer)["_warned_capturable_if_run_uncaptured"] = True
+        self._gates: State = {}
+
+    def reset(self) -> None:
+        """Forget all moments, and take over the present masks."""
+        for state in self._optimizer.state.values():
+            for value in state.values():
+                if isinstance(value, Tensor):
+                    value.zero_()
+        for layer in self._weights.problem.layout.layers:
+            if layer.name in self._weights.trained:
+                tensor = self._weights.trained[layer.name]
+                keep = self._weights.keep(layer).to(BITS[tensor.dtype]).neg_()
+                if layer.name in self._gates:
+                    self._gates[layer.name].copy_(keep)
+                else:
+                    self._gates[layer.name] = keep
+
+    def step(self, gradients: State) -> None:
+        """Take one step; gradients by name, contiguous, shaped like the weights."""
+        for name, tensor in self._weights.trained.items():
+            tensor.grad = gradients[name].to(tensor.dtype)
+            if name in self._gates:
+                gate = self._gates[name]
+                tensor.grad.view(gate.dtype).bitwise_and_(gate)
+        self._lr.copy_(self._tables.rate().view(()))
+        self._optimizer.step()
+        for name, half in self._halves.items():
+            half.copy_(self._weights.trained[name])
+
+    def moments(self) -> list[State]:
+        """Return the moments as dense stacked tensors, by name."""
+        names = [(), ("momentum_buffer",), ("exp_avg", "exp_avg_sq")]
+        return [
+            {name: self._optimizer.state[t][kind] for name, t in self._weights.trained.items()}
+            for kind in names[moments_of(self._weights.problem.recipe)]
+        ]
+
+
+class TritonOptimiser:
+    """One kernel a tensor: weights, moments and packed mask in, weights and moments out."""
+
+    def __init__(
+        self, weights: Weights, tables: Tables, rooms: Mapping[str, int], halves: State
+    ) -> None:
+        from nets_deap.training.engines.cuda import _triton
+
+        self._kernels: Any = _triton
+        self._weights, self._tables, self._halves = weights, tables, halves
+        recipe, device = weights.problem.recipe, weights.problem.device
+        self._recipe = recipe
+        decoupled = recipe.optimizer == "adamw"
+        self._hyper = torch.tensor(
+            [
+                *recipe.betas,
+                _EPSILON,
+                recipe.momentum,
+                0.0 if decoupled else recipe.weight_decay,
+                recipe.weight_decay if decoupled else 0.0,
+            ],
+            dtype=tables.rates.dtype,
+            device=device,
+        )
+        self._rooms = dict(rooms)
+        self._moments: list[State] = []
+        for _ in range(moments_of(recipe)):
+            self._moments.append(
+                {
+                    name: tensor.new_zeros(self._rooms.get(name, tensor.numel()))
+                    for name, tensor in weights.trained.items()
+                }
+            )
+        self._places = {
+            name: torch.zeros(room, dtype=torch.int32, device=device)
+            for name, room in self._rooms.items()
+        }
+        self._counts = {name: torch.zeros(1, dtype=torch.int32, device=device) for name in rooms}
+
+    def reset(self) -> None:
+        """Forget all moments, and take over the present masks."""
+        for moments in self._moments:
+            for tensor in moments.values():
+                tensor.zero_()
+        for name, places in self._places.items():
+            found = (
+                self._weights.keep(self._weights.problem.layout.layer(name)).reshape(-1).nonzero()
+            )
+            places[: len(found)].copy_(found.view(-1))
+            self._counts[name].fill_(len(found))
+
+    def step(self, gradients: State) -> None:
+        """Take one step; gradients by name, contiguous, shaped like the weights."""
+        for name in self._weights.trained:
+            self._step(name, gradients[name])
+
+    def moments(self) -> list[State]:
+        """Return the moments as dense stacked tensors, by name."""
+        found = []
+        for moments in self._moments:
+            dense = {}
+            for name, tensor in self._weights.trained.items():
+                dense[name] = torch.zeros_like(tensor)
+                if name in self._rooms:
+                    n = int(self._counts[name])
+                    places = self._places[name][:n].long()
+                    dense[name].view(-1)[places] = moments[name][:n]
+                else:
+                    dense[name].view(-1).copy_(moments[name])
+            found.append(dense)
+        return found
+
+    def _step(self, name: str, gradient: Tensor) -> None:
+        """Launch the kernel of one tensor."""
+        weights = self._weights
+        tensor = weights.trained[name]
+        half = self._halves.get(name)
+        first, second = ([m[name] for m in self._moments] + [tensor, tensor])[:2]
+        shared = (tensor, gradient, first, second, tensor if half is None else half)
+        steps = (self._tables.rates, self._tables.counter, self._hyper)
+        how = {
+            "KIND": int(self._recipe.optimizer != "sgd"),
+            "MOMENTUM": bool(self._moments),
+            "NESTEROV": self._recipe.nesterov,
+            "HALVES": half is not None,
+            "BLOCK": BLOCK,
+        }
+        if name in self._rooms:
+            grid = (min(PROGRAMS, -(-self._rooms[name] // BLOCK)),)
+            places = (self._places[name], self._counts[name])
+            self._kernels.kept_step[grid](*shared, *places, *steps, **how)
+            return
+        size = tensor[0].numel()
+        masked = name in weights.problem.layout.names
+        start = weights.problem.layout.layer(name).start if masked else 0
+        place = (size, start, weights.packed.shape[1])
+        self._kernels.dense_step[-(-size // BLOCK), weights.p](
+            *shared, weights.packed, *steps, *place, MASKED=masked, **how
+        )

@@ -1,0 +1,180 @@
+"""``Weights``: the stacked parameters of P networks, in memory that stays where it is.
+
+Masks come packed and stay packed on the device; they are unpacked there, a layer at a time, where
+they are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nets_deap.tickets import bits
+from nets_deap.tickets.layout import Layer, MaskLayout
+from nets_deap.training.problem import Problem, Start, State
+
+
+def upload(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Return an array as a tensor on the device, sent without waiting where that is possible."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor
+
+
+def download(tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor as an array, through pinned memory where that is faster."""
+    if tensor.device.type != "cuda":
+        return tensor.numpy()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(tensor.device).synchronize()
+    return host.numpy()
+
+
+def counts_of(layout: MaskLayout, stack: bits.Bytes) -> NDArray[np.int64]:
+    """Count the kept weights of each network's layers, shape (P, L)."""
+    return np.stack([layout.counts(row) for row in stack])
+
+
+class Weights:
+    """Parameters and buffers of P masked networks, stacked along a leading axis and refillable.
+
+    Attributes:
+        trained: What is trained, by name, shapes (P, ...).
+        fixed: Masked parameters that are frozen.
+        shared: Unmasked parameters that are frozen, not stacked.
+        buffers: The buffers.
+        packed: The masks, uint8, shape (P, ceil(D / 8)).
+    """
+
+    def __init__(self, problem: Problem, networks: int) -> None:
+        self.problem, self.p = problem, networks
+        self.trained: State = {}
+        self.fixed: State = {}
+        self.shared: State = {}
+        masked = set(problem.layout.names)
+        for name, start in problem.initial.items():
+            if name in problem.frozen and name not in masked:
+                self.shared[name] = start
+            else:
+                home = self.fixed if name in problem.frozen else self.trained
+                home[name] = start.new_empty((networks, *start.shape))
+        self.buffers: State = {
+            name: start.new_empty((networks, *start.shape))
+            for name, start in problem.buffers.items()
+        }
+        self.packed = torch.zeros(
+            (networks, problem.layout.n_bytes), dtype=torch.uint8, device=problem.device
+        )
+        self._shifts = torch.arange(8, dtype=torch.uint8, device=problem.device)
+        self._counts = np.zeros((networks, len(problem.layout.layers)), dtype=np.int64)
+
+    def refill(
+        self,
+        stack: bits.Bytes,
+        starts: Sequence[Start | None],
+        counts: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Begin anew with other masks, packed (P, ceil(D / 8)), each from its start or from W0.
+
+        ``counts`` are those of ``counts_of``, if they are known.
+        """
+        problem = self.problem
+        self.packed.copy_(upload(stack, problem.device))
+        self._counts = counts_of(problem.layout, stack) if counts is None else counts
+        for home in (self.trained, self.fixed):
+            for name, tensor in home.items():
+                tensor.copy_(problem.initial[name].expand_as(tensor))
+        for name, buffer in self.buffers.items():
+            buffer.copy_(problem.buffers[name].expand_as(buffer))
+        given = [i for i, start in enumerate(starts) if start is not None]
+        for index, layer in enumerate(problem.layout.layers):
+            tensor, keep = self._home(layer.name)[layer.name], self.keep(layer)
+            tensor.masked_fill_(~keep, 0)
+            if given and self._counts[given, index].any():
+                values = upload(self._begin(starts, index, tensor.dtype), problem.device)
+                chosen = torch.zeros(self.p, dtype=torch.bool)
+                chosen[given] = True
+                chosen = upload(chosen.numpy(), problem.device)
+                keep &= chosen.view(-1, *[1] * (keep.ndim - 1))
+                tensor.masked_scatter_(keep, values)
+        self._begin_others(starts)
+
+    def keep(self, layer: Layer) -> Tensor:
+        """Unpack one layer's masks: a fresh bool tensor (P, ...)."""
+        first, stop = layer.start // 8, bits.n_bytes(layer.stop)
+        one_by_one = (self.packed[:, first:stop].unsqueeze(-1) >> self._shifts) & 1
+        place = layer.start - 8 * first
+        window = one_by_one.view(self.p, -1)[:, place : place + layer.size]
+        return window.view(torch.bool).reshape(self.p, *layer.shape)
+
+    def counts(self, name: str) -> NDArray[np.int64]:
+        """Return how many weights of a masked tensor each network keeps, shape (P,)."""
+        vector: NDArray[np.int64] = self._counts[:, self.problem.layout.names.index(name)]
+        return vector
+
+    def values(self) -> list[NDArray[Any]]:
+        """Return each network's weights at its kept positions, in mask order, in one copy."""
+        parts = []
+        for layer in self.problem.layout.layers:
+            tensor = self._home(layer.name)[layer.name]
+            parts.append(tensor.masked_select(self.keep(layer)))
+        flat = download(torch.cat(parts))
+        ends = self._counts.T.reshape(-1).cumsum()
+        pieces = np.split(flat, ends[:-1])  # all networks' first layer, then all their second...
+        return [np.concatenate(pieces[i :: self.p]) for i in range(self.p)]
+
+    def others(self) -> list[dict[str, NDArray[Any]]]:
+        """Return what training changed outside of each mask, by name."""
+        masked = set(self.problem.layout.names)
+        named = {
+            name: download(tensor)
+            for name, tensor in {**self.trained, **self.buffers}.items()
+            if name not in masked
+        }
+        # np.array keeps what has no dimensions an array.
+        return [{name: np.array(array[i]) for name, array in named.items()} for i in range(self.p)]
+
+    def states(self) -> list[State]:
+        """Return all parameters and buffers of each network, on the CPU."""
+        stacked = {**self.trained, **self.fixed, **self.buffers}
+        whole = {name: tensor.cpu() for name, tensor in stacked.items()}
+        shared = {name: tensor.cpu() for name, tensor in self.shared.items()}
+        return [
+            {**{name: tensor[i].clone() for name, tensor in whole.items()}, **shared}
+            for i in range(self.p)
+        ]
+
+    def _home(self, name: str) -> State:
+        """Return the dictionary that holds a tensor."""
+        return next(s for s in (self.trained, self.fixed, self.buffers) if name in s)
+
+    def _begin(
+        self, starts: Sequence[Start | None], index: int, dtype: torch.dtype
+    ) -> NDArray[Any]:
+        """Return the start values of one layer, of all networks that have some, end to end."""
+        parts = []
+        for start, counts in zip(starts, self._counts, strict=True):
+            if start is not None:
+                ends = counts.cumsum()
+                parts.append(start.values[ends[index] - counts[index] : ends[index]])
+        kind = torch.empty(0, dtype=dtype).numpy().dtype
+        return np.concatenate(parts).astype(kind, copy=False)
+
+    def _begin_others(self, starts: Sequence[Start | None]) -> None:
+        """Copy in what some networks start with outside of their masks."""
+        given: dict[str, list[int]] = {}
+        for i, start in enumerate(starts):
+            for name in start.others if start is not None else ():
+                given.setdefault(name, []).append(i)
+        for name, places in given.items():
+            rows = np.stack([np.asarray(starts[i].others[name]) for i in places])  # type: ignore[union-attr]
+            tensor = self._home(name)[name]
+            index = upload(np.array(places), self.problem.device)
+            tensor.index_copy_(0, index, upload(rows, self.problem.device).to(tensor.dtype))

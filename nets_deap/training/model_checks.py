@@ -1,0 +1,199 @@
+"""What must be known of a user's module before it trains: dtype, digest, and that data fit it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from nets_deap import _checks
+from nets_deap.data.convert import Given, each, tensors_of
+from nets_deap.data.normalize import Normalize
+from nets_deap.models.tensors import digest_of
+from nets_deap.training.batches import rows_of
+from nets_deap.training.device import seeded
+from nets_deap.training.losses import Loss, loss_of, n_correct, prepare_target
+from nets_deap.training.problem import EVAL_ROWS, Split
+
+
+def private_copy(model: Any) -> nn.Module:
+    """Return a copy of a module to train with, or raise if its parameters are none to start from.
+
+    Raises:
+        InvalidTypeError: It is no module.
+        InvalidValueError: A parameter has no values yet or is no real tensor, nothing requires a
+            gradient, or the module cannot be copied.
+    """
+    if not isinstance(model, nn.Module):
+        raise _checks.bad_type("model", "be a module", "a torch.nn.Module", model)
+    for name, p in model.named_parameters():
+        if nn.parameter.is_lazy(p) or p.is_meta:
+            hint = "Call the model once on a minibatch, or load its weights."
+            raise _checks.bad_value(
+                "model", "have initial weights", "values", f"none in {name!r}", hint
+            )
+        if p.is_complex():
+            got = f"{p.dtype} in {name!r}"
+            raise _checks.bad_value("model", "have real parameters", "float32 or float64", got)
+    if not any(p.requires_grad for p in model.parameters()):
+        expected = "one that requires a gradient"
+        raise _checks.bad_value("model", "have parameters to train", expected, "none")
+    try:
+        private = copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:
+        hint = "Modules must not hold tensors that were computed, as pruned ones do: prune.remove."
+        hint = f"{hint} Python says: {error}"
+        kind = type(model).__name__
+        raise _checks.bad_value(
+            "model", "be copyable", "what copy.deepcopy takes", kind, hint
+        ) from error
+    for p in private.parameters():
+        p.data = p.data.contiguous()  # fused optimisers read memory in order, whatever the strides
+    return private
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Return the one dtype of a module's floating-point parameters, float32 or float64."""
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if kinds not in ({torch.float32}, {torch.float64}):
+        names = sorted(str(kind).removeprefix("torch.") for kind in kinds)
+        raise _checks.bad_value("model", "have one dtype", "float32 or float64 throughout", names)
+    return kinds.pop()
+
+
+def digest_of_model(model: nn.Module) -> str:
+    """Return the SHA-256 over a module's parameters, buffers and printed structure."""
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    content = [
+        [name, list(t.shape), t.requires_grad, digest_of(t.detach().cpu().numpy())]
+        for name, t in tensors
+    ]
+    structure = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))  # without addresses in memory
+    return hashlib.sha256(json.dumps([structure, content]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is known of a split once the model has been shown some of it.
+
+    Attributes:
+        targets: As the loss takes them.
+        has_accuracy: Whether the loss defines what is correct.
+    """
+
+    targets: Any
+    has_accuracy: bool
+
+
+def fitted(
+    model: nn.Module,
+    loss: Loss,
+    name: str,
+    given: Given,
+    pixels: Normalize | None,
+    dtype: torch.dtype,
+) -> Fit:
+    """Return the targets of a split as the loss takes them, or raise.
+
+    Args:
+        model: Is shown two examples, in evaluation mode.
+        loss: The loss.
+        name: Of the split, for messages.
+        given: The split.
+        pixels: How images of bytes become inputs; None for inputs that are used as they are.
+        dtype: Of the inputs then.
+    """
+    count = min(2, len(given.inputs))
+    sample = given.inputs[:count]
+    sample, loss = sample.clone(), copy.deepcopy(loss)  # neither is the model's to write in
+    if pixels is not None:
+        pixels.check(f"{name} inputs", sample)
+        sample = pixels(sample, dtype)
+    output = _shown(model, name, sample, tuple(given.inputs.shape))
+    if isinstance(loss, str):
+        one = output[:1] if isinstance(output, Tensor) else output
+        return Fit(prepare_target(loss, name, given.targets, one), loss != "mse")
+    targets = each(given.targets, lambda t: t.to(dtype) if t.is_floating_point() else t)
+    some = each(targets, lambda tensor: tensor[:count].clone())
+    try:
+        with seeded(0, sample.device):
+            found = loss(output, some)
+    except Exception as error:
+        hint = f"The loss said: {error}"
+        raise _checks.bad_value("loss", "take (output, target)", name, loss, hint) from error
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        raise _checks.bad_type("loss", "return a number", "a floating-point Tensor", found)
+    if found.ndim and len(found) != count:
+        expected = "a scalar, or one loss for each example: (B, ...)"
+        got = f"shape {tuple(found.shape)} for B = {count}"
+        raise _checks.bad_value("loss", "return losses", expected, got)
+    if given.weights is not None and not found.ndim:
+        raise _checks.bad_value(
+            "loss",
+            "return one loss for each example, as there are weights",
+            "shape (B, ...)",
+            "a scalar",
+            "Give it reduction='none'.",
+        )
+    return Fit(targets, bool(torch.isfinite(n_correct(loss, output, some))))
+
+
+def first_loss(
+    model: nn.Module, loss: Loss, split: Split, pixels: Normalize | None, dtype: torch.dtype
+) -> float:
+    """Return the loss of a model as it is on the first thousand examples, in evaluation mode."""
+    some = rows_of(split, slice(0, EVAL_ROWS))
+    inputs = some[0] if pixels is None else pixels(some[0], dtype)
+    output = _shown(copy.deepcopy(model), "train", inputs, tuple(inputs.shape))
+    with seeded(0, inputs.device):
+        return float(loss_of(copy.deepcopy(loss), output, some[1]))
+
+
+def output_layers(model: nn.Module, inputs: Any, pixels: Normalize | None) -> set[str]:
+    """Return the names of the weights of the layers that make a network's outputs.
+
+    Those linear and convolutional layers whose results are handed out as they are; for outputs that
+    something else is done to, the layer that runs last.
+
+    Args:
+        model: Any module; a copy is shown two examples.
+        inputs: All of its inputs.
+        pixels: How images of bytes become inputs; None for inputs that are used as they are.
+    """
+    private, ran = copy.deepcopy(model), []
+    names = {id(p): name for name, p in private.named_parameters()}
+
+    def hook(layer: Any, given: Any, output: Tensor) -> None:
+        ran.append((names[id(layer.weight)], output))
+
+    for module in private.modules():
+        if isinstance(module, (nn.Linear, _ConvNd)) and id(module.weight) in names:
+            module.register_forward_hook(hook)
+    some = inputs[:2].clone()
+    sample = some if pixels is None else pixels(some, dtype_of(model))
+    leaves = tensors_of(_shown(private, "train", sample, tuple(inputs.shape)))
+    ends = {leaf.untyped_storage().data_ptr() for leaf in leaves}
+    found = {name for name, output in ran if output.untyped_storage().data_ptr() in ends}
+    return found or {name for name, _ in ran[-1:]}
+
+
+def _shown(model: nn.Module, name: str, sample: Tensor, shape: tuple[int, ...]) -> Any:
+    """Return what a model gives for some inputs in evaluation mode, or word why it does not."""
+    with seeded(0, sample.device):
+        try:
+            with torch.no_grad():
+                return model.eval()(sample.to(next(model.parameters()).device))
+        except Exception as error:
+            hint = f"The model said: {error}"
+            if sample.dtype == torch.uint8:
+                hint = f"Images of bytes need normalize=(mean, std), of x / 255. {hint}"
+            raise _checks.bad_value(
+                f"{name} inputs", "fit the model", "what its forward takes", shape, hint
+            ) from error

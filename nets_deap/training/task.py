@@ -1,0 +1,334 @@
+"""``Task``: a model, its data and a recipe; the layout and initial weights that follow."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from nets_deap import _checks
+from nets_deap.models.maskable import Selector, parameters_of
+from nets_deap.tickets.genotype import packed_mask_for
+from nets_deap.tickets.layout_of import layout_of
+from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.batches import checked_augment
+from nets_deap.training.engines.dispatch import pick_engine, train
+from nets_deap.training.examples import Examples
+from nets_deap.training.losses import Loss
+from nets_deap.training.model_checks import digest_of_model, dtype_of, output_layers, private_copy
+from nets_deap.training.precision import check_precision
+from nets_deap.training.problem import Outcome, Plan, Problem, Start
+from nets_deap.training.recipe import Recipe, name_of
+from nets_deap.training.result import TrainResult, results_of
+from nets_deap.training.versions import versions
+from nets_deap.training.workers.devices import pick_devices, share_between
+
+FINAL_TRAINING = 2**31 - 1
+
+
+class Task:
+    """Everything that training a ticket needs; built once, never changed.
+
+    The initial weights W0 are the weights that ``model`` has now. The module, its state and the
+    global random state stay untouched.
+
+    Args:
+        model: Any module whose forward takes one batch of inputs. It trains in training mode;
+            submodules that are in evaluation mode while it is not, frozen normalisation say, stay.
+        train: Inputs (N, ...) and targets (N, ...), with weights (N,) of the examples or not:
+            tensors or arrays, targets also tuples and dictionaries of them; or a map-style torch
+            data set of the same.
+        val: The same for validation; or the share of ``train`` that is cut off for it, by class.
+        test: The same for the final test, if there is one.
+        loss: Overrides ``recipe.loss``. A module with several outputs needs a function.
+        recipe: How networks are trained during the search.
+        maskable: What is masked: names, patterns, types of modules or a predicate; see
+            ``models.maskable.parameters_of``. None: the weights of all linear and convolutional layers.
+        unit: What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
+            ``"block(RxC)"`` or ``"2:4"``; see ``tickets.layout_of.layout_of``.
+        seed: Seed of all minibatches, and of the validation cut.
+        device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, or a list.
+        normalize: Mean and standard deviation, of all pixels or of each channel, by which uint8
+            images become (x / 255 - mean) / std; they stay bytes until they are on the device.
+            None: inputs are used as they are.
+        augment: Called with the inputs (B, ...) of each training minibatch, on the device; returns
+            as many. What it draws from torch's generators is the same for all networks of a step.
+        in_memory: Whether the inputs of a data set are read once and kept, or again for each
+            minibatch, which all networks of a chunk share; None: kept if they take at most half of
+            the free memory.
+        chunk: Networks trained at once; None chooses by memory.
+        engine: What trains a generation: ``"compiled"`` (fully connected networks on the CPU, each
+            layer by its kept weights alone or as a matrix, whichever is faster; needs numba, the
+            extra ``fast``), ``"layered"`` (these by batched products on any device), ``"threaded"``
+            (any module on the CPU, a network a thread), ``"stacked"`` (any module, as a batch),
+            ``"one_by_one"`` (the slow reference, which alone takes random numbers other than those
+            of dropout), or ``"auto"``: the fastest that can.
+        precision: Of matrix products: ``"float32"``, ``"tf32"`` (CUDA) or ``"bf16"`` (what the
+            layered engine can train); see ``training.precision``.
+        name: What the task is called in logs.
+
+    Raises:
+        InvalidValueError: Data, labels or shapes do not fit; nothing is maskable; no CUDA.
+        InvalidTypeError: An argument is of the wrong kind.
+    """
+
+    initial_seed: int | None = None  # that W0 was drawn with, where this package made the model
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        train: Any,
+        val: Any = 0.1,
+        test: Any = None,
+        loss: Loss | None = None,
+        recipe: Recipe | None = None,
+        maskable: Selector = None,
+        unit: str = "weight",
+        seed: int = 0,
+        device: str | Sequence[str] = "auto",
+        normalize: Any = None,
+        augment: Callable[[Any], Any] | None = None,
+        in_memory: bool | None = None,
+        chunk: int | None = None,
+        engine: str = "auto",
+        precision: str = "float32",
+        name: str = "task",
+    ) -> None:
+        private = private_copy(model)
+        recipe = Recipe() if recipe is None else recipe
+        if not isinstance(recipe, Recipe):
+            raise _checks.bad_type("recipe", "be a recipe", "a nets.Recipe", recipe)
+        self.name = name
+        self.seed = _checks.whole("seed", seed, low=0)
+        self.recipe = recipe if loss is None else replace(recipe, loss=loss)
+        self.chunk = None if chunk is None else _checks.whole("chunk", chunk)
+        self.engine = engine
+        self.device = (devices := pick_devices(device))[0]
+        dtype = dtype_of(model)
+        self.precision = check_precision(precision, dtype, self.device)
+        self.parameters = tuple(parameters_of(model, maskable))
+        self.ledger = Ledger()
+        self._modes = {name: module.training for name, module in model.named_modules()}
+        self.model_digest = digest_of_model(model)
+        given = {"train": train, "val": val, **({} if test is None else {"test": test})}
+        examples = Examples.of(
+            given, private, self.recipe, dtype, normalize,
+            seed=self.seed, in_memory=in_memory, device=self.device,
+        )  # fmt: skip
+        self.data_digest, self.normalize = examples.digest, examples.normalize
+        shown = (examples.splits["train"][0], examples.normalize)
+        ends = output_layers(private, *shown) if unit in ("neuron", "filter") else None
+        self.layout = layout_of(model, maskable, unit, outputs=ends)
+        self.chance_loss, self.has_accuracy = examples.chance_loss, examples.has_accuracy
+        private.to(self.device)
+        on_device = examples.on(self.device, dtype)
+        self.problem = Problem(
+            model=private,
+            layout=self.layout.weights,
+            initial={n: p.detach().clone() for n, p in private.named_parameters()},
+            frozen=frozenset(n for n, p in private.named_parameters() if not p.requires_grad),
+            buffers={n: b.detach().clone() for n, b in private.named_buffers()},
+            recipe=self.recipe.on(self.device),
+            train=on_device["train"],
+            val=on_device["val"],
+            test=on_device.get("test"),
+            augment=checked_augment(augment, on_device["train"][0]),
+            resting=frozenset(
+                name for name, training in self._modes.items() if model.training and not training
+            ),
+            precision=self.precision,
+        )
+        pick_engine(self.engine, self.problem)
+        share_between(self.problem, devices)
+
+    @property
+    def model(self) -> nn.Module:
+        """A fresh copy of the model with its initial weights, on the CPU."""
+        model = copy.deepcopy(self.problem.model).cpu()
+        model.load_state_dict({**self.problem.initial, **self.problem.buffers}, strict=False)
+        for name, module in model.named_modules():
+            module.training = self._modes[name]
+        return model
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps that the recipe takes."""
+        return self.recipe.total_steps(len(self.problem.train[0]))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over model, layout, data, recipe and seed, on which a ticket's number depends.
+
+        Of the model its initial parameters and buffers, which are frozen, and how it prints.
+        """
+        parts = [self.layout.key, self.model_digest, self.data_digest, self.recipe.as_dict()]
+        more: list[Any] = [] if self.precision == "float32" else [self.precision]
+        if self.normalize is not None:
+            more.append(asdict(self.normalize))
+        if self.problem.augment is not None:
+            more.append(name_of(self.problem.augment))
+        return hashlib.sha256(json.dumps([*parts, self.seed, *more]).encode()).hexdigest()
+
+    def ticket(self, mask: Any) -> Ticket:
+        """Return a ticket of this task from its bits: a mask (D,), or one bit a unit (G,)."""
+        return Ticket(mask, layout=self.layout)
+
+    def dense_ticket(self) -> Ticket:
+        """Return the ticket that keeps every weight: the dense baseline.
+
+        A plain ticket of weights where tickets of this task cannot keep all, as with ``"2:4"``.
+        """
+        layout = self.layout if self.layout.density_range[1] == 1 else self.layout.weights
+        return Ticket(np.ones(layout.size, dtype=np.bool_), layout=layout)
+
+    def train(
+        self, ticket: Ticket, *, steps: int | None = None, seed: int | None = None
+    ) -> TrainResult:
+        """Train one ticket from W0; see ``train_all``."""
+        return self.train_all([ticket], steps=steps, seed=seed)[0]
+
+    def train_all(
+        self,
+        tickets: Sequence[Ticket],
+        *,
+        steps: int | None = None,
+        seed: int | None = None,
+        on_chunk: Callable[[int], None] | None = None,
+        starts: Sequence[Start | None] | None = None,
+        points: int = 0,
+    ) -> list[TrainResult]:
+        """Train tickets from W0, all on the same minibatches, and measure them on every split.
+
+        Args:
+            tickets: Tickets of this task's layout.
+            steps: Optimiser steps; None for the recipe's.
+            seed: Seed of the minibatches; None for one that the search never uses.
+            on_chunk: Called with the number of networks that have just been trained.
+            starts: Weights to start from instead of W0, for controls; None for W0.
+            points: How often to measure the validation loss meanwhile, for ``result.curve``.
+
+        Returns:
+            One result each, in order; empty for no tickets.
+        """
+        recipe = self.recipe if steps is None else self.recipe.with_steps(steps)
+        plan = Plan(
+            steps=recipe.total_steps(len(self.problem.train[0])),
+            seed=self.derived_seed(FINAL_TRAINING)
+            if seed is None
+            else _checks.whole("seed", seed, low=0, high=2**63 - 1),
+            curve_points=_checks.whole("points", points, low=0),
+            test=True,
+            keep_states=True,
+        )
+        if not tickets:
+            return []
+        outcome = self.run(tickets, plan, on_chunk, starts=starts)
+        return results_of(self.problem.model, [t.density for t in tickets], plan.steps, outcome)
+
+    def run(
+        self,
+        tickets: Sequence[Ticket],
+        plan: Plan,
+        on_chunk: Callable[[int], None] | None = None,
+        *,
+        starts: Sequence[Start | None] | None = None,
+    ) -> Outcome:
+        """Train tickets by a plan with this task's engine, and enter the cost in the ledger.
+
+        Args:
+            tickets: Tickets of this task's layout, not empty.
+            plan: Steps, seed and what to measure.
+            on_chunk: Called with the number of networks that have just been trained.
+            starts: Where each training starts; None for the ticket's own initial weights, which
+                are W0 unless its class has others.
+        """
+        masks = [packed_mask_for(self.layout, ticket) for ticket in tickets]
+        begin: list[Start | None] = []
+        for ticket, start in zip(tickets, starts or [None] * len(masks), strict=True):
+            own = ticket.own_values() if start is None else None
+            begin.append(start if own is None else Start(own))
+        outcome = train(
+            self.problem, masks, plan, engine=self.engine,
+            starts=begin, chunk=self.chunk, on_chunk=on_chunk,
+        )  # fmt: skip
+        self.ledger.networks += len(masks)
+        self.ledger.network_steps += len(masks) * plan.steps
+        return outcome
+
+    def derived_seed(self, *place: int) -> int:
+        """Return a seed for one place in a run (a generation, say) from the task's own seed."""
+        words = np.random.SeedSequence([self.seed, *place]).generate_state(2, np.uint32)
+        return int(words[0]) << 31 | int(words[1]) >> 1
+
+    def __repr__(self) -> str:
+        held = f"{self.layout.size} bits over {self.layout.weights.size} maskable weights"
+        return f"Task({self.name!r}, {held}, {self.steps} steps, {self.device})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the task as plain data, for a run's configuration; see also ``nets.describe``."""
+        sizes = {
+            name: len(getattr(self.problem, name)[0])
+            for name in ("train", "val", "test")
+            if getattr(self.problem, name) is not None
+        }
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "device": str(self.device),
+            "dtype": str(self.problem.dtype).removeprefix("torch."),
+            "normalize": None if self.normalize is None else asdict(self.normalize),
+            "engine": self.engine,
+            "precision": self.precision,
+            "chunk": self.chunk,
+            "maskable_weights": self.layout.weights.size,
+            "unit": self.layout.unit,
+            "layers": [[layer.name, list(layer.shape)] for layer in self.layout.weights.layers],
+            "initial_digest": self.layout.initial_digest,
+            "examples": sizes,
+            "data_digest": self.data_digest,
+            "augment": None if self.problem.augment is None else name_of(self.problem.augment),
+            "recipe": self.recipe.as_dict(),
+            "fingerprint": self.fingerprint,
+        }
+
+
+@dataclass
+class Ledger:
+    """What a task has spent so far: networks trained, steps x networks, diverged networks."""
+
+    networks: int = 0
+    network_steps: int = 0
+    diverged: int = 0
+
+
+def origin_of(task: Task, *, generation: int | None = None) -> dict[str, Any]:
+    """Return what a reader needs to find a ticket's task again, as plain data.
+
+    Args:
+        task: The task that the ticket was found on.
+        generation: The generation in which it was first on the front; None where there was none.
+
+    Returns:
+        ``initial_seed`` (of W0; None where the caller made the model), ``model_digest``, ``data``
+        (name and digest), ``recipe``, ``seed`` (of the task), ``fingerprint``, ``generation`` and
+        ``versions``.
+    """
+    facts = {
+        "initial_seed": task.initial_seed,
+        "model_digest": task.model_digest,
+        "data": {"name": task.name, "digest": task.data_digest},
+        "recipe": task.recipe.as_dict(),
+        "seed": task.seed,
+        "fingerprint": task.fingerprint,
+        "generation": generation,
+        "versions": versions(),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(facts))  # as a file gives it back
+    return plain

@@ -1,0 +1,1 @@
+"""Executors: who trains in the place of this process, on devices or Ray's workers."""
