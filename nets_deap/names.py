@@ -27,7 +27,7 @@ class KnownNetwork:
     channels: int | None = None
 
     def takes(self, data: KnownData) -> bool:
-        """Tell whether the network can be trained on these images."""
+        """Return whether the network can be trained on these images."""
         return self.image in (None, data.image) and self.channels in (None, data.image[0])
 
 

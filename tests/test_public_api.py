@@ -20,8 +20,8 @@ def test_every_home_is_exported_and_listed():
 
 
 def test_unknown_names_are_attribute_errors():
-    with pytest.raises(AttributeError, match="no attribute 'tickets'"):
-        nets.tickets
+    with pytest.raises(AttributeError, match="no attribute 'sparsity'"):
+        nets.sparsity
 
 
 @pytest.mark.parametrize("line", ["import nets_deap", "import nets_deap.cli.main"])

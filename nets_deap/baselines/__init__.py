@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from nets_deap.baselines.magnitude import chain, imp, one_shot
+from nets_deap.baselines.magnitude import finetune, imp, one_shot
 from nets_deap.baselines.random import random_erk, random_like, random_uniform
 from nets_deap.baselines.result import Baseline, Level
 from nets_deap.baselines.rigl import rigl
@@ -23,7 +23,7 @@ BASELINES: dict[str, Callable[..., Baseline]] = {
     "one-shot": one_shot,
     "imp": imp,
     "imp-layerwise": functools.partial(imp, scope="layerwise"),
-    "chain": chain,
+    "finetune": finetune,
     "snip": snip,
     "grasp": grasp,
     "synflow": synflow,
@@ -34,7 +34,7 @@ __all__ = [
     "BASELINES",
     "Baseline",
     "Level",
-    "chain",
+    "finetune",
     "grasp",
     "imp",
     "one_shot",

@@ -1,4 +1,4 @@
-"""Magnitude pruning: one shot, iterative with rewinding (IMP), and the chain that inherits."""
+"""Magnitude pruning: one shot, iterative with rewinding (IMP), and with fine-tuning."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def imp(
     return Baseline.of(_named("imp", scope), levels)
 
 
-def chain(
+def finetune(
     task: Task,
     *,
     rounds: int,
@@ -157,12 +157,13 @@ def chain(
         InvalidValueError: A training diverged.
 
     Reference:
-        Han et al. 2015, Learning both Weights and Connections, https://arxiv.org/abs/1506.02626,
-        for the training; the return to W0 is Frankle & Carbin's.
+        Renda et al. 2020, Comparing Rewinding and Fine-tuning, https://arxiv.org/abs/2003.02389,
+        section 3, for iterative pruning with fine-tuning; it goes back to Han et al. 2015,
+        https://arxiv.org/abs/1506.02626. The return to W0 is Frankle & Carbin's.
     """
     goals = _goals(task.layout, rounds, fraction, scope, None)
     levels = _rounds(task, goals, steps, seed, origin=None, rewound=0, inherit=True)
-    return Baseline.of(_named("chain", scope), levels)
+    return Baseline.of(_named("finetune", scope), levels)
 
 
 def _rounds(

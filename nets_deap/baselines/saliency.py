@@ -73,7 +73,7 @@ def grasp(
         densities: One or more densities in (0, 1].
         examples: As for ``snip``.
         temperature: What logits are divided by in the loss, > 0; None for the paper's 200 (1 for
-            the mse loss, whose outputs are no logits).
+            the mse loss, whose outputs are not logits).
         seed: Of the draw of examples.
 
     Returns:
@@ -93,7 +93,7 @@ def grasp(
         heat = _checks.real("temperature", temperature, low=0, open_low=True)
         if not logits and heat != 1:
             raise _checks.bad_value(
-                "temperature", "be left out where outputs are no logits", "None", heat
+                "temperature", "be left out where outputs are not logits", "None", heat
             )
     rows = _rows(task, examples, seed)
     return _pruned(

@@ -132,7 +132,7 @@ def cut(options: Namespace, say: Say, complain: Say) -> int:
 
 
 def training_ahead(config: Config, steps: int | None) -> str:
-    """Word that a command trains a ticket before it answers."""
+    """Return the message that a command trains a ticket before it answers."""
     number = config.final.steps if steps is None else steps
     return f"trains the ticket from W0 for {number} steps first (--steps N sets how many)"
 

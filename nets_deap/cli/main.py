@@ -260,7 +260,9 @@ def _add_baseline(parsers: Any) -> None:
         help="find tickets by one method other than evolution",
         description="Find tickets by one method at several densities and train them from W0.",
     )
-    baseline.add_argument("name", metavar="NAME", help="imp, chain, snip, ...: the name, or 'list'")
+    baseline.add_argument(
+        "name", metavar="NAME", help="imp, finetune, snip, ...: the name, or 'list'"
+    )
     _add_experiment(baseline, named=False)
     baseline.add_argument(
         "--budget", type=int, help="steps x networks (default: as in 'compare' with the preset's)"

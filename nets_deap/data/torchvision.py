@@ -49,7 +49,7 @@ def load_torchvision(
 
 
 def is_at_hand(name: str, data_dir: str | Path | None = None) -> bool:
-    """Tell whether a data set can be loaded without a download; it is read for that, once.
+    """Return whether a data set can be loaded without a download; it is read for that, once.
 
     Args:
         name: See ``load_torchvision``.

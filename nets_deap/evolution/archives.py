@@ -115,7 +115,7 @@ class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
 
 
 def shown(front: Sequence[Any]) -> str:
-    """Word a front in a line: how many members, and from where to where they go."""
+    """Format a front in a line: how many members, and from where to where they go."""
     words = [f"{len(front)} member{'' if len(front) == 1 else 's'}"]
     values = [member.fitness.values for member in front]
     if all(values):

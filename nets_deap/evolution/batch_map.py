@@ -104,7 +104,7 @@ def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def has_arguments(function: Callable[..., Any]) -> bool:
-    """Tell whether any of the partials around a function holds arguments."""
+    """Return whether any of the partials around a function holds arguments."""
     while isinstance(function, functools.partial):
         if function.args or function.keywords:
             return True

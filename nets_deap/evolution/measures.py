@@ -44,7 +44,7 @@ def multiply_adds(measured: Measured) -> float:
             whose model is a chain with convolutions (see ``models.compact.compact.cut_out``).
 
     Raises:
-        InvalidValueError: It is no chain.
+        InvalidValueError: It is not a chain.
     """
     task: Any = getattr(measured, "task", None)
     mask = measured.ticket.mask
@@ -60,7 +60,7 @@ def live_inputs(measured: Measured) -> float:
         measured: Of a ticket whose layout is a chain of fully connected layers.
 
     Raises:
-        InvalidValueError: The layout is no chain.
+        InvalidValueError: The layout is not a chain.
     """
     return float(live.live_inputs(measured.ticket.layout.weights, measured.ticket.mask))
 

@@ -161,7 +161,7 @@ def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: flo
 
 
 def _multiply_adds(ticket: Ticket) -> int | None:
-    """Return the multiply-adds after cutting out; None where the layout is no chain."""
+    """Return the multiply-adds after cutting out; None where the layout is not a chain."""
     try:
         live.check_chain(ticket.layout.weights)
     except NetsError:

@@ -61,7 +61,7 @@ class ComparisonFolder(RunFolder):
             raise self._unwritable(error) from error
 
     def has(self, seed: int, method: str) -> bool:
-        """Tell whether a result is there."""
+        """Return whether a result is there."""
         return (self.path / self._name(seed, method)).exists()
 
     def put(self, seed: int, method: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -100,10 +100,12 @@ def _about(members: Sequence[Ticket], setting: Setting) -> list[Ticket]:
     return [*first, *inside]
 
 
-def _chain(setting: Setting, budget: int) -> Baseline:
-    """Return the inherited chain; the budget is spread evenly over its rounds."""
+def _finetune(setting: Setting, budget: int) -> Baseline:
+    """Return iterative pruning with fine-tuning; the budget is spread evenly over its rounds."""
     rounds = setting.rounds
-    found = baselines.chain(setting.task, rounds=rounds, steps=budget // rounds, fraction=FRACTION)
+    found = baselines.finetune(
+        setting.task, rounds=rounds, steps=budget // rounds, fraction=FRACTION
+    )
     return _near_levels(found, setting)
 
 
@@ -161,7 +163,7 @@ METHODS: dict[str, Method] = {
             evolve_adds,
             budgets=3.0,
         ),
-        Method("chain", "prune a fifth of |w|, go on from the weights there are", _chain),
+        Method("finetune", "prune a fifth of |w|, go on from the weights there are", _finetune),
         Method("imp", "global IMP, rewound to W0 before every round", _imp, budgets=3.0),
         Method(
             "imp-layerwise",

@@ -91,7 +91,7 @@ def config_of(facts: Mapping[str, Any]) -> Config:
 
     Raises:
         CallOrderError: It was begun in Python.
-        RunFileError: It is no valid configuration.
+        RunFileError: It is not a valid configuration.
     """
     plain = facts.get("config")
     if not isinstance(plain, dict):
@@ -108,7 +108,7 @@ def config_of(facts: Mapping[str, Any]) -> Config:
     try:
         return Config(about=str(plain.get("about", ""))).override(settings)
     except (NetsError, TypeError, ValueError, AttributeError) as error:
-        raise RunFileError(f"config.json is no valid configuration: {error}") from error
+        raise RunFileError(f"config.json is not a valid configuration: {error}") from error
 
 
 def _field(value: Any) -> Any:

@@ -115,7 +115,7 @@ def wilcoxon(ours: ArrayLike, theirs: ArrayLike, *, alternative: str = "greater"
     Raises:
         InvalidValueError: Lengths differ, no values, a value that is not finite, or an unknown
             alternative.
-        InvalidTypeError: The values are no numbers.
+        InvalidTypeError: The values are not numbers.
 
     Reference:
         Wilcoxon 1945, Individual comparisons by ranking methods,
@@ -153,7 +153,7 @@ def interpolate_front(densities: ArrayLike, accuracies: ArrayLike, targets: Arra
 
     Raises:
         InvalidValueError: Lengths differ, no values, or a density out of range.
-        InvalidTypeError: The values are no numbers.
+        InvalidTypeError: The values are not numbers.
     """
     places, heights = _densities("densities", densities), _vector("accuracies", accuracies)
     _checks.length("accuracies", heights.size, places.size, "F", "Give one for each density.")

@@ -107,7 +107,7 @@ def _volume(accuracies: NDArray[np.float64], sizes: NDArray[np.float64]) -> floa
 
 
 def _fair(ours: MethodSummary, other: MethodSummary) -> bool:
-    """Tell whether two methods can be compared pair by pair on all levels."""
+    """Return whether two methods can be compared pair by pair on all levels."""
     whole = not (np.isnan(ours.accuracy).any() or np.isnan(other.accuracy).any())
     return other is not ours and other.seeds == ours.seeds and whole
 

@@ -88,6 +88,6 @@ def stack_of(model: nn.Module) -> Stack | None:
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Tell whether a module does what its class says: no hooks, no forward of its own."""
+    """Return whether a module does what its class says: no hooks, no forward of its own."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return "forward" not in vars(module) and not any(getattr(module, name) for name in hooks)

@@ -135,18 +135,18 @@ def _check_kind(kind: Any, model: nn.Module, owners: dict[str, nn.Module]) -> No
 
 
 def _is_weight(name: str, parameter: Any, owner: nn.Module) -> bool:
-    """Tell whether a parameter is a weight: no bias, no scale of normalisation, no vector."""
+    """Return whether a parameter is a weight: no bias, no scale of normalisation, no vector."""
     return parameter.ndim >= 2 and not _is_bias(name) and not isinstance(owner, _normalisations())
 
 
 def _is_bias(name: str) -> bool:
-    """Tell whether a parameter is a bias, by its name: bias, bias_ih_l0, in_proj_bias."""
+    """Return whether a parameter is a bias, by its name: bias, bias_ih_l0, in_proj_bias."""
     leaf = name.rpartition(".")[2]
     return leaf.startswith("bias") or leaf.endswith("bias")
 
 
 def _weight_of(owner: nn.Module) -> str:
-    """Word what a chosen weight belongs to."""
+    """Return in words what a chosen weight belongs to."""
     from torch import nn
 
     if isinstance(owner, nn.Linear):
@@ -156,7 +156,7 @@ def _weight_of(owner: nn.Module) -> str:
 
 
 def _reason(name: str, parameter: Any, owner: nn.Module, usual: bool) -> str:
-    """Word why a parameter is not chosen."""
+    """Return in words why a parameter is not chosen."""
     if _is_bias(name):
         return "bias"
     if isinstance(owner, _normalisations()):

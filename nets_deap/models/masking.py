@@ -102,7 +102,7 @@ def plain(model: nn.Module) -> nn.Module:
     """Return a copy whose weights are masked for good: neither pruned nor parametrized by torch."""
     memo: dict[int, Any] = {}
     for module in model.modules():
-        # What torch has computed is no leaf, which deepcopy refuses; recurrent layers list it too.
+        # What torch has computed is not a leaf, and deepcopy refuses it; recurrent layers list it.
         held = [getattr(module, name) for name in _pruned(module)]
         for tensor in (*held, *module.__dict__.get("_flat_weights", ())):
             if isinstance(tensor, Tensor) and not tensor.is_leaf:

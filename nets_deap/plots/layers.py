@@ -117,7 +117,7 @@ def _of_front(front: Any) -> tuple[tuple[str, ...], NDArray[Any], NDArray[Any]]:
 
 
 def _without_layers(given: Any) -> NetsError:
-    """Word that there are no layers to draw."""
+    """Return the message that there are no layers to draw."""
     return _checks.bad_value(
         "front",
         "have layers",

@@ -27,7 +27,7 @@ class Plane:
 
     Attributes:
         names: Of the horizontal and the vertical one.
-        places: Their positions in the fitness; None for density where it is no objective.
+        places: Their positions in the fitness; None for density where it is not an objective.
         weights: Their weights, negative where small is good.
         n_objectives: Of the fitness.
     """

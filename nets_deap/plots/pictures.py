@@ -169,7 +169,7 @@ def _bits(ticket: Ticket, layer: Layer) -> NDArray[np.bool_]:
 
 
 def _title(ax: Any, ticket: Ticket, layer: Layer, more: str = "") -> None:
-    """Say which layer it is, and how dense."""
+    """Return which layer it is, and how dense."""
     share = 100 * _bits(ticket, layer).mean()
     rest = f", {share:.3g} % kept{more}"
     room = 0.85 - len(rest) * 0.6 * TITLE / (72 * ax.figure.get_figwidth())

@@ -19,7 +19,7 @@ CONFIG, LOG, FRONT, CURVES = "config.json", "log.jsonl", "front.csv", "curves.js
 
 
 def is_folder(run: Any) -> bool:
-    """Tell whether a run is given as its folder."""
+    """Return whether a run is given as its folder."""
     return isinstance(run, (str, Path))
 
 
@@ -138,7 +138,7 @@ def check_folder(folder: str | Path) -> Path:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Word what goes wrong while a file is read, or what it holds is taken apart."""
+    """Return in words what goes wrong while a file is read, or what it holds is taken apart."""
     try:
         yield
     except NetsError:
@@ -162,7 +162,7 @@ def _others(history: list[Generation], front: Any) -> list[Any]:
 
 
 def _evaluated(ticket: Ticket) -> bool:
-    """Tell whether a ticket has a fitness."""
+    """Return whether a ticket has a fitness."""
     return bool(getattr(ticket.fitness, "valid", False))
 
 

@@ -36,7 +36,7 @@ def wiring(ticket: Any, ax: Any = None) -> Any:
         The ``matplotlib.axes.Axes``.
 
     Raises:
-        InvalidValueError: The layout is no chain, or a layer has more than 64 units.
+        InvalidValueError: The layout is not a chain, or a layer has more than 64 units.
     """
     chosen = source.ticket_of(ticket)
     layout, mask = chosen.layout.weights, chosen.mask

@@ -22,7 +22,7 @@ class SearchStopped(Exception):
 
 
 def divergence(diverged: int, networks: int, lr: float) -> str:
-    """Word that most of a generation diverged, with what to do."""
+    """Return the message that most of a generation diverged, with what to do."""
     return (
         f"{diverged} of the {networks} networks of this generation diverged; take a lower learning "
         f"rate than {lr:g} (recipe.lr), and look for values in the data that are not finite"

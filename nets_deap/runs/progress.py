@@ -80,7 +80,7 @@ class Progress:
         self._bar.update(1)
 
     def _left(self, generation: int) -> str:
-        """Word the time spent and left."""
+        """Format the time spent and left."""
         spent = time.monotonic() - self._start
         if self.generations is None:
             return f"{spent:.0f} s"
@@ -88,7 +88,7 @@ class Progress:
         return f"{spent:.0f} s, {left:.0f} s left"
 
     def _of(self) -> str:
-        """Word the number of generations, if known."""
+        """Format the number of generations, if known."""
         return "" if self.generations is None else f"/{self.generations}"
 
     def _out(self) -> TextIO:
@@ -96,7 +96,7 @@ class Progress:
         return sys.stderr if self._stream is None else self._stream
 
     def _interactive(self) -> bool:
-        """Tell whether a bar can be drawn."""
+        """Return whether a bar can be drawn."""
         # Other programs than kernels import ipykernel, too; only a kernel has a shell of its kind.
         shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
         return type(shell).__name__ == "ZMQInteractiveShell" or self._out().isatty()

@@ -26,7 +26,7 @@ from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.rows import facts_shown, front_rows, objective_names, spread
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training import interrupt
-from nets_deap.training.task import Task, origin_of
+from nets_deap.training.task import Task
 
 
 class Recorder:
@@ -304,7 +304,7 @@ def note_origin(members: Iterable[Any], task: Task, generation: int) -> None:
     """Give the tickets among some members, if they have no origin yet, that of a generation."""
     new = [member for member in members if isinstance(member, Ticket) and not member.origin]
     if new:
-        origin = origin_of(task, generation=generation)
+        origin = task.origin(generation=generation)
         for ticket in new:
             ticket.origin = origin
 

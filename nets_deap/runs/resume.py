@@ -76,7 +76,7 @@ def read_config(path: Path) -> dict[str, Any]:
             "nets-deap run, nets.search or nets.Recorder."
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunFileError(f"{file} is no configuration of a run: {error!r}.") from error
+        raise RunFileError(f"{file} is not a configuration of a run: {error!r}.") from error
     found: dict[str, Any] = facts
     return found
 
@@ -224,7 +224,7 @@ def _rows(path: Path, *, force: bool) -> list[dict[str, Any]]:
             row["generation"] + 0
         except (ValueError, KeyError, TypeError):
             if not force:
-                raise RunFileError(f"{path} has a line that is no row of a log") from None
+                raise RunFileError(f"{path} has a line that is not a row of a log") from None
             continue
         found.append(row)
     return found

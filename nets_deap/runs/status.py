@@ -60,7 +60,7 @@ def status(path: str | Path) -> Status:
     """Return how far the run in a folder is; nothing in it is changed.
 
     Raises:
-        FileAccessError: It is no run folder.
+        FileAccessError: It is not a run folder.
         RunFileError: Its configuration is damaged.
     """
     folder = Path(path)
@@ -152,7 +152,7 @@ def _head(path: Path) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Word a duration."""
+    """Format a duration."""
     whole = round(seconds)
     if whole < 120:
         return f"{whole} s"

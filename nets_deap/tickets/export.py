@@ -24,7 +24,7 @@ class Carried(Gated):
     Every method imports what it needs when it is called, so that tickets cost no import of torch.
 
     Attributes:
-        origin: Where the ticket was found, as plain data (see ``training.task.origin_of``); empty where
+        origin: Where the ticket was found, as plain data (see ``Task.origin``); empty where
             nobody said so, and again once bits change. Replace it, never change it.
     """
 
@@ -52,9 +52,7 @@ class Carried(Gated):
         from nets_deap.tickets import files
 
         if task is not None:
-            from nets_deap.training.task import origin_of
-
-            self.origin = origin_of(task)
+            self.origin = task.origin()
         return files.save(self, path, include_initial=include_initial)  # type: ignore[arg-type]
 
     @classmethod
@@ -224,7 +222,7 @@ class Carried(Gated):
                 or parametrized or not; it stays untouched.
 
         Raises:
-            InvalidValueError: It is no network that can be cut out, or holds weights that the
+            InvalidValueError: It is not a network that can be cut out, or holds weights that the
                 ticket prunes.
         """
         from nets_deap.models import masking
@@ -235,7 +233,7 @@ class Carried(Gated):
     def to_csr(self, module: nn.Module) -> nn.Module:
         """Return a copy of a trained, masked network on compressed sparse rows, for inference.
 
-        Linear layers that the ticket masks become ``models.compact.sparse.CsrLinear``: kept weights, 4 bytes each
+        Linear layers that the ticket masks become ``CsrLinear``: kept weights, 4 bytes each
         for their columns, no zeros. All else, convolutions and layers with hooks among it, stays
         dense.
 

@@ -92,7 +92,7 @@ def load(cls: type[_T], path: str | Path) -> _T:
         raise TicketFileError(
             f"{path} is damaged: its SHA-256 does not match. Get the file again."
             if text
-            else f"{path} is no ticket file: it has no description. Save one with Ticket.save."
+            else f"{path} is not a ticket file: it has no description. Save one with Ticket.save."
         )
     try:
         description = json.loads(text)
@@ -150,7 +150,7 @@ def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) 
         raise TicketFileError("size and digest do not match the mask")
     stored, origin = description.get("fitness"), description["origin"]
     if not isinstance(origin, dict):
-        raise TicketFileError("its origin is no mapping")
+        raise TicketFileError("its origin is not a mapping")
     ticket = cls(mask, layout=layout)
     ticket.origin = origin
     if stored and not getattr(ticket.fitness, "weights", None):
@@ -180,14 +180,16 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     if path.exists() and not path.is_file():  # of a pipe nothing may ever come
-        raise FileAccessError(f"path must be readable: cannot open {path} (it is no file).")
+        raise FileAccessError(f"path must be readable: cannot open {path} (it is not a file).")
     try:
         with safe_open(str(path), framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except OSError as error:
         raise FileAccessError(f"path must be readable: cannot open {path} ({error}).") from error
-    except (SafetensorError, TypeError, AttributeError) as error:  # the last two: not NumPy's dtype
-        raise TicketFileError(f"{path} is no safetensors file, or is damaged: {error}.") from error
+    except (SafetensorError, TypeError, AttributeError) as error:  # not NumPy's dtype
+        raise TicketFileError(
+            f"{path} is not a safetensors file, or is damaged: {error}."
+        ) from error
 
 
 def _checksum(tensors: dict[str, NDArray[Any]], text: str) -> str:

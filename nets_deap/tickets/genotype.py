@@ -248,7 +248,7 @@ def packed_mask_for(layout: MaskLayout, ticket: Any) -> bits.Bytes:
     A plain ticket of the same weights belongs to a task of structured ones too.
 
     Raises:
-        InvalidTypeError: It is no ticket.
+        InvalidTypeError: It is not a ticket.
         InvalidValueError: The ticket belongs to another layout.
     """
     if not isinstance(ticket, Gated):

@@ -37,7 +37,7 @@ def from_pretrained(cls: type[_T], source: str | Path, *, revision: str | None =
     """Load a ticket from a folder or a hub; see ``Ticket.from_pretrained``."""
     if Path(source).is_dir():
         return cls.load(Path(source) / FILE)
-    hub = _optional.require("huggingface_hub", "hub", f"{source} is no folder, and a hub")
+    hub = _optional.require("huggingface_hub", "hub", f"{source} is not a folder, and a hub")
     try:
         path = hub.hf_hub_download(repo_id=str(source), filename=FILE, revision=revision)
     except (OSError, ValueError) as error:  # what the hub's errors are: no such name, no network

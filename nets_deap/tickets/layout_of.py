@@ -80,7 +80,7 @@ def _check(layer: Layer, owner: Any, unit: str) -> None:
 
 
 def _transposed(owner: Any) -> bool:
-    """Tell whether a layer is a transposed convolution, whose first axis counts its inputs."""
+    """Return whether a layer is a transposed convolution, whose first axis counts its inputs."""
     return bool(getattr(owner, "transposed", False))
 
 

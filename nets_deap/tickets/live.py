@@ -17,7 +17,7 @@ from nets_deap.tickets.layout import MaskLayout
 
 
 def live_units(layout: MaskLayout, mask: bits.Mask) -> Units:
-    """Tell which inputs and neurons are alive: those on a path from an input to an output.
+    """Return which inputs and neurons are alive: those on a path from an input to an output.
 
     A neuron without a path to an output is dead and can be left out. One with such a path that no
     live input reaches is constant and can be folded into the biases of the next layer. Outputs are
@@ -32,7 +32,7 @@ def live_units(layout: MaskLayout, mask: bits.Mask) -> Units:
         one is all True.
 
     Raises:
-        InvalidValueError: The layout is no chain, or the mask is of another length.
+        InvalidValueError: The layout is not a chain, or the mask is of another length.
     """
     return live_of(gates_of(layout, mask))
 
@@ -49,7 +49,7 @@ def multiply_adds(layout: MaskLayout, mask: bits.Mask) -> int:
         mask: Kept weights, bool (D,).
 
     Raises:
-        InvalidValueError: The layout is no chain, or the mask is of another length.
+        InvalidValueError: The layout is not a chain, or the mask is of another length.
     """
     sizes = [int(units.sum()) for units in live_units(layout, mask)]
     return sum(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
@@ -61,7 +61,7 @@ def live_inputs(layout: MaskLayout, mask: bits.Mask) -> int:
 
 
 def is_connected(layout: MaskLayout, mask: bits.Mask) -> bool:
-    """Tell whether any input reaches an output; arguments and errors as for ``live_units``."""
+    """Return whether any input reaches an output; arguments and errors as for ``live_units``."""
     return bool(reached_of(gates_of(layout, mask))[-1].any())
 
 
@@ -83,7 +83,7 @@ def structured_saliency(
         Scores, shape (D,), zero at pruned weights; the smallest are to be pruned first.
 
     Raises:
-        InvalidValueError: The layout is no chain, or ``values`` of another shape.
+        InvalidValueError: The layout is not a chain, or ``values`` of another shape.
     """
     check_chain(layout)
     norms = unit_norms(layout, values)

@@ -9,15 +9,15 @@ from typing import Any, Generic
 
 from nets_deap.training.engines.cuda.graph import T
 
-KEPT_ON_SHELF = 4
+MOST_KEPT = 4
 
 
-class Shelf(Generic[T]):
+class Cache(Generic[T]):
     """Keeps what is costly to build, least recently used first to go.
 
     Its ``lock`` is held while a problem trains: calls from several threads take turns.
 
-    A copy of a shelf is empty: graphs and the memory that they use cannot be copied.
+    A copy of a cache is empty: graphs and the memory that they use cannot be copied.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Shelf(Generic[T]):
             self._kept.move_to_end(key)
             return self._kept[key][0]
         while self._kept and (
-            len(self._kept) >= KEPT_ON_SHELF
+            len(self._kept) >= MOST_KEPT
             or n_bytes + sum(size for _, size in self._kept.values()) > limit
         ):
             self._kept.popitem(last=False)
@@ -53,4 +53,4 @@ class Shelf(Generic[T]):
         return len(self._kept)
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
-        return (Shelf, ())
+        return (Cache, ())

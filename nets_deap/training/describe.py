@@ -118,7 +118,7 @@ def describe(task: Task) -> Description:
 
 
 def _recipe(task: Task) -> str:
-    """Word a recipe."""
+    """Format a recipe."""
     recipe = task.recipe
     parts = [f"{recipe.optimizer} {recipe.lr:g}", f"{recipe.schedule} schedule"]
     parts += [f"momentum {recipe.momentum:g}"] if recipe.momentum else []
@@ -132,5 +132,5 @@ def _recipe(task: Task) -> str:
 
 
 def _shape(shape: tuple[int, ...]) -> str:
-    """Word a shape."""
+    """Format a shape."""
     return "x".join(map(str, shape)) or "number"

@@ -48,7 +48,7 @@ def forget() -> None:
 
 
 def asked() -> bool:
-    """Tell whether work is to halt."""
+    """Return whether work is to halt."""
     return bool(_asked)
 
 

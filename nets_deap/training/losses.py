@@ -86,7 +86,7 @@ def _hits(loss: Loss, output: Any, target: Any) -> Tensor:
 
 
 def _are_classes(output: Any, target: Any) -> bool:
-    """Tell whether outputs are scores of the classes that targets name."""
+    """Return whether outputs are scores of the classes that targets name."""
     return (
         isinstance(output, Tensor)
         and isinstance(target, Tensor)

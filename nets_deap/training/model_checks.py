@@ -27,8 +27,8 @@ def private_copy(model: Any) -> nn.Module:
     """Return a copy of a module to train with, or raise if its parameters are none to start from.
 
     Raises:
-        InvalidTypeError: It is no module.
-        InvalidValueError: A parameter has no values yet or is no real tensor, nothing requires a
+        InvalidTypeError: It is not a module.
+        InvalidValueError: A parameter has no values yet or is not a real tensor, nothing requires a
             gradient, or the module cannot be copied.
     """
     if not isinstance(model, nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
-from nets_deap.training.cache import Shelf
+from nets_deap.training.cache import Cache
 from nets_deap.training.recipe import Recipe
 
 # Examples that a split is measured by at a time.
@@ -69,7 +69,7 @@ class Problem:
         test: The same for the test set, or None.
         augment: What changes the inputs of each training minibatch; None for nothing.
         precision: Of matrix products; see ``training.precision``.
-        shelf: What engines keep from one call to the next.
+        cache: What engines keep from one call to the next.
     """
 
     model: nn.Module
@@ -84,7 +84,7 @@ class Problem:
     augment: Callable[[Tensor], Tensor] | None = None
     precision: str = "float32"
     resting: frozenset[str] = frozenset()
-    shelf: Shelf[Any] = field(default_factory=Shelf, repr=False)
+    cache: Cache[Any] = field(default_factory=Cache, repr=False)
 
     @property
     def device(self) -> torch.device:

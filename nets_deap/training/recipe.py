@@ -105,7 +105,7 @@ class Recipe:
         return replace(self, steps=_checks.whole("steps", steps), epochs=None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every field as plain data; a loss that is no name by what it is called."""
+        """Return every field as plain data; a loss that is not a name by what it is called."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**plain, "loss": name_of(self.loss)}
 

@@ -32,6 +32,15 @@ from nets_deap.training.workers.devices import pick_devices, share_between
 FINAL_TRAINING = 2**31 - 1
 
 
+@dataclass
+class Ledger:
+    """What a task has spent so far: networks trained, steps x networks, diverged networks."""
+
+    networks: int = 0
+    network_steps: int = 0
+    diverged: int = 0
+
+
 class Task:
     """Everything that training a ticket needs; built once, never changed.
 
@@ -49,7 +58,8 @@ class Task:
         loss: Overrides ``recipe.loss``. A module with several outputs needs a function.
         recipe: How networks are trained during the search.
         maskable: What is masked: names, patterns, types of modules or a predicate; see
-            ``models.maskable.parameters_of``. None: the weights of all linear and convolutional layers.
+            ``models.maskable.parameters_of``. None: the weights of all linear and convolutional
+            layers.
         unit: What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
             ``"block(RxC)"`` or ``"2:4"``; see ``tickets.layout_of.layout_of``.
         seed: Seed of all minibatches, and of the validation cut.
@@ -65,12 +75,12 @@ class Task:
         chunk: Networks trained at once; None chooses by memory.
         engine: What trains a generation: ``"compiled"`` (fully connected networks on the CPU, each
             layer by its kept weights alone or as a matrix, whichever is faster; needs numba, the
-            extra ``fast``), ``"layered"`` (these by batched products on any device), ``"threaded"``
-            (any module on the CPU, a network a thread), ``"stacked"`` (any module, as a batch),
-            ``"one_by_one"`` (the slow reference, which alone takes random numbers other than those
+            extra ``fast``), ``"batched"`` (these by batched products on any device), ``"threaded"``
+            (any module on the CPU, a network a thread), ``"vmap"`` (any module, as a batch),
+            ``"loop"`` (the slow reference, which alone takes random numbers other than those
             of dropout), or ``"auto"``: the fastest that can.
         precision: Of matrix products: ``"float32"``, ``"tf32"`` (CUDA) or ``"bf16"`` (what the
-            layered engine can train); see ``training.precision``.
+            batched engine can train); see ``training.precision``.
         name: What the task is called in logs.
 
     Raises:
@@ -298,37 +308,27 @@ class Task:
             "fingerprint": self.fingerprint,
         }
 
+    def origin(self, *, generation: int | None = None) -> dict[str, Any]:
+        """Return what a reader of a ticket's file needs to find this task again, as plain data.
 
-@dataclass
-class Ledger:
-    """What a task has spent so far: networks trained, steps x networks, diverged networks."""
+        Args:
+            generation: The generation in which the ticket was first on the front; None where there
+                was none.
 
-    networks: int = 0
-    network_steps: int = 0
-    diverged: int = 0
-
-
-def origin_of(task: Task, *, generation: int | None = None) -> dict[str, Any]:
-    """Return what a reader needs to find a ticket's task again, as plain data.
-
-    Args:
-        task: The task that the ticket was found on.
-        generation: The generation in which it was first on the front; None where there was none.
-
-    Returns:
-        ``initial_seed`` (of W0; None where the caller made the model), ``model_digest``, ``data``
-        (name and digest), ``recipe``, ``seed`` (of the task), ``fingerprint``, ``generation`` and
-        ``versions``.
-    """
-    facts = {
-        "initial_seed": task.initial_seed,
-        "model_digest": task.model_digest,
-        "data": {"name": task.name, "digest": task.data_digest},
-        "recipe": task.recipe.as_dict(),
-        "seed": task.seed,
-        "fingerprint": task.fingerprint,
-        "generation": generation,
-        "versions": versions(),
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(facts))  # as a file gives it back
-    return plain
+        Returns:
+            ``initial_seed`` (of W0; None where the caller made the model), ``model_digest``,
+            ``data`` (name and digest), ``recipe``, ``seed`` (of the task), ``fingerprint``,
+            ``generation`` and ``versions``.
+        """
+        facts = {
+            "initial_seed": self.initial_seed,
+            "model_digest": self.model_digest,
+            "data": {"name": self.name, "digest": self.data_digest},
+            "recipe": self.recipe.as_dict(),
+            "seed": self.seed,
+            "fingerprint": self.fingerprint,
+            "generation": generation,
+            "versions": versions(),
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(facts))  # as a file gives it back
+        return plain

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nets_deap import _checks
+from nets_deap.training.engines.cuda.traffic import INDEX_BYTES, optimiser_bytes
 
 STATES = ("dense", "kept")
-SECTOR_BYTES = 32  # the least that a GPU's memory moves
-INDEX_BYTES = 4
 _ADAM_FLOPS = 14
 _SGD_FLOPS = 4
 
@@ -59,7 +58,7 @@ def step_cost(
     moments: int = 2,
     networks: int = 1,
 ) -> Cost:
-    """Count one training step of one fully connected network, as the layered engine takes it.
+    """Count one training step of one fully connected network, as the batched engine takes it.
 
     Matrix products are dense whatever the density, and so is the optimiser with dense state. With
     state for kept weights alone it moves the memory sectors that hold one, counted for masks drawn
@@ -106,7 +105,7 @@ def step_cost(
             "weight_gradient": Term(product * weights + batch * biases, parameters + read + deltas),
             "optimiser": Term(
                 each * (density * weights + biases),
-                weights * _optimiser_bytes(density, state, itemsize, moments)
+                weights * optimiser_bytes(density, state, itemsize, moments)
                 + biases * itemsize * (3 + 2 * moments),
             ),
             "mask": Term(0, weights * (1 / 8 if state == "dense" else INDEX_BYTES * density)),
@@ -161,28 +160,3 @@ def kept_cost(
             if name != "mask"
         }
     )
-
-
-def kept_below(itemsize: int = 4, moments: int = 2) -> float:
-    """Return the density below which state for kept weights alone moves fewer bytes.
-
-    For each weight, with t(d) the share of sectors that hold a kept one: dense state moves
-    (3 + 2 moments) itemsize + 1/8 bytes (weight and moments in and out, gradient in, mask bit),
-    kept state 3 itemsize t(d) + d (2 moments itemsize + 4). For float32 and Adam that is 28 1/8
-    against 12 t(d) + 20 d: equal at d = 0.81.
-    """
-    low, high = 0.0, 1.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        kept = _optimiser_bytes(middle, "kept", itemsize, moments) + INDEX_BYTES * middle
-        dense = _optimiser_bytes(middle, "dense", itemsize, moments) + 1 / 8
-        low, high = (middle, high) if kept < dense else (low, middle)
-    return low
-
-
-def _optimiser_bytes(density: float, state: str, itemsize: int, moments: int) -> float:
-    """Return the bytes that the optimiser moves for each weight, its mask apart."""
-    if state == "dense":
-        return itemsize * (3.0 + 2 * moments)
-    touched = 1.0 - float((1.0 - density) ** (SECTOR_BYTES / itemsize))
-    return 3 * itemsize * touched + 2 * moments * itemsize * density

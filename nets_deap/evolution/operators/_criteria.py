@@ -82,7 +82,7 @@ def check_by(individual: Ticket, by: str) -> None:
 
 
 def _no_gradient(argument: str, by: str) -> NetsError:
-    """Word that a ticket has no gradient to go by."""
+    """Return the message that a ticket has no gradient to go by."""
     return _checks.bad_value(
         argument,
         "have gradients to go by",

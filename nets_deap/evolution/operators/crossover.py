@@ -221,7 +221,7 @@ def _exchange(
 
 
 def _leaves_empty(child: Ticket, packed: bits.Bytes, allow_empty_layers: bool) -> bool:
-    """Tell whether packed bits would leave an empty layer or network."""
+    """Return whether packed bits would leave an empty layer or network."""
     if allow_empty_layers:
         return not packed.any()
     return any(not bits.count(packed, la.start, la.stop) for la in layers_of(child))

@@ -108,7 +108,7 @@ def cx_genes(
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidTypeError: One of them is no genome.
+        InvalidTypeError: One of them is not a genome.
         InvalidValueError: The layouts differ, or ``indpb`` is out of range.
     """
     for name, individual in (("ind1", ind1), ("ind2", ind2)):
@@ -143,7 +143,7 @@ def mut_noise(
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidTypeError: The individual is no genome.
+        InvalidTypeError: The individual is not a genome.
         InvalidValueError: ``sigma`` or ``indpb`` is out of range.
         CallOrderError: The layout does not know W0.
     """
@@ -169,7 +169,7 @@ def mut_resample(individual: Genome, *, indpb: float, rng: Rng | None = None) ->
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidTypeError: The individual is no genome.
+        InvalidTypeError: The individual is not a genome.
         InvalidValueError: ``indpb`` is out of range.
         CallOrderError: The layout does not know W0.
     """

@@ -62,7 +62,7 @@ def mut_neurons(
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidValueError: The layout is no chain, or has no weights to go by.
+        InvalidValueError: The layout is not a chain, or has no weights to go by.
     """
     layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)
@@ -101,7 +101,7 @@ def mut_inputs(
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidValueError: The layout is no chain, or has no weights to go by.
+        InvalidValueError: The layout is not a chain, or has no weights to go by.
     """
     layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)
@@ -132,7 +132,7 @@ def mut_columns(
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidValueError: The layout is no chain, or has no weights to go by.
+        InvalidValueError: The layout is not a chain, or has no weights to go by.
     """
     layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)
@@ -162,7 +162,7 @@ def cx_structure(
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidValueError: The layouts differ or are no chain.
+        InvalidValueError: The layouts differ or are not chains.
     """
     check_pair(ind1, ind2)
     source = generator(rng)

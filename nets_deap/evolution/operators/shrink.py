@@ -56,7 +56,7 @@ def mut_shrink(
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidValueError: The layout is no chain, or has no weights to go by.
+        InvalidValueError: The layout is not a chain, or has no weights to go by.
     """
     layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)

@@ -41,7 +41,7 @@ def chain_multiply_adds(problem: Problem, mask: bits.Mask) -> int:
         mask: Kept weights, bool (D,).
 
     Raises:
-        InvalidValueError: The model is no chain.
+        InvalidValueError: The model is not a chain.
     """
     plan = _plan(problem)
     masks = problem.layout.split(mask)

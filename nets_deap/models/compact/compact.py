@@ -56,7 +56,7 @@ def cut_out(module: nn.Module, source: Ticket | MaskLayout) -> nn.Module:
 
     Raises:
         InvalidTypeError: ``source`` is neither a ticket nor a layout.
-        InvalidValueError: The module is no such network, has other layers than the layout, holds
+        InvalidValueError: The module is not such a network, has other layers than the layout, holds
             weights that the ticket prunes, or is in training mode with batch normalisation or
             dropout.
     """

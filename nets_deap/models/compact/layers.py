@@ -37,7 +37,7 @@ class SelectInputs(nn.Module):
         return x.index_select(-1, self.index)
 
     def extra_repr(self) -> str:
-        """Say how many inputs are selected."""
+        """Return how many inputs are selected."""
         return f"{len(self.index)} of {self.n_inputs}, flatten={self.flatten}"
 
 

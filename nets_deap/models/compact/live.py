@@ -22,7 +22,7 @@ def _root(squares: NDArray[np.floating]) -> Vector:
 
 
 def reached_of(gates: Sequence[bits.Mask]) -> Units:
-    """Tell which units some input reaches, for inputs and each layer; all inputs are."""
+    """Return which units some input reaches, for inputs and each layer; all inputs are."""
     reached: list[bits.Mask] = [np.ones(gates[0].shape[1], dtype=np.bool_)]
     for i, gate in enumerate(gates):
         reached.append(np.logical_or.reduce(gate & reached[-1] if i else gate, axis=1))
@@ -30,7 +30,7 @@ def reached_of(gates: Sequence[bits.Mask]) -> Units:
 
 
 def live_of(gates: Sequence[bits.Mask]) -> Units:
-    """Tell which units are alive, from the masks of consecutive layers, each (out, in)."""
+    """Return which units are alive, from the masks of consecutive layers, each (out, in)."""
     reached = reached_of(gates)
     useful: bits.Mask = np.ones(len(gates[-1]), dtype=np.bool_)
     live = [useful]

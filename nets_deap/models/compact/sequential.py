@@ -117,7 +117,7 @@ def chain_of(module: nn.Module) -> tuple[Step, ...]:
     """Return the steps of a chain, in order.
 
     Raises:
-        InvalidValueError: The module is no chain, or in training mode where that matters.
+        InvalidValueError: The module is not a chain, or in training mode where that matters.
     """
     steps = tuple(_leaves("", module))
     owned = [id(p) for step in steps for p in step.module.parameters()]
@@ -222,7 +222,7 @@ def _passed(module: Any, now: Inputs, later: list[Step]) -> Inputs:
 
 
 def _pads(module: Any) -> bool:
-    """Tell whether a layer adds zeros around its inputs."""
+    """Return whether a layer adds zeros around its inputs."""
     if isinstance(module, nn.Linear) or module.padding_mode != "zeros":
         return False
     if module.padding == "same":
@@ -231,12 +231,12 @@ def _pads(module: Any) -> bool:
 
 
 def _any(numbers: int | tuple[int, ...]) -> bool:
-    """Tell whether one of some numbers is not 0."""
+    """Return whether one of some numbers is not 0."""
     return any(numbers) if isinstance(numbers, tuple) else bool(numbers)
 
 
 def _joined(gate: bits.Mask, inputs: Inputs) -> bits.Mask:
-    """Tell which inputs and outputs of a layer any kept weight joins, shape (out, in)."""
+    """Return which inputs and outputs of a layer any kept weight joins, shape (out, in)."""
     joined: bits.Mask = np.logical_or.reduce(gate.reshape(*gate.shape[:2], -1), axis=2)
     if inputs.share is not None:
         alike = (inputs.share != 0).cpu().numpy()
@@ -275,5 +275,5 @@ def check_step(step: Step, flat: bool) -> None:
 
 
 def _refused(got: str) -> NetsError:
-    """Return the error for what is no chain."""
+    """Return the error for what is not a chain."""
     return _checks.bad_value("module", "be a chain of layers", SUPPORTED, got)

@@ -77,7 +77,7 @@ class CsrLinear(nn.Module):
         return out if x.ndim == 2 else out.reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
-        """Say its size and how many weights it keeps."""
+        """Return its size and how many weights it keeps."""
         size = f"in_features={self.in_features}, out_features={self.out_features}"
         return f"{size}, kept={len(self.values)}, bias={self.bias is not None}"
 

@@ -43,7 +43,7 @@ class Checkpoints:
         return checkpoints_in(self.path)
 
     def is_due(self) -> bool:
-        """Tell whether saving costs little enough of the time since the last one."""
+        """Return whether saving costs little enough of the time since the last one."""
         return (time.monotonic() - self._last) * SHARE >= self._cost
 
     def save(self, generation: int, content: Content, packer: Packer, *, began: float) -> None:

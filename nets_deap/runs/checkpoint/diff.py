@@ -9,7 +9,7 @@ from typing import Any
 def differences(then: Any, now: Any) -> list[str]:
     """Return a line for each value of plain data that has changed, by its dotted name.
 
-    What was not noted then is no difference.
+    What was not noted then is not a difference.
     """
     return [
         f"{name or 'it'} was {_short(old)}, is {_short(new)}"
@@ -30,11 +30,11 @@ def _walk(then: Any, now: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _rows(value: Any) -> bool:
-    """Tell whether a value is a list of dictionaries."""
+    """Return whether a value is a list of dictionaries."""
     return isinstance(value, list) and all(isinstance(each, Mapping) for each in value)
 
 
 def _short(value: Any) -> str:
-    """Word a value in a few characters."""
+    """Format a value in a few characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -33,7 +33,7 @@ def set_states(held: dict[str, Any]) -> None:
     Those of CUDA devices are set where there are as many.
 
     Raises:
-        RunFileError: They are no states.
+        RunFileError: They are not states.
     """
     try:
         version, words, gauss = held["python"]

@@ -105,7 +105,7 @@ class Snapshot:
         self.recorder: dict[str, Any] = content["recorder"]
         for part in (self.facts, self.facts["task"], self.facts["versions"], self.recorder):
             if not isinstance(part, dict):
-                raise RunFileError("its facts are no facts of a run")
+                raise RunFileError("its facts are not facts of a run")
         check_state(self.recorder, content["evaluator"])
         self.random = unpacker.unpack(content["random"])
         self.beside = unpacker.unpack(content.get("beside"))
@@ -128,7 +128,7 @@ class Snapshot:
         return self.population
 
     def is_population(self, others: Sequence[Any]) -> bool:
-        """Tell whether these are the very tickets of the population."""
+        """Return whether these are the very tickets of the population."""
         mine = self.population
         return len(mine) == len(others) and all(a is b for a, b in zip(mine, others, strict=True))
 
@@ -160,7 +160,7 @@ class Snapshot:
         for name, (size, digest) in self.content["logs"].items():
             path = folder / name
             if name not in LOGS:
-                raise RunFileError(f"{name} is no log of a run")
+                raise RunFileError(f"{name} is not a log of a run")
             held = path.read_bytes() if path.exists() else b""
             if _measure(held[:size]) != [size, digest] and not force:
                 raise RunFileError(
@@ -182,9 +182,9 @@ def check_state(recorder: Mapping[str, Any], evaluator: Any) -> None:
     if reference is not None and not (
         isinstance(reference, list) and all(type(x) in (int, float) for x in reference)
     ):
-        raise RunFileError("its reference point is no point")
+        raise RunFileError("its reference point is not a point")
     if not (stopped is None or isinstance(stopped, str)):
-        raise RunFileError("the reason to stop is no text")
+        raise RunFileError("the reason to stop is not text")
 
 
 def _measure(content: bytes) -> list[Any]:

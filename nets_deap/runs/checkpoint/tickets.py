@@ -75,7 +75,7 @@ class TicketWriter:
         return self._known[id(learnt)][1]
 
     def _attributes(self, thing: Any, apart: frozenset[str]) -> dict[str, Any]:
-        """Return an object's own attributes as JSON, without those that are no plain data."""
+        """Return an object's own attributes as JSON, without those that are not plain data."""
         found = {}
         for name, value in vars(thing).items():
             if name in apart:
@@ -170,7 +170,7 @@ class TicketReader:
         for name in attributes:
             own = getattr(type(thing), name, None)
             if name.startswith("__") or callable(own) or isinstance(own, property):
-                raise RunFileError(f"{name} is no attribute of {type(thing).__name__}")
+                raise RunFileError(f"{name} is not an attribute of {type(thing).__name__}")
         vars(thing).update(attributes)
 
 
@@ -213,5 +213,5 @@ def _check_bits(packed: Any, size: Any) -> None:
 def _index(number: Any) -> int:
     """Return a number that points into a list."""
     if type(number) is not int or number < 0:
-        raise RunFileError(f"{number!r} is no place in a list")
+        raise RunFileError(f"{number!r} is not a place in a list")
     return number

@@ -141,6 +141,6 @@ def evaluator_in(toolbox: base.Toolbox) -> Evaluator | None:
 
 
 def inherits(toolbox: base.Toolbox) -> bool:
-    """Tell whether a toolbox lets tickets inherit trained weights."""
+    """Return whether a toolbox lets tickets inherit trained weights."""
     evaluator = evaluator_in(toolbox)
     return evaluator is not None and evaluator.inherit == "weights"

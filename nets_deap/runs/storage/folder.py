@@ -113,7 +113,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Word what goes wrong with files inside."""
+        """Return in words what goes wrong with files inside."""
         try:
             yield
         except NetsError:
@@ -238,7 +238,7 @@ class RunFolder:
                 folder.rmdir()
 
     def _unwritable(self, error: OSError) -> FileAccessError:
-        """Word that the folder cannot be written."""
+        """Return the message that the folder cannot be written."""
         advice = "Choose another place."
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             advice = "What was saved is whole: make room, and go on with the run."

@@ -97,7 +97,7 @@ def read_history(folder: str | Path) -> list[Generation]:
     counts. A last line that is cut off is left out.
 
     Raises:
-        FileAccessError: The file cannot be read, or is no history.
+        FileAccessError: The file cannot be read, or is not a history.
     """
     path = Path(folder) / NAME
     try:
@@ -172,7 +172,7 @@ def _read(plain: Mapping[str, Any]) -> Generation:
         if len(values) != len(weights) or len(layers) not in (0, len(names)):
             raise ValueError("a member has other values than objectives or layers")
         if any(map(math.isnan, values)) or not all(0 <= d <= 1 for d in (density, *layers)):
-            raise ValueError("a member has values that are no numbers, or densities beyond 0 to 1")
+            raise ValueError("a member has values that are not numbers, or densities beyond 0 to 1")
         return Member(
             digest=str(one["ticket"]),
             density=density,

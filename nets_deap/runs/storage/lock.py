@@ -94,7 +94,7 @@ class Lock:
         self._finalizer()
 
     def _is_ours(self) -> bool:
-        """Tell whether the file is still there as this lock wrote it."""
+        """Return whether the file is still there as this lock wrote it."""
         if not self._finalizer.alive or not _is_at(self._handle, self.file):
             return False
         # From another machine it is taken over in place.
@@ -149,7 +149,7 @@ class Lock:
             probe.unlink(missing_ok=True)
 
     def _text(self, held: dict[str, Any] | None) -> str:
-        """Word who holds the folder."""
+        """Return in words who holds the folder."""
         who = "another program" if held is None else f"process {held['pid']} on {held['host']}"
         return f"{self.file.parent} must belong to one run at a time: {who} writes into it."
 
@@ -168,7 +168,7 @@ def holder(path: Path) -> dict[str, Any] | None:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a program holds a folder now, as far as this machine can tell."""
+    """Return whether a program holds a folder now, as far as this machine can tell."""
     try:
         handle = os.open(path / LOCK, os.O_RDONLY | _PLAIN)
     except OSError:
@@ -186,7 +186,7 @@ def is_held(path: Path) -> bool:
 
 
 def _is_at(handle: int, file: Path) -> bool:
-    """Tell whether an open file is still the one at a path."""
+    """Return whether an open file is still the one at a path."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(file))
     except OSError:

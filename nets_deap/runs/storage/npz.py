@@ -128,7 +128,7 @@ def _read(file: IO[bytes]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     text = arrays.pop("json")
     content = json.loads(text.tobytes())
     if not isinstance(content, dict):
-        raise RunFileError("its JSON is no object")
+        raise RunFileError("its JSON is not an object")
     return content, arrays
 
 

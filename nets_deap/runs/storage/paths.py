@@ -22,7 +22,7 @@ _CHECKPOINT = re.compile(r"[0-9]{8,15}\.npz")
 
 
 def check_own(path: Path) -> None:
-    """Raise if something under a name of a run is no file or folder of this run folder.
+    """Raise if something under a name of a run is not a file or folder of this run folder.
 
     A link may lead anywhere, and what is written or cut off through it is then lost there; of a
     pipe nothing may ever come.

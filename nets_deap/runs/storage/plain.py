@@ -23,7 +23,7 @@ BROKEN = (
 
 
 class Unstorable(TypeError):
-    """A value that is no plain data."""
+    """A value that is not plain data."""
 
 
 class Packer:
@@ -55,14 +55,14 @@ class Packer:
             return [self.pack(item) for item in value]
         if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             return {"dict": {key: self.pack(item) for key, item in value.items()}}
-        raise Unstorable(f"{type(value).__name__} is no plain data")
+        raise Unstorable(f"{type(value).__name__} is not plain data")
 
     def _pack_array(self, array: NDArray[Any]) -> dict[str, Any]:
         """Store an array once; return where it is."""
         if id(array) in self._known:
             return self._known[id(array)][1]
         if array.dtype.kind not in KINDS:
-            raise Unstorable(f"an array of dtype {array.dtype} is no plain data")
+            raise Unstorable(f"an array of dtype {array.dtype} is not plain data")
         name = array.dtype.newbyteorder("<").str
         start = self._ends.get(name, 0)
         flat = np.ascontiguousarray(array, dtype=name).reshape(-1)
@@ -98,13 +98,13 @@ class Unpacker:
                 return {key: self.unpack(item) for key, item in content.items()}
             if kind == "array":
                 return self._array(content)
-        raise RunFileError("it holds something that is no plain data")
+        raise RunFileError("it holds something that is not plain data")
 
     def _array(self, place: Any) -> NDArray[Any]:
         """Return the array at a place."""
         name, start, shape = place
         if not all(type(n) is int and n >= 0 for n in (start, *shape)):
-            raise RunFileError("the place of an array is no place")
+            raise RunFileError("the place of an array is not a place")
         key = name, start, *shape
         if key not in self._known:
             flat = self._flat[name]

@@ -58,7 +58,7 @@ def log_rows(path: Path) -> list[dict[str, Any]]:
     """Read a ``log.jsonl``; a last line that was cut off, as a kill may leave it, is left out.
 
     Raises:
-        FileAccessError: The file cannot be read, or another line is no row.
+        FileAccessError: The file cannot be read, or another line is not a row.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")

@@ -15,16 +15,16 @@ from nets_deap._optional import require
 from nets_deap.errors import CrewLostError
 from nets_deap.tickets import bits
 from nets_deap.training import ENGINES
-from nets_deap.training.engines import bmm, threaded, vmap
-from nets_deap.training.engines.bmm import train_layered
+from nets_deap.training.engines import batched, threaded, vmap
+from nets_deap.training.engines.batched import train_batched
 from nets_deap.training.engines.cpu import engine as compiled
 from nets_deap.training.engines.cpu.engine import train_compiled
 from nets_deap.training.engines.functional import stuck_at
-from nets_deap.training.engines.loop import train_one_by_one
+from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.memory import free, is_shortage, room_of, unfit
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.engines.threaded import train_threaded
-from nets_deap.training.engines.vmap import train_stacked
+from nets_deap.training.engines.vmap import train_vmap
 from nets_deap.training.executor import crew_of, keeper_of
 from nets_deap.training.precision import products
 from nets_deap.training.problem import Outcome, Plan, Problem, Start, once
@@ -33,34 +33,34 @@ logger = logging.getLogger("nets_deap")
 
 _TRAIN: dict[str, Callable[..., Outcome]] = {
     "compiled": train_compiled,
-    "one_by_one": train_one_by_one,
-    "layered": train_layered,
-    "stacked": train_stacked,
+    "loop": train_loop,
+    "batched": train_batched,
+    "vmap": train_vmap,
     "threaded": train_threaded,
 }
 # About how many networks an engine trains at once by itself.
 _AT_ONCE: dict[str, Callable[[Problem], int]] = {
     "compiled": lambda problem: compiled.GROUP * torch.get_num_threads(),
-    "one_by_one": lambda problem: 1,
-    "layered": bmm.default_chunk,
-    "stacked": vmap.default_chunk,
+    "loop": lambda problem: 1,
+    "batched": batched.default_chunk,
+    "vmap": vmap.default_chunk,
     "threaded": lambda problem: torch.get_num_threads(),
 }
 _SUITS = {
     "compiled": compiled.suits,
-    "layered": bmm.suits,
+    "batched": batched.suits,
     "threaded": threaded.suits,
-    "stacked": vmap.suits,
+    "vmap": vmap.suits,
 }
 _SUITED = {
     "compiled": "nn.Sequential or models.MLP of linear layers, the same activation between all "
     "(ReLU, tanh or sigmoid), without hooks, masked biases or frozen parameters, on the CPU, and a "
     "loss with a name, on data in memory without weights or augmentation",
-    "layered": "nn.Sequential or models.MLP of linear layers with ReLU, tanh or sigmoid between, "
+    "batched": "nn.Sequential or models.MLP of linear layers with ReLU, tanh or sigmoid between, "
     "without hooks or frozen parameters, and the loss cross_entropy, on data in memory without "
     "weights or augmentation",
     "threaded": "the CPU, data in memory, and no random numbers in module and loss but dropout's",
-    "stacked": "no random numbers in module and loss but dropout's",
+    "vmap": "no random numbers in module and loss but dropout's",
 }
 
 
@@ -83,11 +83,11 @@ def pick_engine(engine: str, problem: Problem) -> str:
         raise _checks.bad_value(
             "engine", "suit the task", _SUITED[name], name, "Use engine='auto'."
         )
-    if problem.precision == "bf16" and name != "layered":
+    if problem.precision == "bf16" and name != "batched":
         raise _checks.bad_value(
             "precision",
             "suit the engine",
-            "'float32' or 'tf32', or what engine='layered' can train",
+            "'float32' or 'tf32', or what engine='batched' can train",
             problem.precision,
         )
     return name
@@ -103,7 +103,7 @@ def train(
     chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Train one network for each mask with the engine of that name; see ``train_stacked``.
+    """Train one network for each mask with the engine of that name; see ``train_vmap``.
 
     The problem's crew, if it has one, trains them elsewhere with that engine. Where memory runs out
     fewer networks train at once, with the same results to float rounding. A network that does not
@@ -128,7 +128,7 @@ def train(
     found = {} if keeper is None else keeper.begin(masks, plan, begin)
     room = room_of(problem, name)
     watching = nullcontext() if keeper is None else keeper.watching()
-    with problem.shelf.lock, products(problem.precision), watching:
+    with problem.cache.lock, products(problem.precision), watching:
         while len(found) < len(masks):
             pending = [i for i in range(len(masks)) if i not in found]
             some = pending[: room.portion(len(pending))]
@@ -146,7 +146,7 @@ def train(
                 if keeper is not None:
                     keeper.part(own, part)
 
-            alone = name == "one_by_one" and crew is None
+            alone = name == "loop" and crew is None
             more: dict[str, Any] = {} if alone else {"chunk": most}
             more.update(starts=[begin[i] for i in some], on_chunk=on_chunk, on_part=take)
             short = False
@@ -180,25 +180,23 @@ def _fastest(problem: Problem) -> str:
     """Return the engine that trains a problem fastest."""
     if problem.precision == "float32" and compiled.suits(problem):
         return "compiled"
-    if bmm.suits(problem):
-        return "layered"
+    if batched.suits(problem):
+        return "batched"
     layer = probe(problem).draws
     if layer:
-        _warn(
-            problem, "one_by_one", f"{layer}, or what follows it, draws random numbers of its own"
-        )
-        return "one_by_one"
-    alone = "threaded" if threaded.suits(problem) else "one_by_one"
+        _warn(problem, "loop", f"{layer}, or what follows it, draws random numbers of its own")
+        return "loop"
+    alone = "threaded" if threaded.suits(problem) else "loop"
     layer = stuck_at(problem)
     if layer:
         _warn(problem, alone, f"torch.func cannot batch the layer {layer}")
         return alone
-    return "threaded" if alone == "threaded" and threaded.worth(problem) else "stacked"
+    return "threaded" if alone == "threaded" and threaded.worth(problem) else "vmap"
 
 
 @once
 def _warn(problem: Problem, engine: str, why: str) -> None:
-    """Say once for each problem that its networks are not trained as a batch."""
+    """Warn once for each problem that its networks are not trained as a batch."""
     logger.warning(
         "The networks of %s train one at a time (engine %r), slower, with the same results: %s.",
         type(problem.model).__name__,

@@ -118,7 +118,7 @@ class Functional:
 
     @contextmanager
     def worded(self) -> Iterator[None]:
-        """Word what torch says of a module or minibatch that it cannot train as a batch."""
+        """Put in our words what torch says of a module that it cannot train as a batch."""
         try:
             with warnings.catch_warnings():
                 # That a loop over networks stands in for a batch is nothing to act on.
@@ -132,7 +132,7 @@ class Functional:
                 "train as a batch",
                 "a module that works under torch.func",
                 type(self._problem.model).__name__,
-                f"Train it with engine='one_by_one' instead, which is slower. torch says: {error}",
+                f"Train it with engine='loop' instead, which is slower. torch says: {error}",
             ) from error
 
     def _loss(

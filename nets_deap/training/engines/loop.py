@@ -25,7 +25,7 @@ from nets_deap.training.losses import loss_of
 from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
 
 
-def train_one_by_one(
+def train_loop(
     problem: Problem,
     masks: list[bits.Bytes],
     plan: Plan,
@@ -34,7 +34,7 @@ def train_one_by_one(
     on_chunk: Callable[[int], None] | None = None,
     on_part: OnPart | None = None,
 ) -> Outcome:
-    """Train one network for each mask in turn; the same contract as ``train_stacked``."""
+    """Train one network for each mask in turn; the same contract as ``train_vmap``."""
     parts = []
     pairs = zip(masks, starts or [None] * len(masks), strict=True)
     for i, (packed, start) in enumerate(pairs):

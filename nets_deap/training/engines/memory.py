@@ -17,7 +17,7 @@ _WORDS = ("DefaultCPUAllocator", "out of memory", "can't allocate memory")
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Tell whether an exception says that memory ran out.
+    """Return whether an exception says that memory ran out.
 
     On the CPU torch raises a plain ``RuntimeError``.
     """
@@ -73,7 +73,7 @@ def room_of(problem: Problem, engine: str) -> Room:
 
 def free(problem: Problem) -> None:
     """Give back what is kept for speed alone."""
-    problem.shelf.clear()
+    problem.cache.clear()
     if problem.device.type == "cuda":
         torch.cuda.empty_cache()
 

@@ -1,4 +1,4 @@
-"""Stacked networks of any module on a machine: what ``train_stacked`` trains with on CUDA.
+"""Stacked networks of any module on a machine: what ``train_vmap`` trains with on CUDA.
 
 The vectorised gradient of ``torch.func`` is captured with the rest of a step; the patterns of
 dropout follow from the networks' keys and the step, which both live on the device.

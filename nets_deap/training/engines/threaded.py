@@ -33,7 +33,7 @@ _alone = threading.RLock()
 
 
 def suits(problem: Problem) -> bool:
-    """Tell whether the threaded engine can train this problem.
+    """Return whether the threaded engine can train this problem.
 
     It takes any module on the CPU with data in memory, but none that draws random numbers other
     than those of dropout: threads would draw from torch's one generator in any order.
@@ -43,7 +43,7 @@ def suits(problem: Problem) -> bool:
 
 
 def worth(problem: Problem) -> bool:
-    """Tell whether the module computes so much that threads beat a batch of networks."""
+    """Return whether the module computes so much that threads beat a batch of networks."""
     return probe(problem).flops >= WORTH_FLOPS
 
 
@@ -57,7 +57,7 @@ def train_threaded(
     on_chunk: Callable[[int], None] | None = None,
     on_part: OnPart | None = None,
 ) -> Outcome:
-    """Train one network for each mask; the same contract as ``train_stacked``.
+    """Train one network for each mask; the same contract as ``train_vmap``.
 
     As many networks as torch has threads train at a time, at most ``chunk``.
     """

@@ -1,4 +1,4 @@
-"""The stacked engine: P masked networks of any module as one batch, through ``torch.func``.
+"""The vmap engine: P masked networks of any module as one batch, through ``torch.func``.
 
 Parameters are stacked along a leading axis P. One vectorised gradient, one fused optimiser step and
 one pass of the masks serve all networks of a chunk. Because a gradient is masked before
@@ -35,11 +35,11 @@ Watch = Callable[[int, State, torch.optim.Optimizer], None]
 
 
 def suits(problem: Problem) -> bool:
-    """Tell whether the stacked engine can train this problem: nothing random in it but dropout."""
+    """Return whether the engine can train this problem: nothing random in it but dropout."""
     return not probe(problem).draws
 
 
-def train_stacked(
+def train_vmap(
     problem: Problem,
     masks: list[bits.Bytes],
     plan: Plan,

@@ -132,7 +132,7 @@ class RayCrew:
         self._crate = None
 
     def _still_alone(self, seconds: float) -> None:
-        """Say that no worker is ready, and at last give up."""
+        """Warn that no worker is ready, and at last give up."""
         if seconds > QUIET_START and not self._told:
             self._told = True
             logger.warning(

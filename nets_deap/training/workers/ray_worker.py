@@ -73,7 +73,7 @@ class Worker:
         logging.getLogger("nets_deap").addHandler(_Keep(self._said))
 
     def ready(self) -> About:
-        """Say who this is; an answer means that chunks can come."""
+        """Return who this is; an answer means that chunks can come."""
         import ray
 
         node = ray.get_runtime_context().get_node_id()

@@ -39,7 +39,7 @@ Array = NDArray[Any]
 
 
 def suits(problem: Problem) -> bool:
-    """Tell whether the compiled engine can train this problem here.
+    """Return whether the compiled engine can train this problem here.
 
     It takes ``models.MLP`` and ``nn.Sequential`` of ``Flatten``, ``Linear`` and one kind of
     activation (ReLU, tanh or sigmoid) with nothing frozen, on the CPU, where numba is installed.
@@ -70,7 +70,7 @@ def train_compiled(
     on_chunk: Callable[[int], None] | None = None,
     on_part: OnPart | None = None,
 ) -> Outcome:
-    """Train one network for each mask; the same contract as ``train_stacked``.
+    """Train one network for each mask; the same contract as ``train_vmap``.
 
     A thread holds at most ``GROUP`` networks at a time, all threads together at most ``chunk``.
     """

@@ -26,7 +26,7 @@ from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, 
 
 CUDA_MEMORY_SHARE = 0.4
 MOST_NETWORKS = 65535  # what the second axis of a grid of programs takes
-CPU_SHELF_BYTES = 512 * 2**20
+CPU_CACHE_BYTES = 512 * 2**20
 
 
 class Machine(ABC):
@@ -154,7 +154,7 @@ def train_with(
 ) -> Outcome:
     """Train one network for each mask on machines of a kind, at most ``size`` at once.
 
-    Machines of the last few shapes are kept on the problem's shelf.
+    Machines of the last few shapes are kept on the problem's cache.
     """
     parts, size = [], min(size, MOST_NETWORKS)
     for start in range(0, len(masks), size):
@@ -180,16 +180,16 @@ def memory_limit(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return int(CUDA_MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory)
-    return CPU_SHELF_BYTES
+    return CPU_CACHE_BYTES
 
 
 def _machine(kind: type[Machine], problem: Problem, counts: NDArray[np.int64]) -> Machine:
-    """Return a machine for masks with these counts (P, L) from the shelf, or build one."""
+    """Return a machine for masks with these counts (P, L) from the cache, or build one."""
     rooms, networks = {}, len(counts)
     if optimizer.has_triton(problem.device):
         kept = dict(zip(problem.layout.names, counts.sum(0).tolist(), strict=True))
         rooms = optimizer.rooms_of(problem, kept, networks)
-    machine: Machine = problem.shelf.get(
+    machine: Machine = problem.cache.get(
         (kind, networks, tuple(rooms.items())),
         lambda: kind(problem, networks, rooms),
         n_bytes=kind.bytes_of_one(problem) * networks,

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from nets_deap.cli.bench.cost import kept_below
 from nets_deap.training.engines.cuda.schedule import Tables
+from nets_deap.training.engines.cuda.traffic import kept_below
 from nets_deap.training.engines.cuda.weights import Weights
 from nets_deap.training.engines.optimizers import make_optimizer
 from nets_deap.training.problem import Problem, State
@@ -56,7 +56,7 @@ def moments_of(recipe: Recipe) -> int:
 
 
 def has_triton(device: torch.device) -> bool:
-    """Tell whether the kernels run here: on CUDA, or anywhere under Triton's interpreter."""
+    """Return whether the kernels run here: on CUDA, or anywhere under Triton's interpreter."""
     here = device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
     return here and find_spec("triton") is not None
 
@@ -100,7 +100,7 @@ def make(
 
 
 def fits(classes: int, width: int) -> bool:
-    """Tell whether the outputs of one network fit into one program of ``cross_entropy``."""
+    """Return whether the outputs of one network fit into one program of ``cross_entropy``."""
     return _padded(classes) * _padded(width) <= GREATEST_TILE
 
 

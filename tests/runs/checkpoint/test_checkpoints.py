@@ -1,0 +1,171 @@
+"""Checkpoints in a folder: the newest whole one counts."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from support.running import NGEN, begin, go, left_by, new_task, new_toolbox
+
+import nets_deap as nets
+from nets_deap.errors import RunFileError
+from nets_deap.runs.checkpoint import checkpoints
+from nets_deap.runs.checkpoint.checkpoints import MIGRATIONS, SCHEMA, Checkpoints
+from nets_deap.runs.storage import npz
+from nets_deap.runs.storage.plain import Packer
+
+SAMPLES = Path(__file__).parent.parent.parent / "samples"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that has saved every generation."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "SHARE", float("inf"))
+        go("plus", *begin(path, {}))
+    return path
+
+
+@pytest.fixture
+def path(finished, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def names(path):
+    return sorted(file.name for file in (path / "checkpoints").iterdir())
+
+
+def resume(path):
+    run = nets.resume(path, task=new_task(), progress="none")
+    run.recorder.close()
+    return run.generation
+
+
+def test_the_last_three_are_kept(path):
+    assert names(path) == [f"{g:08d}.npz" for g in range(NGEN - 2, NGEN + 1)]
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "swapped", "other", "gone"])
+def test_a_damaged_newest_one_falls_back_with_a_warning(path, damage, caplog, finished):
+    newest, before = (path / "checkpoints" / f"{g:08d}.npz" for g in (NGEN, NGEN - 1))
+    content = newest.read_bytes()
+    changed = {
+        "empty": b"",
+        "truncated": content[: len(content) // 2],
+        "flipped": content[:2000] + bytes([content[2000] ^ 4]) + content[2001:],
+        "swapped": before.read_bytes(),
+        "other": (path / "config.json").read_bytes(),
+    }
+    if damage == "gone":
+        newest.unlink()
+    else:
+        newest.write_bytes(changed[damage])
+    assert resume(path) == NGEN - 1
+    assert ("The one before it is used" in caplog.text) == (damage != "gone")
+    task = new_task()
+    run = nets.resume(path, task=task, progress="none")
+    go("plus", new_toolbox(task, {}), run.population, run.recorder, run.remaining)
+    assert left_by(path) == left_by(finished)
+
+
+def test_all_damaged_is_an_error_that_changes_nothing(path, capsys):
+    for file in (path / "checkpoints").iterdir():
+        file.write_bytes(file.read_bytes()[:-1])
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    with pytest.raises(RunFileError, match=r"no checkpoint .* can be read.* Nothing was changed"):
+        resume(path)
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    options = {"population": 8, "generations": NGEN, "progress": "none"}
+    with pytest.raises(RunFileError, match="no checkpoint"):
+        nets.search(new_task(), path=path, resume=True, **options)
+
+
+def rewrite(file, change):
+    """Write a checkpoint again with other JSON."""
+    content, flat = npz.read(file)
+    change(content)
+    packer = Packer()
+    packer.parts = {name: [array] for name, array in flat.items()}
+    npz.write(file, content, packer)
+
+
+def test_a_newer_schema_is_refused_and_an_older_one_migrates(path, monkeypatch):
+    newest = path / "checkpoints" / f"{NGEN:08d}.npz"
+    rewrite(newest, lambda content: content.update(schema=SCHEMA + 1))
+    with pytest.raises(RunFileError, match=f"of schema {SCHEMA} or older: got {SCHEMA + 1}"):
+        resume(path)
+    rewrite(newest, lambda content: content.update(schema=SCHEMA, old=content.pop("population")))
+    with pytest.raises(RunFileError, match="cannot be used"):
+        resume(path)
+    monkeypatch.setattr(checkpoints, "SCHEMA", SCHEMA + 1)
+    monkeypatch.setitem(MIGRATIONS, SCHEMA, lambda c: {**c, "population": c["old"]})
+    assert resume(path) == NGEN
+
+
+@pytest.mark.parametrize("schema", [None, "1", 0, True, 1.0])
+def test_a_schema_is_a_number(path, schema):
+    for file in (path / "checkpoints").iterdir():
+        rewrite(file, lambda content: content.update(schema=schema))
+    with pytest.raises(RunFileError, match="no schema"):
+        resume(path)
+
+
+@pytest.mark.parametrize("schema", range(1, SCHEMA + 1))
+def test_the_sample_of_every_schema_is_read(schema, tmp_path, caplog):
+    """Files that an earlier version wrote; never written anew."""
+    shutil.copytree(SAMPLES / f"run-schema{schema}", tmp_path / "run")
+    known = json.loads((SAMPLES / f"run-schema{schema}.json").read_text())
+    task = new_task()
+    run = nets.resume(tmp_path / "run", task=task, progress="none", force=True)
+    found = [[t.digest, list(t.fitness.values)] for t in run.population]
+    assert found == known["population"]
+    go("plus", new_toolbox(task, {}), run.population, run.recorder, run.remaining)
+    assert run.recorder.generation == NGEN
+
+
+def test_saving_is_spaced_out_where_it_costs_much(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    kept = Checkpoints(tmp_path)
+    assert kept.is_due()
+    began, now[0] = now[0], 1.0
+    kept.save(0, {"generation": 0}, Packer(), began=began)
+    assert not kept.is_due()
+    now[0] += 1 / checkpoints.SHARE
+    assert kept.is_due()
+
+
+@pytest.mark.parametrize("change", [
+    lambda c: c["tickets"][0].update({"class": "builtins.object"}),
+    lambda c: c["tickets"][0].update({"class": "os.system"}),
+    lambda c: c["tickets"][0]["attributes"].update({"save": 1}),
+    lambda c: c["tickets"][0]["attributes"].update({"__class__": 1}),
+    lambda c: c["tickets"][0]["attributes"].update({"_size": 10**12}),
+    lambda c: c["tickets"][0]["attributes"].update({"_layout_key": "other"}),
+    lambda c: c["tickets"][0]["fitness"].update({"weights": []}),
+    lambda c: c["population"].append(10**6),
+    lambda c: c["archive"].update({"class": "builtins.list"}),
+    lambda c: c["logs"].update({"../../x": [0, "0" * 64]}),
+    lambda c: c["random"]["dict"].update({"torch": 1}),
+    lambda c: c.pop("recorder"),
+    lambda c: c["recorder"].pop("generations"),
+    lambda c: c["recorder"].update({"reference": "x"}),
+    lambda c: c["recorder"].update({"reference": {}}),
+    lambda c: c["recorder"].update({"reference": [1.0] * 5}),
+    lambda c: c["recorder"].update({"stopped": []}),
+    lambda c: c.update({"evaluator": "x"}),
+    lambda c: c.update({"evaluator": {"generation": float("nan"), "spent": 0}}),
+    lambda c: c.update({"evaluator": {"generation": -5, "spent": None}}),
+    lambda c: c.update({"evaluator": {"generation": 10**30, "spent": None}}),
+    lambda c: c["recorder"].update({"spent": "x"}),
+    lambda c: c.update({"tickets": 3}),
+])  # fmt: skip
+def test_a_checkpoint_that_was_made_up_is_refused(path, change):
+    for file in (path / "checkpoints").iterdir():
+        rewrite(file, change)
+    outside = path.parent.parent / "x"
+    with pytest.raises(nets.NetsError):
+        resume(path)
+    assert not outside.exists()

@@ -1,0 +1,232 @@
+"""Tickets under stock DEAP: its operators, archives, selections, history and creator."""
+
+import copy
+import pickle
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from deap import base, creator, tools
+from support.learning import learn
+
+import nets_deap as nets
+from nets_deap.tickets.fitness import fitness_class
+from nets_deap.tickets.layout import MaskLayout
+
+KIND = fitness_class(("loss", "density"), (-1.0, -1.0))
+N = 21
+
+
+class Listed(list):
+    """The list individual that tickets are compared with."""
+
+
+def draw(seed, n=2):
+    """Return ``n`` lists of random bits."""
+    return (np.random.default_rng(seed).random((n, N)) < 0.5).tolist()
+
+
+def population(n, *, levels=50, seed=0):
+    """Return ``n`` tickets and ``n`` lists of the same bits and fitnesses."""
+    values = np.random.default_rng(seed).integers(levels, size=(n, 2)) / levels
+    tickets, lists = [], []
+    for mask, pair in zip(draw(seed, n), values.tolist(), strict=True):
+        ticket, listed = nets.Ticket(mask, fitness=KIND()), Listed(mask)
+        listed.fitness = KIND()
+        for individual in (ticket, listed):
+            individual.fitness.values = pair
+        tickets.append(ticket)
+        lists.append(listed)
+    return tickets, lists
+
+
+def positions(chosen, individuals):
+    """Return where the chosen individuals stand."""
+    return [next(i for i, ind in enumerate(individuals) if ind is one) for one in chosen]
+
+
+# ---- operators
+
+
+@pytest.mark.parametrize(
+    ("operator", "options"),
+    [
+        (tools.cxOnePoint, {}),
+        (tools.cxTwoPoint, {}),
+        (tools.cxUniform, {"indpb": 0.4}),
+        (tools.mutFlipBit, {"indpb": 0.3}),
+        (tools.mutInversion, {}),
+        (tools.mutShuffleIndexes, {"indpb": 0.4}),
+    ],
+)
+def test_stock_operators_do_gene_for_gene_what_they_do_on_lists(operator, options):
+    n_parents = 2 if operator.__name__.startswith("cx") else 1
+    changed = 0
+    for seed in range(30):
+        lists = draw(seed, n_parents)
+        parents = [nets.Ticket(mask) for mask in lists]
+        random.seed(seed)
+        operator(*lists, **options)
+        random.seed(seed)
+        offspring = operator(*parents, **options)
+        assert isinstance(offspring, tuple)
+        assert all(child is parent for child, parent in zip(offspring, parents, strict=True))
+        assert [list(child) for child in offspring] == lists
+        assert all(child == nets.Ticket(genes) for child, genes in zip(parents, lists, strict=True))
+        changed += lists != draw(seed, n_parents)
+    assert changed > 10
+
+
+def test_stock_operators_forget_what_was_learnt_where_they_change_bits():
+    for indpb, is_known in ((0.0, True), (1.0, False)):
+        ticket = nets.Ticket([1, 0, 1])
+        learn(ticket, np.zeros(2))
+        tools.mutFlipBit(ticket, indpb)
+        assert (ticket.learnt is not None) is is_known
+
+
+def test_repeated_initialisation_makes_tickets():
+    random.seed(3)
+    ticket = tools.initRepeat(nets.Ticket, lambda: random.randint(0, 1), N)
+    random.seed(3)
+    assert list(ticket) == [random.randint(0, 1) for _ in range(N)]
+
+
+# ---- archives and selection
+
+
+@pytest.mark.parametrize("archive", [lambda: tools.HallOfFame(4), tools.ParetoFront])
+def test_archives_keep_what_they_keep_of_lists(archive):
+    ours, theirs = archive(), archive()
+    for seed in range(4):
+        tickets, lists = population(12, levels=5, seed=seed)
+        ours.update([*tickets, *tickets[:3]])
+        theirs.update([*lists, *lists[:3]])
+    assert len(ours) > 1
+    assert [list(ticket) for ticket in ours] == [list(listed) for listed in theirs]
+    assert [t.fitness.values for t in ours] == [t.fitness.values for t in theirs]
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        tools.selNSGA2,
+        lambda individuals, k: tools.selNSGA2(individuals, k, nd="log"),
+        lambda individuals, k: tools.selNSGA3(individuals, k, tools.uniform_reference_points(2)),
+        tools.selTournamentDCD,
+        lambda individuals, k: tools.selTournament(individuals, k, tournsize=3),
+    ],
+    ids=["NSGA2", "NSGA2-log", "NSGA3", "TournamentDCD", "Tournament"],
+)
+def test_selections_choose_what_they_choose_of_lists(select):
+    chosen = []
+    for individuals in population(24):
+        tools.emo.assignCrowdingDist(individuals)
+        random.seed(5)
+        np.random.seed(5)  # noqa: NPY002  selNSGA3 draws from NumPy's global state
+        chosen.append(positions(select(individuals, 12), individuals))
+    assert chosen[0] == chosen[1]
+    assert len(set(chosen[0])) > 1
+
+
+def test_history_follows_tickets_through_decorated_operators():
+    history, toolbox = tools.History(), base.Toolbox()
+    toolbox.register("mate", tools.cxTwoPoint)
+    toolbox.register("mutate", tools.mutFlipBit, indpb=0.5)
+    toolbox.decorate("mate", history.decorator)
+    toolbox.decorate("mutate", history.decorator)
+    parents = population(2)[0]
+    history.update(parents)
+    one, other = toolbox.mate(*[copy.deepcopy(parent) for parent in parents])
+    before = list(one)
+    (mutant,) = toolbox.mutate(one)
+    assert mutant is one
+    assert [one.history_index, other.history_index] == [5, 4]
+    assert history.getGenealogy(mutant) == {5: (3,), 3: (1, 2), 1: (), 2: ()}
+    assert list(history.genealogy_history[3]) == before
+    assert history.genealogy_history[5] == mutant
+
+
+# ---- creator
+
+
+@pytest.fixture
+def mine():
+    """Return a class made by ``creator.create``, and take its name away afterwards."""
+    before = set(vars(creator))
+    creator.create("MineFitness", base.Fitness, weights=(-1.0, -1.0))
+    creator.create("Mine", nets.Ticket, fitness=creator.MineFitness, tags=list, source="made here")
+    yield creator.Mine
+    for name in set(vars(creator)) - before:
+        delattr(creator, name)
+
+
+@pytest.fixture
+def layout():
+    return MaskLayout([("a", (3, 7))], np.linspace(-1, 1, N))
+
+
+@pytest.fixture
+def individual(mine, layout):
+    individual = mine(draw(1, 1)[0], layout=layout)
+    individual.fitness.values = (0.5, individual.density)
+    individual.tags.append("first")
+    learn(individual, np.ones(individual.kept), steps=10, metrics={"loss": 0.5})
+    return individual
+
+
+def test_created_individuals_have_their_own_attributes(mine, layout):
+    one, other = mine([1, 0]), mine([1, 0])
+    one.fitness.values = (1.0, 2.0)
+    one.tags.append("a")
+    assert isinstance(one, nets.Ticket)
+    assert type(one.fitness) is creator.MineFitness
+    assert not other.fitness.valid
+    assert (other.tags, other.source) == ([], "made here")
+    assert repr(one) == "Mine(1 of 2 weights, density 0.5000, fitness (1.0, 2.0))"
+
+
+def test_clones_of_created_individuals_are_equal_and_independent(individual):
+    clone = base.Toolbox().clone(individual)
+    assert type(clone) is type(individual)
+    assert clone == individual
+    assert clone.layout is individual.layout
+    assert (clone.fitness.values, clone.tags) == (individual.fitness.values, ["first"])
+    assert clone.learnt.metrics == {"loss": 0.5}
+    genes = list(individual)
+    del clone.fitness.values
+    clone.tags.append("second")
+    tools.mutFlipBit(clone, 1.0)
+    assert list(clone) == [not gene for gene in genes]
+    assert (list(individual), individual.tags, individual.fitness.valid) == (genes, ["first"], True)
+    assert (clone.learnt, individual.learnt.steps) == (None, 10)
+
+
+def test_pickles_of_created_individuals_keep_everything(individual):
+    individual.note = {"generation": 3}
+    back = pickle.loads(pickle.dumps(individual))
+    assert type(back).__name__ == "Mine"
+    assert isinstance(back, nets.Ticket)
+    assert back == individual
+    assert back.layout is individual.layout
+    assert (back.fitness.values, back.fitness.weights) == (individual.fitness.values, (-1.0, -1.0))
+    assert (back.tags, back.note, back.source) == (["first"], {"generation": 3}, "made here")
+    assert (back.learnt.steps, back.learnt.digest) == (10, individual.digest)
+
+
+def test_pickles_of_created_individuals_open_in_a_process_without_class_and_layout(individual):
+    code = (
+        "import pickle, sys\n"
+        "from deap import base, tools\n"
+        "mine = base.Toolbox().clone(pickle.load(sys.stdin.buffer))\n"
+        "tools.mutFlipBit(mine, 1.0)\n"
+        "print(type(mine).__name__, mine.has_layout, mine.fitness.values, mine.tags)\n"
+        "print([int(gene) for gene in mine])"
+    )
+    data = pickle.dumps(individual)
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
+    first, second = done.stdout.decode().splitlines()
+    assert first == f"Mine False {individual.fitness.values} ['first']"
+    assert second == str([int(not gene) for gene in individual])

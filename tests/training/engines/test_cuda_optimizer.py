@@ -1,0 +1,219 @@
+"""Optimiser and mask in one pass: what torch.optim does, and exact zeros.
+
+The Triton kernels run on the CPU under Triton's interpreter, which must be chosen before Triton is
+imported: this file runs itself once more in a process of its own.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.networks import RECIPES, assert_same, deep, machine_of, make_task, masks_of
+
+from nets_deap.tickets import bits
+from nets_deap.training.engines.batched import train_batched
+from nets_deap.training.engines.cuda import optimizer as fused
+from nets_deap.training.engines.cuda.chunk import train_with
+from nets_deap.training.engines.cuda.schedule import Tables
+from nets_deap.training.engines.cuda.weights import Weights
+from nets_deap.training.engines.loop import train_loop
+from nets_deap.training.engines.optimizers import make_optimizer, set_lr
+from nets_deap.training.engines.replayed import Replayed
+from nets_deap.training.problem import Plan
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+SOME = {**RECIPES, "plain": replace(RECIPES["sgd"], momentum=0.0)}
+PLAN = Plan(5, 4, curve_points=2, test=True, keep_states=True)
+each_optimizer = pytest.mark.parametrize("optimizer", SOME)
+each_kind = pytest.mark.parametrize("kept", [False, True], ids=["dense", "kept"])
+each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+# NumPy, which interprets, warns of the infinities and NaN that some tests are about.
+_WARN = ("-W", "ignore::RuntimeWarning")
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
+
+
+@needs_triton
+@pytest.mark.skipif(INTERPRETED, reason="is what runs the interpreter")
+def test_everything_here_under_the_interpreter():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_WARN, __file__],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        cwd=Path(__file__).parent.parent.parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 30, done.stdout[-3000:]
+
+
+@each_dtype
+@each_kind
+@each_optimizer
+def test_steps_are_those_of_torch_optim(monkeypatch, optimizer, kept, dtype):
+    """Masks with odd borders, gradients that are not finite where they do not count."""
+    if kept:
+        monkeypatch.setattr(fused, "SMALL", 0)
+    task = make_task("mlp", SOME[optimizer], dtype, model=deep(), maskable=["*.weight", "0.bias"])
+    problem, p = task.problem, 3
+    packed = np.stack(masks_of(task, (0.2, 0.1, 0.15)))
+    counts = np.sum([problem.layout.counts(row) for row in packed], axis=0).tolist()
+    named = dict(zip(problem.layout.names, counts, strict=True))
+    rooms = fused.rooms_of(problem, named, p)
+    assert bool(rooms) == kept
+    weights, tables = Weights(problem, p), Tables(problem, 8)
+    optimiser = fused.make(weights, tables, rooms)
+    assert type(optimiser).__name__ == ("TritonOptimiser" if INTERPRETED else "TorchOptimiser")
+    tail, loss = torch.zeros(p, dtype=torch.float64), torch.zeros(p, dtype=dtype)
+    rng = torch.Generator().manual_seed(1)
+    for plan in (Plan(2, 2), Plan(5, 1)):  # the second forgets the first
+        weights.refill(packed, [None] * p)
+        optimiser.reset()
+        tables.begin(plan)
+        tables.fill(0)
+        plain = {name: tensor.clone() for name, tensor in weights.trained.items()}
+        stack = np.stack([bits.unpack(row, problem.layout.size) for row in packed])
+        gone = {n: torch.from_numpy(~part) for n, part in problem.layout.split(stack).items()}
+        reference = make_optimizer(problem.recipe, list(plain.values()), fused=False)
+        for step in range(plan.steps):
+            gradients = {
+                name: torch.randn(tensor.shape, generator=rng, dtype=dtype)
+                for name, tensor in plain.items()
+            }
+            for name, tensor in plain.items():
+                tensor.grad = gradients[name].clone()
+                if name in gone:
+                    tensor.grad[gone[name]] = 0
+                    gradients[name][gone[name]] = torch.tensor([torch.nan, torch.inf])[step % 2]
+            set_lr(reference, problem.recipe.lr_at(step, plan.steps))
+            reference.step()
+            optimiser.step(gradients)
+            tables.advance(tail, loss)
+    tolerance = 1e-12 if dtype == torch.float64 else 2e-5
+    for name, tensor in plain.items():
+        np.testing.assert_allclose(weights.trained[name], tensor, tolerance, tolerance)
+    moments = optimiser.moments()
+    assert len(moments) == fused.moments_of(problem.recipe)
+    for found in (weights.trained, *moments):
+        for name, places in gone.items():
+            assert not found[name][places].any()
+            assert found[name][~places].all()
+
+
+@each_kind
+@each_optimizer
+def test_layered_networks_train_as_the_reference(monkeypatch, optimizer, kept):
+    if kept:
+        monkeypatch.setattr(fused, "SMALL", 0)
+    task = make_task("mlp", SOME[optimizer], model=deep())
+    for densities in ((0.5, 0.2, 0.1), (0.1, 0.3, 0.4)):
+        masks = masks_of(task, densities)
+        batch = train_batched(task.problem, masks, PLAN)
+        assert_same(batch, train_loop(task.problem, masks, PLAN), rtol=1e-9)
+
+
+def test_bf16_copies_follow_the_weights(monkeypatch):
+    for small in (2**20, 0):
+        monkeypatch.setattr(fused, "SMALL", small)
+        task = make_task("mlp", SOME["adam"], torch.float32, model=deep(), precision="bf16")
+        train_batched(task.problem, masks_of(task, (0.4, 0.2)), PLAN)
+        machine = machine_of(task)
+        for name, half in machine.halves_held.items():
+            weight = machine.weights.trained[name]
+            assert half.dtype == torch.bfloat16
+            assert torch.equal(half, weight.bfloat16())
+
+
+@pytest.mark.parametrize("module", ["tied", "buffers", "frozen"])
+def test_networks_of_any_module_train_as_the_reference(module):
+    task = make_task(module, SOME["adamw"])
+    masks = masks_of(task)
+    batch = train_with(Replayed, task.problem, masks, PLAN, starts=None, size=3, on_chunk=None)
+    assert_same(batch, train_loop(task.problem, masks, PLAN), rtol=1e-9)
+
+
+@each_dtype
+@pytest.mark.parametrize(("classes", "width", "batch"), [(3, 8, 8), (10, 64, 60), (1, 5, 3)])
+def test_cross_entropy_is_that_of_autograd(classes, width, batch, dtype):
+    if not INTERPRETED:
+        pytest.skip("runs under the interpreter")
+    p = 4
+    outputs = (20 * torch.randn(p, classes, width, dtype=dtype)).requires_grad_()
+    y = torch.randint(0, classes, (width,))
+    losses, deltas = torch.full((p,), torch.nan, dtype=dtype), torch.full_like(outputs, torch.nan)
+    fused.cross_entropy(outputs.detach(), y, batch, losses, deltas)
+    each = torch.nn.functional.cross_entropy(
+        outputs[..., :batch], y[:batch].expand(p, -1), reduction="none"
+    ).mean(1)
+    (expected,) = torch.autograd.grad(each.sum(), outputs)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+    np.testing.assert_allclose(losses, each.detach(), 10 * tolerance, tolerance)
+    np.testing.assert_allclose(deltas.detach(), expected, 10 * tolerance, tolerance)
+    with torch.no_grad():
+        outputs[1, 0, 1] = torch.nan
+        outputs[2, 0, 1] = torch.inf
+    fused.cross_entropy(outputs.detach(), y, batch, losses, deltas)
+    assert torch.isfinite(losses).tolist() == [True, False, False, True]
+
+
+def test_what_is_too_large_for_one_program_is_left_to_torch():
+    assert fused.fits(10, 64)
+    assert fused.fits(256, 64)
+    assert not fused.fits(257, 64)
+
+
+def test_state_is_kept_thin_where_fewer_bytes_move(monkeypatch):
+    task = make_task("mlp", SOME["adam"], torch.float32, model=deep())
+    full = {layer.name: 4 * layer.size for layer in task.layout.layers}
+    assert fused.rooms_of(task.problem, dict.fromkeys(full, 1), 4) == {}, "they are small"
+    monkeypatch.setattr(fused, "SMALL", 200)
+    counts = {
+        name: int(share * full[name]) for name, share in zip(full, (0.85, 0.5, 0.5), strict=True)
+    }
+    assert fused.rooms_of(task.problem, counts, 4) == {"2.weight": 128}
+    counts["0.weight"] //= 2
+    assert fused.rooms_of(task.problem, counts, 4) == {"0.weight": 128, "2.weight": 128}
+
+
+@needs_triton
+@pytest.mark.skipif(INTERPRETED, reason="compiles")
+@pytest.mark.parametrize("half", [False, True])
+def test_the_kernels_compile_for_a_gpu(half, monkeypatch, tmp_path):
+    """Without one: the interpreter takes programs that the compiler does not."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from nets_deap.training.engines.cuda import _triton
+
+    real, low = "*fp32", "*bf16" if half else "*fp32"
+    pointers = dict.fromkeys(("weights", "firsts", "seconds", "rates", "hyper", "losses"), real)
+    pointers |= dict.fromkeys(("gradients", "halves", "outputs", "deltas"), low)
+    pointers |= {"packed": "*u8", "places": "*i32", "count": "*i32"}
+    pointers |= {"counter": "*i64", "labels": "*i64"}
+    sizes = dict.fromkeys(("size", "start", "n_bytes", "classes", "width", "batch"), "i32")
+    constants = {"NESTEROV": True, "MASKED": True, "HALVES": half, "BLOCK": 1024}
+    constants |= {"CLASSES": 16, "WIDTH": 64}
+    for kernel, kind in ((_triton.dense_step, 1), (_triton.dense_step, 0), (_triton.kept_step, 1),
+                         (_triton.kept_step, 0), (_triton.cross_entropy, 0)):  # fmt: skip
+        names = kernel.arg_names
+        fixed = constants | {"KIND": kind, "MOMENTUM": True}
+        source = ASTSource(
+            fn=kernel,
+            signature={n: {**pointers, **sizes}.get(n, "constexpr") for n in names},
+            constexprs={(i,): fixed[n] for i, n in enumerate(names) if n in fixed},
+            attrs={(i,): [["tt.divisibility", 16]] for i, n in enumerate(names)
+                   if n in pointers or n in ("size", "start")},
+        )  # fmt: skip
+        ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+        if kernel is _triton.dense_step:
+            assert "ld.global.v4.b32" in ptx, "16 bytes at a time"
+            assert "st.global.v4.b32" in ptx

@@ -1,0 +1,154 @@
+"""Running out of memory: the same results from smaller chunks; what fits never is worst."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from support.networks import RECIPES, make_task
+from support.running import new_task
+
+import nets_deap as nets
+from nets_deap.tickets import bits
+from nets_deap.training.engines import dispatch
+from nets_deap.training.engines.functional import Functional
+from nets_deap.training.engines.memory import Room, is_shortage
+from nets_deap.training.problem import METRICS, Plan
+
+PLAN = Plan(steps=10, seed=1)
+SHORTAGES = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    MemoryError(),
+    np._core._exceptions._ArrayMemoryError((10**12,), np.dtype(float)),
+)
+
+
+def masks_of(task, n=10, seed=0):
+    rng = np.random.default_rng(seed)
+    return [bits.pack(rng.random(task.layout.size) < 0.7) for _ in range(n)]
+
+
+def limited(monkeypatch, engine, limit, error=SHORTAGES[1], never=()):
+    """Let an engine fail for more than ``limit`` networks at once; return what it was given."""
+    train, calls = dispatch._TRAIN[engine], []
+
+    def train_within(problem, masks, plan, *, chunk=None, on_part=None, **more):
+        size = len(masks) if chunk is None else min(chunk, len(masks))
+        calls.append((len(masks), size))
+        fits = size <= limit and not any(row.tobytes() in never for row in masks[:1])
+        if not fits:
+            raise error
+        return train(problem, masks, plan, chunk=chunk, on_part=on_part, **more)
+
+    monkeypatch.setitem(dispatch._TRAIN, engine, train_within)
+    return calls
+
+
+@pytest.mark.parametrize("error", SHORTAGES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("engine", ["compiled", "threaded"])
+def test_chunks_halve_and_the_results_are_the_same(monkeypatch, caplog, error, engine):
+    task = new_task(engine=engine)
+    masks = masks_of(task)
+    wanted = dispatch.train(task.problem, masks, PLAN, engine=engine)
+    fresh = new_task(engine=engine)
+    calls = limited(monkeypatch, engine, 1 if engine == "threaded" else 3, error)
+    monkeypatch.setitem(dispatch._AT_ONCE, engine, lambda problem: 8)
+    found = dispatch.train(fresh.problem, masks, PLAN, engine=engine)
+    for name in METRICS:
+        np.testing.assert_array_equal(found.metrics[name], wanted.metrics[name])
+    for one, other in zip(found.values, wanted.values, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert "Out of memory with 8 networks at once; going on with 4" in caplog.text
+    assert calls[0] == (10, 10)
+
+
+def test_the_next_generation_begins_with_what_fitted_and_grows_back(monkeypatch, caplog):
+    task = new_task()
+    calls = limited(monkeypatch, "compiled", 3)
+    monkeypatch.setitem(dispatch._AT_ONCE, "compiled", lambda problem: 8)
+    dispatch.train(task.problem, masks_of(task), PLAN)
+    caplog.clear()
+    calls.clear()
+    dispatch.train(task.problem, masks_of(task, seed=1), PLAN)
+    assert calls[0][1] <= 4
+    monkeypatch.undo()
+    calls = limited(monkeypatch, "compiled", 100)  # memory is there again
+    for seed in range(2, 20):
+        dispatch.train(task.problem, masks_of(task, seed=seed), PLAN)
+    assert calls[-1] == (10, 10)
+    assert "Out of memory" not in caplog.text.split("going on with 2")[-1]
+
+
+def test_one_that_fits_never_is_worst_counted_and_told(monkeypatch, caplog):
+    caplog.set_level(logging.WARNING)
+    task = new_task()
+    toolbox = nets.make_toolbox(task)
+    population = toolbox.population(n=6)
+    limited(monkeypatch, "compiled", 100, never={population[2].packed.tobytes()})
+    # It is the first of its call only once it is alone.
+    train = dispatch._TRAIN["compiled"]
+
+    def train_in_order(problem, masks, plan, **more):
+        if len(masks) > 1 and any(row.tobytes() == population[2].packed.tobytes() for row in masks):
+            raise MemoryError
+        return train(problem, masks, plan, **more)
+
+    monkeypatch.setitem(dispatch._TRAIN, "compiled", train_in_order)
+    values = toolbox.map(toolbox.evaluate, population)
+    worst = tuple(o.worst for o in toolbox.evaluate.func.objectives)
+    assert [v == worst for v in values] == [i == 2 for i in range(6)]
+    assert task.ledger.diverged == 1
+    assert population[2].diverged
+    assert "does not fit in memory, even alone" in caplog.text
+    result = task.train(population[2])
+    assert np.isnan(result.val_loss)
+
+
+def test_other_errors_come_through():
+    assert not is_shortage(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_shortage(KeyboardInterrupt())
+    task = new_task()
+    with pytest.MonkeyPatch.context() as patch:
+        limited(patch, "compiled", 0, RuntimeError("shapes cannot be multiplied"))
+        with pytest.raises(RuntimeError, match="multiplied"):
+            dispatch.train(task.problem, masks_of(task), PLAN)
+
+
+def test_growth_waits_longer_each_time_it_fails():
+    room = Room()
+    room.shrink(16)
+    waits = []
+    for _ in range(3):
+        trained = 0
+        while room.size == 8:
+            trained += room.portion(1000)
+            room.fits(room.portion(1000))
+        waits.append(trained)
+        room.shrink(16)
+    assert waits == sorted(waits)
+    assert waits[0] < waits[-1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_a_real_shortage_halves_the_chunk(caplog):
+    task = new_task(device="cuda", engine="vmap")
+    masks = masks_of(task, 64)
+    wanted = dispatch.train(task.problem, masks, PLAN, engine="vmap")
+    fresh = new_task(device="cuda", engine="vmap")
+    torch.cuda.set_per_process_memory_fraction(1e-4)
+    try:
+        found = dispatch.train(fresh.problem, masks, PLAN, engine="vmap")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    np.testing.assert_allclose(
+        found.metrics["val_loss"], wanted.metrics["val_loss"], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_shortage_on_the_cpu_is_not_taken_for_a_module_that_cannot_be_batched():
+    task = make_task("dropout", RECIPES["sgd"])
+    functional = Functional(task.problem, {})
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"), functional.worded():
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")

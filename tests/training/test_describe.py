@@ -1,0 +1,60 @@
+"""The table of what a task is made of."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import nets_deap as nets
+
+
+def make_task(**options):
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(18, 3)
+    )
+    x, y = torch.randn(30, 1, 5, 5), np.arange(30) % 3
+    recipe = nets.Recipe(optimizer="sgd", lr=0.5, momentum=0.9, batch_size=10, epochs=2)
+    return nets.Task(
+        model, train=(x, y), val=(x[:9], y[:9]), recipe=recipe, device="cpu", **options
+    )
+
+
+def test_a_description_counts_and_gives_reasons():
+    task = make_task()
+    found = nets.describe(task)
+    assert (found.maskable, found.total, found.layers) == (72, 72 + 2 + 3 + 4, 2)
+    assert found.granularity == task.ticket(np.eye(1, 72, dtype=bool)[0]).density
+    assert found.examples == {"train": 30, "val": 9}
+    assert found.image == (1, 5, 5)
+    rows = found.rows()
+    assert [row["parameter"] for row in rows] == [n for n, _ in task.model.named_parameters()]
+    assert sum(row["size"] for row in rows if row["maskable"] == "yes") == task.layout.size
+    text = str(found)
+    for part in (
+        "0.weight   Conv2d       2x1x3x3    18  yes       weight of a convolution",
+        "1.weight   BatchNorm2d  2           2  no        normalisation",
+        "72 of 81 parameters in 2 layers; one weight is 1.4 % of density",
+        "train 30, val 9; inputs 1x5x5",
+        "sgd 0.5, constant schedule, momentum 0.9, minibatches of 10, 6 steps, cross_entropy",
+        "engine    vmap on cpu, float32",
+    ):
+        assert part in text
+
+
+def test_it_says_what_maskable_left_out_and_which_engine_was_asked_for():
+    found = nets.describe(make_task(maskable=nn.Linear, engine="loop"))
+    why = {row["parameter"]: row["why"] for row in found.rows()}
+    assert why["0.weight"] == "not chosen by maskable="
+    assert why["4.weight"] == "weight of a linear layer"
+    assert (found.maskable, found.engine) == (54, "loop")
+
+
+def test_units_are_counted_beside_weights():
+    found = nets.describe(make_task(unit="filter"))
+    assert (found.maskable, found.unit, found.units) == (72, "neuron", 2)  # not the outputs
+    assert "2 bits, each of which gates a neuron" in str(found)
+
+
+def test_only_tasks_are_described():
+    with pytest.raises(TypeError, match=r"task must be a task: expected a nets\.Task, got Linear"):
+        nets.describe(nn.Linear(2, 2))
