@@ -52,6 +52,7 @@ def test_counts_of_a_stack_and_of_any_other_module():
     assert counted.bytes == 3 * 4 * (61_470 + 236)
 
 
+@pytest.mark.slow
 def test_a_table_holds_every_combination_with_its_ratios():
     said = []
     report = training_report(
@@ -80,6 +81,7 @@ def test_a_table_holds_every_combination_with_its_ratios():
     assert "cost of a network-step of ours grows with P" in said[-1]
 
 
+@pytest.mark.slow
 def test_a_restless_machine_is_warned_of(monkeypatch):
     said = []
     monkeypatch.setattr(report, "GREATEST_SPREAD", 0.5)  # below what any machine reaches
@@ -118,6 +120,7 @@ def test_memory_in_use_is_seen():
     assert with_it > 4e8
 
 
+@pytest.mark.slow
 def test_the_limits_of_the_machine_are_plausible():
     limits = measure_limits(torch.device("cpu"))
     assert 1e9 < limits.flops < 1e14

@@ -21,6 +21,8 @@ from nets_deap.training.workers import ray_executor
 from nets_deap.training.workers.ray_options import Terms
 from nets_deap.training.workers.ray_session import Session
 
+pytestmark = pytest.mark.extra
+
 pytest.importorskip("ray", reason='workers need the extra "ray"')
 
 
