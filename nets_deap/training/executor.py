@@ -1,4 +1,4 @@
-"""``Crew``: who trains networks elsewhere, in other processes or on several devices."""
+"""``Executor``: who trains networks elsewhere, in other processes or on several devices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nets_deap.tickets import bits
 from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Takes the place of an engine in ``dispatch.train``."""
 
     def train(
@@ -29,35 +29,35 @@ class Crew(Protocol):
         """Train one network for each mask; ``on_part`` sees each outcome as it comes in."""
 
 
-_crews: weakref.WeakKeyDictionary[Problem, Crew] = weakref.WeakKeyDictionary()
+_executors: weakref.WeakKeyDictionary[Problem, Executor] = weakref.WeakKeyDictionary()
 
 
 @contextmanager
-def lent(problem: Problem, crew: Crew | None) -> Iterator[None]:
-    """Let a crew train whatever is trained of a problem meanwhile; None leaves it as it is."""
-    before = _crews.get(problem)
-    if crew is not None:
-        _crews[problem] = crew
+def executed_by(problem: Problem, executor: Executor | None) -> Iterator[None]:
+    """Let an executor train whatever is trained of a problem meanwhile; None leaves it as it is."""
+    before = _executors.get(problem)
+    if executor is not None:
+        _executors[problem] = executor
     try:
         yield
     finally:
         if before is None:
-            _crews.pop(problem, None)
+            _executors.pop(problem, None)
         else:
-            _crews[problem] = before
+            _executors[problem] = before
 
 
-def set_crew(problem: Problem, crew: Crew) -> None:
-    """Let a crew train whatever is trained of a problem, which it must not hold on to."""
-    _crews[problem] = crew
+def set_executor(problem: Problem, executor: Executor) -> None:
+    """Let an executor train whatever is trained of a problem, which it must not hold on to."""
+    _executors[problem] = executor
 
 
-def crew_of(problem: Problem) -> Crew | None:
-    """Return the crew of a problem, if it has one."""
-    return _crews.get(problem)
+def executor_of(problem: Problem) -> Executor | None:
+    """Return the executor of a problem, if it has one."""
+    return _executors.get(problem)
 
 
-class Keeper(Protocol):
+class Journal(Protocol):
     """Keeps the outcomes of a call of ``dispatch.train`` as they come in, for one cut short."""
 
     def watching(self) -> AbstractContextManager[None]:
@@ -75,18 +75,18 @@ class Keeper(Protocol):
         """Take note that the call ends before it is done."""
 
 
-_keepers: weakref.WeakKeyDictionary[Problem, weakref.ref[Keeper]] = weakref.WeakKeyDictionary()
+_journals: weakref.WeakKeyDictionary[Problem, weakref.ref[Journal]] = weakref.WeakKeyDictionary()
 
 
-def set_keeper(problem: Problem, keeper: Keeper | None) -> None:
-    """Let a keeper see what is trained of a problem, as long as it is in use; None for none."""
-    if keeper is None:
-        _keepers.pop(problem, None)
+def set_journal(problem: Problem, journal: Journal | None) -> None:
+    """Let a journal see what is trained of a problem, as long as it is in use; None for none."""
+    if journal is None:
+        _journals.pop(problem, None)
     else:
-        _keepers[problem] = weakref.ref(keeper)
+        _journals[problem] = weakref.ref(journal)
 
 
-def keeper_of(problem: Problem) -> Keeper | None:
-    """Return the keeper of a problem, if it has one."""
-    known = _keepers.get(problem)
+def journal_of(problem: Problem) -> Journal | None:
+    """Return the journal of a problem, if it has one."""
+    known = _journals.get(problem)
     return None if known is None else known()

@@ -12,7 +12,7 @@ import torch
 
 from nets_deap import _checks
 from nets_deap._optional import require
-from nets_deap.errors import CrewLostError
+from nets_deap.errors import ExecutorLostError
 from nets_deap.tickets import bits
 from nets_deap.training import ENGINES
 from nets_deap.training.engines import batched, threaded, vmap
@@ -25,7 +25,7 @@ from nets_deap.training.engines.memory import free, is_shortage, room_of, unfit
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.engines.threaded import train_threaded
 from nets_deap.training.engines.vmap import train_vmap
-from nets_deap.training.executor import crew_of, keeper_of
+from nets_deap.training.executor import executor_of, journal_of
 from nets_deap.training.precision import products
 from nets_deap.training.problem import Outcome, Plan, Problem, Start, once
 
@@ -105,10 +105,10 @@ def train(
 ) -> Outcome:
     """Train one network for each mask with the engine of that name; see ``train_vmap``.
 
-    The problem's crew, if it has one, trains them elsewhere with that engine. Where memory runs out
-    fewer networks train at once, with the same results to float rounding. A network that does not
-    fit alone gets NaN for every number. The problem's keeper sees outcomes between chunks, and what
-    it kept of a call that was cut short is not trained again.
+    The problem's executor, if it has one, trains them elsewhere with that engine. Where memory runs
+    out fewer networks train at once, with the same results to float rounding. A network that does
+    not fit alone gets NaN for every number. The problem's journal sees outcomes between chunks, and
+    what it kept of a call that was cut short is not trained again.
 
     Args:
         problem: Model, data and recipe.
@@ -123,11 +123,11 @@ def train(
         raise _checks.bad_value("masks", "name networks to train", "at least one", 0)
     name = pick_engine(engine, problem)
     begin: list[Start | None] = [None] * len(masks) if starts is None else starts
-    crew, keeper = crew_of(problem), keeper_of(problem)
-    act = _TRAIN[name] if crew is None else functools.partial(crew.train, engine=engine)
-    found = {} if keeper is None else keeper.begin(masks, plan, begin)
+    executor, journal = executor_of(problem), journal_of(problem)
+    act = _TRAIN[name] if executor is None else functools.partial(executor.train, engine=engine)
+    found = {} if journal is None else journal.begin(masks, plan, begin)
     room = room_of(problem, name)
-    watching = nullcontext() if keeper is None else keeper.watching()
+    watching = nullcontext() if journal is None else journal.watching()
     with problem.cache.lock, products(problem.precision), watching:
         while len(found) < len(masks):
             pending = [i for i in range(len(masks)) if i not in found]
@@ -143,10 +143,10 @@ def train(
             ) -> None:
                 own = [some[place] for place in places]
                 parts.append((own, part))
-                if keeper is not None:
-                    keeper.part(own, part)
+                if journal is not None:
+                    journal.part(own, part)
 
-            alone = name == "loop" and crew is None
+            alone = name == "loop" and executor is None
             more: dict[str, Any] = {} if alone else {"chunk": most}
             more.update(starts=[begin[i] for i in some], on_chunk=on_chunk, on_part=take)
             short = False
@@ -155,9 +155,9 @@ def train(
                 if len(some) == len(masks):
                     room.fits(len(some))
                     return outcome
-            except (KeyboardInterrupt, CrewLostError):
-                if keeper is not None:
-                    keeper.cut_short()
+            except (KeyboardInterrupt, ExecutorLostError):
+                if journal is not None:
+                    journal.cut_short()
                 raise
             except (RuntimeError, MemoryError) as error:
                 if not is_shortage(error):

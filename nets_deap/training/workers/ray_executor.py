@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nets_deap.errors import CallOrderError, CrewLostError, NetsError
+from nets_deap.errors import CallOrderError, ExecutorLostError, NetsError
 from nets_deap.tickets import bits
 from nets_deap.training import interrupt
 from nets_deap.training.engines.dispatch import pick_engine
@@ -92,10 +92,10 @@ class RayCrew:
         on_chunk: Callable[[int], None] | None,
         on_part: OnPart,
     ) -> Outcome:
-        """Train one network for each mask; see ``training.executor.Crew``.
+        """Train one network for each mask; see ``training.executor.Executor``.
 
         Raises:
-            CrewLostError: No worker is left and none can be started.
+            ExecutorLostError: No worker is left and none can be started.
             CallOrderError: Ray was shut down.
         """
         if not self._session.alive:
@@ -281,9 +281,9 @@ class RayCrew:
         self.hands.remove(hand)
         self.speed.forget(hand.number)
 
-    def _lost(self, what: str) -> CrewLostError:
+    def _lost(self, what: str) -> ExecutorLostError:
         """Return the error that ends a run."""
-        return CrewLostError(
+        return ExecutorLostError(
             f"All workers are lost: {what}; the last one because {self._reason}. {RESUME}"
         )
 
