@@ -4,4 +4,4 @@ An engine trains the networks of some masks by a plan; all engines give the same
 rounding.
 """
 
-ENGINES = ("auto", "compiled", "batched", "threaded", "vmap", "loop")
+ENGINES = ("auto", "compiled", "batched", "vmap", "loop")

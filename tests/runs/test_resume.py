@@ -250,7 +250,7 @@ def test_interrupts_leave_population_front_and_folder_usable(tmp_path, monkeypat
 
 @pytest.mark.parametrize(
     "engine",
-    ["compiled", *(pytest.param(e, marks=pytest.mark.slow) for e in ("vmap", "threaded"))],
+    ["compiled", *(pytest.param(e, marks=pytest.mark.slow) for e in ("vmap", "loop"))],
 )
 def test_a_generation_cut_short_does_not_train_again_what_was_trained(
     tmp_path, monkeypatch, engine

@@ -75,14 +75,11 @@ def train_batched(
     *,
     starts: list[Start | None] | None = None,
     chunk: int | None = None,
-    on_chunk: Callable[[int], None] | None = None,
     on_part: OnPart | None = None,
 ) -> Outcome:
     """Train one network for each mask; the same contract as ``train_vmap``."""
     size = default_chunk(problem) if chunk is None else _checks.whole("chunk", chunk)
-    return train_with(
-        Layered, problem, masks, plan, starts=starts, size=size, on_chunk=on_chunk, on_part=on_part
-    )
+    return train_with(Layered, problem, masks, plan, starts=starts, size=size, on_part=on_part)
 
 
 def default_chunk(problem: Problem) -> int:

@@ -6,7 +6,6 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 
@@ -15,7 +14,7 @@ from nets_deap._optional import require
 from nets_deap.errors import ExecutorLostError
 from nets_deap.tickets import bits
 from nets_deap.training import ENGINES
-from nets_deap.training.engines import batched, threaded, vmap
+from nets_deap.training.engines import batched, loop, vmap
 from nets_deap.training.engines.batched import train_batched
 from nets_deap.training.engines.cpu import engine as compiled
 from nets_deap.training.engines.cpu.engine import train_compiled
@@ -23,7 +22,6 @@ from nets_deap.training.engines.functional import stuck_at
 from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.memory import free, is_shortage, room_of, unfit
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.engines.threaded import train_threaded
 from nets_deap.training.engines.vmap import train_vmap
 from nets_deap.training.executor import executor_of, journal_of
 from nets_deap.training.precision import products
@@ -36,20 +34,17 @@ _TRAIN: dict[str, Callable[..., Outcome]] = {
     "loop": train_loop,
     "batched": train_batched,
     "vmap": train_vmap,
-    "threaded": train_threaded,
 }
 # About how many networks an engine trains at once by itself.
 _AT_ONCE: dict[str, Callable[[Problem], int]] = {
     "compiled": lambda problem: compiled.GROUP * torch.get_num_threads(),
-    "loop": lambda problem: 1,
+    "loop": loop.at_once,
     "batched": batched.default_chunk,
     "vmap": vmap.default_chunk,
-    "threaded": lambda problem: torch.get_num_threads(),
 }
 _SUITS = {
     "compiled": compiled.suits,
     "batched": batched.suits,
-    "threaded": threaded.suits,
     "vmap": vmap.suits,
 }
 _SUITED = {
@@ -59,7 +54,6 @@ _SUITED = {
     "batched": "nn.Sequential or models.MLP of linear layers with ReLU, tanh or sigmoid between, "
     "without hooks or frozen parameters, and the loss cross_entropy, on data in memory without "
     "weights or augmentation",
-    "threaded": "the CPU, data in memory, and no random numbers in module and loss but dropout's",
     "vmap": "no random numbers in module and loss but dropout's",
 }
 
@@ -145,13 +139,15 @@ def train(
                 parts.append((own, part))
                 if journal is not None:
                     journal.part(own, part)
+                if on_chunk is not None:
+                    on_chunk(len(own))
 
-            alone = name == "loop" and executor is None
-            more: dict[str, Any] = {} if alone else {"chunk": most}
-            more.update(starts=[begin[i] for i in some], on_chunk=on_chunk, on_part=take)
-            short = False
+            own_starts, short = [begin[i] for i in some], False
             try:
-                outcome = act(problem, [masks[i] for i in some], plan, **more)
+                outcome = act(
+                    problem, [masks[i] for i in some], plan,
+                    starts=own_starts, chunk=most, on_part=take,
+                )  # fmt: skip
                 if len(some) == len(masks):
                     room.fits(len(some))
                     return outcome
@@ -184,22 +180,21 @@ def _fastest(problem: Problem) -> str:
         return "batched"
     layer = probe(problem).draws
     if layer:
-        _warn(problem, "loop", f"{layer}, or what follows it, draws random numbers of its own")
+        _warn(problem, f"{layer}, or what follows it, draws random numbers of its own")
         return "loop"
-    alone = "threaded" if threaded.suits(problem) else "loop"
     layer = stuck_at(problem)
     if layer:
-        _warn(problem, alone, f"torch.func cannot batch the layer {layer}")
-        return alone
-    return "threaded" if alone == "threaded" and threaded.worth(problem) else "vmap"
+        _warn(problem, f"torch.func cannot batch the layer {layer}")
+        return "loop"
+    return "loop" if loop.worth_threads(problem) else "vmap"
 
 
 @once
-def _warn(problem: Problem, engine: str, why: str) -> None:
+def _warn(problem: Problem, why: str) -> None:
     """Warn once for each problem that its networks are not trained as a batch."""
     logger.warning(
-        "The networks of %s train one at a time (engine %r), slower, with the same results: %s.",
+        "The networks of %s train one at a time (engine 'loop'), slower, with the same results: "
+        "%s.",
         type(problem.model).__name__,
-        engine,
         why,
     )

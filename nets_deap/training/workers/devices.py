@@ -91,7 +91,6 @@ class DeviceCrew:
         engine: str,
         starts: list[Start | None],
         chunk: int | None,
-        on_chunk: Callable[[int], None] | None,
         on_part: OnPart,
     ) -> Outcome:
         """Train one network for each mask; see ``training.executor.Executor``."""
@@ -126,8 +125,6 @@ class DeviceCrew:
         def tell(places: list[int], outcome: Outcome) -> None:
             seen.update(places)
             on_part(places, outcome)
-            if on_chunk is not None:
-                on_chunk(len(places))
 
         found: dict[int, Outcome] = {}
         with ThreadPoolExecutor(len(self.replicas)) as pool:

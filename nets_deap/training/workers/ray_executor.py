@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +46,6 @@ class _Call:
     starts: list[Start | None]
     engine: str
     chunk: int | None
-    on_chunk: Callable[[int], None] | None
     on_part: OnPart
     book: Assignments
     found: dict[int, Outcome] = field(default_factory=dict)
@@ -89,7 +87,6 @@ class RayCrew:
         engine: str,
         starts: list[Start | None],
         chunk: int | None,
-        on_chunk: Callable[[int], None] | None,
         on_part: OnPart,
     ) -> Outcome:
         """Train one network for each mask; see ``training.executor.Executor``.
@@ -106,7 +103,7 @@ class RayCrew:
         if terms.device == problem.device.type:  # the same on all nodes, or an error
             engine = pick_engine(engine, problem)
         book = Assignments(works, self.speed, workers=terms.workers, retries=terms.retries)
-        call = _Call(problem, masks, plan, starts, engine, chunk, on_chunk, on_part, book)
+        call = _Call(problem, masks, plan, starts, engine, chunk, on_part, book)
         try:
             while not book.finished:
                 interrupt.check()
@@ -227,8 +224,6 @@ class RayCrew:
         """Keep an outcome, and tell who wants to know."""
         call.found.update(zip(piece, outcome.split(), strict=True))
         call.on_part(piece, outcome)
-        if call.on_chunk is not None:
-            call.on_chunk(len(piece))
 
     def _raised(self, call: _Call, piece: Piece, error: Any) -> None:
         """Try a chunk again whose training raised, unless nothing has ever been trained."""

@@ -46,13 +46,13 @@ def limited(monkeypatch, engine, limit, error=SHORTAGES[1], never=()):
 
 
 @pytest.mark.parametrize("error", SHORTAGES, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("engine", ["compiled", "threaded"])
+@pytest.mark.parametrize("engine", ["compiled", "loop"])
 def test_chunks_halve_and_the_results_are_the_same(monkeypatch, caplog, error, engine):
     task = new_task(engine=engine)
     masks = masks_of(task)
     wanted = dispatch.train(task.problem, masks, PLAN, engine=engine)
     fresh = new_task(engine=engine)
-    calls = limited(monkeypatch, engine, 1 if engine == "threaded" else 3, error)
+    calls = limited(monkeypatch, engine, 1 if engine == "loop" else 3, error)
     monkeypatch.setitem(dispatch._AT_ONCE, engine, lambda problem: 8)
     found = dispatch.train(fresh.problem, masks, PLAN, engine=engine)
     for name in METRICS:

@@ -7,7 +7,6 @@ call between them. Results agree with the other engines to float rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -67,7 +66,6 @@ def train_compiled(
     *,
     starts: list[Start | None] | None = None,
     chunk: int | None = None,
-    on_chunk: Callable[[int], None] | None = None,
     on_part: OnPart | None = None,
 ) -> Outcome:
     """Train one network for each mask; the same contract as ``train_vmap``.
@@ -99,8 +97,6 @@ def train_compiled(
         found.update(zip(places, outcomes, strict=True))
         if on_part is not None:
             on_part(places, Outcome.concatenate(outcomes))
-        if on_chunk is not None:
-            on_chunk(len(places))
 
     for split in ("val", "test") if plan.test and problem.test is not None else ("val",):
         _blocks(problem, split)  # made once, before the threads share it
