@@ -1,4 +1,4 @@
-"""Which engine trains a problem."""
+"""Which engine trains a problem; what has been trained when memory or the time runs out."""
 
 from __future__ import annotations
 
@@ -7,54 +7,24 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
-import torch
-
-from nets_deap import _checks
+from nets_deap import _checks, names
 from nets_deap._optional import require
 from nets_deap.errors import ExecutorLostError
 from nets_deap.tickets import bits
-from nets_deap.training import ENGINES
 from nets_deap.training.engines import batched, loop, vmap
-from nets_deap.training.engines.batched import train_batched
 from nets_deap.training.engines.cpu import engine as compiled
-from nets_deap.training.engines.cpu.engine import train_compiled
 from nets_deap.training.engines.functional import stuck_at
-from nets_deap.training.engines.loop import train_loop
-from nets_deap.training.engines.memory import free, is_shortage, room_of, unfit
+from nets_deap.training.engines.memory import capacity_of, free, is_shortage, unfit
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.engines.vmap import train_vmap
 from nets_deap.training.executor import executor_of, journal_of
 from nets_deap.training.precision import products
 from nets_deap.training.problem import Outcome, Plan, Problem, Start, once
 
 logger = logging.getLogger("nets_deap")
 
-_TRAIN: dict[str, Callable[..., Outcome]] = {
-    "compiled": train_compiled,
-    "loop": train_loop,
-    "batched": train_batched,
-    "vmap": train_vmap,
-}
-# About how many networks an engine trains at once by itself.
-_AT_ONCE: dict[str, Callable[[Problem], int]] = {
-    "compiled": lambda problem: compiled.GROUP * torch.get_num_threads(),
-    "loop": loop.at_once,
-    "batched": batched.default_chunk,
-    "vmap": vmap.default_chunk,
-}
-_SUITS = {
-    "compiled": compiled.suits,
-    "batched": batched.suits,
-    "vmap": vmap.suits,
-}
-_SUITED = {
-    "compiled": "nn.Sequential or models.MLP of linear layers, the same activation between all "
-    "(ReLU, tanh or sigmoid), without hooks, masked biases or frozen parameters, on the CPU, and a "
-    "loss with a name, on data in memory without weights or augmentation",
-    "batched": "nn.Sequential or models.MLP of linear layers with ReLU, tanh or sigmoid between, "
-    "without hooks or frozen parameters, and the loss cross_entropy, on data in memory without "
-    "weights or augmentation",
-    "vmap": "no random numbers in module and loss but dropout's",
+# ``names.ENGINES`` names them for what must not import torch.
+ENGINES = {
+    engine.name: engine for engine in (compiled.ENGINE, batched.ENGINE, vmap.ENGINE, loop.ENGINE)
 }
 
 
@@ -66,25 +36,25 @@ def pick_engine(engine: str, problem: Problem) -> str:
     Raises:
         InvalidValueError: An unknown name, an engine for what it cannot train, or a precision that
             it would ignore.
-        MissingExtraError: The compiled engine without numba.
+        MissingExtraError: An engine whose package is not installed.
     """
-    _checks.choice("engine", engine, ENGINES)
-    name = _fastest(problem) if engine == "auto" else engine
-    suited = _SUITS.get(name)
-    if suited is not None and not suited(problem):
-        if name == "compiled":
-            require("numba", "fast", "train with engine='compiled'")
+    _checks.choice("engine", engine, names.ENGINES)
+    picked = ENGINES[_fastest(problem) if engine == "auto" else engine]
+    if not picked.suits(problem):
+        if picked.extra is not None:
+            require(*picked.extra, f"train with engine={picked.name!r}")
         raise _checks.bad_value(
-            "engine", "suit the task", _SUITED[name], name, "Use engine='auto'."
+            "engine", "suit the task", picked.needs, picked.name, "Use engine='auto'."
         )
-    if problem.precision == "bf16" and name != "batched":
+    if problem.precision == "bf16" and not picked.takes_bf16:
+        able = ", ".join(repr(name) for name, other in ENGINES.items() if other.takes_bf16)
         raise _checks.bad_value(
             "precision",
             "suit the engine",
-            "'float32' or 'tf32', or what engine='batched' can train",
+            f"'float32' or 'tf32', or what engine={able} can train",
             problem.precision,
         )
-    return name
+    return picked.name
 
 
 def train(
@@ -97,7 +67,7 @@ def train(
     chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Train one network for each mask with the engine of that name; see ``train_vmap``.
+    """Train one network for each mask with the engine of that name; see ``Train``.
 
     The problem's executor, if it has one, trains them elsewhere with that engine. Where memory runs
     out fewer networks train at once, with the same results to float rounding. A network that does
@@ -115,18 +85,18 @@ def train(
     """
     if not masks:
         raise _checks.bad_value("masks", "name networks to train", "at least one", 0)
-    name = pick_engine(engine, problem)
+    picked = ENGINES[pick_engine(engine, problem)]
     begin: list[Start | None] = [None] * len(masks) if starts is None else starts
     executor, journal = executor_of(problem), journal_of(problem)
-    act = _TRAIN[name] if executor is None else functools.partial(executor.train, engine=engine)
+    act = picked.train if executor is None else functools.partial(executor.train, engine=engine)
     found = {} if journal is None else journal.begin(masks, plan, begin)
-    room = room_of(problem, name)
+    capacity = capacity_of(problem, picked.name)
     watching = nullcontext() if journal is None else journal.watching()
     with problem.cache.lock, products(problem.precision), watching:
         while len(found) < len(masks):
             pending = [i for i in range(len(masks)) if i not in found]
-            some = pending[: room.portion(len(pending))]
-            most = chunk if room.size is None else min(room.size, chunk or room.size)
+            some = pending[: capacity.portion(len(pending))]
+            most = chunk if capacity.size is None else min(capacity.size, chunk or capacity.size)
             parts: list[tuple[list[int], Outcome]] = []
 
             def take(
@@ -142,14 +112,14 @@ def train(
                 if on_chunk is not None:
                     on_chunk(len(own))
 
-            own_starts, short = [begin[i] for i in some], False
+            some_masks, some_starts = [masks[i] for i in some], [begin[i] for i in some]
+            short = False
             try:
                 outcome = act(
-                    problem, [masks[i] for i in some], plan,
-                    starts=own_starts, chunk=most, on_part=take,
-                )  # fmt: skip
+                    problem, some_masks, plan, starts=some_starts, chunk=most, on_part=take
+                )
                 if len(some) == len(masks):
-                    room.fits(len(some))
+                    capacity.fits(len(some))
                     return outcome
             except (KeyboardInterrupt, ExecutorLostError):
                 if journal is not None:
@@ -161,12 +131,12 @@ def train(
                 short = True
             for own, part in parts:
                 found.update(zip(own, part.split(), strict=True))
-                room.fits(len(own))
+                capacity.fits(len(own))
             if short:  # by now nothing holds on to the frames of what failed
                 free(problem)
                 if len(some) > 1:
                     left = sum(i not in found for i in some)
-                    room.shrink(min(most or _AT_ONCE[name](problem), left))
+                    capacity.shrink(min(most or picked.at_once(problem), left))
                 else:
                     found[some[0]] = unfit(problem, masks[some[0]], plan, begin[some[0]])
     return Outcome.concatenate([found[i] for i in range(len(masks))])

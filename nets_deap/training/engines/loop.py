@@ -25,6 +25,7 @@ from nets_deap.tickets import bits
 from nets_deap.training.batches import minibatch, pieces
 from nets_deap.training.device import seeded
 from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
+from nets_deap.training.engines.engine import Engine
 from nets_deap.training.engines.optimizers import make_optimizer, set_lr
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.engines.threads import Stop, share_out
@@ -68,17 +69,10 @@ def train_loop(
     on_part: OnPart | None = None,
     threads: int | None = None,
 ) -> Outcome:
-    """Train one network for each mask; the same contract as ``train_vmap``.
+    """Train one network for each mask; see ``Train``.
 
-    Args:
-        problem: Model, data and recipe.
-        masks: P packed masks, not empty.
-        plan: Steps, seed and what to measure.
-        starts: Where each training starts; None for W0.
-        chunk: Networks trained at once, at most.
-        on_part: Called with each network's place, and its outcome.
-        threads: 1 for the slow reference; None for as many as torch has. Where the problem takes
-            no threads it is 1.
+    ``threads`` is 1 for the slow reference, None for as many as torch has. Where the problem takes
+    no threads it is 1.
     """
     begin: list[Start | None] = [None] * len(masks) if starts is None else starts
     limit = len(masks) if chunk is None else _checks.whole("chunk", chunk)
@@ -111,6 +105,9 @@ def train_loop(
         finally:
             torch.set_num_threads(before)
     return Outcome.concatenate(parts)
+
+
+ENGINE = Engine("loop", train_loop, lambda problem: True, at_once, "any module")
 
 
 def _train(

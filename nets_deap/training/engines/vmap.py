@@ -22,6 +22,7 @@ from nets_deap.training.device import threads_for
 from nets_deap.training.engines.cuda.chunk import memory_limit, train_with
 from nets_deap.training.engines.cuda.optimizer import BITS
 from nets_deap.training.engines.dropout import keys_of
+from nets_deap.training.engines.engine import Engine
 from nets_deap.training.engines.functional import Functional
 from nets_deap.training.engines.optimizers import make_optimizer, set_lr
 from nets_deap.training.engines.probe import probe
@@ -95,6 +96,15 @@ def default_chunk(problem: Problem) -> int:
         return max(1, memory_limit(problem.device) // Replayed.bytes_of_one(problem))
     one = 5 * problem.dtype.itemsize * sum(p.numel() for p in problem.initial.values())
     return max(1, min(CPU_CHUNK_MAX, CPU_CHUNK_BYTES // one))
+
+
+ENGINE = Engine(
+    "vmap",
+    train_vmap,
+    suits,
+    default_chunk,
+    "no random numbers in module and loss but dropout's",
+)
 
 
 class _Chunk:

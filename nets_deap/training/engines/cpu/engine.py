@@ -20,6 +20,7 @@ from nets_deap._optional import require
 from nets_deap.models.feedforward import Stack, stack_of
 from nets_deap.tickets import bits
 from nets_deap.training.engines.cpu.network import LANES, TILE, Group, Network, room
+from nets_deap.training.engines.engine import Engine
 from nets_deap.training.engines.threads import Stop, share_out
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Start, once
 from nets_deap.training.recipe import LOSSES, Recipe
@@ -68,7 +69,7 @@ def train_compiled(
     chunk: int | None = None,
     on_part: OnPart | None = None,
 ) -> Outcome:
-    """Train one network for each mask; the same contract as ``train_vmap``.
+    """Train one network for each mask; see ``Train``.
 
     A thread holds at most ``GROUP`` networks at a time, all threads together at most ``chunk``.
     """
@@ -102,6 +103,18 @@ def train_compiled(
         _blocks(problem, split)  # made once, before the threads share it
     share_out(work, [group for group in groups if group], threads, done)
     return Outcome.concatenate([found[i] for i in range(len(masks))])
+
+
+ENGINE = Engine(
+    "compiled",
+    train_compiled,
+    suits,
+    lambda problem: GROUP * torch.get_num_threads(),
+    "nn.Sequential or models.MLP of linear layers, the same activation between all (ReLU, tanh or "
+    "sigmoid), without hooks, masked biases or frozen parameters, on the CPU, and a loss with a "
+    "name, on data in memory without weights or augmentation",
+    extra=("numba", "fast"),
+)
 
 
 def _train(
