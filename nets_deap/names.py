@@ -1,4 +1,4 @@
-"""What can be named: data sets and networks, and which go together.
+"""What can be named: data sets and networks, and which go together; engines, precisions, units.
 
 Nothing here imports torch or NumPy, so that the command line answers at once.
 """
@@ -85,6 +85,9 @@ def check_pair(argument: str, network: str, dataset: str) -> KnownData:
     return data
 
 
+# ``training.engines.dispatch`` has the engines themselves.
+ENGINES = ("auto", "compiled", "batched", "vmap", "loop")
+PRECISIONS = ("float32", "tf32", "bf16")
 UNITS = ("weight", "neuron", "filter", "block(RxC)", "2:4")
 WEIGHT, NEURON, BLOCK, TWO_OF_FOUR = "weight", "neuron", "block", "2:4"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.networks import RECIPES, assert_same, deep, machine_of, make_task, masks_of
+from support.networks import RECIPES, assert_same, deep, machine_of, make_task, masks_of, reference
 
 from nets_deap.tickets import bits
 from nets_deap.training.engines.batched import train_batched
@@ -23,7 +23,6 @@ from nets_deap.training.engines.cuda import optimizer as fused
 from nets_deap.training.engines.cuda.chunk import train_with
 from nets_deap.training.engines.cuda.schedule import Tables
 from nets_deap.training.engines.cuda.weights import Weights
-from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.optimizers import make_optimizer, set_lr
 from nets_deap.training.engines.replayed import Replayed
 from nets_deap.training.problem import Plan
@@ -121,7 +120,7 @@ def test_layered_networks_train_as_the_reference(monkeypatch, optimizer, kept):
     for densities in ((0.5, 0.2, 0.1), (0.1, 0.3, 0.4)):
         masks = masks_of(task, densities)
         batch = train_batched(task.problem, masks, PLAN)
-        assert_same(batch, train_loop(task.problem, masks, PLAN), rtol=1e-9)
+        assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-9)
 
 
 def test_bf16_copies_follow_the_weights(monkeypatch):
@@ -140,8 +139,8 @@ def test_bf16_copies_follow_the_weights(monkeypatch):
 def test_networks_of_any_module_train_as_the_reference(module):
     task = make_task(module, SOME["adamw"])
     masks = masks_of(task)
-    batch = train_with(Replayed, task.problem, masks, PLAN, starts=None, size=3, on_chunk=None)
-    assert_same(batch, train_loop(task.problem, masks, PLAN), rtol=1e-9)
+    batch = train_with(Replayed, task.problem, masks, PLAN, starts=None, size=3)
+    assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-9)
 
 
 @each_dtype
