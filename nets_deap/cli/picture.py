@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nets_deap import _atomic
 from nets_deap.errors import MissingExtraError
 
 
@@ -19,12 +20,10 @@ def save(draw: Callable[[], Any], path: Path) -> list[str]:
     Raises:
         FileAccessError: The file cannot be written.
     """
-    from nets_deap.runs.storage.folder import RunFolder
-
     content = io.BytesIO()
     try:
         draw().savefig(content, format="png", dpi=150)
     except MissingExtraError as error:
         return [f"{path.name} was not drawn: {error}"]
-    RunFolder.existing(path.parent).write_bytes(path.name, content.getvalue())
+    _atomic.save(path, content.getvalue())
     return []

@@ -13,7 +13,7 @@ from typing import Any
 from nets_deap._table import table
 from nets_deap.cli import picture
 from nets_deap.cli.options import PROGRESS, add_preset, add_where, configured, where
-from nets_deap.errors import CrewLostError
+from nets_deap.errors import ExecutorLostError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.runs.signals import listening
@@ -100,7 +100,7 @@ def carry_out(
             f"{number.name}: {how_on if there else 'nothing was written yet; start it again'}"
         )
         return 128 + number
-    except CrewLostError as error:
+    except ExecutorLostError as error:
         _complain(f"{error} The run folder: {path}")
         return 1
     print(f"\n{name}: front after {report.final.steps} steps from W0, densest first\n")

@@ -68,6 +68,7 @@ def reported():
     return printed.getvalue(), data
 
 
+@pytest.mark.slow
 def test_a_report_is_text_and_the_same_numbers_as_plain_data(reported):
     text, data = reported
     assert json.loads(json.dumps(data)) == json.loads(json.dumps(data, allow_nan=False))
