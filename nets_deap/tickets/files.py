@@ -64,9 +64,9 @@ def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> 
             "reference": list(getattr(fitness, "reference", ())),
             "values": [float(value) for value in fitness.values] if fitness.valid else None,
         }
-    if ticket.learnt is not None:
-        metrics = {name: float(value) for name, value in ticket.learnt.metrics.items()}
-        description["metrics"] = {"steps": ticket.learnt.steps, **metrics}
+    if ticket.trained is not None:
+        metrics = {name: float(value) for name, value in ticket.trained.metrics.items()}
+        description["metrics"] = {"steps": ticket.trained.steps, **metrics}
     text = json.dumps(description, sort_keys=True)
     metadata = {"nets_deap": text, "sha256": _checksum(tensors, text)}
     path = Path(path)

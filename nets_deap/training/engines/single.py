@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import pieces
 from nets_deap.training.engines.dropout import dropping
 from nets_deap.training.losses import Loss, loss_of, n_correct
@@ -88,7 +89,6 @@ def outcome_of(
         },
         curve_steps=plan.curve_steps,
         curve=np.array([curve], dtype=np.float64).reshape(1, -1),
-        values=[flat.numpy()[mask]],
-        others=[problem.others_of(state)],
+        trained=[TrainedState(flat.numpy()[mask], problem.unmasked_of(state))],
         states=[state] if plan.keep_states else [],
     )
