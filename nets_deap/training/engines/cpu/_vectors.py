@@ -29,15 +29,15 @@ below, on what the functions emit, belongs to all of them.
 # numba alone does not get there, as its assembly shows. Measured with float32 on AVX-512 (Zen 4),
 # a layer of 300 inputs and 100 units that keeps 0.3 of its weights, in units of sparse_dot's time:
 #
-#   25   sums of theta[k] * x[cols[k] * 64 + b]. An index may be negative and then counts from
-#        the end, which LLVM cannot rule out for each b, so that it emits gathers
-#    4   the same over slices x[c : c + 64], whose indices start at 0. Now the loop over b is
+#   25+  sums of theta[k] * x[cols[k] * 64 + b]. An index may be negative and then counts from the
+#        end, which LLVM cannot rule out for each b, so that it emits gathers
+#    3-4 the same over slices x[c : c + 64], whose indices start at 0. Now the loop over b is
 #        vectors, but its sums are an array: LLVM loads and stores all of them for each weight,
 #        since it cannot prove that the slices do not overlap sums or weights
 #    1   sums in registers, which only a value of a vector type is sure to be
 #
-# sparse_gradient gains 1.3 and the dense tile 5 over loops over slices, for the same reason and for
-# the sums across lanes, which four weights share here.
+# Over such loops without negative indices, sparse_gradient gains 1.3 to 2.6 and the dense tile 4 to
+# 5: for the same reason, and as four weights share the sums across lanes.
 #
 # A running sum is written as a variable on the stack (alloca) that each turn loads and stores;
 # LLVM's mem2reg makes it a register. Loops that carry values need no phi nodes here that way.
@@ -56,6 +56,7 @@ from nets_deap.training.engines.cpu.network import LANES, TILE
 # Rows of a tile of the dense product. Each loaded vector of b serves this many rows, and the sums,
 # TILE_ROWS x TILE, stay in registers: 4 of the 32 of AVX-512, 8 of the 16 of AVX2 (float32), with
 # room for the vector and the spread scalar. Four sums in flight also hide an addition's latency.
+# float64 with AVX2 has no room: all 16 are sums, LLVM spills, and a plain loop is as fast.
 TILE_ROWS = 4
 
 _INT, _SHORT = ir.IntType(64), ir.IntType(32)
@@ -145,7 +146,8 @@ class _Writer:
         # of each of the four sums, and folding it to 4 lanes adds the groups up. 3 + 2 additions
         # in place of the 16 that four separate sums over 16 lanes take.
         def pairs(one: Any, other: Any) -> Any:
-            # Lanes by groups of 4, as AVX shuffles (vshufps) work within 128 bits: no lane crosses.
+            # By groups of 4 lanes, within which AVX2 adds neighbours in one instruction: LLVM makes
+            # vhaddps of this there, and two vpermt2ps and an addition with AVX-512.
             even = [i for n in range(0, 16, 4) for i in (n, n + 2, 16 + n, 18 + n)]
             odd = [i + 1 for i in even]
             return self.add(self.shuffle(one, other, even), self.shuffle(one, other, odd))

@@ -34,6 +34,7 @@ from nets_deap.training.engines.cpu.arguments import (
     Schedule,
 )
 from nets_deap.training.engines.cpu.network import LANES, Group, Network, aligned_zeros, padded
+from nets_deap.training.engines.engine import Engine
 from nets_deap.training.engines.threads import Stop, share_out
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Start, once
 from nets_deap.training.recipe import Recipe
@@ -42,11 +43,13 @@ ACTIVATIONS: dict[type[nn.Module], int] = {nn.ReLU: RELU, nn.Tanh: TANH, nn.Sigm
 LOSSES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY, "mse": SQUARED}
 # Compiled code sees no signals: between calls of so many steps a stop is looked for.
 STEPS_AT_ONCE = 250
-# Networks that share a gathered minibatch; more gain little and hold more memory.
+# Networks that share a gathered minibatch: at density 0.05, 8 train 1.5 times as fast as one by
+# one, 16 no faster than 8, and they hold more memory.
 GROUP = 8
 GROUP_BYTES = 256 * 2**20
 # Where the states of a group outgrow the cache, each network takes several steps in turn: what one
-# step leaves in the cache, the next one reads, for more gathered minibatches at once.
+# step leaves in the cache, the next one reads, for more gathered minibatches at once. It gains 4 %
+# for 8 dense networks of 266,610 weights, and loses as much for one, whose state fits.
 CACHE_BYTES = 8 * 2**20
 SPAN = 8
 
@@ -80,10 +83,9 @@ def train_compiled(
     *,
     starts: list[Start | None] | None = None,
     chunk: int | None = None,
-    on_chunk: Callable[[int], None] | None = None,
     on_part: OnPart | None = None,
 ) -> Outcome:
-    """Train one network for each mask; the same contract as ``train_vmap``.
+    """Train one network for each mask; see ``Train``.
 
     A thread holds at most ``GROUP`` networks at a time, all threads together at most ``chunk``.
     """
@@ -115,13 +117,23 @@ def train_compiled(
         found.update(zip(places, outcomes, strict=True))
         if on_part is not None:
             on_part(places, Outcome.concatenate(outcomes))
-        if on_chunk is not None:
-            on_chunk(len(places))
 
     for split in ("val", "test") if plan.test and problem.test is not None else ("val",):
         _blocks(problem, split)  # made once, before the threads share it and each made its own
     share_out(work, [group for group in groups if group], threads, done)
     return Outcome.concatenate([found[i] for i in range(len(masks))])
+
+
+ENGINE = Engine(
+    "compiled",
+    train_compiled,
+    suits,
+    lambda problem: GROUP * torch.get_num_threads(),
+    "nn.Sequential or models.MLP of linear layers, the same activation between all (ReLU, tanh or "
+    "sigmoid), without hooks, masked biases or frozen parameters, on the CPU, and a loss with a "
+    "name, on data in memory without weights or augmentation",
+    extra=("numba", "fast"),
+)
 
 
 def _train(
@@ -132,12 +144,12 @@ def _train(
 
     recipe = problem.recipe
     biased = np.array([bias is not None for bias in stack.biases])
-    kind = ACTIVATIONS[stack.activation] if stack.activation else RELU
-    layers = Layers(kind, LOSSES[str(recipe.loss)], stack.sizes, biased)
+    assert stack.activation is not None
+    layers = Layers(ACTIVATIONS[stack.activation], LOSSES[str(recipe.loss)], stack.sizes, biased)
     m = np.zeros_like(group.theta)
     v = np.zeros_like(group.theta) if recipe.optimizer != "sgd" else m
     parameters = Parameters(group.theta, m, v)
-    # theta, m, v and the gradient, as far as the next step reads them again.
+    # At most four arrays of that size are at work in a step: theta, m, v and the gradient.
     span = 1 if 4 * group.theta.nbytes < CACHE_BYTES else SPAN
     data = Data(_flat(problem.train[0]), *_answers(problem, "train"))
     work = _buffers(layers, group, span * -(-recipe.batch_size // LANES), data.targets.shape[1])
