@@ -13,6 +13,7 @@ from nets_deap.evolution.operators import random_mask
 from nets_deap.experiments.statistics import bootstrap_interval
 from nets_deap.tickets import bits
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.problem import Start
 from nets_deap.training.recipe import name_of
 from nets_deap.training.result import TrainResult
@@ -252,7 +253,7 @@ def _variants(
             inverted[rng.choice(pruned, kept, replace=False, shuffle=False)] = True
     shuffled = task.ticket(random_mask(layout, layout.counts(ticket.packed), rng))
     tickets = [ticket, shuffled, ticket, task.ticket(inverted), task.dense_ticket()]
-    return tickets, [None, None, Start(initial[ticket.mask]), None, None]
+    return tickets, [None, None, TrainedState(initial[ticket.mask]), None, None]
 
 
 def _variant(name: str, results: list[TrainResult], split: str) -> Variant:

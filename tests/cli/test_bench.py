@@ -46,15 +46,15 @@ def test_only_some_rows_and_names_that_are_known():
 
 
 @pytest.mark.parametrize("heritage", HERITAGES)
-def test_made_up_tickets_have_learnt_what_their_name_says(heritage):
-    ticket = made_up_ticket(LAYOUT, 0.4, heritage, np.random.default_rng(0), slopes=True)
+def test_made_up_tickets_inherit_what_their_name_says(heritage):
+    ticket = made_up_ticket(LAYOUT, 0.4, heritage, np.random.default_rng(0), gradients=True)
     assert ticket.kept == 40
     assert ticket.fitness.valid
-    assert (ticket.heritage is None) == (heritage == "none")
-    assert (ticket.learnt is None) == (heritage != "own")
+    assert (ticket.inherited is None) == (heritage == "none")
+    assert (ticket.trained is None) == (heritage != "own")
     if heritage != "none":
-        assert len(ticket.heritage.values) == len(ticket.heritage.slopes) == 40
-        assert set(ticket.heritage.others) == {"a.bias", "b.bias", "c.bias"}
+        assert len(ticket.inherited.values) == len(ticket.inherited.gradients) == 40
+        assert set(ticket.inherited.unmasked) == {"a.bias", "b.bias", "c.bias"}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_whole_searches_leave_training_out_and_keep_their_densities(monkeypatch)
     cost = evolution.measure(population=4, generations=2, density=(0.03, 0.07), inherit="weights")
     assert cost.size == 266_200
     assert all(0.03 <= ticket.density <= 0.0701 for ticket in seen)
-    assert all(ticket.learnt is not None for ticket in seen)
+    assert all(ticket.trained is not None for ticket in seen)
 
 
 def test_selection_and_recorder_are_measured_on_what_they_say():

@@ -22,6 +22,7 @@ from nets_deap.evolution.operators import cx_uniform, mut_flip
 from nets_deap.evolution.toolbox import make_toolbox
 from nets_deap.runs.recorder import Recorder
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.problem import METRICS, Outcome, Plan, Start
 from nets_deap.training.task import Ledger, Task
 
@@ -63,7 +64,7 @@ class EvolutionCost:
 
 
 class _UntrainedTask(Task):
-    """LeNet-300-100 whose training takes no time: what it would have learnt is made up."""
+    """LeNet-300-100 whose training takes no time: what it would have ended with is made up."""
 
     def __init__(self, task: Task) -> None:
         self.__dict__.update(task.__dict__, ledger=Ledger())
@@ -88,8 +89,13 @@ class _UntrainedTask(Task):
             metrics={name: np.array(losses) for name in METRICS},
             curve_steps=(),
             curve=np.zeros((len(tickets), 0)),
-            values=[kept * np.float32(1 + 0.1 * rng.random()) for kept in values],
-            others=[{name: bias.copy() for name, bias in biases.items()} for _ in tickets],
+            trained=[
+                TrainedState(
+                    kept * np.float32(1 + 0.1 * rng.random()),
+                    {name: bias.copy() for name, bias in biases.items()},
+                )
+                for kept in values
+            ],
             states=[],
         )
         self.ledger.networks += len(tickets)

@@ -115,7 +115,7 @@ def measure_operators(
                 make = functools.partial(
                     made_up_ticket,
                     kind=Genome if group is genomes else Ticket,
-                    slopes=group is by_gradient,
+                    gradients=group is by_gradient,
                 )
                 parents = [make(layout, density, heritage, rng) for _ in range(2)]
                 found += [
