@@ -47,7 +47,7 @@ class Chunks:
             n = portion(left, self._speed, workers=self._workers, worker=worker)
             chunk, self._fresh = tuple(self._fresh[:n]), self._fresh[n:]
             return chunk
-        # Only now: a poison would cost its workers early, while the others have much to do.
+        # After all others: each of these may cost another worker, which takes seconds to replace.
         return self._again.popleft() if self._again else ()
 
     def again(self, chunk: Chunk) -> None:

@@ -95,7 +95,7 @@ class RayExecutor:
             raise CallOrderError("Ray was shut down. Make a new nets.RayMap.")
         begin, last_seen = time.thread_time(), time.monotonic()
         options = self.options
-        # Nodes may differ, and "auto" would then be another engine on each, with other rounding.
+        # Once and here, so the same on all nodes: they may differ, and "auto" with them.
         if options.device == problem.device.type:
             engine = pick_engine(engine, problem)
         works = works_of(problem, masks, plan)
@@ -246,8 +246,7 @@ class RayExecutor:
     def _replace_overdue(self, call: _RayCall) -> None:
         """End workers that take too long or do not answer."""
         for handle in list(self.handles):
-            why = handle.overdue(self.options.silence)
-            if why:
+            if why := handle.overdue(self.options.silence):
                 self._gone(call, handle, why)
 
     def _gone(self, call: _RayCall, handle: WorkerHandle, why: str, blame: bool = True) -> None:
