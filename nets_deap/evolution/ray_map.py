@@ -13,7 +13,7 @@ import torch
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError, InvalidTypeError
 from nets_deap.evolution.batch_map import batch_map
-from nets_deap.training import ENGINES
+from nets_deap.names import ENGINES
 from nets_deap.training.device import plain_states_kept
 from nets_deap.training.executor import executed_by
 from nets_deap.training.task import Task

@@ -1,9 +1,12 @@
-"""``Executor``: who trains networks elsewhere, in other processes or on several devices."""
+"""Who trains the networks of a problem elsewhere, and who keeps their outcomes as they come in.
+
+Both are attached to the problem, in this process alone: a copy of it has neither.
+"""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -12,7 +15,7 @@ from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
 
 
 class Executor(Protocol):
-    """Takes the place of an engine in ``dispatch.train``."""
+    """Takes the place of an engine in ``dispatch.train``: other processes, or several devices."""
 
     def train(
         self,
@@ -23,38 +26,9 @@ class Executor(Protocol):
         engine: str,
         starts: list[Start | None],
         chunk: int | None,
-        on_chunk: Callable[[int], None] | None,
         on_part: OnPart,
     ) -> Outcome:
         """Train one network for each mask; ``on_part`` sees each outcome as it comes in."""
-
-
-_executors: weakref.WeakKeyDictionary[Problem, Executor] = weakref.WeakKeyDictionary()
-
-
-@contextmanager
-def executed_by(problem: Problem, executor: Executor | None) -> Iterator[None]:
-    """Let an executor train whatever is trained of a problem meanwhile; None leaves it as it is."""
-    before = _executors.get(problem)
-    if executor is not None:
-        _executors[problem] = executor
-    try:
-        yield
-    finally:
-        if before is None:
-            _executors.pop(problem, None)
-        else:
-            _executors[problem] = before
-
-
-def set_executor(problem: Problem, executor: Executor) -> None:
-    """Let an executor train whatever is trained of a problem, which it must not hold on to."""
-    _executors[problem] = executor
-
-
-def executor_of(problem: Problem) -> Executor | None:
-    """Return the executor of a problem, if it has one."""
-    return _executors.get(problem)
 
 
 class Journal(Protocol):
@@ -75,18 +49,38 @@ class Journal(Protocol):
         """Take note that the call ends before it is done."""
 
 
-_journals: weakref.WeakKeyDictionary[Problem, weakref.ref[Journal]] = weakref.WeakKeyDictionary()
+@contextmanager
+def executed_by(problem: Problem, executor: Executor | None) -> Iterator[None]:
+    """Let an executor train whatever is trained of a problem meanwhile; None changes nothing."""
+    before = executor_of(problem)
+    if executor is not None:
+        problem.attached.executor = executor
+    try:
+        yield
+    finally:
+        problem.attached.executor = before
+
+
+def set_executor(problem: Problem, executor: Executor) -> None:
+    """Let an executor train whatever is trained of a problem; it must not hold on to it."""
+    problem.attached.executor = executor
+
+
+def executor_of(problem: Problem) -> Executor | None:
+    """Return the executor of a problem, if it has one."""
+    executor: Executor | None = problem.attached.executor
+    return executor
 
 
 def set_journal(problem: Problem, journal: Journal | None) -> None:
-    """Let a journal see what is trained of a problem, as long as it is in use; None for none."""
-    if journal is None:
-        _journals.pop(problem, None)
-    else:
-        _journals[problem] = weakref.ref(journal)
+    """Let a journal see what is trained of a problem, as long as it is in use; None for none.
+
+    The problem refers to it weakly: a run that is over keeps nothing of a task that lives on.
+    """
+    problem.attached.journal = None if journal is None else weakref.ref(journal)
 
 
 def journal_of(problem: Problem) -> Journal | None:
     """Return the journal of a problem, if it has one."""
-    known = _journals.get(problem)
+    known: weakref.ref[Journal] | None = problem.attached.journal
     return None if known is None else known()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nets_deap.tickets import bits
@@ -20,7 +20,6 @@ class Call:
     engine: str
     starts: list[Start | None]
     chunk: int | None
-    on_chunk: Callable[[int], None] | None
     on_part: OnPart
     found: dict[int, Outcome] = field(default_factory=dict, init=False)
 
@@ -30,11 +29,9 @@ class Call:
         return len(self.found) == len(self.masks)
 
     def keep(self, places: Sequence[int], outcome: Outcome) -> None:
-        """Keep the outcome of some networks, and hand it to the journal and to the progress."""
+        """Keep the outcome of some networks, and hand it on to who looks at each."""
         self.found.update(zip(places, outcome.split(), strict=True))
         self.on_part(places, outcome)
-        if self.on_chunk is not None:
-            self.on_chunk(len(places))
 
     def outcome(self) -> Outcome:
         """Return the outcomes of all networks as one, in the order of the masks."""

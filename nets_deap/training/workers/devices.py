@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 
@@ -75,11 +75,10 @@ class DeviceExecutor:
         engine: str,
         starts: list[Start | None],
         chunk: int | None,
-        on_chunk: Callable[[int], None] | None,
         on_part: OnPart,
     ) -> Outcome:
         """Train one network for each mask; see ``training.executor.Executor``."""
-        call = Call(problem, masks, plan, engine, starts, chunk, on_chunk, on_part)
+        call = Call(problem, masks, plan, engine, starts, chunk, on_part)
         works = works_of(problem, masks, plan)
         costs = [self.speed.predict(work) or 1.0 for work in works]
         shares = balanced(costs, [self.speed.pace(n) for n in range(len(self._copies))])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +81,6 @@ class RayExecutor:
         engine: str,
         starts: list[Start | None],
         chunk: int | None,
-        on_chunk: Callable[[int], None] | None,
         on_part: OnPart,
     ) -> Outcome:
         """Train one network for each mask; see ``training.executor.Executor``.
@@ -100,7 +98,7 @@ class RayExecutor:
             engine = pick_engine(engine, problem)
         works = works_of(problem, masks, plan)
         chunks = Chunks(works, self.speed, workers=options.workers, retries=options.retries)
-        call = _RayCall(problem, masks, plan, engine, starts, chunk, on_chunk, on_part, chunks)
+        call = _RayCall(problem, masks, plan, engine, starts, chunk, on_part, chunks)
         try:
             while not call.finished:
                 interrupt.check()

@@ -76,8 +76,10 @@ class RaySession:
                 _check_answers(address)
                 with _handlers_kept():
                     self.ray.init(address=address, **options)
-            except (OSError, RuntimeError, ValueError) as error:
+            except Exception as error:  # Ray raises all kinds; nothing of it may be left behind
                 _end(self.ray, folder)
+                if not isinstance(error, (OSError, RuntimeError, ValueError)):
+                    raise
                 raise CallOrderError(
                     f"address must be where Ray runs: expected one that answers, got {address!r} "
                     f"({error}). Start it with 'ray start --head', or leave the address out."

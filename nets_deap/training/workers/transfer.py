@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nets_deap.training.cache import Cache
 from nets_deap.training.problem import Outcome, Problem, Start
 
 Thing = TypeVar("Thing")
@@ -81,7 +80,6 @@ def copied(problem: Problem, device: torch.device) -> Problem:
         model=copy.deepcopy(problem.model).to(device),
         recipe=problem.recipe.on(device),
         augment=copy.deepcopy(augment).to(device) if hasattr(augment, "to") else augment,
-        cache=Cache(),
     )
 
 

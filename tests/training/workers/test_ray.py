@@ -24,6 +24,8 @@ from nets_deap.training.workers import ray_executor
 from nets_deap.training.workers.ray_options import RayOptions
 from nets_deap.training.workers.ray_session import RaySession
 
+pytestmark = pytest.mark.extra
+
 pytest.importorskip("ray", reason='workers need the extra "ray"')
 
 

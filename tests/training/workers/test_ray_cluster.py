@@ -10,6 +10,8 @@ from support.running import who
 import nets_deap as nets
 from nets_deap.evolution.ray_map import RayMap
 
+pytestmark = pytest.mark.extra
+
 ray = pytest.importorskip("ray", reason='workers need the extra "ray"')
 NGEN = 3
 
