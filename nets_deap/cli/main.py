@@ -170,7 +170,7 @@ def _add_set(command: argparse.ArgumentParser) -> None:
 def _add_where(command: argparse.ArgumentParser) -> None:
     """Add where everything is trained, which changes no result."""
     command.add_argument(
-        "--engine",
+        "--map",
         choices=["local", "ray"],
         default="local",
         help="train in this process, or on workers of Ray, each with the engine that "
@@ -181,7 +181,6 @@ def _add_where(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--address",
-        default="local",
         help="'local' starts Ray here (default); 'auto' or 'HOST:PORT' is a cluster that runs",
     )
     command.add_argument(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nets_deap import _checks
 from nets_deap.cli.commands import Say, configured
 from nets_deap.errors import CrewLostError
 from nets_deap.runs.signals import listening
@@ -25,7 +27,7 @@ def run(options: Namespace, say: Say, complain: Say) -> int:
             preset=options.preset,
             progress=options.progress,
             overwrite=options.overwrite,
-            **_where(options),
+            map=_map(options),
         )
 
     with listening():
@@ -54,7 +56,7 @@ def resume(options: Namespace, say: Say, complain: Say) -> int:
             progress=options.progress,
             resume=True,
             force=options.force,
-            **_where(options),
+            map=_map(options),
         )
 
     with listening():
@@ -69,10 +71,24 @@ def status(options: Namespace, say: Say) -> int:
     return 0
 
 
-def _where(options: Namespace) -> dict[str, Any]:
-    """Return where everything is to be trained."""
-    names = ("engine", "workers", "address", "gpus_per_worker")
-    return {name: getattr(options, name) for name in names}
+def _map(options: Namespace) -> Callable[[Any], Any] | None:
+    """Return what makes the workers that everything trains on; None for this process.
+
+    Raises:
+        InvalidValueError: Options of workers without them.
+    """
+    names = ("workers", "address", "gpus_per_worker")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.map == "ray":
+        from nets_deap.evolution.ray_map import RayMap
+
+        return functools.partial(RayMap, **given)
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise _checks.bad_value(
+            "--map", "have workers", "ray", options.map, f"Or leave out {flags}."
+        )
+    return None
 
 
 def _default(options: Namespace, seed: int) -> Path:

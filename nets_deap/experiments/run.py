@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nets_deap.errors import MissingExtraError
 from nets_deap.evolution.objectives import resolve
-from nets_deap.evolution.ray_map import check_where, trained_by
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front
 from nets_deap.models.maskable import Selector
@@ -18,6 +18,7 @@ from nets_deap.runs.checkpoint.partial import Unfinished
 from nets_deap.runs.progress import Progress
 from nets_deap.runs.search.islands import Migration
 from nets_deap.runs.search.search import SearchResult, search
+from nets_deap.runs.search.settings import SearchSettings
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.rows import front_rows, named_values
 from nets_deap.training.executor import set_keeper
@@ -107,10 +108,7 @@ def run(
     overwrite: bool = False,
     resume: bool = False,
     force: bool = False,
-    engine: str = "local",
-    workers: int | None = None,
-    address: str = "local",
-    gpus_per_worker: float | None = None,
+    map: Callable[[Task], AbstractContextManager[object]] | None = None,
 ) -> RunReport:
     """Run an experiment: search, final training from W0, table, figure, run folder.
 
@@ -122,51 +120,33 @@ def run(
         overwrite: Replace an earlier run in the folder.
         resume: Go on with the run in the folder.
         force: See ``nets.resume``.
-        engine: Where everything trains; see ``nets.make_toolbox``. It changes no result, and a run
-            may be resumed with another one.
-        workers: See ``nets.RayMap``.
-        address: See ``nets.RayMap``.
-        gpus_per_worker: See ``nets.RayMap``.
+        map: Makes of the task the workers that all of it trains on, such as
+            ``functools.partial(nets.RayMap, workers=4)``; None for this process. It changes no
+            result, and a run may be resumed with another one.
 
     Raises:
         NetsError: Something in the configuration cannot be; nothing has been written then.
         CrewLostError: All workers are lost; the run can be resumed.
     """
     resolve(config.search.objectives)
-    check_where(engine, workers, address, gpus_per_worker)
     task = build_task(config)
-    where: dict[str, Any] = {"workers": workers, "address": address}
-    with trained_by(task, engine, gpus_per_worker=gpus_per_worker, **where):
-        return _run(
-            config, task, path, preset=preset, progress=progress, overwrite=overwrite,
-            resume=resume, force=force,
-        )  # fmt: skip
+    with nullcontext() if map is None else map(task):
+        result = search(
+            task,
+            **options_of(config, task),
+            path=path,
+            seed=config.seed,
+            progress=progress,
+            overwrite=overwrite,
+            resume=resume,
+            force=force,
+            config={"preset": preset, "config": config.as_dict()},
+        )
+        return _finish(config, task, result, progress)
 
 
-def _run(
-    config: Config,
-    task: Task,
-    path: str | Path,
-    *,
-    preset: str,
-    progress: str,
-    overwrite: bool,
-    resume: bool,
-    force: bool,
-) -> RunReport:
-    """Run an experiment on its task; see ``run``."""
-    options = options_of(config, task)
-    result = search(
-        task,
-        **options,
-        path=path,
-        seed=config.seed,
-        progress=progress,
-        overwrite=overwrite,
-        resume=resume,
-        force=force,
-        config={"preset": preset, "config": config.as_dict()},
-    )
+def _finish(config: Config, task: Task, result: SearchResult, progress: str) -> RunReport:
+    """Train the front that a search found from W0, and complete its run folder."""
     show = Progress(progress)
 
     def on_trained(done: int, total: int) -> None:
@@ -197,7 +177,7 @@ def _run(
     except MissingExtraError as error:
         notes.append(f"front.png was not drawn: {error}")
     folder.close()
-    return RunReport(result, final, Path(path), notes)
+    return RunReport(result, final, folder.path, notes)
 
 
 def options_of(config: Config, task: Task) -> dict[str, Any]:
@@ -206,10 +186,10 @@ def options_of(config: Config, task: Task) -> dict[str, Any]:
         from nets_deap.experiments.nets2023 import search_options
 
         return search_options(task, config.search)
-    options = {name: value for name, value in vars(config.search).items() if name != "genome"}
-    every = options.pop("migrate_every")
+    options = config.search.part(SearchSettings)
     if config.search.islands is not None:
-        options["migration"] = Migration(every=every)
+        options["islands"] = config.search.islands
+        options["migration"] = Migration(every=config.search.migrate_every)
     return options
 
 

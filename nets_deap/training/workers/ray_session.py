@@ -54,7 +54,7 @@ class Session:
                 "address", "be where Ray is", "'local', 'auto' or 'host:port'", address,
                 "Run the program on a machine of the cluster.",
             )  # fmt: skip
-        self.ray: Any = require("ray", "ray", "training on workers (engine='ray')")
+        self.ray: Any = require("ray", "ray", "training on workers (nets.RayMap)")
         self._started: _Started | None = None
         if self.ray.is_initialized():
             self._started = _Started.here(_me(self.ray))

@@ -44,7 +44,7 @@ def test_a_map_that_returns_too_little_is_named(xor_task):
         nets.search(xor_task, toolbox=toolbox, population=4, generations=1, progress="none")
 
 
-@pytest.mark.parametrize("source", [random.random, np.random.random, torch.rand])  # noqa: NPY002
+@pytest.mark.parametrize("source", [random.random, np.random.random, torch.rand])
 def test_operators_may_draw_from_any_global_generator(source, xor_task):
     def mutate(ticket):
         draw = source(1) if source is torch.rand else source()
