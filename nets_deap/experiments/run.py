@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from nets_deap.errors import MissingExtraError
 from nets_deap.evolution.objectives import resolve
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front
+from nets_deap.experiments.nets2023 import search_options
 from nets_deap.models.maskable import Selector
 from nets_deap.runs.checkpoint.partial import Unfinished
 from nets_deap.runs.progress import Progress
@@ -21,6 +24,7 @@ from nets_deap.runs.search.search import SearchResult, search
 from nets_deap.runs.search.settings import SearchSettings
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.rows import front_rows, named_values
+from nets_deap.training import tasks
 from nets_deap.training.executor import set_keeper
 from nets_deap.training.task import Task
 
@@ -64,8 +68,6 @@ class RunReport:
 
 def build_task(config: Config) -> Task:
     """Return the task of a configuration."""
-    from nets_deap.training import tasks
-
     shared: dict[str, Any] = {
         "recipe": config.recipe,
         "seed": config.seed,
@@ -94,8 +96,6 @@ def maskable_of(names: tuple[str, ...] | None) -> Selector:
     """Return names and patterns of parameters as they are, and types of ``torch.nn`` as types."""
     if names is None:
         return None
-    from torch import nn
-
     return [getattr(nn, name) if isinstance(getattr(nn, name, 0), type) else name for name in names]
 
 
@@ -142,10 +142,12 @@ def run(
             force=force,
             config={"preset": preset, "config": config.as_dict()},
         )
-        return _finish(config, task, result, progress)
+        return _finish(config, task, result, Path(path), progress)
 
 
-def _finish(config: Config, task: Task, result: SearchResult, progress: str) -> RunReport:
+def _finish(
+    config: Config, task: Task, result: SearchResult, path: Path, progress: str
+) -> RunReport:
     """Train the front that a search found from W0, and complete its run folder."""
     show = Progress(progress)
 
@@ -177,14 +179,12 @@ def _finish(config: Config, task: Task, result: SearchResult, progress: str) -> 
     except MissingExtraError as error:
         notes.append(f"front.png was not drawn: {error}")
     folder.close()
-    return RunReport(result, final, folder.path, notes)
+    return RunReport(result, final, path, notes)
 
 
 def options_of(config: Config, task: Task) -> dict[str, Any]:
     """Return the arguments of ``search`` that a configuration asks for."""
     if config.search.genome == "weights":
-        from nets_deap.experiments.nets2023 import search_options
-
         return search_options(task, config.search)
     options = config.search.part(SearchSettings)
     if config.search.islands is not None:
