@@ -68,7 +68,7 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
         settings.objectives,
         inherit=settings.inherit,
         budget=settings.budget,
-        slopes=settings.gradient,
+        gradients=settings.gradient,
     )
     toolbox = base.Toolbox()
     toolbox.register("evaluate", evaluator)
@@ -167,7 +167,7 @@ def _register_variation(
             (mut_layer, 1),
             (functools.partial(mut_flip, indpb=indpb), 1),
         )
-    if evaluator.slopes:
+    if evaluator.gradients:
         mutations += (
             (functools.partial(pruning, by="gradient"), 4),
             (functools.partial(mut_swap, fraction=(0.05, 0.2), grow="gradient"), 2),

@@ -13,9 +13,15 @@ from nets_deap import _checks
 from nets_deap.errors import InvalidValueError, NetsError
 from nets_deap.evolution.settings import Settings, at_least_0, one_of, setting
 from nets_deap.experiments.overrides import read_field
-from nets_deap.names import DATASETS, NETWORKS, check_pair, parse_unit
+from nets_deap.names import (
+    DATASETS,
+    ENGINES,
+    NETWORKS,
+    PRECISIONS,
+    check_pair,
+    parse_unit,
+)
 from nets_deap.runs.search.settings import SearchSettings
-from nets_deap.training import ENGINES
 from nets_deap.training.recipe import Recipe
 
 
@@ -51,7 +57,7 @@ class TaskConfig(Settings):
     device: str = setting("auto", "See ``nets.Task``.")
     chunk: int | None = setting(None, "See ``nets.Task``.", _checks.whole)
     engine: str = setting("auto", "See ``nets.Task``.", one_of(ENGINES))
-    precision: str = setting("float32", "Of matrix products.", one_of(("float32", "tf32", "bf16")))
+    precision: str = setting("float32", "Of matrix products.", one_of(PRECISIONS))
     unit: str = setting(
         "weight",
         'What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``, '

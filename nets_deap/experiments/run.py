@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from nets_deap.errors import MissingExtraError
+from nets_deap._table import table
 from nets_deap.evolution.objectives import resolve
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front
@@ -25,7 +25,7 @@ from nets_deap.runs.search.settings import SearchSettings
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.rows import front_rows, named_values
 from nets_deap.training import tasks
-from nets_deap.training.executor import set_keeper
+from nets_deap.training.executor import set_journal
 from nets_deap.training.task import Task
 
 
@@ -43,11 +43,11 @@ class RunReport:
         names = [n for n in named_values(self.final.rows[0].ticket.fitness) if n != "density"]
         head = ["ticket", "kept", "density", *(f"search {n}" for n in names)]
         head += ["test loss", "test acc.", "random mask", "dense"]
-        lines = [head]
+        rows = [head]
         dense = _percent(self.final.dense.test_accuracy)
         for row in self.final.rows:
             values = named_values(row.ticket.fitness)
-            lines.append(
+            rows.append(
                 [
                     row.ticket.digest[:8],
                     str(row.ticket.kept),
@@ -59,11 +59,7 @@ class RunReport:
                     dense,
                 ]
             )
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        return "\n".join(
-            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-            for line in lines
-        )
+        return table(rows, left=())
 
 
 def build_task(config: Config) -> Task:
@@ -110,7 +106,7 @@ def run(
     force: bool = False,
     map: Callable[[Task], AbstractContextManager[object]] | None = None,
 ) -> RunReport:
-    """Run an experiment: search, final training from W0, table, figure, run folder.
+    """Run an experiment: search, final training from W0, table, run folder.
 
     Args:
         config: What to run.
@@ -126,7 +122,7 @@ def run(
 
     Raises:
         NetsError: Something in the configuration cannot be; nothing has been written then.
-        CrewLostError: All workers are lost; the run can be resumed.
+        ExecutorLostError: All workers are lost; the run can be resumed.
     """
     resolve(config.search.objectives)
     task = build_task(config)
@@ -157,7 +153,7 @@ def _finish(
     assert result.path is not None
     folder = RunFolder.taken_up(result.path)
     unfinished = Unfinished(folder, len(result.logbook))
-    set_keeper(task.problem, unfinished)
+    set_journal(task.problem, unfinished)
     try:
         final = train_front(
             task,
@@ -167,17 +163,11 @@ def _finish(
             on_trained=on_trained,
         )
     finally:
-        set_keeper(task.problem, None)
+        set_journal(task.problem, None)
     folder.write_front(final_rows(result, final))
     folder.write_json("curves.json", final.curves())
     unfinished.forget(len(result.logbook))
     notes = [] if result.stopped is None else [f"stopped early: {result.stopped}"]
-    try:
-        from nets_deap.plots.pareto import save_run_figure
-
-        save_run_figure(result, final, folder.path / "front.png")
-    except MissingExtraError as error:
-        notes.append(f"front.png was not drawn: {error}")
     folder.close()
     return RunReport(result, final, path, notes)
 
@@ -210,15 +200,6 @@ def final_rows(result: SearchResult, final: FinalTraining) -> list[dict[str, Any
             }
         rows.append({**row, **more})
     return rows
-
-
-def default_path(preset: str, seed: int, *, new: bool = True) -> Path:
-    """Return ``runs/PRESET-seedN``; if it must be ``new``, with a number where that is there."""
-    base = Path("runs") / f"{preset}-seed{seed}"
-    path, number = base, 2
-    while new and path.exists():
-        path, number = base.with_name(f"{base.name}-{number}"), number + 1
-    return path
 
 
 def _percent(share: float) -> str:

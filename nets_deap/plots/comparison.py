@@ -101,10 +101,9 @@ def summary_of(folder: str | Path) -> Summary:
         return summarise(rows, [float(level) for level in plain["densities"]])
 
 
-def save_comparison(summary: Summary, path: Path) -> None:
-    """Save the figure of a comparison; the best methods fill the height."""
-    pyplot = _optional.require("matplotlib.pyplot", "plots", "draw figures")
-    figure, ax = pyplot.subplots(figsize=(9, 6), layout="constrained")
-    accuracy_over_density(summary, ax)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+def comparison_figure(summary: Summary) -> Any:
+    """Return the figure of a comparison; the best methods fill the height."""
+    figures = _optional.require("matplotlib.figure", "plots", "Drawing comparison.png")
+    figure = figures.Figure(figsize=(9, 6), layout="constrained")
+    accuracy_over_density(summary, figure.subplots())
+    return figure

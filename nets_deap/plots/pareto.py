@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,16 +217,13 @@ def _final_rows(final: FinalTraining | str | Path) -> tuple[NDArray[np.float64],
     return np.array(found) * (1, 100, 100), 100 * dense, steps
 
 
-def save_run_figure(result: SearchResult, final: FinalTraining, path: Path) -> None:
-    """Save both drawings side by side as one picture; it is put in place whole."""
-    figure = _optional.require("matplotlib.figure", "plots", "Drawing front.png").Figure(
-        figsize=(11, 4.2), layout="constrained"
-    )
+def run_figure(result: SearchResult, final: FinalTraining) -> Any:
+    """Return a figure with both drawings side by side: the search, and the final training."""
+    figures = _optional.require("matplotlib.figure", "plots", "Drawing front.png")
+    figure = figures.Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     pareto_front(result.front, left, population=result.population)
     left.set_title("search: objectives after the recipe's steps")
     final_accuracy(final, right)
     right.set_title("final training from W0")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    figure.savefig(part, format="png", dpi=150)
-    os.replace(part, path)
+    return figure

@@ -21,6 +21,8 @@ from nets_deap.experiments.run import run
 from nets_deap.training.workers import ray_session
 from nets_deap.training.workers.ray_session import TempFolder
 
+pytestmark = pytest.mark.extra
+
 
 def left_over():
     """Return what a Ray of ours leaves: processes, shared memory, files."""

@@ -152,7 +152,7 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
         InvalidValueError: An argument is out of range; all bad ones are listed together.
         InvalidTypeError: An argument is of the wrong kind, or unknown.
         RunChangedError: The run to go on with was another one.
-        CrewLostError: All workers are lost; the run can be resumed.
+        ExecutorLostError: All workers are lost; the run can be resumed.
         KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved; a program
             that does not catch it then ends with 128 + signal.
     """

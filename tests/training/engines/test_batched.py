@@ -14,19 +14,21 @@ from support.networks import (
     make_task,
     masks_of,
     needs_cuda,
+    noting,
+    reference,
 )
 from torch import nn
 
 from nets_deap import Recipe, Task, tasks
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.engines import batched
 from nets_deap.training.engines.batched import Layered, default_chunk, suits, train_batched
 from nets_deap.training.engines.cuda import schedule
 from nets_deap.training.engines.cuda.graph import Replay
 from nets_deap.training.engines.dispatch import pick_engine, train
-from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.problem import Plan, Problem, Start
+from nets_deap.training.problem import Plan, Problem
 
 PLAN = Plan(steps=50, seed=3, curve_points=3, test=True, keep_states=True)
 each_optimizer = pytest.mark.parametrize("optimizer", RECIPES)
@@ -44,7 +46,7 @@ def test_it_equals_the_reference(model, optimizer):
     assert suits(task.problem)
     batch = train_batched(task.problem, masks, PLAN)
     assert len(set(batch.metrics["val_loss"])) == 3, "the masks should make a difference"
-    assert_same(batch, train_loop(task.problem, masks, PLAN), rtol=1e-9)
+    assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-9)
 
 
 def test_it_equals_the_reference_in_float32_where_images_are_flattened():
@@ -55,8 +57,8 @@ def test_it_equals_the_reference_in_float32_where_images_are_flattened():
     task = Task(deep(flatten=True), train=data, val=data, test=data, recipe=recipe, device="cpu")
     masks = masks_of(task)
     batch = train_batched(task.problem, masks, PLAN)
-    assert batch.values[0].dtype == np.float32
-    assert_same(batch, train_loop(task.problem, masks, PLAN), rtol=1e-4)
+    assert batch.trained[0].values.dtype == np.float32
+    assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-4)
 
 
 @pytest.mark.parametrize("maskable", ["2.weight", ["2.weight", "*.bias"], "*"])
@@ -64,9 +66,9 @@ def test_any_part_of_a_network_may_be_maskable(maskable):
     task = make_task("mlp", RECIPES["adamw"], model=deep(), maskable=maskable)
     masks = masks_of(task, (0.4, 0.8))
     batch = train_batched(task.problem, masks, PLAN)
-    assert_same(batch, train_loop(task.problem, masks, PLAN), rtol=1e-9)
+    assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-9)
     masked = set(task.layout.names)
-    assert set(batch.others[0]) == {n for n in task.problem.initial if n not in masked}
+    assert set(batch.trained[0].unmasked) == {n for n in task.problem.initial if n not in masked}
 
 
 def test_results_follow_their_masks_in_any_order_chunk_and_company():
@@ -77,7 +79,7 @@ def test_results_follow_their_masks_in_any_order_chunk_and_company():
     order, done = [2, 0, 3, 1], []
     for chunk in (None, 1, 3):
         shuffled = [masks[i] for i in order]
-        outcome = train_batched(task.problem, shuffled, PLAN, chunk=chunk, on_chunk=done.append)
+        outcome = train_batched(task.problem, shuffled, PLAN, chunk=chunk, on_part=noting(done))
         assert_same(outcome, whole, rtol=1e-11, places=order)
     assert done == [4, 1, 1, 1, 1, 3, 1]
     assert default_chunk(task.problem) >= 1
@@ -92,7 +94,7 @@ def test_a_machine_is_used_again_and_keeps_nothing_of_what_it_did(monkeypatch):
     masks = masks_of(task)
     first = train_batched(task.problem, masks, PLAN)
     machine = machine_of(task)
-    starts = [None, Start(first.values[1], first.others[1]), Start(first.values[2])]
+    starts = [None, first.trained[1], TrainedState(first.trained[2].values)]
     for some, plan, begin in (
         (masks[::-1], Plan(31, 9, curve_points=4, keep_states=True), None),
         (masks, Plan(7, 1, keep_states=True), starts),
@@ -103,7 +105,7 @@ def test_a_machine_is_used_again_and_keeps_nothing_of_what_it_did(monkeypatch):
             some = [masks[1], masks[1], masks[0]]
         machine.weights.trained["0.weight"].fill_(torch.nan)
         again = train_batched(task.problem, some, plan, starts=begin)
-        assert_same(again, train_loop(task.problem, some, plan, starts=begin), rtol=1e-9)
+        assert_same(again, reference(task.problem, some, plan, starts=begin), rtol=1e-9)
     assert_same(again, first, rtol=0)
     assert machine_of(task) is machine
 
@@ -119,7 +121,7 @@ def test_steps_that_warm_up_leave_no_trace(monkeypatch, steps):
     task = make_task("mlp", RECIPES["adam"], model=deep(), precision="float32")
     masks, plan = masks_of(task), Plan(steps, 3, curve_points=2, test=True, keep_states=True)
     warmed = train_batched(task.problem, masks, plan)
-    assert_same(warmed, train_loop(task.problem, masks, plan), rtol=1e-9)
+    assert_same(warmed, reference(task.problem, masks, plan), rtol=1e-9)
     low = make_task("mlp", RECIPES["adam"], torch.float32, model=deep(), precision="bf16")
     warmed = train_batched(low.problem, masks, plan)
     monkeypatch.undo()
@@ -144,7 +146,7 @@ def test_columns_that_fill_the_width_change_nothing(monkeypatch, width, optimize
     monkeypatch.setattr(Layered, "width", staticmethod(lambda problem: width))
     task = make_task("mlp", RECIPES[optimizer], model=deep())
     batch = train_batched(task.problem, masks_of(task), PLAN)
-    assert_same(batch, train_loop(task.problem, masks_of(task), PLAN), rtol=1e-9)
+    assert_same(batch, reference(task.problem, masks_of(task), PLAN), rtol=1e-9)
 
 
 def test_splits_are_measured_in_parts_that_bound_memory(monkeypatch):
@@ -167,9 +169,9 @@ def test_pruned_weights_and_their_moments_are_exactly_zero(optimizer):
         for name, gone in task.layout.split(~stack).items():
             assert torch.count_nonzero(tensors[name][torch.from_numpy(gone)]) == 0
             assert torch.count_nonzero(tensors[name][torch.from_numpy(~gone)]) > 0
-    for mask, values in zip(stack, outcome.values, strict=True):
-        assert values.shape == (mask.sum(),)
-        assert np.isfinite(values).all()
+    for mask, end in zip(stack, outcome.trained, strict=True):
+        assert end.values.shape == (mask.sum(),)
+        assert np.isfinite(end.values).all()
 
 
 @pytest.mark.parametrize("huge", [1e200, np.inf, np.nan])
@@ -183,7 +185,7 @@ def test_a_diverging_network_does_not_disturb_its_neighbours(huge):
     one, two = (task.ticket(mask).packed for mask in healthy)
     outcome = train_batched(task.problem, [one, task.dense_ticket().packed, two], PLAN)
     assert not np.isfinite(outcome.metrics["val_loss"][1])
-    alone = train_loop(task.problem, [one, two], PLAN)
+    alone = reference(task.problem, [one, two], PLAN)
     assert_same(alone, outcome, rtol=1e-9, places=[0, 2])
 
 
@@ -196,7 +198,7 @@ def test_a_certain_output_has_no_gradient_at_all():
     recipe = Recipe(lr=0.01, batch_size=60)
     task = Task(model, train=(x, y), val=(x, y), recipe=recipe, device="cpu")
     outcome = train_batched(task.problem, [task.dense_ticket().packed], Plan(50, 1))
-    assert outcome.values[0].tolist() == [-500.0, 500.0]
+    assert outcome.trained[0].values.tolist() == [-500.0, 500.0]
 
 
 def test_what_it_cannot_train_goes_elsewhere():
@@ -272,7 +274,7 @@ def test_on_cuda_it_equals_the_reference_on_the_cpu(model, optimizer):
     cuda = make_task("mlp", RECIPES[optimizer], model=cpu.model, device="cuda")
     for masks in (masks_of(cpu), masks_of(cpu)[::-1]):
         batch = train_batched(cuda.problem, masks, PLAN)
-        assert_same(batch, train_loop(cpu.problem, masks, PLAN), rtol=1e-7)
+        assert_same(batch, reference(cpu.problem, masks, PLAN), rtol=1e-7)
     assert machine_of(cuda).replay.captured
 
 

@@ -6,23 +6,32 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from support.networks import FULLY_CONNECTED, RECIPES, assert_same, deep, make_task, masks_of
+from support.networks import (
+    FULLY_CONNECTED,
+    RECIPES,
+    assert_same,
+    deep,
+    make_task,
+    masks_of,
+    noting,
+    reference,
+)
 from torch import nn
 
 from nets_deap import Recipe, Task, models
 from nets_deap.errors import MissingExtraError
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.engines import dispatch
 from nets_deap.training.engines.batched import train_batched
 from nets_deap.training.engines.cpu import engine as compiled
 from nets_deap.training.engines.cpu import network
 from nets_deap.training.engines.cpu.engine import suits, train_compiled
-from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.vmap import train_vmap
-from nets_deap.training.problem import Plan, Start
+from nets_deap.training.problem import Plan
 
 PLAN = Plan(steps=300, seed=3, curve_points=3, test=True, keep_states=True)
-each_engine = pytest.mark.parametrize("engine", [train_vmap, train_compiled, train_loop])
+each_engine = pytest.mark.parametrize("engine", [train_vmap, train_compiled, reference])
 
 
 @pytest.mark.parametrize("optimizer", RECIPES)
@@ -32,7 +41,7 @@ def test_the_compiled_engine_equals_the_reference(model, optimizer):
     masks = masks_of(task, (1.0, 0.5, 0.2))
     assert suits(task.problem)
     sparse = train_compiled(task.problem, masks, PLAN)
-    assert_same(sparse, train_loop(task.problem, masks, PLAN), rtol=1e-8)
+    assert_same(sparse, reference(task.problem, masks, PLAN), rtol=1e-8)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
@@ -53,7 +62,7 @@ def test_every_activation_and_loss_equals_the_reference(activation, loss, target
     masks = masks_of(task, (1.0, 0.5, 0.2))
     assert suits(task.problem)
     outcome = train_compiled(task.problem, masks, PLAN)
-    assert_same(outcome, train_loop(task.problem, masks, PLAN), rtol=1e-8)
+    assert_same(outcome, reference(task.problem, masks, PLAN), rtol=1e-8)
     assert np.isnan(outcome.metrics["val_accuracy"]).all() == (loss == "mse")
 
 
@@ -61,8 +70,8 @@ def test_a_partly_maskable_network_keeps_its_other_weights():
     task = make_task("mlp", RECIPES["adam"], model=deep(), maskable="2.weight")
     masks = masks_of(task, (0.3,))
     sparse = train_compiled(task.problem, masks, PLAN)
-    assert set(sparse.others[0]) == {"0.weight", "0.bias", "2.bias", "4.weight", "4.bias"}
-    assert_same(sparse, train_loop(task.problem, masks, PLAN), rtol=1e-8)
+    assert set(sparse.trained[0].unmasked) == {"0.weight", "0.bias", "2.bias", "4.weight", "4.bias"}
+    assert_same(sparse, reference(task.problem, masks, PLAN), rtol=1e-8)
 
 
 def test_one_company_or_another_and_threads_change_nothing():
@@ -72,14 +81,14 @@ def test_one_company_or_another_and_threads_change_nothing():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        shared = train_compiled(task.problem, masks, PLAN, on_chunk=done.append)
+        shared = train_compiled(task.problem, masks, PLAN, on_part=noting(done))
     finally:
         torch.set_num_threads(before)
     assert sorted(done) == [1, 1, 2]
     for i, mask in enumerate(masks):
         alone = train_compiled(task.problem, [mask], PLAN)
-        np.testing.assert_array_equal(alone.values[0], whole.values[i])
-        np.testing.assert_array_equal(alone.values[0], shared.values[i])
+        np.testing.assert_array_equal(alone.trained[0].values, whole.trained[i].values)
+        np.testing.assert_array_equal(alone.trained[0].values, shared.trained[i].values)
 
 
 def test_what_the_compiled_engine_cannot_train_goes_elsewhere():
@@ -131,14 +140,14 @@ def test_any_sizes_and_minibatches_equal_the_reference(sizes, batch_size):
     masks = masks_of(task, (1.0, 0.9, 0.5, 0.05))
     plan = Plan(20, 3, curve_points=2, test=True, keep_states=True)
     outcome = train_compiled(task.problem, masks, plan)
-    assert_same(outcome, train_loop(task.problem, masks, plan), rtol=1e-8)
+    assert_same(outcome, reference(task.problem, masks, plan), rtol=1e-8)
 
 
 @pytest.mark.parametrize("dense_from", [0.0, 2.0])
 def test_how_a_layer_is_held_changes_only_rounding(dense_from, monkeypatch):
     task = big_task((40, 33, 18, 10), 60)
     masks = masks_of(task, (1.0, 0.9, 0.5, 0.1))
-    expected = train_loop(task.problem, masks, Plan(20, 3, keep_states=True))
+    expected = reference(task.problem, masks, Plan(20, 3, keep_states=True))
     monkeypatch.setattr(network, "DENSE_FROM", dense_from)
     outcome = train_compiled(task.problem, masks, Plan(20, 3, keep_states=True))
     assert_same(outcome, expected, rtol=1e-8)
@@ -162,11 +171,11 @@ def test_pruned_weights_stay_exactly_zero_and_values_are_the_kept_ones(
     task = make_task("mlp", RECIPES[optimizer], torch.float32, model=deep())
     packed = masks_of(task, (0.8, 0.3))
     outcome = train_compiled(task.problem, packed, PLAN)
-    for own, state, values in zip(packed, outcome.states, outcome.values, strict=True):
+    for own, state, end in zip(packed, outcome.states, outcome.trained, strict=True):
         mask = bits.unpack(own, task.layout.size)
         flat = np.concatenate([state[name].reshape(-1) for name in task.layout.names])
         assert not flat[~mask].any()
-        np.testing.assert_array_equal(flat[mask], values)
+        np.testing.assert_array_equal(flat[mask], end.values)
 
 
 def test_auto_takes_the_compiled_engine_and_keeps_the_order():
@@ -176,7 +185,7 @@ def test_auto_takes_the_compiled_engine_and_keeps_the_order():
     auto = dispatch.train(task.problem, masks, PLAN, on_chunk=done.append)
     assert sum(done) == 4
     assert_same(auto, train_compiled(task.problem, masks, PLAN), rtol=0)
-    assert_same(auto, train_loop(task.problem, masks, PLAN), rtol=1e-8)
+    assert_same(auto, reference(task.problem, masks, PLAN), rtol=1e-8)
 
 
 @pytest.mark.parametrize("dense_from", [0.0, 2.0])
@@ -188,7 +197,7 @@ def test_a_diverged_network_shows_in_its_numbers_and_disturbs_no_other(
     task = make_task("mlp", RECIPES["adam"], torch.float32, model=deep())
     (mask,) = masks_of(task, (0.5,))
     kept = int(np.unpackbits(mask).sum())
-    starts = [None, Start(np.full(kept, bad, np.float32)), None]
+    starts = [None, TrainedState(np.full(kept, bad, np.float32)), None]
     outcome = train_compiled(task.problem, [mask] * 3, PLAN, starts=starts)
     assert not np.isfinite(outcome.metrics["val_loss"][1])
     alone = train_compiled(task.problem, [mask], PLAN)
@@ -204,15 +213,15 @@ def test_training_in_two_halves_of_one_network_starts_where_the_first_ended(engi
     task = make_task("mlp", RECIPES["adam"], model=deep())
     masks = masks_of(task, (0.7, 0.4))
     first = engine(task.problem, masks, Plan(20, 1, keep_states=True))
-    starts = [Start(first.values[0], first.others[0]), None]
+    starts = [first.trained[0], None]
     nothing = engine(task.problem, masks, Plan(1, 2, keep_states=True), starts=starts)
-    moved = nothing.values[0] - first.values[0]
+    moved = nothing.trained[0].values - first.trained[0].values
     # Adam's first step moves each weight by at most the learning rate.
     assert 0 < np.abs(moved).max() <= RECIPES["adam"].lr * (1 + 1e-6)
-    bias = nothing.others[0]["4.bias"] - first.others[0]["4.bias"]
+    bias = nothing.trained[0].unmasked["4.bias"] - first.trained[0].unmasked["4.bias"]
     assert 0 < np.abs(bias).max() <= RECIPES["adam"].lr * (1 + 1e-6)
     fresh = engine(task.problem, masks[1:], Plan(1, 2, keep_states=True))
-    np.testing.assert_allclose(nothing.values[1], fresh.values[0], rtol=1e-12)
+    np.testing.assert_allclose(nothing.trained[1].values, fresh.trained[0].values, rtol=1e-12)
 
 
 @pytest.mark.parametrize("module", ["conv2d", "frozen", "tied", "buffers"])
@@ -220,10 +229,10 @@ def test_starts_agree_between_the_engines_with_buffers_and_frozen_layers(module)
     task = make_task(module, RECIPES["adam"])
     masks = masks_of(task)
     first = train_vmap(task.problem, masks, PLAN)
-    starts = [Start(v, o) for v, o in zip(first.values, first.others, strict=True)]
+    starts = list(first.trained)
     starts[1] = None
     again = train_vmap(task.problem, masks, PLAN, starts=starts, chunk=2)
-    assert_same(again, train_loop(task.problem, masks, PLAN, starts=starts), rtol=1e-8)
+    assert_same(again, reference(task.problem, masks, PLAN, starts=starts), rtol=1e-8)
     assert again.metrics["val_loss"][0] != first.metrics["val_loss"][0]
     assert again.metrics["val_loss"][1] == pytest.approx(first.metrics["val_loss"][1], rel=1e-9)
 
@@ -238,7 +247,7 @@ def test_a_certain_output_has_no_gradient_at_all():
     recipe = Recipe(lr=0.01, batch_size=60)
     task = Task(model, train=(x, y), val=(x, y), recipe=recipe, device="cpu")
     outcome = train_compiled(task.problem, [task.dense_ticket().packed], Plan(50, 1))
-    assert outcome.values[0].tolist() == [-500.0, 500.0]
+    assert outcome.trained[0].values.tolist() == [-500.0, 500.0]
 
 
 def test_masked_biases_are_left_to_the_engines_that_mask_them():
@@ -254,10 +263,10 @@ def test_weights_of_any_size_overflow_only_where_the_reference_does(activation):
     task = make_task("mlp", recipe, torch.float32, model=model)
     mask = task.dense_ticket().packed
     plan = Plan(20, 1, keep_states=True)
-    ours, theirs = (f(task.problem, [mask], plan) for f in (train_compiled, train_loop))
+    ours, theirs = (f(task.problem, [mask], plan) for f in (train_compiled, reference))
     for name in ("train_loss", "val_loss"):
         assert np.isfinite(ours.metrics[name]) == np.isfinite(theirs.metrics[name])
-    assert np.isfinite(ours.values[0]).all() == np.isfinite(theirs.values[0]).all()
+    assert np.isfinite(ours.trained[0].values).all() == np.isfinite(theirs.trained[0].values).all()
 
 
 def test_code_on_disk_is_not_used_once_any_source_has_changed(monkeypatch):
@@ -280,11 +289,11 @@ def test_a_start_of_another_dtype_is_converted():
     task = make_task("mlp", RECIPES["adam"], torch.float32, model=deep())
     (mask,) = masks_of(task, (0.5,))
     kept = int(np.unpackbits(mask).sum())
-    starts = [Start(np.zeros(kept), {"0.bias": np.zeros(9)})]
+    starts = [TrainedState(np.zeros(kept), {"0.bias": np.zeros(9)})]
     outcome = train_compiled(task.problem, [mask], PLAN, starts=starts)
-    assert outcome.values[0].dtype == np.float32
-    expected = train_loop(task.problem, [mask], PLAN, starts=starts)
-    np.testing.assert_allclose(outcome.values[0], expected.values[0], 1e-3, 1e-4)
+    assert outcome.trained[0].values.dtype == np.float32
+    expected = reference(task.problem, [mask], PLAN, starts=starts)
+    np.testing.assert_allclose(outcome.trained[0].values, expected.trained[0].values, 1e-3, 1e-4)
 
 
 def test_no_networks_are_refused_in_words():
@@ -293,7 +302,7 @@ def test_no_networks_are_refused_in_words():
         dispatch.train(task.problem, [], PLAN)
 
 
-@pytest.mark.parametrize("engine", ["compiled", "batched", "threaded", "vmap"])
+@pytest.mark.parametrize("engine", ["compiled", "batched", "loop", "vmap"])
 def test_calls_from_several_threads_take_turns(engine):
     task = make_task("mlp", RECIPES["adam"], model=deep(), engine=engine)
     masks = masks_of(task, (0.9, 0.5, 0.2))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nets_deap.models.feedforward import Stack
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 
 # Examples in a block: the lanes of all vectors. Whole matrices have a multiple of TILE columns.
@@ -116,12 +117,12 @@ class Network:
                 named[layer.name] = torch.from_numpy(tensor)
             if layer.bias:
                 named[layer.bias] = torch.from_numpy(biases.copy())
+        kept = np.concatenate([values[name] for name in problem.layout.names])
         return Outcome(
             metrics={name: np.array([value]) for name, value in metrics.items()},
             curve_steps=plan.curve_steps,
             curve=np.array([curve], dtype=np.float64).reshape(1, -1),
-            values=[np.concatenate([values[name] for name in problem.layout.names])],
-            others=[problem.others_of(named)],
+            trained=[TrainedState(kept, problem.unmasked_of(named))],
             states=[named] if plan.keep_states else [],
         )
 
