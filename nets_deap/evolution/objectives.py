@@ -1,8 +1,8 @@
 """Objectives: what evolution optimises, each with its name, direction and worst value.
 
 To add one: write a function of what was measured (``measures`` holds those of the trained network)
-and give it a line in ``OBJECTIVES``, or in ``FACTORIES`` if it takes a number. Everything else, such
-as what the evaluator has to measure, the record says.
+and give it a line in ``OBJECTIVES``, or in ``FACTORIES`` if it takes a number. The record says what
+the evaluator has to measure for it.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def _functions(kinds: tuple[str, ...], needs: str) -> tuple[Any, ...]:
 CROSSOVERS = _functions(("crossover",), "any")
 #: Those that take any ticket.
 MUTATIONS = _functions(("mutation",), "any")
-#: These see whole neurons and inputs, so they take fully connected layers in sequence only.
+#: These see whole neurons and inputs, so they take feedforward layouts only.
 STRUCTURED = _functions(("crossover", "mutation"), "neurons")
 #: These see weights that evolve with the mask, so they take genomes only.
 GENOME = _functions(("crossover", "mutation"), "genome")

@@ -10,7 +10,7 @@ from nets_deap import _checks
 
 #: A combination is an operator of operators; a repair decorates one.
 KINDS = ("init", "crossover", "mutation", "combination", "selection", "repair")
-#: Any ticket; whole neurons, so fully connected layers in sequence; weights that evolve too.
+#: Any ticket; whole neurons, so a feedforward layout; weights that evolve too, so a genome.
 NEEDS = ("any", "neurons", "genome")
 
 Arguments = Mapping[str, Any]
