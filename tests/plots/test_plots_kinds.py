@@ -76,6 +76,19 @@ def line(ax, name):
     return next(one for one in ax.lines if one.get_label() == name)
 
 
+@pytest.mark.parametrize("name", plots.KINDS)
+def test_every_kind_draws_on_the_axes_it_gets_or_says_what_is_missing(name, folder, final, ax):
+    known = plots.KINDS[name]
+    assert known.name == name
+    assert known.about.endswith(".")
+    try:
+        assert known.draw(folder, ax) is ax
+    except InvalidValueError as error:
+        assert "expected" in str(error)
+    else:
+        assert ax.has_data()
+
+
 @both
 def test_the_front_has_its_population_its_knee_and_the_dense_network(run, result, ax):
     assert plots.pareto_front(run, ax) is ax
