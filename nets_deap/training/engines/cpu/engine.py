@@ -19,11 +19,11 @@ from nets_deap import _checks
 from nets_deap._optional import require
 from nets_deap.models.feedforward import Stack, stack_of
 from nets_deap.tickets import bits
+from nets_deap.training.engine import Engine
 from nets_deap.training.engines.cpu.network import LANES, TILE, Group, Network, room
-from nets_deap.training.engines.engine import Engine
-from nets_deap.training.engines.threads import Stop, share_out
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Start, once
 from nets_deap.training.recipe import LOSSES, Recipe
+from nets_deap.training.threads import Stop, share_out
 
 # By the number that the kernels know them by.
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid)

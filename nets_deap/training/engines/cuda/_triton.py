@@ -88,7 +88,7 @@ def kept_step(
     """Step the kept weights of a tensor alone, listed by ``places``; moments stand in that order.
 
     Programs stride over the list, whose length ``count`` is read on the device: the same launch
-    serves masks of any density that the list has room for.
+    serves masks of any density that the list has capacity for.
     """
     n = tl.load(count)
     for block in range(tl.program_id(0), tl.cdiv(n, BLOCK), tl.num_programs(0)):
