@@ -22,6 +22,7 @@ from torch import nn
 
 from nets_deap import Recipe
 from nets_deap.tickets import bits
+from nets_deap.training import interrupt
 from nets_deap.training.cache import Cache
 from nets_deap.training.engines.cuda import graph as graph_module
 from nets_deap.training.engines.cuda import schedule as schedule_module
@@ -122,6 +123,34 @@ def test_on_the_cpu_a_replay_is_a_call():
     graph(lambda: calls.append("step"), 3)
     assert calls == ["step"] * 3
     assert not graph.captured
+
+
+def test_a_step_that_works_on_the_host_is_never_captured():
+    """Streamed or augmented minibatches: no warm-up, no stream, and the step of the plan is known."""
+    calls = []
+    graph = Graph(torch.device("cuda"), capture=False)
+    assert not graph.prepare(lambda: calls.append("warm-up"))
+    graph(lambda: calls.append("step"), 2)
+    assert calls == ["step"] * 2
+    task = make_task("mlp", Recipe(), augment=lambda x: x + torch.rand_like(x))
+    assert task.problem.is_resident is False
+    assert make_task("mlp", Recipe()).problem.is_resident is True
+
+
+def test_an_interrupt_comes_between_steps_that_are_called():
+    calls = []
+
+    def step():
+        calls.append(1)
+        if len(calls) == 2:
+            interrupt.ask(15)
+
+    try:
+        with pytest.raises(interrupt.Interrupted):
+            Graph(torch.device("cpu"))(step, 5)
+    finally:
+        interrupt.forget()
+    assert len(calls) == 2
 
 
 class FakeGraph:

@@ -152,6 +152,7 @@ class TorchOptimiser:
         for layer in self._weights.problem.layout.layers:
             if layer.name in self._weights.trained:
                 tensor = self._weights.trained[layer.name]
+                # 1 becomes -1, whose bits are all set: a gradient passes whole, or as 0.0.
                 keep = self._weights.keep(layer).to(BITS[tensor.dtype]).neg_()
                 if layer.name in self._gates:
                     self._gates[layer.name].copy_(keep)
