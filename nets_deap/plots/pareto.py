@@ -15,6 +15,7 @@ from nets_deap.evolution.fronts import costs_of
 from nets_deap.evolution.fronts import knee as knee_of
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.plots import source, style
+from nets_deap.plots.kind import kind
 from nets_deap.plots.style import BLUE, GREEN, GREY, ORANGE
 from nets_deap.runs.search.search import SearchResult
 from nets_deap.runs.storage.rows import objective_names
@@ -102,6 +103,7 @@ class Plane:
         ax.grid(alpha=0.3)
 
 
+@kind("front", "The front that the run kept, before all other tickets that survived.")
 def pareto_front(
     front: Any,
     ax: Any = None,
@@ -161,6 +163,7 @@ def pareto_front(
     return ax
 
 
+@kind("accuracy", "Accuracy after the final training, from W0.")
 def final_accuracy(final: FinalTraining | str | Path, ax: Any = None) -> Any:
     """Draw test accuracy over density after the final training, with random masks and dense.
 

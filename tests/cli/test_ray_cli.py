@@ -171,7 +171,7 @@ def test_without_a_place_for_files_that_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     monkeypatch.setattr(ray_session, "LONGEST_TEMP", 10_000)
     with pytest.raises(nets.errors.FileAccessError, match="Set TMPDIR"):
-        ray_session._folder()
+        TempFolder()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "localhost:99999999"])

@@ -20,7 +20,7 @@ from nets_deap.training import tasks
 from nets_deap.training.device import threads_limited
 from nets_deap.training.executor import executed_by
 from nets_deap.training.problem import Plan
-from nets_deap.training.workers.ray_session import Session
+from nets_deap.training.workers.ray_session import RaySession
 from nets_deap.training.workers.transfer import n_bytes
 
 DENSITY = 0.05
@@ -106,29 +106,29 @@ def measure(
     ]
     plan = Plan(_checks.whole("steps", steps), seed=1)
     gpus = int(task.device.type == "cuda") * sum(workers)
-    session = Session("local", cpus=sum(workers), gpus=gpus, store=n_bytes(task.problem))
-    crews = {n: RayMap(task, workers=n) for n in workers}
+    session = RaySession("local", cpus=sum(workers), gpus=gpus, store=n_bytes(task.problem))
+    maps = {n: RayMap(task, workers=n) for n in workers}
     rates: dict[int, list[float]] = {n: [] for n in (0, *workers)}
     try:
         for repeat in range(-1, repeats):
             for n in rates:
                 begin = time.perf_counter()
-                with executed_by(task.problem, crews[n].crew if n else None), threads_limited(1):
+                with executed_by(task.problem, maps[n].executor if n else None), threads_limited(1):
                     task.run(population, plan)
                 if repeat >= 0:
                     rates[n].append(tickets / (time.perf_counter() - begin))
                 elif n:  # imports, compilation and the first guesses are over
-                    crews[n].crew.traffic = type(crews[n].traffic)()
-        return [Scaling(0, rates[0]), *(_summary(n, tickets, rates[n], crews[n]) for n in workers)]
+                    maps[n].executor.traffic = type(maps[n].traffic)()
+        return [Scaling(0, rates[0]), *(_summary(n, tickets, rates[n], maps[n]) for n in workers)]
     finally:
-        for crew in crews.values():
-            crew.close()
+        for ray_map in maps.values():
+            ray_map.close()
         session.close()
 
 
-def _summary(n: int, tickets: int, rates: list[float], crew: RayMap) -> Scaling:
+def _summary(n: int, tickets: int, rates: list[float], ray_map: RayMap) -> Scaling:
     """Return what was measured with some workers."""
-    traffic = replace(crew.traffic)
+    traffic = replace(ray_map.traffic)
     return Scaling(
         n,
         rates,

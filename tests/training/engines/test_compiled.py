@@ -1,11 +1,17 @@
 """The compiled engine and the start of training: the same numbers as the slow reference."""
 
+import os
+import pickle
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numba.core import caching, dispatcher
 from support.networks import (
     FULLY_CONNECTED,
     RECIPES,
@@ -270,14 +276,109 @@ def test_weights_of_any_size_overflow_only_where_the_reference_does(activation):
 
 
 def test_code_on_disk_is_not_used_once_any_source_has_changed(monkeypatch):
-    from nets_deap.training.engines.cpu import _layers, _loops
+    from nets_deap.training.engines.cpu import _compile, _loops
 
     files = _loops.train._cache._cache_file
-    assert files._source_stamp == _layers._stamp()
+    assert files._source_stamp == _compile._stamp()
     train_compiled(*_small())
     assert files._load_index(), "the compiled code was not kept"
-    monkeypatch.setattr(files, "_source_stamp", (*_layers._stamp()[:-1], (0, 0)))
+    monkeypatch.setattr(files, "_source_stamp", "another")
     assert files._load_index() == {}
+
+
+def test_every_source_of_the_kernels_is_in_the_stamp(monkeypatch):
+    from nets_deap.training.engines.cpu import _compile
+
+    read = Path.read_bytes
+    before = _compile._stamp()
+    for source in ("_vectors.py", "_layers.py", "_losses.py", "_loops.py", "network.py"):
+        changed = partial(_changed, read, source)
+        monkeypatch.setattr(Path, "read_bytes", lambda path, changed=changed: changed(path))
+        assert _compile._stamp.__wrapped__() != before, source
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert _compile._stamp.__wrapped__() == before
+
+
+def _changed(read, source, path):
+    return read(path) + b"#" * (path.name == source)
+
+
+@pytest.mark.slow
+def test_another_process_finds_the_compiled_code():
+    """Named tuples, too, must be told by what they are, not by where they are in memory."""
+    train_compiled(*_small())
+    code = (
+        "from training.engines.test_compiled import _small, train_compiled\n"
+        "from nets_deap.training.engines.cpu import _loops\n"
+        "train_compiled(*_small())\n"
+        "for made in (_loops.train, _loops.measure):\n"
+        "    assert made.stats.cache_hits and not made.stats.cache_misses, made.stats\n"
+    )
+    paths = [str(Path(__file__).parents[2]), *sys.path]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=300)
+
+
+class _OtherName(caching.IndexDataCacheFile):
+    """Index files of a numba that compares a stamp of another name."""
+
+    def __init__(self, cache_path, filename_base, source_stamp):
+        super().__init__(cache_path, filename_base, source_stamp)
+        self._text_stamp = source_stamp
+
+    def _load_index(self):
+        self._source_stamp = self._text_stamp
+        return super()._load_index()
+
+
+class _NoStamp(caching.IndexDataCacheFile):
+    """Index files of a numba that compares none."""
+
+    def _load_index(self):
+        try:
+            with open(self._index_path, "rb") as file:
+                pickle.load(file)
+                self._source_stamp, found = pickle.loads(file.read())
+                return found
+        except FileNotFoundError:
+            return {}
+
+
+class _OtherArguments(caching.IndexDataCacheFile):
+    """Index files of a numba that makes them in another way."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+
+
+@pytest.mark.parametrize("kind", [_OtherName, _NoStamp, _OtherArguments])
+def test_a_numba_with_other_index_files_keeps_no_code(kind, monkeypatch):
+    monkeypatch.setattr(caching, "IndexDataCacheFile", kind)
+    _assert_nothing_is_kept()
+
+
+def test_a_numba_with_another_cache_keeps_no_code(monkeypatch):
+    class Other(caching.FunctionCache):
+        def __init__(self, function):
+            super().__init__(function)
+            self._files = self.__dict__.pop("_cache_file")
+
+    monkeypatch.setattr(dispatcher, "FunctionCache", Other)
+    _assert_nothing_is_kept()
+
+
+def _assert_nothing_is_kept():
+    from nets_deap.training.engines.cpu import _compile
+
+    with pytest.warns(RuntimeWarning, match="keeps compiled code in a way that is not known"):
+        made = _compile.compiled(_one_more)
+    assert made(1) == 2
+    assert made.stats.cache_path is None
+    assert not made.stats.cache_hits
+
+
+def _one_more(n):
+    return n + 1
 
 
 def _small():
