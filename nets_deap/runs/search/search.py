@@ -275,7 +275,7 @@ def _held_run(
         now = json.loads(json.dumps(facts))
         then = snapshot.facts.get("search", {})
         longer = now["generations"] > then.get("generations", 0) and not now.get("budget")
-        if longer:  # as it would have gone on
+        if longer:  # a budget aside, no generation depends on how many come after it
             then = {**then, "generations": now["generations"]}
         changed = differences(then, now)
         if changed and not force:
