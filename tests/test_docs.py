@@ -72,8 +72,8 @@ def test_code_with_other_libraries_runs_as_written(name, tmp_path):
 # What the other side must have seen, appended to the page's own code.
 CHECKS = {
     "submitit": """
-from nets_deap.runs.storage.history import read_history
-assert [len(read_history(Path("runs") / f"seed{s}")) for s in (0, 1)] == [41, 41]
+from nets_deap.runs.storage.reader import RunReader
+assert [len(RunReader(Path("runs") / f"seed{s}").history()) for s in (0, 1)] == [41, 41]
 """,
     "boards": """
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -189,12 +189,12 @@ def bench(options: Namespace, say: Say) -> int:
 
 def as_in_its_run(options: Namespace) -> None:
     """Take preset and seed from the run folder that a ticket file lies in, where not given."""
-    import json
     from pathlib import Path
 
+    from nets_deap.runs.storage.reader import RunReader
+
     try:
-        text = (Path(options.file).resolve().parent.parent / "config.json").read_text("utf-8")
-        facts = json.loads(text)
+        facts = RunReader(Path(options.file).resolve().parent.parent).config()
         preset_of_run, seed = facts["preset"], facts["config"]["seed"]
     except (OSError, ValueError, KeyError, TypeError):
         return

@@ -58,7 +58,7 @@ def plot(options: Namespace, say: Say) -> int:
             say(f"{kind.name:<12}  {kind.about}")
         return 0
     wanted = [_checks.choice("--kind", name, kinds.KINDS) for name in options.kind]
-    paths = [source.check_folder(run) for run in options.run]
+    paths = [source.reader_of(run).path for run in options.run]
     if len(paths) > 1 and not options.out:
         raise _checks.bad_value("--out", "be given", "a folder for figures of several runs", "none")
     drawn, left = kinds.render_all(paths, wanted, form=options.format, size=options.size)
@@ -81,7 +81,7 @@ def report(options: Namespace, say: Say) -> int:
     from nets_deap.plots.report import report as page_of
     from nets_deap.runs.storage.folder import RunFolder
 
-    path = source.check_folder(options.run)
+    path = source.reader_of(options.run).path
     page = page_of(path)
     target = Path(options.out) if options.out else path / "report.html"
     RunFolder.beside(target).write_text(target.name, page)

@@ -41,9 +41,9 @@ def resume(options: Namespace, say: Say, complain: Say) -> int:
     def work() -> tuple[str, Any]:
         from nets_deap.experiments.resume import config_of
         from nets_deap.experiments.run import run as run_experiment
-        from nets_deap.runs.resume import read_config
+        from nets_deap.runs.storage.reader import RunReader
 
-        facts = read_config(path)
+        facts = RunReader(path).config()
         name, config = str(facts.get("preset", "")), config_of(facts)
         if options.generations is not None:
             config = config.override({"search.generations": options.generations})
@@ -87,8 +87,10 @@ def _do(work: Callable[[], tuple[str, Any]], path: Path, say: Say, complain: Say
     try:
         title, report = work()
     except KeyboardInterrupt as stop:
+        from nets_deap.runs.storage.paths import CONFIG
+
         number = signal.Signals(getattr(stop, "signal", signal.SIGINT))
-        there = (path / "config.json").exists()
+        there = (path / CONFIG).exists()
         how = f"all that is done is saved; go on with: nets-deap resume {path}"
         complain(f"{number.name}: {how if there else 'nothing was written yet; start it again'}")
         return 128 + number

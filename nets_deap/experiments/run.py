@@ -19,6 +19,7 @@ from nets_deap.runs.progress import Progress
 from nets_deap.runs.search.islands import Migration
 from nets_deap.runs.search.search import SearchResult, search
 from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.runs.storage.paths import CURVES, FIGURE
 from nets_deap.runs.storage.rows import front_rows, named_values
 from nets_deap.training.executor import set_keeper
 from nets_deap.training.task import Task
@@ -187,13 +188,13 @@ def _run(
     finally:
         set_keeper(task.problem, None)
     folder.write_front(final_rows(result, final))
-    folder.write_json("curves.json", final.curves())
+    folder.write_json(CURVES, final.curves())
     unfinished.forget(len(result.logbook))
     notes = [] if result.stopped is None else [f"stopped early: {result.stopped}"]
     try:
         from nets_deap.plots.pareto import save_run_figure
 
-        save_run_figure(result, final, folder.path / "front.png")
+        save_run_figure(result, final, folder.path / FIGURE)
     except MissingExtraError as error:
         notes.append(f"front.png was not drawn: {error}")
     folder.close()

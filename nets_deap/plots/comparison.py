@@ -15,6 +15,7 @@ from nets_deap.experiments.summarise import summarise
 from nets_deap.experiments.summary import Summary
 from nets_deap.plots import source, style
 from nets_deap.plots.style import BLUE, GREY
+from nets_deap.runs.storage.reader import read_json, reading
 
 # Okabe and Ito's other colours, then the same with dashes.
 COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -76,7 +77,7 @@ def rows_of_comparison(folder: str | Path) -> list[dict[str, Any]]:
         InvalidValueError: The folder holds no comparison, or none of its results is finished.
         FileAccessError: A file cannot be read.
     """
-    path = source.check_folder(folder)
+    path = source.reader_of(folder).path
     files = sorted((path / "results").glob("seed*-*.json")) if (path / HEAD).exists() else []
     if not files:
         raise _checks.bad_value(
@@ -84,8 +85,8 @@ def rows_of_comparison(folder: str | Path) -> list[dict[str, Any]]:
         )
     rows: list[dict[str, Any]] = []
     for file in files:
-        found = source.json_of(file)
-        with source.reading(file):
+        found = read_json(file)
+        with reading(file):
             for row in found:
                 int(row["seed"]), str(row["method"]) + ""
                 float(row["density"]), float(row["test_accuracy"])
@@ -97,8 +98,8 @@ def summary_of(folder: str | Path) -> Summary:
     """Summarise what is finished in the folder of a comparison."""
     rows = rows_of_comparison(folder)
     head = Path(folder) / HEAD
-    plain = source.json_of(head)
-    with source.reading(head):
+    plain = read_json(head)
+    with reading(head):
         return summarise(rows, [float(level) for level in plain["densities"]])
 
 

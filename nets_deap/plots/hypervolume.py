@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nets_deap.plots import source, style
+from nets_deap.runs.storage.paths import LOG
+from nets_deap.runs.storage.reader import reading
 
 
 def hypervolume(runs: Any, ax: Any = None) -> Any:
@@ -28,8 +30,8 @@ def hypervolume(runs: Any, ax: Any = None) -> Any:
     lines = []
     for name, run in named.items():
         rows = source.log_of(run)
-        where = source.check_folder(run) / source.LOG if source.is_folder(run) else Path()
-        with source.reading(where):
+        where = Path(run) / LOG if source.is_folder(run) else Path()
+        with reading(where):
             lines.append(
                 (
                     name,

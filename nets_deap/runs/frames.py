@@ -8,7 +8,9 @@ from typing import Any
 
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
-from nets_deap.runs.storage.rows import front_rows, log_rows, named_values
+from nets_deap.runs.storage.paths import FRONT
+from nets_deap.runs.storage.reader import RunReader
+from nets_deap.runs.storage.rows import front_rows, named_values
 from nets_deap.tickets.ticket import Ticket
 
 
@@ -30,7 +32,7 @@ def log(run: Any) -> Any:
     """
     pandas = _optional.require("pandas", "pandas", "A DataFrame")
     if isinstance(run, (str, Path)):
-        rows = log_rows(Path(run) / "log.jsonl")
+        rows = RunReader(run).log()
     else:
         book = getattr(run, "logbook", run)
         if not hasattr(book, "chapters"):
@@ -60,12 +62,12 @@ def front(run: Any) -> Any:
     if isinstance(run, (str, Path)):
         import io
 
-        path = Path(run) / "front.csv"
+        text = RunReader(run).text(FRONT)
         try:  # a digest may be of digits only
-            return pandas.read_csv(io.StringIO(_text(path)), dtype={"ticket": str})
+            return pandas.read_csv(io.StringIO(text), dtype={"ticket": str})
         except ValueError as error:  # pandas' own are
             raise FileAccessError(
-                f"{path} must be a table, as a run writes it: {error}."
+                f"{Path(run) / FRONT} must be a table, as a run writes it: {error}."
             ) from error
     members = list(getattr(run, "front", run))
     if all(isinstance(member, Ticket) for member in members):
@@ -83,14 +85,3 @@ def _flat(book: Any) -> list[dict[str, Any]]:
             # DEAP repeats the fields of the log itself in every chapter.
             row |= {f"{name}_{field}": v for field, v in more.items() if field not in row}
     return rows
-
-
-def _text(path: Path) -> str:
-    """Return the text of a file of a run."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FileAccessError(
-            f"run must be a run folder: cannot read {path} ({error.strerror}). "
-            "Give the folder that a recorder or 'nets-deap run' wrote."
-        ) from error

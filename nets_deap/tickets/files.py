@@ -43,6 +43,21 @@ class Record:
     metrics: Mapping[str, float] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, ticket: Any) -> Record:
+        """Return what the file of a ticket is to hold."""
+        learnt = ticket.learnt
+        # A ticket from a file was not bred here: it has the parents that its origin tells of.
+        parents = list(ticket.parents) or ticket.origin.get("parents", [])
+        metrics = {} if learnt is None else {n: float(v) for n, v in learnt.metrics.items()}
+        return cls(
+            packed=ticket.packed,
+            layout=ticket.layout,
+            fitness=ticket.fitness,
+            metrics={} if learnt is None else {"steps": learnt.steps, **metrics},
+            origin={**ticket.origin, "parents": parents},
+        )
+
 
 def write(path: str | Path, record: Record, *, include_initial: bool = False) -> Path:
     """Write the file of a ticket, whole or not at all; return its path.

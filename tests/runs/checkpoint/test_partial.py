@@ -8,7 +8,7 @@ from support.running import new_task
 from nets_deap.runs.checkpoint.partial import Unfinished
 from nets_deap.runs.storage import npz
 from nets_deap.runs.storage.folder import RunFolder
-from nets_deap.runs.storage.paths import CHECKPOINTS, UNFINISHED
+from nets_deap.runs.storage.paths import CHECKPOINTS, PARTIAL
 from nets_deap.runs.storage.plain import Packer
 from nets_deap.training.engines import dispatch
 from nets_deap.training.executor import set_keeper
@@ -62,7 +62,7 @@ def test_what_was_kept_is_known(kept):
     ],
 )
 def test_outcomes_that_were_made_up_are_not_taken(kept, change):
-    file = kept[2].path / CHECKPOINTS / UNFINISHED
+    file = kept[2].path / CHECKPOINTS / PARTIAL
     content, flat = npz.read(file)
     for part in content["parts"]:
         change(part["dict"])
