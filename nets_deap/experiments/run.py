@@ -14,14 +14,14 @@ from nets_deap.evolution.ray_map import check_where, trained_by
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front
 from nets_deap.models.maskable import Selector
-from nets_deap.runs.checkpoint.partial import Unfinished
+from nets_deap.runs.checkpoint.partial import Partial
 from nets_deap.runs.progress import Progress
 from nets_deap.runs.search.islands import Migration
 from nets_deap.runs.search.search import SearchResult, search
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.paths import CURVES, FIGURE
 from nets_deap.runs.storage.rows import front_rows, named_values
-from nets_deap.training.executor import set_keeper
+from nets_deap.training.executor import set_journal
 from nets_deap.training.task import Task
 
 
@@ -131,7 +131,7 @@ def run(
 
     Raises:
         NetsError: Something in the configuration cannot be; nothing has been written then.
-        CrewLostError: All workers are lost; the run can be resumed.
+        ExecutorLostError: All workers are lost; the run can be resumed.
     """
     resolve(config.search.objectives)
     check_where(engine, workers, address, gpus_per_worker)
@@ -175,8 +175,8 @@ def _run(
 
     assert result.path is not None
     folder = RunFolder.taken_up(result.path)
-    unfinished = Unfinished(folder, len(result.logbook))
-    set_keeper(task.problem, unfinished)
+    partial = Partial(folder, len(result.logbook))
+    set_journal(task.problem, partial)
     try:
         final = train_front(
             task,
@@ -186,10 +186,10 @@ def _run(
             on_trained=on_trained,
         )
     finally:
-        set_keeper(task.problem, None)
+        set_journal(task.problem, None)
     folder.write_front(final_rows(result, final))
     folder.write_json(CURVES, final.curves())
-    unfinished.forget(len(result.logbook))
+    partial.forget(len(result.logbook))
     notes = [] if result.stopped is None else [f"stopped early: {result.stopped}"]
     try:
         from nets_deap.plots.pareto import save_run_figure

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from deap import base, creator, tools
-from support.running import NGEN, RECIPE, begin, go, left_by, new_task, new_toolbox, who
+from support.running import NGEN, RECIPE, begin, go, left_by, new_task, new_toolbox, trained_by, who
 
 import nets_deap as nets
 from nets_deap.errors import (
@@ -21,7 +21,7 @@ from nets_deap.errors import (
     RunFileError,
 )
 from nets_deap.runs.checkpoint import checkpoints
-from nets_deap.runs.checkpoint.partial import Unfinished
+from nets_deap.runs.checkpoint.partial import Partial
 from nets_deap.training import interrupt
 from nets_deap.training.engines import dispatch
 
@@ -229,7 +229,7 @@ def test_interrupts_leave_population_front_and_folder_usable(tmp_path, monkeypat
     toolbox, whole, recorder = begin(tmp_path / "whole", {})
     go("plus", toolbox, whole, recorder)
     toolbox, population, recorder = begin(tmp_path / "cut", {})
-    train, calls = dispatch._TRAIN["compiled"], []
+    train, calls = dispatch.ENGINES["compiled"].train, []
 
     def interrupted(*arguments, **options):
         calls.append(1)
@@ -237,7 +237,7 @@ def test_interrupts_leave_population_front_and_folder_usable(tmp_path, monkeypat
             raise KeyboardInterrupt
         return train(*arguments, **options)
 
-    monkeypatch.setitem(dispatch._TRAIN, "compiled", interrupted)
+    trained_by(monkeypatch, "compiled", interrupted)
     with pytest.raises(KeyboardInterrupt):
         go("plus", toolbox, population, recorder)
     assert all(ticket.fitness.valid for ticket in population)
@@ -250,7 +250,7 @@ def test_interrupts_leave_population_front_and_folder_usable(tmp_path, monkeypat
 
 @pytest.mark.parametrize(
     "engine",
-    ["compiled", *(pytest.param(e, marks=pytest.mark.slow) for e in ("vmap", "threaded"))],
+    ["compiled", *(pytest.param(e, marks=pytest.mark.slow) for e in ("vmap", "loop"))],
 )
 def test_a_generation_cut_short_does_not_train_again_what_was_trained(
     tmp_path, monkeypatch, engine
@@ -262,7 +262,7 @@ def test_a_generation_cut_short_does_not_train_again_what_was_trained(
     go("plus", toolbox, whole, recorder, until=1)
     toolbox, population, recorder = begin(tmp_path / "cut", {}, task=task())
     trained = []
-    part = Unfinished.part
+    part = Partial.part
 
     def count_and_halt(self, places, outcome):
         part(self, places, outcome)
@@ -271,7 +271,7 @@ def test_a_generation_cut_short_does_not_train_again_what_was_trained(
             interrupt.ask(15)
             interrupt.check()
 
-    monkeypatch.setattr(Unfinished, "part", count_and_halt)
+    monkeypatch.setattr(Partial, "part", count_and_halt)
     try:
         with pytest.raises(interrupt.Halted):
             go("plus", toolbox, population, recorder, until=1)
@@ -279,9 +279,7 @@ def test_a_generation_cut_short_does_not_train_again_what_was_trained(
         interrupt.forget()
     assert (tmp_path / "cut" / "checkpoints" / "unfinished.npz").exists()
     done, trained[:] = sum(trained), []
-    monkeypatch.setattr(
-        Unfinished, "part", lambda s, p, o: (trained.append(len(p)), part(s, p, o))[1]
-    )
+    monkeypatch.setattr(Partial, "part", lambda s, p, o: (trained.append(len(p)), part(s, p, o))[1])
     fresh = task()
     run = nets.resume(tmp_path / "cut", task=fresh, progress="none")
     go("plus", new_toolbox(fresh, {}), run.population, run.recorder, run.remaining, until=1)

@@ -1,4 +1,4 @@
-"""``Unfinished``: outcomes of a generation that is still being trained, saved between chunks."""
+"""``Partial``: outcomes of a generation that is still being trained, saved between chunks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MINUTES = 5.0
 Part = tuple[list[str], Outcome]
 
 
-class Unfinished:
+class Partial:
     """Keeps outcomes between chunks, every few minutes and when a generation is cut short.
 
     The generation is then made again from the same random states, and what was trained already is

@@ -7,10 +7,10 @@ import time
 
 from nets_deap.errors import NetsError
 from nets_deap.runs.checkpoint.checkpoints import Checkpoints
-from nets_deap.runs.checkpoint.partial import Unfinished
+from nets_deap.runs.checkpoint.partial import Partial
 from nets_deap.runs.checkpoint.snapshot import Moment, Noted
 from nets_deap.runs.storage.folder import RunFolder
-from nets_deap.training.executor import keeper_of, set_keeper
+from nets_deap.training.executor import journal_of, set_journal
 from nets_deap.training.task import Task
 
 logger = logging.getLogger("nets_deap")
@@ -28,11 +28,11 @@ class Saver:
     def __init__(self, folder: RunFolder, task: Task, generation: int) -> None:
         self._folder = folder
         self._checkpoints = Checkpoints(folder.path)
-        self._unfinished = Unfinished(folder, generation)
+        self._partial = Partial(folder, generation)
         self._noted: Noted | None = None
         self._saved = generation - 1
         self._problem = task.problem
-        set_keeper(self._problem, self._unfinished)
+        set_journal(self._problem, self._partial)
 
     def save(self, moment: Moment, *, now: bool) -> None:
         """Save the state after a generation.
@@ -51,7 +51,7 @@ class Saver:
             self._noted = moment.noted(self._folder.path)
         if now or self._checkpoints.is_due():
             self._write(self._noted)
-        self._unfinished.forget(moment.generation)
+        self._partial.forget(moment.generation)
 
     def close(self) -> None:
         """Let go of the task, unless it is another run's by now, and save the last generation.
@@ -60,8 +60,8 @@ class Saver:
 
         Tickets that are evaluated again may have changed since: then the checkpoint before stays.
         """
-        if keeper_of(self._problem) is self._unfinished:
-            set_keeper(self._problem, None)
+        if journal_of(self._problem) is self._partial:
+            set_journal(self._problem, None)
         noted, self._noted = self._noted, None
         if noted is None or noted.again or noted.generation == self._saved:
             return

@@ -5,13 +5,13 @@ import pytest
 import torch
 from support.running import new_task
 
-from nets_deap.runs.checkpoint.partial import Unfinished
+from nets_deap.runs.checkpoint.partial import Partial
 from nets_deap.runs.storage import npz
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.paths import CHECKPOINTS, PARTIAL
 from nets_deap.runs.storage.plain import Packer
 from nets_deap.training.engines import dispatch
-from nets_deap.training.executor import set_keeper
+from nets_deap.training.executor import set_journal
 from nets_deap.training.problem import Plan
 
 PLAN = Plan(steps=10, seed=1)
@@ -25,18 +25,18 @@ def kept(tmp_path):
     rng = np.random.default_rng(0)
     masks = [task.ticket(rng.random(task.layout.size) < 0.5).packed_mask for _ in range(4)]
     folder = RunFolder(tmp_path)
-    keeper = Unfinished(folder, 1)
-    set_keeper(task.problem, keeper)
+    keeper = Partial(folder, 1)
+    set_journal(task.problem, keeper)
     dispatch.train(task.problem, masks, PLAN)
     keeper.cut_short()
-    set_keeper(task.problem, None)
+    set_journal(task.problem, None)
     return task, masks, folder
 
 
 def known(kept):
     """Return how many outcomes are taken from the file."""
     _, masks, folder = kept
-    return len(Unfinished(folder, 1).begin(masks, PLAN, [None] * len(masks)))
+    return len(Partial(folder, 1).begin(masks, PLAN, [None] * len(masks)))
 
 
 def test_what_was_kept_is_known(kept):
