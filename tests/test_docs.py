@@ -235,10 +235,13 @@ def test_every_objective_is_in_the_table():
 
 
 def test_every_file_of_a_run_is_described():
-    from nets_deap.runs.storage.folder import FILES
+    from nets_deap.runs.storage import paths
 
-    text = (DOCS / "files.md").read_text()
-    assert not [name for name in FILES if f"`{name}`" not in text]
+    table = (DOCS / "files.md").read_text().partition("## Run folder")[2]
+    rows = re.findall(r"^\| (`.*?`) \|", table.partition("## Ticket")[0], re.M)
+    named = {name for row in rows for name in re.findall(r"`(.*?)`", row)}
+    folders = {f"{paths.TICKETS}/*.safetensors", f"{paths.CHECKPOINTS}/*.npz"}
+    assert named == {*paths.FILES, *folders, f"{paths.CHECKPOINTS}/{paths.PARTIAL}", paths.LOCK}
 
 
 def test_every_field_of_a_ticket_and_column_of_a_log_is_described(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _atomic, _checks, _optional
-from nets_deap.experiments.folder import HEAD
+from nets_deap.experiments.folder import HEAD, by_present_names, results_in
 from nets_deap.experiments.statistics import bootstrap_interval
 from nets_deap.experiments.summarise import summarise
 from nets_deap.experiments.summary import Summary
@@ -78,15 +78,16 @@ def rows_of_comparison(folder: str | Path) -> list[dict[str, Any]]:
         FileAccessError: A file cannot be read.
     """
     path = source.reader_of(folder).path
-    files = sorted((path / "results").glob("seed*-*.json")) if (path / HEAD).exists() else []
+    files = results_in(path)
     if not files:
         raise _checks.bad_value(
             "run", "be the folder of a comparison", f"{HEAD} and finished results", str(path)
         )
     rows: list[dict[str, Any]] = []
     for file in files:
-        found = read_json(file)
+        plain = read_json(file)
         with reading(file):
+            found = by_present_names(plain)
             for row in found:
                 int(row["seed"]), str(row["method"]) + ""
                 float(row["density"]), float(row["test_accuracy"])

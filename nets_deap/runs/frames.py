@@ -34,10 +34,10 @@ def log(run: Any) -> Any:
     if isinstance(run, (str, Path)):
         rows = RunReader(run).log()
     else:
-        book = getattr(run, "logbook", run)
-        if not hasattr(book, "chapters"):
+        logbook = getattr(run, "logbook", run)
+        if not hasattr(logbook, "chapters"):
             raise _checks.bad_type("run", "have a log", "a run folder or a logbook", run)
-        rows = _flat(book)
+        rows = _flat(logbook)
     frame = pandas.DataFrame(rows).rename(columns={"gen": "generation"})
     return frame.set_index("generation") if "generation" in frame else frame
 
@@ -75,10 +75,10 @@ def front(run: Any) -> Any:
     return pandas.DataFrame([named_values(member.fitness) for member in members])
 
 
-def _flat(book: Any) -> list[dict[str, Any]]:
+def _flat(logbook: Any) -> list[dict[str, Any]]:
     """Return the rows of a logbook with those of its chapters beside."""
-    rows: list[dict[str, Any]] = [dict(row) for row in book]
-    for name, chapter in book.chapters.items():
+    rows: list[dict[str, Any]] = [dict(row) for row in logbook]
+    for name, chapter in logbook.chapters.items():
         inner: list[Mapping[str, Any]] = _flat(chapter)  # type: ignore[assignment]
         rows += [{} for _ in range(len(inner) - len(rows))]
         for row, more in zip(rows, inner, strict=True):

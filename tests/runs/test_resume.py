@@ -387,7 +387,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(FileAccessError, match="must be a run folder"):
         nets.resume(tmp_path / "nothing", task=new_task())
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(RunFileError, match="no configuration of a run"):
+    with pytest.raises(RunFileError, match="not a configuration of a run"):
         nets.resume(tmp_path, task=new_task())
     _, _, cut = whole_and_cut(tmp_path, "plus", {}, until=1)
     with pytest.raises(InvalidTypeError, match="task must be a task"):

@@ -104,11 +104,11 @@ def _read(file: IO[bytes]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     file.seek(0)
     total, left = hashlib.sha256(), size - DIGITS
     while left:
-        piece = file.read(min(left, 2**20))
-        if not piece:
+        chunk = file.read(min(left, 2**20))
+        if not chunk:
             raise RunFileError("it became shorter while it was read")
-        total.update(piece)
-        left -= len(piece)
+        total.update(chunk)
+        left -= len(chunk)
     total.update(BLANK)
     if total.hexdigest().encode() != wanted:
         raise RunFileError("its SHA-256 does not match")

@@ -87,9 +87,9 @@ MIGRATIONS: dict[int, Callable[[Content], Content]] = {1: _second}
 
 def _with_engine(task: Any) -> Any:
     """Return the facts of a task with its engine by its present name."""
-    if not isinstance(task, Mapping) or task.get("engine") not in ENGINES:
+    if not isinstance(task, Mapping) or not isinstance(task.get("engine"), str):
         return task
-    return {**task, "engine": ENGINES[task["engine"]]}
+    return {**task, "engine": ENGINES.get(task["engine"], task["engine"])}
 
 
 def _with_class(plain: Mapping[str, Any]) -> Content:
