@@ -113,7 +113,7 @@ def make_toolbox(
         MissingExtraError: Ray is not installed.
     """
     check_where(engine, workers, address, gpus_per_worker)
-    evaluator = Evaluator(task, objectives, inherit=inherit, budget=budget, slopes=gradient)
+    evaluator = Evaluator(task, objectives, inherit=inherit, budget=budget, gradients=gradient)
     lamarckian = inherit == "weights"
     names = {objective.name for objective in evaluator.objectives}
     structured = lamarckian and task.layout.unit == "weight" and not names.isdisjoint(STRUCTURAL)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nets_deap.errors import MissingExtraError
+from nets_deap._table import table
 from nets_deap.evolution.objectives import resolve
 from nets_deap.evolution.ray_map import check_where, trained_by
 from nets_deap.experiments.config import Config
@@ -19,7 +19,7 @@ from nets_deap.runs.progress import Progress
 from nets_deap.runs.search.islands import Migration
 from nets_deap.runs.search.search import SearchResult, search
 from nets_deap.runs.storage.folder import RunFolder
-from nets_deap.runs.storage.paths import CURVES, FIGURE
+from nets_deap.runs.storage.paths import CURVES
 from nets_deap.runs.storage.rows import front_rows, named_values
 from nets_deap.training.executor import set_journal
 from nets_deap.training.task import Task
@@ -39,11 +39,11 @@ class RunReport:
         names = [n for n in named_values(self.final.rows[0].ticket.fitness) if n != "density"]
         head = ["ticket", "kept", "density", *(f"search {n}" for n in names)]
         head += ["test loss", "test acc.", "random mask", "dense"]
-        lines = [head]
+        rows = [head]
         dense = _percent(self.final.dense.test_accuracy)
         for row in self.final.rows:
             values = named_values(row.ticket.fitness)
-            lines.append(
+            rows.append(
                 [
                     row.ticket.digest[:8],
                     str(row.ticket.kept),
@@ -55,11 +55,7 @@ class RunReport:
                     dense,
                 ]
             )
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        return "\n".join(
-            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-            for line in lines
-        )
+        return table(rows, left=())
 
 
 def build_task(config: Config) -> Task:
@@ -113,7 +109,7 @@ def run(
     address: str = "local",
     gpus_per_worker: float | None = None,
 ) -> RunReport:
-    """Run an experiment: search, final training from W0, table, figure, run folder.
+    """Run an experiment: search, final training from W0, table, run folder.
 
     Args:
         config: What to run.
@@ -191,12 +187,6 @@ def _run(
     folder.write_json(CURVES, final.curves())
     partial.forget(len(result.logbook))
     notes = [] if result.stopped is None else [f"stopped early: {result.stopped}"]
-    try:
-        from nets_deap.plots.pareto import save_run_figure
-
-        save_run_figure(result, final, folder.path / FIGURE)
-    except MissingExtraError as error:
-        notes.append(f"front.png was not drawn: {error}")
     folder.close()
     return RunReport(result, final, Path(path), notes)
 
@@ -231,15 +221,6 @@ def final_rows(result: SearchResult, final: FinalTraining) -> list[dict[str, Any
             }
         rows.append({**row, **more})
     return rows
-
-
-def default_path(preset: str, seed: int, *, new: bool = True) -> Path:
-    """Return ``runs/PRESET-seedN``; if it must be ``new``, with a number where that is there."""
-    base = Path("runs") / f"{preset}-seed{seed}"
-    path, number = base, 2
-    while new and path.exists():
-        path, number = base.with_name(f"{base.name}-{number}"), number + 1
-    return path
 
 
 def _percent(share: float) -> str:

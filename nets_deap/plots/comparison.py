@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nets_deap import _atomic, _checks, _optional
+from nets_deap import _checks, _optional
 from nets_deap.experiments.folder import HEAD, by_present_names, results_in
 from nets_deap.experiments.statistics import bootstrap_interval
 from nets_deap.experiments.summarise import summarise
@@ -104,12 +103,9 @@ def summary_of(folder: str | Path) -> Summary:
         return summarise(rows, [float(level) for level in plain["densities"]])
 
 
-def save_comparison(summary: Summary, path: Path) -> None:
-    """Save the figure of a comparison; the best methods fill the height."""
-    pyplot = _optional.require("matplotlib.pyplot", "plots", "draw figures")
-    figure, ax = pyplot.subplots(figsize=(9, 6), layout="constrained")
-    accuracy_over_density(summary, ax)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    pyplot.close(figure)
-    _atomic.write(path, content.getvalue())
+def comparison_figure(summary: Summary) -> Any:
+    """Return the figure of a comparison; the best methods fill the height."""
+    figures = _optional.require("matplotlib.figure", "plots", "Drawing comparison.png")
+    figure = figures.Figure(figsize=(9, 6), layout="constrained")
+    accuracy_over_density(summary, figure.subplots())
+    return figure

@@ -11,7 +11,7 @@ import numpy as np
 
 from nets_deap.errors import TicketFileError
 from nets_deap.tickets import bits, files
-from nets_deap.tickets.genotype import Gated
+from nets_deap.tickets.genotype import Genotype
 from nets_deap.tickets.layout import MaskLayout
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Self = TypeVar("Self", bound="Carried")
 
 
-class Carried(Gated):
+class Carried(Genotype):
     """A gated mask that can be saved, loaded, applied to models and given to other tools.
 
     Every method imports what it needs when it is called, so that tickets cost no import of torch.

@@ -46,15 +46,15 @@ class Record:
     @classmethod
     def of(cls, ticket: Any) -> Record:
         """Return what the file of a ticket is to hold."""
-        learnt = ticket.learnt
+        state = ticket.trained
         # A ticket from a file was not bred here: it has the parents that its origin tells of.
         parents = list(ticket.parents) or ticket.origin.get("parents", [])
-        metrics = {} if learnt is None else {n: float(v) for n, v in learnt.metrics.items()}
+        metrics = {} if state is None else {n: float(v) for n, v in state.metrics.items()}
         return cls(
             packed=ticket.packed,
             layout=ticket.layout,
             fitness=ticket.fitness,
-            metrics={} if learnt is None else {"steps": learnt.steps, **metrics},
+            metrics={} if state is None else {"steps": state.steps, **metrics},
             origin={**ticket.origin, "parents": parents},
         )
 

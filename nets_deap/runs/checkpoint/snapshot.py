@@ -109,7 +109,7 @@ class Noted:
             },
             "again": [writer.add(ticket) for ticket in self.again],
         }
-        return {**content, "tickets": writer.tickets, "learnt": writer.learnt}, packer
+        return {**content, "tickets": writer.tickets, "learnt": writer.trained}, packer
 
 
 class Snapshot:

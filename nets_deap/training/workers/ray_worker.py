@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.engines.dispatch import train
 from nets_deap.training.problem import Outcome, Plan, Start
 from nets_deap.training.workers.transfer import Crate
@@ -128,25 +129,23 @@ def own_outcome(outcome: Outcome) -> Outcome:
         metrics={name: np.array(vector) for name, vector in outcome.metrics.items()},
         curve_steps=outcome.curve_steps,
         curve=np.array(outcome.curve),
-        values=[np.array(values) for values in outcome.values],
-        others=[{n: np.array(a) for n, a in others.items()} for others in outcome.others],
+        trained=[_own(state) for state in outcome.trained],
         states=[{n: t.clone() for n, t in state.items()} for state in outcome.states],
     )
 
 
 def n_bytes(outcome: Outcome) -> int:
     """Return the bytes of an outcome's arrays."""
-    arrays: list[Any] = [*outcome.metrics.values(), outcome.curve, *outcome.values]
-    arrays += [array for others in outcome.others for array in others.values()]
+    arrays: list[Any] = [*outcome.metrics.values(), outcome.curve]
     arrays += [tensor for state in outcome.states for tensor in state.values()]
-    return sum(int(array.nbytes) for array in arrays)
+    return sum(int(array.nbytes) for array in arrays) + sum(map(start_bytes, outcome.trained))
 
 
-def start_bytes(start: Start | None) -> int:
+def start_bytes(start: Start) -> int:
     """Return the bytes of a start's arrays."""
     if start is None:
         return 0
-    return int(start.values.nbytes) + sum(int(array.nbytes) for array in start.others.values())
+    return int(start.values.nbytes) + sum(int(array.nbytes) for array in start.unmasked.values())
 
 
 def memory_of(pid: int) -> dict[str, int]:
@@ -167,8 +166,8 @@ def mapping_of(address: int) -> str:
     return ""
 
 
-def _own(start: Start) -> Start:
-    """Return a start on memory of its own."""
-    return Start(
-        np.array(start.values), {name: np.array(array) for name, array in start.others.items()}
+def _own(start: TrainedState) -> TrainedState:
+    """Return weights on memory of their own."""
+    return TrainedState(
+        np.array(start.values), {name: np.array(array) for name, array in start.unmasked.items()}
     )

@@ -71,7 +71,7 @@ class Kept:
 
     def part(self, places, outcome):
         self.places += places
-        assert len(outcome.values) == len(places)
+        assert len(outcome.trained) == len(places)
 
     def cut_short(self):
         self.places.append("cut")
