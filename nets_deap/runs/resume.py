@@ -193,7 +193,7 @@ def _planned(facts: Mapping[str, Any], generations: int) -> dict[str, Any]:
 
 
 class _worded:
-    """Words what is wrong with a checkpoint's content as an error of its own."""
+    """Raises what is wrong with a checkpoint's content as an error of its own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -180,8 +180,8 @@ def _record(description: dict[str, Any], tensors: dict[str, Any]) -> Record:
         kind = fitness_class(*(tuple(stored[part]) for part in ("names", "weights", "reference")))
         fitness = kind()
         if stored["values"] is not None:
-            _checks.length("values", len(stored["values"]), len(fitness.weights), "M")
-            fitness.values = tuple(stored["values"])
+            pairs = zip(stored["values"], fitness.weights, strict=True)
+            fitness.values = tuple(value for value, _ in pairs)
     return Record(
         packed=packed,
         layout=layout,
