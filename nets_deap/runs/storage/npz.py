@@ -42,6 +42,9 @@ def write(path: Path, content: Mapping[str, Any], packer: Packer) -> None:
             _add(archive, "json", "|u1", [np.frombuffer(text, dtype=np.uint8)])
             for name, parts in packer.parts.items():
                 _add(archive, name, name, parts)
+            # The checksum stands in the file that it is of: zeros hold its place, are part of it,
+            # and are written over at the end. As the zip file's comment it is no member, so that
+            # any reader of npz files leaves it alone.
             archive.comment = BLANK
         file.replace_end(file.sha256.hexdigest().encode())
 
