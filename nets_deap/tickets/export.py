@@ -53,7 +53,7 @@ class Carried(Genotype):
         """
         if task is not None:
             self.origin = task.origin()
-        return files.write(path, _record_of(self), include_initial=include_initial)
+        return files.write(path, files.Record.of(self), include_initial=include_initial)
 
     @classmethod
     def load(cls: type[Self], path: str | Path) -> Self:
@@ -271,21 +271,6 @@ class Carried(Genotype):
 
         network = self.compact(module) if compact else masking.plain(module)
         return onnx.write_onnx(network, path, example)
-
-
-def _record_of(ticket: Any) -> files.Record:
-    """Return what the file of a ticket holds."""
-    learnt = ticket.trained
-    # A ticket from a file was not bred here: it has the parents that its origin tells of.
-    parents = list(ticket.parents) or ticket.origin.get("parents", [])
-    metrics = {} if learnt is None else {name: float(v) for name, v in learnt.metrics.items()}
-    return files.Record(
-        packed=ticket.packed,
-        layout=ticket.layout,
-        fitness=ticket.fitness,
-        metrics={} if learnt is None else {"steps": learnt.steps, **metrics},
-        origin={**ticket.origin, "parents": parents},
-    )
 
 
 def _ticket_of(cls: type[Self], record: files.Record) -> Self:
