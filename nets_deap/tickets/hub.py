@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nets_deap import _optional
+from nets_deap import _atomic, _optional
 from nets_deap.errors import FileAccessError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def save_pretrained(ticket: Ticket, folder: str | Path, **options: Any) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         ticket.save(folder / FILE, **options)
-        (folder / CARD).write_text(card_of(ticket), encoding="utf-8")
+        _atomic.write(folder / CARD, card_of(ticket))
     except OSError as error:
         raise FileAccessError(
             f"folder must be writable: cannot write in {folder} ({error.strerror}). "

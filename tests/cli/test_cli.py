@@ -1,13 +1,17 @@
 """The command line, in this process and as users start it."""
 
 import csv
+import importlib
 import json
+import pkgutil
+import re
 import subprocess
 import sys
 
 import pytest
 from torchvision.datasets import CIFAR10
 
+from nets_deap import cli
 from nets_deap.cli.main import main
 
 TINY = ["--generations", "1", "--population", "6", "--progress", "none"]
@@ -44,6 +48,16 @@ def test_run_prints_the_table_and_leaves_the_folder(tmp_path, capsys):
     trained = [row for row in rows if row["test_accuracy"]]
     assert 1 <= len(trained) <= 3
     assert (out / "front.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_only_the_figure_of_run_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["run", "xor-mlp10", "--out", str(tmp_path / "run"), *TINY]) == 0
+    text = capsys.readouterr().out
+    assert "\nfront.png was not drawn: " in text
+    assert 'pip install "nets-deap[plots]"' in text
+    assert (tmp_path / "run" / "front.csv").exists()
+    assert not (tmp_path / "run" / "front.png").exists()
 
 
 def test_the_same_seed_gives_byte_identical_fronts(tmp_path, capsys):
@@ -194,6 +208,7 @@ def test_data_that_are_not_there_are_one_clear_error(preset, tmp_path, monkeypat
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_bench_evolution_prints_the_cost(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["bench", "evolution", "--population", "4", "--generations", "2"]) == 0
@@ -209,7 +224,7 @@ def test_bench_training_prints_a_table_and_writes_it(tmp_path, capsys):
     arguments = ["bench", "training", *few, "--seconds", "0.01", "--engine", "batched"]
     assert main([*arguments, "--device", "cpu", "--out", str(target)]) == 0
     out = capsys.readouterr().out
-    assert "lenet     2     5 %" in out
+    assert re.search(r"^lenet +2 +5 %", out, re.M)
     (row,) = json.loads(target.read_text())["training"]["rows"]
     assert (row["population"], row["density"], row["engine"]) == (2, 0.05, "batched")
 
@@ -240,6 +255,16 @@ def test_help_and_errors_as_users_start_it():
     bad = call("run", "xor-mlp10", "--set", "recipe.lr=-1")
     assert bad.returncode == 2
     assert "Traceback" not in bad.stderr
+
+
+def test_every_command_has_a_file_of_its_name_and_every_file_with_a_command_is_listed(capsys):
+    files = {info.name for info in pkgutil.iter_modules(cli.__path__)}
+    modules = {name: importlib.import_module(f"nets_deap.cli.{name}") for name in files}
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = set(re.findall(r"^    (\w+)", capsys.readouterr().out, re.M)) - {"COMMAND"}
+    assert commands == {name for name, module in modules.items() if hasattr(module, "add")}
+    assert {"run", "bench", "completion"} < commands
 
 
 def test_overwrite_replaces_the_default_folder(tmp_path, monkeypatch, capsys):

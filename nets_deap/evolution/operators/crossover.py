@@ -8,12 +8,12 @@ from nets_deap import _checks
 from nets_deap.evolution.operators._common import (
     check_pair,
     draw_fraction,
-    gated,
     generator,
+    inherit_average,
+    kept_by_bits,
     layers_of,
     marked,
     saliency,
-    share_heritage,
     weighted,
     write,
 )
@@ -51,6 +51,8 @@ def cx_uniform(
     check_pair(ind1, ind2)
     source = generator(rng)
     p = _checks.real("indpb", indpb, low=0, high=1)
+    # Fair coins are the bits of random bytes. Others are drawn exactly, too: first how many bits
+    # are swapped, which is binomial, then which, every set of that many being equally likely.
     if p == 0.5:
         swap = np.frombuffer(source.bytes(len(ind1.packed)), dtype=np.uint8)
     else:
@@ -138,13 +140,13 @@ def cx_interpolate(
     before = ind1.packed, ind2.packed
     one, other = ind1.gates, ind2.gates
     both, apart = one & other, one ^ other
-    k1, k2, shared = gated(ind1), gated(ind2), weights_in(ind1.units, both)
+    k1, k2, shared = kept_by_bits(ind1), kept_by_bits(ind2), weights_in(ind1.units, both)
     first = round(k1 + source.random() * (k2 - k1))
     for child, k in ((ind1, first), (ind2, k1 + k2 - first)):
         free = together(child.units, apart, source, both)
         mask = both | choose_of(child.units, free, k - shared, source)
         write(child, mask, source, allow_empty_layers)
-    share_heritage((ind1, ind2), before)
+    inherit_average((ind1, ind2), before)
     return ind1, ind2
 
 
@@ -157,11 +159,11 @@ def cx_average(
     allow_empty_layers: bool = False,
     rng: Rng | None = None,
 ) -> Pair:
-    """Average what both parents learnt and keep the weights of largest saliency.
+    """Average what both parents inherited and keep the weights of largest saliency.
 
     Saliency is ``|w|`` of the averaged trained weights, a pruned weight counting as 0 (of W0 where
-    nothing is learnt), over the union of both masks; the layers' factors of the averaged strategy
-    multiply it. The children keep as many weights as their parents, less a fraction. For
+    nothing is inherited), over the union of both masks, multiplied by the layers' factors of the
+    averaged strategy. The children keep as many weights as their parents, less a fraction. For
     relatives: the weights of tickets that descend from the same W0 and the same first steps lie in
     one basin, where their average is at least as good as they are. In place; returns a tuple;
     fitness untouched.
@@ -184,14 +186,14 @@ def cx_average(
     less = 1 - draw_fraction("fraction", fraction, source)
     sigma = _checks.real("noise", noise, low=0)
     before = ind1.packed, ind2.packed
-    counts = gated(ind1), gated(ind2)
+    counts = kept_by_bits(ind1), kept_by_bits(ind2)
     packed = ind1.packed | ind2.packed
     for child in (ind1, ind2):
         child.assign(packed)
-    share_heritage((ind1, ind2), before, unchanged_too=True)
+    inherit_average((ind1, ind2), before, unchanged_too=True)
     union = ind1.gates
     kept, total = bits.places(union), int(np.count_nonzero(union))
-    scores = weighted(ind1, saliency(ind1, union, kept))
+    scores = weighted(ind1, saliency(ind1, kept))
     for child, k in zip((ind1, ind2), counts, strict=True):
         own = source.random(total) if scores is None else scores
         if sigma:
@@ -216,7 +218,7 @@ def _exchange(
             write(child, bits.unpack(packed, len(child)), rng, allow_empty_layers)
         else:
             child.assign(packed)
-    share_heritage((ind1, ind2), before)
+    inherit_average((ind1, ind2), before)
     return ind1, ind2
 
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from nets_deap import Recipe
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training import interrupt
 from nets_deap.training.cache import Cache
 from nets_deap.training.engines.cuda import graph as graph_module
@@ -30,7 +31,7 @@ from nets_deap.training.engines.cuda.graph import Graph
 from nets_deap.training.engines.cuda.schedule import Schedule
 from nets_deap.training.engines.cuda.weights import Weights
 from nets_deap.training.engines.vmap import train_vmap
-from nets_deap.training.problem import Plan, Start
+from nets_deap.training.problem import Plan
 
 PLAN = Plan(20, 3, curve_points=3, test=True, keep_states=True)
 
@@ -48,7 +49,7 @@ def test_any_module_in_a_chunk_equals_single_trainings(monkeypatch, module):
     first = train_vmap(task.problem, masks, PLAN)
     assert_same(first, reference(task.problem, masks, PLAN), rtol=1e-9)
     chunk = chunk_of(task)
-    starts = [Start(first.values[2], first.others[2]), None, Start(first.values[0])]
+    starts = [first.trained[2], None, TrainedState(first.trained[0].values)]
     plan, turned = Plan(13, 8, keep_states=True), masks[::-1]
     again = train_vmap(task.problem, turned, plan, starts=starts)
     rest = reference(task.problem, turned, plan, starts=starts)
