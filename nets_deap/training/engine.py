@@ -19,7 +19,7 @@ class Train(Protocol):
         masks: list[bits.Bytes],
         plan: Plan,
         *,
-        starts: list[Start | None] | None = None,
+        starts: list[Start] | None = None,
         chunk: int | None = None,
         on_part: OnPart | None = None,
     ) -> Outcome:

@@ -24,7 +24,7 @@ class Executor(Protocol):
         plan: Plan,
         *,
         engine: str,
-        starts: list[Start | None],
+        starts: list[Start],
         chunk: int | None,
         on_part: OnPart,
     ) -> Outcome:
@@ -37,9 +37,7 @@ class Journal(Protocol):
     def watching(self) -> AbstractContextManager[None]:
         """Return what the call is to run in."""
 
-    def begin(
-        self, masks: list[bits.Bytes], plan: Plan, starts: list[Start | None]
-    ) -> dict[int, Outcome]:
+    def begin(self, masks: list[bits.Bytes], plan: Plan, starts: list[Start]) -> dict[int, Outcome]:
         """Return the outcomes that are kept from an earlier such call, by place."""
 
     def part(self, places: Sequence[int], outcome: Outcome) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support.networks import RECIPES, deep, machine_of, make_task, masks_of
+from support.networks import RECIPES, chunk_of, deep, make_task, masks_of
 from torch import nn
 
 from nets_deap import tasks
@@ -23,18 +23,18 @@ def test_bf16_is_close_and_keeps_weights_and_moments_in_float32():
     result = low.train(low.ticket(mask), steps=60)
     assert result.test_loss == pytest.approx(full.test_loss, rel=0.02)
     assert result.test_loss != full.test_loss
-    machine = machine_of(low)
-    held = [machine.weights.trained, *machine.optimiser.moments()]
+    chunk = chunk_of(low)
+    held = [chunk.weights.trained, *chunk.optimiser.moments()]
     assert {t.dtype for tensors in held for t in tensors.values()} == {torch.float32}
-    assert {t.dtype for t in machine.gradients_held.values()} == {torch.bfloat16}
-    assert not machine.weights.trained["layers.0.weight"].view(-1)[~mask[:235200]].any()
+    assert {t.dtype for t in chunk.gradients_held.values()} == {torch.bfloat16}
+    assert not chunk.weights.trained["layers.0.weight"].view(-1)[~mask[:235200]].any()
 
 
 def test_bf16_trains_by_the_layered_engine_whatever_the_density():
     task = make_task("mlp", RECIPES["adam"], torch.float32, model=deep(), precision="bf16")
     plan = Plan(5, 1)
     task.run([task.dense_ticket(), task.ticket(np.arange(task.layout.size) % 9 == 0)], plan)
-    assert machine_of(task).p == 2
+    assert chunk_of(task).p == 2
     assert masks_of(task)
 
 

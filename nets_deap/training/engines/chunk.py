@@ -89,7 +89,7 @@ class Chunk(ABC):
         self,
         stack: bits.Bytes,
         plan: Plan,
-        starts: list[Start | None],
+        starts: list[Start],
         counts: NDArray[np.int64],
     ) -> Outcome:
         """Train, measure and hand everything over as NumPy arrays; see ``Weights.refill``."""
@@ -106,9 +106,7 @@ class Chunk(ABC):
                 found += self.measure(self.problem.test)
             return self._outcome(plan, found, [point for point, _ in curve])
 
-    def _refill(
-        self, stack: bits.Bytes, starts: list[Start | None], counts: NDArray[np.int64]
-    ) -> None:
+    def _refill(self, stack: bits.Bytes, starts: list[Start], counts: NDArray[np.int64]) -> None:
         """Put everything to where training starts."""
         self.schedule.fill(0)
         self.weights.refill(stack, starts, counts)
@@ -149,7 +147,7 @@ def train_chunks(
     masks: list[bits.Bytes],
     plan: Plan,
     *,
-    starts: list[Start | None] | None,
+    starts: list[Start] | None,
     size: int,
     on_part: OnPart | None = None,
 ) -> Outcome:
@@ -160,7 +158,7 @@ def train_chunks(
     parts, size = [], min(size, MOST_NETWORKS)
     for start in range(0, len(masks), size):
         stack = np.stack(masks[start : start + size])
-        own: list[Start | None] = [None] * len(stack)
+        own: list[Start] = [None] * len(stack)
         if starts is not None:
             own = starts[start : start + size]
         # Kernels are launched on the current device.

@@ -63,7 +63,7 @@ def train(
     plan: Plan,
     *,
     engine: str = "auto",
-    starts: list[Start | None] | None = None,
+    starts: list[Start] | None = None,
     chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
 ) -> Outcome:
@@ -86,7 +86,7 @@ def train(
     if not masks:
         raise _checks.bad_value("masks", "name networks to train", "at least one", 0)
     picked = ENGINES[pick_engine(engine, problem)]
-    begin: list[Start | None] = [None] * len(masks) if starts is None else starts
+    begin: list[Start] = [None] * len(masks) if starts is None else starts
     executor, journal = executor_of(problem), journal_of(problem)
     act = picked.train if executor is None else functools.partial(executor.train, engine=engine)
     found = {} if journal is None else journal.begin(masks, plan, begin)

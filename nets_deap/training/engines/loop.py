@@ -65,7 +65,7 @@ def train_loop(
     masks: list[bits.Bytes],
     plan: Plan,
     *,
-    starts: list[Start | None] | None = None,
+    starts: list[Start] | None = None,
     chunk: int | None = None,
     on_part: OnPart | None = None,
     threads: int | None = None,
@@ -75,7 +75,7 @@ def train_loop(
     ``threads`` is 1 for the slow reference, None for as many as torch has. Where the problem takes
     no threads it is 1.
     """
-    begin: list[Start | None] = [None] * len(masks) if starts is None else starts
+    begin: list[Start] = [None] * len(masks) if starts is None else starts
     limit = len(masks) if chunk is None else _checks.whole("chunk", chunk)
     batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
     plain = threads == 1 or not takes_threads(problem)
@@ -115,7 +115,7 @@ def _train(
     problem: Problem,
     packed: bits.Bytes,
     plan: Plan,
-    start: Start | None,
+    start: Start,
     batches: Tensor,
     check: Callable[[], None],
     *,
@@ -156,7 +156,7 @@ def _train(
 
 
 def _fill(
-    model: nn.Module, problem: Problem, packed: bits.Bytes, start: Start | None
+    model: nn.Module, problem: Problem, packed: bits.Bytes, start: Start
 ) -> dict[str, Tensor]:
     """Put W0 times a mask into a module, or a start; return what is pruned (bool) by name."""
     model.load_state_dict({**problem.initial, **problem.buffers}, strict=False)

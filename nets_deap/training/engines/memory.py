@@ -78,7 +78,7 @@ def free(problem: Problem) -> None:
         torch.cuda.empty_cache()
 
 
-def unfit(problem: Problem, packed: bits.Bytes, plan: Plan, start: Start | None) -> Outcome:
+def unfit(problem: Problem, packed: bits.Bytes, plan: Plan, start: Start) -> Outcome:
     """Return the outcome of a network that does not fit alone: no numbers, untrained weights."""
     logger.warning(
         "A network of %d kept weights does not fit in memory, even alone; it counts as diverged.",

@@ -38,7 +38,7 @@ def train_vmap(
     masks: list[bits.Bytes],
     plan: Plan,
     *,
-    starts: list[Start | None] | None = None,
+    starts: list[Start] | None = None,
     chunk: int | None = None,
     on_part: OnPart | None = None,
 ) -> Outcome:
@@ -88,7 +88,7 @@ class VmapChunk(Chunk):
         self,
         stack: bits.Bytes,
         plan: Plan,
-        starts: list[Start | None],
+        starts: list[Start],
         counts: NDArray[np.int64],
     ) -> Outcome:
         """Train, measure and hand everything over; see ``Chunk.run``."""

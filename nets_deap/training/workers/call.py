@@ -18,7 +18,7 @@ class Call:
     masks: list[bits.Bytes]
     plan: Plan
     engine: str
-    starts: list[Start | None]
+    starts: list[Start]
     chunk: int | None
     on_part: OnPart
     found: dict[int, Outcome] = field(default_factory=dict, init=False)

@@ -73,7 +73,7 @@ class DeviceExecutor:
         plan: Plan,
         *,
         engine: str,
-        starts: list[Start | None],
+        starts: list[Start],
         chunk: int | None,
         on_part: OnPart,
     ) -> Outcome:
@@ -141,9 +141,7 @@ class _Relay:
         """Return nothing to run in: the other thread listens."""
         return nullcontext()
 
-    def begin(
-        self, masks: list[bits.Bytes], plan: Plan, starts: list[Start | None]
-    ) -> dict[int, Outcome]:
+    def begin(self, masks: list[bits.Bytes], plan: Plan, starts: list[Start]) -> dict[int, Outcome]:
         """Return nothing: what was kept of an earlier call is not in the share."""
         return {}
 

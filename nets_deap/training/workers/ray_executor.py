@@ -79,7 +79,7 @@ class RayExecutor:
         plan: Plan,
         *,
         engine: str,
-        starts: list[Start | None],
+        starts: list[Start],
         chunk: int | None,
         on_part: OnPart,
     ) -> Outcome:

@@ -29,7 +29,7 @@ class Order(NamedTuple):
 
     masks: bits.Bytes
     plan: Plan
-    starts: list[Start | None]
+    starts: list[Start]
     engine: str
     chunk: int | None
 

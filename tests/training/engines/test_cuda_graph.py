@@ -127,7 +127,7 @@ def test_on_the_cpu_a_replay_is_a_call():
 
 
 def test_a_step_that_works_on_the_host_is_never_captured():
-    """Streamed or augmented minibatches: no warm-up, no stream, and the step is known."""
+    """As minibatches are that are streamed or augmented: no warm-up, no stream, only calls."""
     calls = []
     graph = Graph(torch.device("cuda"), capture=False)
     assert not graph.prepare(lambda: calls.append("warm-up"))

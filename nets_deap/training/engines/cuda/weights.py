@@ -80,7 +80,7 @@ class Weights:
     def refill(
         self,
         stack: bits.Bytes,
-        starts: Sequence[Start | None],
+        starts: Sequence[Start],
         counts: NDArray[np.int64] | None = None,
     ) -> None:
         """Begin anew with other masks, packed (P, ceil(D / 8)), each from its start or from W0.
@@ -164,9 +164,7 @@ class Weights:
         """Return the dictionary that holds a tensor."""
         return next(s for s in (self.trained, self.fixed, self.buffers) if name in s)
 
-    def _begin(
-        self, starts: Sequence[Start | None], index: int, dtype: torch.dtype
-    ) -> NDArray[Any]:
+    def _begin(self, starts: Sequence[Start], index: int, dtype: torch.dtype) -> NDArray[Any]:
         """Return the start values of one layer, of all networks that have some, end to end."""
         parts = []
         for start, counts in zip(starts, self._counts, strict=True):
@@ -176,7 +174,7 @@ class Weights:
         kind = torch.empty(0, dtype=dtype).numpy().dtype
         return np.concatenate(parts).astype(kind, copy=False)
 
-    def _begin_unmasked(self, starts: Sequence[Start | None]) -> None:
+    def _begin_unmasked(self, starts: Sequence[Start]) -> None:
         """Copy in what some networks start with outside of their masks."""
         given: dict[str, list[int]] = {}
         for i, start in enumerate(starts):
