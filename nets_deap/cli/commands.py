@@ -113,8 +113,8 @@ def describe(options: Namespace, say: Say) -> int:
     return 0
 
 
-def cut(options: Namespace, say: Say, complain: Say) -> int:
-    """Train a ticket, cut it out and print what that saves."""
+def compact(options: Namespace, say: Say, complain: Say) -> int:
+    """Train a ticket, compact it and print what that saves."""
     as_in_its_run(options)
     config = configured(options)
     from nets_deap.experiments import compacting
@@ -122,7 +122,7 @@ def cut(options: Namespace, say: Say, complain: Say) -> int:
 
     loaded = Ticket.load(options.file)
     complain(training_ahead(config, options.steps))
-    report = compacting.cut(
+    report = compacting.compact(
         config, loaded, steps=options.steps, repeats=options.repeats, path=options.out
     )
     say(report.table())

@@ -88,7 +88,7 @@ def apply(options: Namespace, say: Say) -> int:
     from nets_deap.tickets.ticket import Ticket
 
     ticket = Ticket.load(options.file)
-    tensors = applied.masked(ticket, _tensors(options, ticket))
+    tensors = applied.masked(ticket.layout.weights, ticket.masks(), _tensors(options, ticket))
     write_tensors(tensors, options.out, repr(ticket))
     say(f"{ticket}\nwritten: {options.out}")
     return 0
@@ -118,7 +118,9 @@ def _export_masks(options: Namespace, ticket: Ticket) -> None:
     from nets_deap.tickets import apply as applied
 
     if options.to == "prune":
-        tensors = applied.as_pruned(ticket, _tensors(options, ticket))
+        tensors = applied.as_pruned(
+            ticket.layout.weights, ticket.masks(), _tensors(options, ticket)
+        )
         write_tensors(tensors, options.out, repr(ticket))
         return
     buffer = io.BytesIO()
@@ -144,7 +146,7 @@ def _export_trained(options: Namespace, ticket: Ticket, say: Say, complain: Say)
 
         _optional.require("onnxruntime", "onnx", "ONNX export")  # before anything is trained
     complain(training_ahead(config, options.steps))
-    report = compacting.cut(config, ticket, steps=options.steps, repeats=options.repeats)
+    report = compacting.compact(config, ticket, steps=options.steps, repeats=options.repeats)
     say(report.table())
     if options.to == "onnx":
         difference = onnx.write_onnx(report.module, options.out, report.inputs)
@@ -257,15 +259,17 @@ def add_ticket(parsers: Any, add_experiment: Callable[..., None], say: Say, comp
     check.add_argument("--margin", type=float, default=0.5, help="in pp (default: 0.5)")
     check.add_argument("--json", help="also write the report to this file")
     check.set_defaults(command=lambda options: commands.check(options, say))
-    cut = what.add_parser(
-        "cut",
+    compact = what.add_parser(
+        "compact",
         help="the smaller dense network: parameters, bytes, multiply-adds, latency",
-        description="Train a ticket from W0, cut out what it prunes, and print what the smaller "
+        description="Train a ticket from W0, leave out what it prunes, and print what the smaller "
         "dense network costs beside the whole one, measured here.",
     )
-    cut.add_argument("file", metavar="FILE", help="a ticket file (.safetensors)")
-    add_experiment(cut, named=False)
-    cut.add_argument("--steps", type=int, help="of training (default: the preset's final.steps)")
-    cut.add_argument("--repeats", type=int, default=100, help="timed passes (default: 100)")
-    cut.add_argument("--out", help="also write the small network's tensors (.safetensors)")
-    cut.set_defaults(command=lambda options: commands.cut(options, say, complain))
+    compact.add_argument("file", metavar="FILE", help="a ticket file (.safetensors)")
+    add_experiment(compact, named=False)
+    compact.add_argument(
+        "--steps", type=int, help="of training (default: the preset's final.steps)"
+    )
+    compact.add_argument("--repeats", type=int, default=100, help="timed passes (default: 100)")
+    compact.add_argument("--out", help="also write the small network's tensors (.safetensors)")
+    compact.set_defaults(command=lambda options: commands.compact(options, say, complain))

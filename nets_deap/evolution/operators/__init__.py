@@ -36,7 +36,7 @@ from nets_deap.tickets.random import layer_counts, random_mask
 CROSSOVERS = (cx_uniform, cx_layers, cx_neurons, cx_interpolate, cx_average)
 #: Those that take any ticket.
 MUTATIONS = (mut_flip, mut_prune, mut_regrow, mut_swap, mut_layer)
-#: These see whole neurons and inputs, so they take chains of fully connected layers only.
+#: These see whole neurons and inputs, so they take feedforward layouts only.
 STRUCTURED = (cx_structure, mut_columns, mut_inputs, mut_neurons, mut_shrink)
 #: These see weights that evolve with the mask, so they take genomes only.
 GENOME = (cx_genes, mut_noise, mut_resample)
