@@ -43,5 +43,5 @@ class FolderInUseError(NetsError, RuntimeError):
     """Another program writes into the run folder."""
 
 
-class CrewLostError(NetsError, RuntimeError):
+class ExecutorLostError(NetsError, RuntimeError):
     """All workers are lost, or none can be had; what they had finished is kept."""

@@ -1,4 +1,4 @@
-"""What can be named: data sets and networks, and which go together.
+"""What can be named: data sets and networks, and which go together; engines, precisions, units.
 
 Nothing here imports torch or NumPy, so that the command line answers at once.
 """
@@ -13,10 +13,19 @@ from nets_deap import _checks
 
 @dataclass(frozen=True)
 class KnownData:
-    """A data set of images: the shape of one (channels, height, width), and its classes."""
+    """A data set of images.
+
+    Attributes:
+        image: The shape of one: channels, height, width.
+        classes: How many there are.
+        module: The file of ``nets_deap.data`` whose ``load(name, data_dir, download=)`` reads it.
+        torchvision: Its class in ``torchvision.datasets``; empty where that has none.
+    """
 
     image: tuple[int, int, int]
     classes: int
+    module: str
+    torchvision: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,12 +43,12 @@ class KnownNetwork:
 _DIGITS, _COLOURS = (1, 28, 28), (3, 32, 32)
 
 DATASETS: dict[str, KnownData] = {
-    "mnist": KnownData(_DIGITS, 10),
-    "mnist5k": KnownData(_DIGITS, 10),
-    "fashion-mnist": KnownData(_DIGITS, 10),
-    "kmnist": KnownData(_DIGITS, 10),
-    "cifar10": KnownData(_COLOURS, 10),
-    "cifar100": KnownData(_COLOURS, 100),
+    "mnist": KnownData(_DIGITS, 10, "mnist", "MNIST"),
+    "mnist5k": KnownData(_DIGITS, 10, "mnist5k"),
+    "fashion-mnist": KnownData(_DIGITS, 10, "mnist", "FashionMNIST"),
+    "kmnist": KnownData(_DIGITS, 10, "mnist", "KMNIST"),
+    "cifar10": KnownData(_COLOURS, 10, "cifar", "CIFAR10"),
+    "cifar100": KnownData(_COLOURS, 100, "cifar", "CIFAR100"),
 }
 NETWORKS: dict[str, KnownNetwork] = {
     "lenet": KnownNetwork(image=_DIGITS),
@@ -76,6 +85,9 @@ def check_pair(argument: str, network: str, dataset: str) -> KnownData:
     return data
 
 
+# ``training.engines.dispatch`` has the engines themselves.
+ENGINES = ("auto", "compiled", "batched", "vmap", "loop")
+PRECISIONS = ("float32", "tf32", "bf16")
 UNITS = ("weight", "neuron", "filter", "block(RxC)", "2:4")
 WEIGHT, NEURON, BLOCK, TWO_OF_FOUR = "weight", "neuron", "block", "2:4"
 

@@ -16,6 +16,8 @@ import pytest
 
 import nets_deap as nets
 
+pytestmark = pytest.mark.extra
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / ".docs"
 PAGES = sorted(DOCS.rglob("*.md"))

@@ -18,7 +18,13 @@ def snippets():
     return re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
 
 
-@pytest.mark.parametrize("number", range(len(snippets())))
+def quick_or_slow(number, text):
+    """Mark the snippets that start workers or read a folder of images."""
+    slow = "RayMap" in text or "ImageFolder" in text
+    return pytest.param(number, marks=pytest.mark.slow) if slow else number
+
+
+@pytest.mark.parametrize("number", [quick_or_slow(*pair) for pair in enumerate(snippets())])
 def test_snippets_of_the_readme_run_as_written(number, tmp_path, monkeypatch):
     import matplotlib as mpl
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nets_deap.cli.commands import Say, configured
-from nets_deap.errors import CrewLostError
+from nets_deap.errors import ExecutorLostError
 from nets_deap.runs.signals import listening
 
 
@@ -92,7 +92,7 @@ def _do(work: Callable[[], tuple[str, Any]], path: Path, say: Say, complain: Say
         how = f"all that is done is saved; go on with: nets-deap resume {path}"
         complain(f"{number.name}: {how if there else 'nothing was written yet; start it again'}")
         return 128 + number
-    except CrewLostError as error:
+    except ExecutorLostError as error:
         complain(f"{error} The run folder: {path}")
         return 1
     say(f"\n{title}: front after {report.final.steps} steps from W0, densest first\n")

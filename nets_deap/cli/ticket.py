@@ -113,7 +113,7 @@ def _export_masks(options: Namespace, ticket: Ticket) -> None:
 
     import numpy as np
 
-    from nets_deap.errors import FileAccessError
+    from nets_deap import _atomic
     from nets_deap.experiments.compacting import write_tensors
     from nets_deap.tickets import apply as applied
 
@@ -125,13 +125,7 @@ def _export_masks(options: Namespace, ticket: Ticket) -> None:
         return
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: mask.numpy() for name, mask in ticket.masks().items()})  # type: ignore[arg-type]
-    try:
-        Path(options.out).write_bytes(buffer.getvalue())
-    except OSError as error:
-        raise FileAccessError(
-            f"--out must be writable: cannot write {options.out} ({error.strerror}). "
-            "Choose another place."
-        ) from error
+    _atomic.save(options.out, buffer.getvalue(), argument="--out")
 
 
 def _export_trained(options: Namespace, ticket: Ticket, say: Say, complain: Say) -> None:

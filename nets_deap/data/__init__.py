@@ -1,14 +1,15 @@
 """Data sets in memory: XOR, the embedded subset of MNIST, and images through torchvision."""
 
+from nets_deap.data.load import is_at_hand, load, load_torchvision
 from nets_deap.data.mnist import load_mnist
 from nets_deap.data.mnist5k import load_mnist5k
 from nets_deap.data.splits import DataSplits
-from nets_deap.data.torchvision import is_at_hand, load_torchvision
 from nets_deap.data.xor import load_xor
 
 __all__ = [
     "DataSplits",
     "is_at_hand",
+    "load",
     "load_mnist",
     "load_mnist5k",
     "load_torchvision",

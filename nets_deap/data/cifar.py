@@ -14,11 +14,10 @@ import numpy as np
 from nets_deap.data.download import absent, default_data_dir, fetch, verified
 from nets_deap.data.normalize import Normalize
 from nets_deap.data.splits import N_VAL, Arrays, DataSplits
+from nets_deap.names import DATASETS
 
 
-def load_cifar(
-    kind: Any, name: str, data_dir: str | Path | None = None, *, download: bool = True
-) -> DataSplits:
+def load(name: str, data_dir: str | Path | None = None, *, download: bool = True) -> DataSplits:
     """Return CIFAR: 45,000 training, 5,000 validation and 10,000 test images of 32x32.
 
     The last 5,000 training images are the validation split. Inputs are uint8 (N, 3, 32, 32), to
@@ -28,8 +27,7 @@ def load_cifar(
     torchvision publishes.
 
     Args:
-        kind: ``CIFAR10`` or ``CIFAR100`` of torchvision.
-        name: What the data are called in logs.
+        name: ``"cifar10"`` or ``"cifar100"``.
         data_dir: Folder with torchvision's layout; None for ``default_data_dir()``.
         download: Let torchvision download and unpack what is missing.
 
@@ -37,6 +35,9 @@ def load_cifar(
         FileAccessError: The files are not there and could not be downloaded, or their MD5 is not
             that of CIFAR.
     """
+    from torchvision import datasets
+
+    kind = getattr(datasets, DATASETS[name].torchvision)
     root = Path(data_dir) if data_dir is not None else default_data_dir()
     folder, title = root / kind.base_folder, kind.__name__
     checksums = dict([*kind.train_list, *kind.test_list])

@@ -15,6 +15,7 @@ import numpy as np
 from nets_deap.data.download import absent, default_data_dir, fetch, verified
 from nets_deap.data.normalize import Normalize
 from nets_deap.data.splits import N_VAL, Arrays, DataSplits, Numbers
+from nets_deap.names import DATASETS
 
 # Mean and standard deviation of the pixels of all 60,000 training digits.
 MEAN, STD = 0.1307, 0.3081
@@ -57,20 +58,22 @@ def load_mnist(data_dir: str | Path | None = None, *, download: bool = True) -> 
     return _splits("mnist", contents, (MEAN, STD))
 
 
-def load_like_mnist(
-    kind: Any, name: str, data_dir: str | Path | None = None, *, download: bool = True
-) -> DataSplits:
-    """Return a set in MNIST's format, read from the archives whose MD5 torchvision publishes.
+def load(name: str, data_dir: str | Path | None = None, *, download: bool = True) -> DataSplits:
+    """Return MNIST, or a set in its format, from the archives whose MD5 torchvision publishes.
 
     Args:
-        kind: ``FashionMNIST`` or ``KMNIST`` of torchvision.
-        name: What the data are called in logs.
+        name: ``"mnist"``, ``"fashion-mnist"`` or ``"kmnist"``.
         data_dir: See ``load_mnist``.
         download: Let torchvision download what is missing.
 
     Raises:
         FileAccessError: As ``load_mnist``.
     """
+    if name == "mnist":
+        return load_mnist(data_dir, download=download)
+    from torchvision import datasets
+
+    kind = getattr(datasets, DATASETS[name].torchvision)
     checksums = {Path(archive).name: md5 for archive, md5 in kind.resources}
     archives = [f"{file}.gz" for file in FILES]
     raw = _files(kind, kind.__name__, data_dir, archives, download)

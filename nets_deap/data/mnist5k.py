@@ -5,6 +5,7 @@ Attribution of the data: Y. LeCun, C. Cortes, C. J. C. Burges.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,11 @@ from numpy.typing import NDArray
 from nets_deap import _optional
 from nets_deap.data.mnist import MEAN, STD
 from nets_deap.data.splits import DataSplits
+
+
+def load(name: str, data_dir: str | Path | None = None, *, download: bool = True) -> DataSplits:
+    """Return ``load_mnist5k()``, which needs neither a folder nor a download."""
+    return load_mnist5k()
 
 
 def load_mnist5k() -> DataSplits:

@@ -13,9 +13,9 @@ import torch
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
 from nets_deap.evolution.batch_map import batch_map
-from nets_deap.training import ENGINES
+from nets_deap.names import ENGINES
 from nets_deap.training.device import plain_states_kept
-from nets_deap.training.executor import lent
+from nets_deap.training.executor import executed_by
 from nets_deap.training.task import Task
 from nets_deap.training.workers.ray_executor import RayCrew
 from nets_deap.training.workers.ray_options import Terms, Traffic
@@ -127,11 +127,11 @@ class RayMap:
 
     def __call__(self, function: Callable[..., Any], *iterables: Iterable[Any]) -> list[Any]:
         """Map as ``batch_map`` does; what is trained of the task goes to the workers."""
-        with lent(self._task.problem, self.crew):
+        with executed_by(self._task.problem, self.crew):
             return batch_map(function, *iterables)
 
     def __enter__(self) -> RayMap:
-        self._inside.enter_context(lent(self._task.problem, self.crew))
+        self._inside.enter_context(executed_by(self._task.problem, self.crew))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nets_deap.errors import FileAccessError
+from nets_deap import _atomic
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.run import build_task
 from nets_deap.models.compact.footprint import Footprint, measure_footprints, table
@@ -101,9 +101,4 @@ def write_tensors(tensors: Mapping[str, Tensor], path: str | Path, about: str) -
     from safetensors.torch import save
 
     data = save({name: t.contiguous() for name, t in tensors.items()}, {"architecture": about})
-    try:
-        Path(path).write_bytes(data)
-    except OSError as error:
-        raise FileAccessError(
-            f"--out must be writable: cannot write {path} ({error.strerror}). Choose another place."
-        ) from error
+    _atomic.save(path, data, argument="--out")

@@ -12,8 +12,14 @@ from typing import Any
 from nets_deap import _checks
 from nets_deap.errors import InvalidValueError, NetsError
 from nets_deap.experiments.overrides import read_field
-from nets_deap.names import DATASETS, NETWORKS, check_pair, parse_unit
-from nets_deap.training import ENGINES
+from nets_deap.names import (
+    DATASETS,
+    ENGINES,
+    NETWORKS,
+    PRECISIONS,
+    check_pair,
+    parse_unit,
+)
 from nets_deap.training.recipe import Recipe
 
 
@@ -55,9 +61,7 @@ class TaskConfig:
                 lambda: _checks.choice("task.dtype", self.dtype, ("float32", "float64")),
                 lambda: _checks.unless_none(_checks.whole, "task.chunk", self.chunk),
                 lambda: _checks.choice("task.engine", self.engine, ENGINES),
-                lambda: _checks.choice(
-                    "task.precision", self.precision, ("float32", "tf32", "bf16")
-                ),
+                lambda: _checks.choice("task.precision", self.precision, PRECISIONS),
                 lambda: parse_unit("task.unit", self.unit),
             ),
         )

@@ -20,7 +20,7 @@ from nets_deap.runs.search.islands import Migration
 from nets_deap.runs.search.search import SearchResult, search
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.rows import front_rows, named_values
-from nets_deap.training.executor import set_keeper
+from nets_deap.training.executor import set_journal
 from nets_deap.training.task import Task
 
 
@@ -130,7 +130,7 @@ def run(
 
     Raises:
         NetsError: Something in the configuration cannot be; nothing has been written then.
-        CrewLostError: All workers are lost; the run can be resumed.
+        ExecutorLostError: All workers are lost; the run can be resumed.
     """
     resolve(config.search.objectives)
     check_where(engine, workers, address, gpus_per_worker)
@@ -175,7 +175,7 @@ def _run(
     assert result.path is not None
     folder = RunFolder.taken_up(result.path)
     unfinished = Unfinished(folder, len(result.logbook))
-    set_keeper(task.problem, unfinished)
+    set_journal(task.problem, unfinished)
     try:
         final = train_front(
             task,
@@ -185,7 +185,7 @@ def _run(
             on_trained=on_trained,
         )
     finally:
-        set_keeper(task.problem, None)
+        set_journal(task.problem, None)
     folder.write_front(final_rows(result, final))
     folder.write_json("curves.json", final.curves())
     unfinished.forget(len(result.logbook))

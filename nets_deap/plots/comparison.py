@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nets_deap import _checks, _optional
+from nets_deap import _atomic, _checks, _optional
 from nets_deap.experiments.folder import HEAD
 from nets_deap.experiments.statistics import bootstrap_interval
 from nets_deap.experiments.summarise import summarise
@@ -106,5 +107,7 @@ def save_comparison(summary: Summary, path: Path) -> None:
     pyplot = _optional.require("matplotlib.pyplot", "plots", "draw figures")
     figure, ax = pyplot.subplots(figsize=(9, 6), layout="constrained")
     accuracy_over_density(summary, ax)
-    figure.savefig(path, dpi=150)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
     pyplot.close(figure)
+    _atomic.write(path, content.getvalue())

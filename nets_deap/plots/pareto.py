@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap import _checks, _optional
+from nets_deap import _atomic, _checks, _optional
 from nets_deap.evolution.fronts import costs_of
 from nets_deap.evolution.fronts import knee as knee_of
 from nets_deap.experiments.final import FinalTraining
@@ -228,6 +228,6 @@ def save_run_figure(result: SearchResult, final: FinalTraining, path: Path) -> N
     left.set_title("search: objectives after the recipe's steps")
     final_accuracy(final, right)
     right.set_title("final training from W0")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    figure.savefig(part, format="png", dpi=150)
-    os.replace(part, path)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    _atomic.write(path, content.getvalue())

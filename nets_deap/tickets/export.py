@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from nets_deap.errors import TicketFileError
+from nets_deap.tickets import bits, files
 from nets_deap.tickets.genotype import Gated
 from nets_deap.tickets.layout import MaskLayout
 
@@ -49,11 +51,9 @@ class Exportable(Gated):
         Returns:
             The path.
         """
-        from nets_deap.tickets import files
-
         if task is not None:
             self.origin = task.origin()
-        return files.save(self, path, include_initial=include_initial)  # type: ignore[arg-type]
+        return files.write(path, _record_of(self), include_initial=include_initial)
 
     @classmethod
     def load(cls: type[Self], path: str | Path) -> Self:
@@ -62,9 +62,7 @@ class Exportable(Gated):
         Raises:
             TicketFileError: The file is damaged, of a newer schema or no ticket.
         """
-        from nets_deap.tickets import files
-
-        return files.load(cls, path)  # type: ignore[type-var]
+        return _ticket_of(cls, files.read(path))
 
     # ---- models
 
@@ -207,3 +205,40 @@ class Exportable(Gated):
 
         network = self.compact(module) if compact else masking.plain(module)
         return onnx.write_onnx(network, path, example)
+
+
+def _record_of(ticket: Any) -> files.Record:
+    """Return what the file of a ticket holds."""
+    learnt = ticket.learnt
+    # A ticket from a file was not bred here: it has the parents that its origin tells of.
+    parents = list(ticket.parents) or ticket.origin.get("parents", [])
+    metrics = {} if learnt is None else {name: float(v) for name, v in learnt.metrics.items()}
+    return files.Record(
+        packed=ticket.packed,
+        layout=ticket.layout,
+        fitness=ticket.fitness,
+        metrics={} if learnt is None else {"steps": learnt.steps, **metrics},
+        origin={**ticket.origin, "parents": parents},
+    )
+
+
+def _ticket_of(cls: type[Self], record: files.Record) -> Self:
+    """Make a ticket of what its file holds.
+
+    Raises:
+        TicketFileError: The class has a fitness of its own, for other objectives.
+    """
+    ticket: Any = cls(bits.unpack(record.packed, record.layout.size), layout=record.layout)
+    ticket.origin, stored = record.origin, record.fitness
+    if stored is not None and not getattr(ticket.fitness, "weights", None):
+        ticket.fitness = stored
+    elif stored is not None and stored.valid:
+        signs, own = (np.sign(one.weights).tolist() for one in (stored, ticket.fitness))
+        if signs != own:
+            raise TicketFileError(
+                f"the fitness of {cls.__name__} must have the objectives of the file: expected "
+                f"weights of signs {signs}, got {own}. Load it with nets.Ticket.load."
+            )
+        ticket.fitness.values = stored.values
+    found: Self = ticket
+    return found

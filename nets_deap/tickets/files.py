@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap import _checks
+from nets_deap import _atomic, _checks
 from nets_deap.errors import FileAccessError, TicketFileError
 from nets_deap.models.tensors import digest_of
 from nets_deap.names import WEIGHT
@@ -21,25 +21,43 @@ from nets_deap.tickets.fitness import fitness_class
 from nets_deap.tickets.layout import MaskLayout, known_layout
 from nets_deap.tickets.units import UnitLayout
 
-if TYPE_CHECKING:
-    from nets_deap.tickets.ticket import Ticket
-
 SCHEMA = 3  # 1: a bit is a weight; 2: structured tickets; 3: unit and origin of every ticket
-_T = TypeVar("_T", bound="Ticket")
 
 
-def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> Path:
-    """Write ``ticket`` to ``path``: a temporary file first, then put in place."""
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What the file of a ticket holds, as plain data: a ticket makes it, and itself of one.
+
+    Attributes:
+        packed: The packed bits, shape (ceil(G / 8),).
+        layout: What they belong to, with W0 where that is known.
+        fitness: A DEAP fitness, with or without values; None for none. One that was read is
+            a ``TicketFitness``.
+        metrics: Of the last training, by name, and its ``steps``; empty for none.
+        origin: Where the ticket was found, and its parents.
+    """
+
+    packed: bits.Bytes
+    layout: MaskLayout
+    fitness: Any = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write(path: str | Path, record: Record, *, include_initial: bool = False) -> Path:
+    """Write the file of a ticket, whole or not at all; return its path.
+
+    Raises:
+        CallOrderError: ``include_initial``, and W0 is not known.
+        FileAccessError: It cannot be written.
+    """
     from safetensors.numpy import save as to_bytes
 
-    layout, fitness = ticket.layout, ticket.fitness
-    packed, digest = ticket.packed, ticket.digest
+    layout, packed = record.layout, record.packed
+    kept = bits.count(layout.expand(packed) if isinstance(layout, UnitLayout) else packed)
     if isinstance(layout, UnitLayout) and layout.grouped:
         # Which bits count depends on W0, which a reader may not know: only those are written.
         packed = layout.expand(packed)
-        digest = bits.digest(packed, layout.size)
-    # A ticket from a file was not bred here: it has the parents that its origin tells of.
-    parents = list(getattr(ticket, "parents", ())) or ticket.origin.get("parents", [])
     tensors: dict[str, NDArray[Any]] = {"mask": np.array(packed)}
     if include_initial:
         tensors["initial"] = np.array(layout.require_initial())
@@ -48,13 +66,14 @@ def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> 
         "size": layout.size,
         "layers": [[layer.name, list(layer.shape)] for layer in layout.weights.layers],
         "initial_digest": layout.initial_digest,
-        "digest": digest,
-        "density": ticket.density,
+        "digest": bits.digest(packed, layout.size),
+        "density": kept / layout.weights.size,
         "unit": layout.unit,
-        "origin": {**ticket.origin, "parents": parents},
+        "origin": dict(record.origin),
     }
     if isinstance(layout, UnitLayout):
         description.update(layout.describe())
+    fitness = record.fitness
     if fitness is not None:
         weights = list(fitness.weights)
         names = getattr(fitness, "names", ()) or [f"objective_{i}" for i in range(len(weights))]
@@ -64,30 +83,23 @@ def save(ticket: Ticket, path: str | Path, *, include_initial: bool = False) -> 
             "reference": list(getattr(fitness, "reference", ())),
             "values": [float(value) for value in fitness.values] if fitness.valid else None,
         }
-    if ticket.learnt is not None:
-        metrics = {name: float(value) for name, value in ticket.learnt.metrics.items()}
-        description["metrics"] = {"steps": ticket.learnt.steps, **metrics}
+    if record.metrics:
+        description["metrics"] = dict(record.metrics)
     text = json.dumps(description, sort_keys=True)
     metadata = {"nets_deap": text, "sha256": _checksum(tensors, text)}
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(_in_order(to_bytes(tensors, metadata)))
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # a folder that is a file fails here too
-            part.unlink(missing_ok=True)
-        raise FileAccessError(
-            f"path must be writable: cannot write the ticket to {path} ({error.strerror}). "
-            "Choose another place."
-        ) from error
-    return path
+    return _atomic.save(path, _in_order(to_bytes(tensors, metadata)))
 
 
-def load(cls: type[_T], path: str | Path) -> _T:
-    """Read a ticket of class ``cls``; its layout is the program's own if it is known."""
+def read(path: str | Path) -> Record:
+    """Read the file of a ticket; its layout is the program's own if it is known.
+
+    Raises:
+        FileAccessError: It cannot be read.
+        TicketFileError: It is damaged, of a newer schema or no ticket.
+    """
     tensors, metadata = _read(Path(path))
     text = metadata.get("nets_deap", "")
+    # Nothing that the description says is believed before its checksum is right.
     if metadata.get("sha256") != _checksum(tensors, text):
         raise TicketFileError(
             f"{path} is damaged: its SHA-256 does not match. Get the file again."
@@ -101,7 +113,9 @@ def load(cls: type[_T], path: str | Path) -> _T:
                 f"{path} must be of schema {SCHEMA} or older: got {description['schema']}. "
                 "Update nets_deap to read it."
             )
-        ticket = _build(cls, _migrated(description), tensors)
+        return _record(_migrated(description), tensors)
+    except TicketFileError:
+        raise
     except (
         KeyError,
         TypeError,
@@ -110,10 +124,7 @@ def load(cls: type[_T], path: str | Path) -> _T:
         OverflowError,
         RecursionError,
     ) as error:
-        if isinstance(error, TicketFileError):
-            raise
-        raise TicketFileError(f"{path} is no valid ticket file: {error!r}") from error
-    return ticket
+        raise TicketFileError(f"{path} is not a valid ticket file: {error!r}") from error
 
 
 def _migrated(description: dict[str, Any]) -> dict[str, Any]:
@@ -125,8 +136,8 @@ def _migrated(description: dict[str, Any]) -> dict[str, Any]:
     return description
 
 
-def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) -> _T:
-    """Make the ticket from what was read."""
+def _record(description: dict[str, Any], tensors: dict[str, Any]) -> Record:
+    """Return what was read, after everything in it has been compared with all else."""
     layout = weights = MaskLayout(
         description["layers"],
         tensors.get("initial"),
@@ -141,30 +152,28 @@ def _build(cls: type[_T], description: dict[str, Any], tensors: dict[str, Any]) 
         layout = known
     packed = tensors["mask"]
     _checks.shape("mask", packed.shape, (layout.n_bytes,), "(ceil(D / 8),)")
-    mask = bits.unpack(packed, layout.size)
-    if not np.array_equal(bits.pack(mask), packed):
+    if not np.array_equal(bits.pack(bits.unpack(packed, layout.size)), packed):
         raise TicketFileError("the padding bits of the mask are not zero")
     if description["size"] != layout.size or description["digest"] != bits.digest(
         packed, layout.size
     ):
         raise TicketFileError("size and digest do not match the mask")
-    stored, origin = description.get("fitness"), description["origin"]
-    if not isinstance(origin, dict):
+    if not isinstance(description["origin"], dict):
         raise TicketFileError("its origin is not a mapping")
-    ticket = cls(mask, layout=layout)
-    ticket.origin = origin
-    if stored and not getattr(ticket.fitness, "weights", None):
+    fitness, stored = None, description.get("fitness")
+    if stored:
         kind = fitness_class(*(tuple(stored[part]) for part in ("names", "weights", "reference")))
-        ticket.fitness = kind()
-    if stored and stored["values"] is not None:
-        signs, own = (np.sign(w).tolist() for w in (stored["weights"], ticket.fitness.weights))
-        if signs != own:
-            raise TicketFileError(
-                f"the fitness of {cls.__name__} must have the objectives of the file: expected "
-                f"weights of signs {signs}, got {own}. Load it with nets.Ticket.load."
-            )
-        ticket.fitness.values = tuple(v for v, _ in zip(stored["values"], own, strict=True))
-    return ticket
+        fitness = kind()
+        if stored["values"] is not None:
+            _checks.length("values", len(stored["values"]), len(fitness.weights), "M")
+            fitness.values = tuple(stored["values"])
+    return Record(
+        packed=packed,
+        layout=layout,
+        fitness=fitness,
+        metrics=description.get("metrics", {}),
+        origin=description["origin"],
+    )
 
 
 def _in_order(content: bytes) -> bytes:

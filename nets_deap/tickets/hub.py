@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nets_deap import _optional
+from nets_deap import _atomic, _optional
 from nets_deap.errors import FileAccessError
 from nets_deap.tickets.export import Exportable
 
@@ -36,7 +36,7 @@ class Shareable(Exportable):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.save(folder / FILE, include_initial=include_initial, task=task)
-            (folder / CARD).write_text(card_of(self), encoding="utf-8")
+            _atomic.write(folder / CARD, card_of(self))
         except OSError as error:
             raise FileAccessError(
                 f"folder must be writable: cannot write in {folder} ({error.strerror}). "
@@ -64,10 +64,7 @@ class Shareable(Exportable):
         hub = _optional.require("huggingface_hub", "hub", f"{source} is not a folder, and a hub")
         try:
             path = hub.hf_hub_download(repo_id=str(source), filename=FILE, revision=revision)
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # what the hub's errors are: no such name, no network
+        except (OSError, ValueError) as error:  # no such name, no network
             raise FileAccessError(
                 f"source must be a folder or a repository: cannot get {FILE} from {source} "
                 f"({error})."

@@ -3,5 +3,3 @@
 An engine trains the networks of some masks by a plan; all engines give the same results to float
 rounding.
 """
-
-ENGINES = ("auto", "compiled", "batched", "threaded", "vmap", "loop")

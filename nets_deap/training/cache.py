@@ -1,4 +1,4 @@
-"""``Cache``: what engines keep from one call to the next."""
+"""``Cache``: what engines keep of a problem from one call to the next."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ MOST_KEPT = 4
 class Cache(Generic[T]):
     """Keeps what is costly to build, least recently used first to go.
 
-    Its ``lock`` is held while a problem trains: calls from several threads take turns.
-
     A copy of a cache is empty: graphs and the memory that they use cannot be copied.
+
+    Attributes:
+        lock: Held while a problem trains: calls from several threads take turns.
+        facts: What was found out once, by ``problem.once``: small, and never dropped.
     """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
         self.lock = threading.RLock()
+        self.facts: dict[Hashable, Any] = {}
 
     def get(self, key: Hashable, build: Callable[[], T], *, n_bytes: int, limit: int) -> T:
         """Return what was built under ``key``, or build it after making room for it.
@@ -46,7 +49,7 @@ class Cache(Generic[T]):
         return thing
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop everything but the facts."""
         self._kept.clear()
 
     def __len__(self) -> int:

@@ -1,9 +1,12 @@
-"""``Crew``: who trains networks elsewhere, in other processes or on several devices."""
+"""Who trains the networks of a problem elsewhere, and who keeps their outcomes as they come in.
+
+Both are attached to the problem, in this process alone: a copy of it has neither.
+"""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -11,8 +14,8 @@ from nets_deap.tickets import bits
 from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
 
 
-class Crew(Protocol):
-    """Takes the place of an engine in ``dispatch.train``."""
+class Executor(Protocol):
+    """Takes the place of an engine in ``dispatch.train``: other processes, or several devices."""
 
     def train(
         self,
@@ -23,41 +26,12 @@ class Crew(Protocol):
         engine: str,
         starts: list[Start | None],
         chunk: int | None,
-        on_chunk: Callable[[int], None] | None,
         on_part: OnPart,
     ) -> Outcome:
         """Train one network for each mask; ``on_part`` sees each outcome as it comes in."""
 
 
-_crews: weakref.WeakKeyDictionary[Problem, Crew] = weakref.WeakKeyDictionary()
-
-
-@contextmanager
-def lent(problem: Problem, crew: Crew | None) -> Iterator[None]:
-    """Let a crew train whatever is trained of a problem meanwhile; None leaves it as it is."""
-    before = _crews.get(problem)
-    if crew is not None:
-        _crews[problem] = crew
-    try:
-        yield
-    finally:
-        if before is None:
-            _crews.pop(problem, None)
-        else:
-            _crews[problem] = before
-
-
-def set_crew(problem: Problem, crew: Crew) -> None:
-    """Let a crew train whatever is trained of a problem, which it must not hold on to."""
-    _crews[problem] = crew
-
-
-def crew_of(problem: Problem) -> Crew | None:
-    """Return the crew of a problem, if it has one."""
-    return _crews.get(problem)
-
-
-class Keeper(Protocol):
+class Journal(Protocol):
     """Keeps the outcomes of a call of ``dispatch.train`` as they come in, for one cut short."""
 
     def watching(self) -> AbstractContextManager[None]:
@@ -75,18 +49,38 @@ class Keeper(Protocol):
         """Take note that the call ends before it is done."""
 
 
-_keepers: weakref.WeakKeyDictionary[Problem, weakref.ref[Keeper]] = weakref.WeakKeyDictionary()
+@contextmanager
+def executed_by(problem: Problem, executor: Executor | None) -> Iterator[None]:
+    """Let an executor train whatever is trained of a problem meanwhile; None changes nothing."""
+    before = executor_of(problem)
+    if executor is not None:
+        problem.attached.executor = executor
+    try:
+        yield
+    finally:
+        problem.attached.executor = before
 
 
-def set_keeper(problem: Problem, keeper: Keeper | None) -> None:
-    """Let a keeper see what is trained of a problem, as long as it is in use; None for none."""
-    if keeper is None:
-        _keepers.pop(problem, None)
-    else:
-        _keepers[problem] = weakref.ref(keeper)
+def set_executor(problem: Problem, executor: Executor) -> None:
+    """Let an executor train whatever is trained of a problem; it must not hold on to it."""
+    problem.attached.executor = executor
 
 
-def keeper_of(problem: Problem) -> Keeper | None:
-    """Return the keeper of a problem, if it has one."""
-    known = _keepers.get(problem)
+def executor_of(problem: Problem) -> Executor | None:
+    """Return the executor of a problem, if it has one."""
+    executor: Executor | None = problem.attached.executor
+    return executor
+
+
+def set_journal(problem: Problem, journal: Journal | None) -> None:
+    """Let a journal see what is trained of a problem, as long as it is in use; None for none.
+
+    The problem refers to it weakly: a run that is over keeps nothing of a task that lives on.
+    """
+    problem.attached.journal = None if journal is None else weakref.ref(journal)
+
+
+def journal_of(problem: Problem) -> Journal | None:
+    """Return the journal of a problem, if it has one."""
+    known: weakref.ref[Journal] | None = problem.attached.journal
     return None if known is None else known()

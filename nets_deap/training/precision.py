@@ -28,8 +28,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nets_deap import _checks
-
-PRECISIONS = ("float32", "tf32", "bf16")
+from nets_deap.names import PRECISIONS
 
 
 def check_precision(precision: str, dtype: torch.dtype, device: torch.device) -> str:

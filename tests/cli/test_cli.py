@@ -194,6 +194,7 @@ def test_data_that_are_not_there_are_one_clear_error(preset, tmp_path, monkeypat
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_bench_evolution_prints_the_cost(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["bench", "evolution", "--population", "4", "--generations", "2"]) == 0

@@ -13,6 +13,8 @@ import pytest
 from nets_deap.cli.main import main
 from nets_deap.experiments.presets import PRESETS
 
+pytestmark = pytest.mark.extra
+
 # What is on the line, and what it can go on with; None: a file that lies there.
 CASES = {
     "nets-deap re": {"resume", "report"},

@@ -18,6 +18,8 @@ from nets_deap.evolution.batch_map import batch_map, unwrap
 from nets_deap.training.workers import ray_session
 from nets_deap.training.workers.ray_session import TempFolder
 
+pytestmark = pytest.mark.extra
+
 
 def left_over():
     """Return what a Ray of ours leaves: processes, shared memory, files."""

@@ -16,6 +16,8 @@ from nets_deap.cli import main
 from nets_deap.cli.slurm import KINDS, job
 from nets_deap.errors import NetsError
 
+pytestmark = pytest.mark.extra
+
 LONG = ["--set", "search.generations=600", "--set", "search.population=60"]
 SHORT = ["--set", "recipe.steps=20", "--set", "final.steps=20", "--set", "final.members=1"]
 SMALL = ["--set", "search.generations=2", "--set", "search.population=4", *SHORT]

@@ -9,6 +9,8 @@ from deap import algorithms
 import nets_deap as nets
 from nets_deap.errors import FileAccessError, InvalidValueError, MissingExtraError
 
+pytestmark = pytest.mark.extra
+
 
 @pytest.fixture(scope="module")
 def recorder(tmp_path_factory):

@@ -14,7 +14,7 @@ from nets_deap.cli.main import main
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BLUE = np.array([0, 114, 178])  # of fronts in figures
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.extra]
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,7 @@ def test_a_folder_that_is_removed(tmp_path, monkeypatch):
     assert len(recorder.front) > 0
 
 
+@pytest.mark.slow
 def test_two_signals_end_the_command_line_at_once_and_damage_nothing(tmp_path):
     path = tmp_path / "run"
     process = start("run", "xor-mlp10", "--out", path, "--generations", 10**5, *TINY[2:])

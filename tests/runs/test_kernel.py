@@ -4,6 +4,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.extra
+
 pytest.importorskip("ipykernel", reason="a notebook kernel needs ipykernel")
 manager = pytest.importorskip("jupyter_client", reason="a notebook kernel needs jupyter_client")
 
@@ -79,6 +81,7 @@ def kernel():
     found.manager.cleanup_resources()
 
 
+@pytest.mark.slow
 def test_an_interrupted_cell_leaves_everything_usable(tmp_path, kernel):
     log = tmp_path / "cut" / "log.jsonl"
 

@@ -14,7 +14,7 @@ from nets_deap.errors import InvalidValueError, RunChangedError
 from nets_deap.runs.checkpoint import checkpoints
 from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.status import status
-from nets_deap.training.executor import keeper_of
+from nets_deap.training.executor import journal_of
 
 OPTIONS = {"population": 8, "seed": 2, "progress": "none"}
 
@@ -148,9 +148,9 @@ def test_two_runs_of_one_program_on_one_task_go_on_side_by_side(tmp_path):
                     populations[i] = box.select([*populations[i], *children], 4)
                 recorder.compile(populations[i])
         recorders[0].close()
-        assert keeper_of(task.problem) is not None  # the other run's
+        assert journal_of(task.problem) is not None  # the other run's
         recorders[1].close()
-        assert keeper_of(task.problem) is None
+        assert journal_of(task.problem) is None
 
     whole, cut = ([tmp_path / f"{name}{i}" for i in (0, 1)] for name in ("whole", "cut"))
     islands(whole, 5)

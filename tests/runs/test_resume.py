@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from deap import base, creator, tools
-from support.running import NGEN, RECIPE, begin, go, left_by, new_task, new_toolbox, who
+from support.running import NGEN, RECIPE, begin, go, left_by, new_task, new_toolbox, trained_by, who
 
 import nets_deap as nets
 from nets_deap.errors import (
@@ -229,7 +229,7 @@ def test_interrupts_leave_population_front_and_folder_usable(tmp_path, monkeypat
     toolbox, whole, recorder = begin(tmp_path / "whole", {})
     go("plus", toolbox, whole, recorder)
     toolbox, population, recorder = begin(tmp_path / "cut", {})
-    train, calls = dispatch._TRAIN["compiled"], []
+    train, calls = dispatch.ENGINES["compiled"].train, []
 
     def interrupted(*arguments, **options):
         calls.append(1)
@@ -237,7 +237,7 @@ def test_interrupts_leave_population_front_and_folder_usable(tmp_path, monkeypat
             raise KeyboardInterrupt
         return train(*arguments, **options)
 
-    monkeypatch.setitem(dispatch._TRAIN, "compiled", interrupted)
+    trained_by(monkeypatch, "compiled", interrupted)
     with pytest.raises(KeyboardInterrupt):
         go("plus", toolbox, population, recorder)
     assert all(ticket.fitness.valid for ticket in population)
@@ -250,7 +250,7 @@ def test_interrupts_leave_population_front_and_folder_usable(tmp_path, monkeypat
 
 @pytest.mark.parametrize(
     "engine",
-    ["compiled", *(pytest.param(e, marks=pytest.mark.slow) for e in ("vmap", "threaded"))],
+    ["compiled", *(pytest.param(e, marks=pytest.mark.slow) for e in ("vmap", "loop"))],
 )
 def test_a_generation_cut_short_does_not_train_again_what_was_trained(
     tmp_path, monkeypatch, engine

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from support.running import TINY, left_by, new_task, start
+from support.running import TINY, left_by, new_task, start, trained_by
 
 import nets_deap as nets
 from nets_deap.runs import signals
@@ -49,7 +49,7 @@ def interrupted(path, number):
 
 @pytest.mark.parametrize("number", ENDINGS, ids=lambda number: number.name)
 def test_during_evaluation(tmp_path, monkeypatch, number, whole):
-    train, calls = dispatch._TRAIN["compiled"], []
+    train, calls = dispatch.ENGINES["compiled"].train, []
 
     def signalled(*arguments, **options):
         calls.append(1)
@@ -57,7 +57,7 @@ def test_during_evaluation(tmp_path, monkeypatch, number, whole):
             os.kill(os.getpid(), number)
         return train(*arguments, **options)
 
-    monkeypatch.setitem(dispatch._TRAIN, "compiled", signalled)
+    trained_by(monkeypatch, "compiled", signalled)
     assert interrupted(tmp_path / "run", number) == whole
 
 
@@ -90,13 +90,13 @@ def test_before_the_first_generation(tmp_path, monkeypatch, whole):
 
 def test_a_search_listens_where_nobody_else_does(tmp_path, monkeypatch):
     seen = {}
-    train = dispatch._TRAIN["compiled"]
+    train = dispatch.ENGINES["compiled"].train
 
     def look(*arguments, **options):
         seen.update({number: signal.getsignal(number) for number in ENDINGS})
         return train(*arguments, **options)
 
-    monkeypatch.setitem(dispatch._TRAIN, "compiled", look)
+    trained_by(monkeypatch, "compiled", look)
     mine = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         nets.search(new_task(), **OPTIONS)
@@ -121,7 +121,7 @@ def test_other_threads_change_nothing():
     assert found == [signal.SIG_DFL]
 
 
-@pytest.mark.parametrize("engine", ["vmap", "threaded", "loop", "batched"])
+@pytest.mark.parametrize("engine", ["vmap", "loop", "batched"])
 def test_every_engine_halts_between_steps(engine):
     loss = "cross_entropy" if engine == "batched" else "binary_cross_entropy"
     recipe = nets.Recipe(lr=0.05, batch_size=4, steps=10**5, loss=loss)

@@ -47,10 +47,10 @@ def soak(path, generations, answer):
     answer.put(seen)
 
 
-@pytest.mark.slow
-def test_two_thousand_generations_take_no_more_memory_files_or_threads(tmp_path):
+@pytest.mark.parametrize("generations", [200, pytest.param(2000, marks=pytest.mark.slow)])
+def test_many_generations_take_no_more_memory_files_or_threads(tmp_path, generations):
     answer = server.Queue()
-    process = server.Process(target=soak, args=(tmp_path / "run", 2000, answer))
+    process = server.Process(target=soak, args=(tmp_path / "run", generations, answer))
     process.start()
     early, late, (threads, names) = answer.get(timeout=900)
     process.join()

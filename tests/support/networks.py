@@ -1,6 +1,7 @@
 """Networks of every kind, tasks of them, and how outcomes are compared, for tests of engines."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nets_deap import Recipe, Task, models
+from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.problem import METRICS, Plan
 
 STEPS = 50
@@ -21,6 +23,8 @@ RECIPES = {
     "adam": Recipe(optimizer="adam", lr=5e-3, weight_decay=1e-3, schedule="step"),
     "adamw": Recipe(optimizer="adamw", lr=5e-3, weight_decay=0.1, schedule="linear"),
 }
+# What all engines agree with: each network alone, by plain loops.
+reference = partial(train_loop, threads=1)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -178,6 +182,11 @@ def make_task(name, recipe, dtype=torch.float64, *, model=None, target=lambda x,
     recipe = replace(recipe, batch_size=8, steps=STEPS)
     model = build() if model is None else model
     return Task(model.to(dtype), recipe=recipe, **{"device": "cpu", **data, **more})
+
+
+def noting(done):
+    """Return an ``on_part`` that notes how many networks each part of an outcome holds."""
+    return lambda places, outcome: done.append(len(places))
 
 
 def masks_of(task, densities=(1.0, 0.6, 0.3)):

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from deap import algorithms
 
 import nets_deap as nets
+from nets_deap.training.engines import dispatch
 
 ROOT = Path(__file__).parent.parent.parent
 NGEN = 5
@@ -146,3 +148,9 @@ def on_with(path, preset, more):
     if (path / "config.json").exists():
         return ["resume", path, "--progress", "none"]
     return ["run", preset, "--out", path, *more]
+
+
+def trained_by(monkeypatch, name, train, **more):
+    """Let a function, and more fields, take the place of an engine's."""
+    engine = replace(dispatch.ENGINES[name], train=train, **more)
+    monkeypatch.setitem(dispatch.ENGINES, name, engine)

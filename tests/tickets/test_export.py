@@ -122,6 +122,7 @@ print(trained.test_accuracy.hex(), trained.test_loss.hex(), *ways)
 """
 
 
+@pytest.mark.slow
 def test_the_same_numbers_to_the_last_digit_in_fresh_processes(tmp_path):
     task = nets.tasks.lenet(dataset="mnist5k", seed=2, device="cpu")
     mask = np.random.default_rng(5).random(task.layout.size) < 0.1

@@ -229,19 +229,19 @@ def test_other_safetensors_files_are_refused(tmp_path, dtype):
     ("change", "text"),
     [
         ({"schema": 4}, r"^\S+ must be of schema 3 or older: got 4\. Update nets_deap"),
-        ({"unit": "neuron"}, "no valid ticket file: KeyError"),
+        ({"unit": "neuron"}, "not a valid ticket file: KeyError"),
         ({"origin": 1}, "its origin is not a mapping"),
-        ({"schema": "1"}, "no valid ticket file: TypeError"),
+        ({"schema": "1"}, "not a valid ticket file: TypeError"),
         ({"layers": []}, "layers must hold weights"),
         ({"layers": [["a", [-4, -5]]]}, "layers must hold weights"),
         ({"layers": [["a", [10]], ["a", [10]]]}, "layers must have names of their own"),
         ({"layers": [["a", [30]]]}, "initial must have the right shape"),
-        ({"layers": 3}, "no valid ticket file: TypeError"),
+        ({"layers": 3}, "not a valid ticket file: TypeError"),
         ({"initial_digest": "0"}, "the initial weights do not match their digest"),
-        ({"fitness": {"names": ["a"]}}, "no valid ticket file: KeyError"),
+        ({"fitness": {"names": ["a"]}}, "not a valid ticket file: KeyError"),
         (
             {"fitness": {"names": ["a"], "weights": [1.0], "reference": [], "values": [1.0, 2.0]}},
-            "no valid ticket file: ValueError",
+            "not a valid ticket file: ValueError",
         ),
     ],
 )
@@ -257,7 +257,7 @@ def test_descriptions_that_make_no_sense_are_refused(ticket, tmp_path, change, t
 @pytest.mark.parametrize("description", ["no json", "[]", "null", "{}"])
 def test_what_is_no_description_is_refused(tmp_path, description):
     write(tmp_path / "a", {"mask": np.zeros(1, dtype=np.uint8)}, description)
-    with pytest.raises(TicketFileError, match="is no valid ticket file"):
+    with pytest.raises(TicketFileError, match="is not a valid ticket file"):
         Ticket.load(tmp_path / "a")
 
 
@@ -266,7 +266,7 @@ def test_what_is_no_description_is_refused(tmp_path, description):
     [
         (np.full(3, 255, dtype=np.uint8), "the padding bits of the mask are not zero"),
         (np.zeros(4, dtype=np.uint8), "mask must have the right shape"),
-        (np.zeros(3, dtype=np.float32), "no valid ticket file: TypeError"),
+        (np.zeros(3, dtype=np.float32), "not a valid ticket file: TypeError"),
     ],
 )
 def test_masks_that_make_no_sense_are_refused(ticket, tmp_path, mask, text):
@@ -296,7 +296,7 @@ def test_a_failed_save_keeps_the_old_file(ticket, tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "replace", full_disk)
+    monkeypatch.setattr(os, "replace", full_disk)
     ticket[0] = 1
     with pytest.raises(FileAccessError, match="No space left on device"):
         ticket.save(path)

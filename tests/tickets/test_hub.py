@@ -11,6 +11,8 @@ import pytest
 import nets_deap as nets
 from nets_deap.errors import FileAccessError, MissingExtraError
 
+pytestmark = pytest.mark.extra
+
 
 @pytest.fixture
 def ticket(xor_task):

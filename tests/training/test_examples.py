@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.networks import PLAN, RECIPES, Custom, assert_same, make_task, masks_of
+from support.networks import PLAN, RECIPES, Custom, assert_same, make_task, masks_of, reference
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -17,13 +17,12 @@ from nets_deap import Recipe, Task, make_toolbox
 from nets_deap.data import streamed
 from nets_deap.data.holdout import hold_out
 from nets_deap.training.engines.dispatch import pick_engine, train
-from nets_deap.training.engines.loop import train_loop
+from nets_deap.training.engines.loop import takes_threads, train_loop
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.engines.threaded import train_threaded
 from nets_deap.training.engines.vmap import train_vmap
 from nets_deap.training.problem import Plan
 
-ENGINES = {"vmap": train_vmap, "threaded": train_threaded}
+ENGINES = {"vmap": train_vmap, "loop": train_loop}
 each_engine = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 SHORT = replace(PLAN, steps=12, curve_points=2)
 
@@ -76,10 +75,10 @@ def test_weighted_batches_equal_single_trainings(engine):
     masks = masks_of(task)
     assert pick_engine("auto", task.problem) == "vmap"
     batch = engine(task.problem, masks, SHORT)
-    assert_same(batch, train_loop(task.problem, masks, SHORT), rtol=1e-9)
+    assert_same(batch, reference(task.problem, masks, SHORT), rtol=1e-9)
     heavier = task_of(task.model, weighted(7.5))
     assert_same(engine(heavier.problem, masks, SHORT), batch, rtol=1e-9)
-    plain = train_loop(task_of(task.model).problem, masks, SHORT)
+    plain = reference(task_of(task.model).problem, masks, SHORT)
     assert abs(plain.metrics["val_loss"] - batch.metrics["val_loss"]).min() > 1e-5
 
 
@@ -134,7 +133,7 @@ def test_several_outputs_train_under_a_function(engine):
     task = task_of(Heads(), heads_data(), val=heads_data(1), loss=both)
     masks = masks_of(task)
     batch = engine(task.problem, masks, SHORT)
-    assert_same(batch, train_loop(task.problem, masks, SHORT), rtol=1e-9)
+    assert_same(batch, reference(task.problem, masks, SHORT), rtol=1e-9)
     assert np.isnan(batch.metrics["val_accuracy"]).all()
     assert not task.has_accuracy
     longer = engine(task.problem, masks[:1], replace(SHORT, steps=400))
@@ -152,7 +151,7 @@ def test_a_function_is_the_loss_with_its_name():
     masks = masks_of(named)
     assert pick_engine("auto", own.problem) == "vmap"
     outcome = train(own.problem, masks, SHORT)
-    assert_same(outcome, train_loop(named.problem, masks, SHORT), rtol=1e-9)
+    assert_same(outcome, reference(named.problem, masks, SHORT), rtol=1e-9)
     assert own.has_accuracy
     assert own.as_dict()["recipe"]["loss"] == "torch.nn.functional.cross_entropy"
     assert own.fingerprint != named.fingerprint
@@ -171,7 +170,7 @@ def test_losses_that_are_modules_are_told_apart_by_settings_and_tensors():
     for task in tasks:
         masks = masks_of(task)
         batch = train(task.problem, masks, SHORT)
-        assert_same(batch, train_loop(task.problem, masks, SHORT), rtol=1e-9)
+        assert_same(batch, reference(task.problem, masks, SHORT), rtol=1e-9)
 
 
 def test_a_loss_that_cannot_be_batched_trains_alone(caplog):
@@ -186,7 +185,7 @@ def test_a_loss_that_cannot_be_batched_trains_alone(caplog):
     with caplog.at_level(logging.WARNING):
         outcome = train(task.problem, masks, SHORT)
     assert "torch.func cannot batch" in caplog.text
-    assert_same(outcome, train_loop(task.problem, masks, SHORT), rtol=1e-9)
+    assert_same(outcome, reference(task.problem, masks, SHORT), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +262,7 @@ def test_a_stream_gives_what_memory_gives(kind):
     probe(task.problem)
     before = data.read
     outcome = train(task.problem, masks, SHORT, engine=kind)
-    assert_same(outcome, train_loop(kept.problem, masks, SHORT), rtol=1e-9)
+    assert_same(outcome, reference(kept.problem, masks, SHORT), rtol=1e-9)
     networks = 1 if kind == "vmap" else 3
     assert data.read - before == networks * (12 * 8 + 2 * 10 + (kind != "vmap") * 10)
 
@@ -279,12 +278,14 @@ def test_what_does_not_fit_is_streamed(monkeypatch):
     assert pick_engine("auto", task.problem) == "vmap"
     masks = masks_of(task)
     assert_same(
-        train(task.problem, masks, SHORT), train_loop(memory.problem, masks, SHORT), rtol=1e-9
+        train(task.problem, masks, SHORT), reference(memory.problem, masks, SHORT), rtol=1e-9
     )
     monkeypatch.setattr(streamed, "_free_memory", lambda: 2 * 40 * 6)
     assert isinstance(task_of(model, Pairs(images), **more).problem.train[0], torch.Tensor)
     with pytest.raises(ValueError, match=r"engine must suit the task: .*data in memory"):
-        task_of(model, Pairs(images), in_memory=False, engine="threaded", **more)
+        task_of(model, Pairs(images), in_memory=False, engine="batched", **more)
+    assert takes_threads(memory.problem)
+    assert not takes_threads(task.problem), "reading draws from states that threads would share"
     with pytest.raises(TypeError, match=r"in_memory must be a switch"):
         task_of(in_memory="no")
 
@@ -305,7 +306,7 @@ def test_all_networks_see_the_same_changed_minibatches(engine):
     task = task_of(augment=jitter)
     masks = masks_of(task)
     batch = engine(task.problem, masks, SHORT, chunk=2)
-    assert_same(batch, train_loop(task.problem, masks, SHORT), rtol=1e-9)
+    assert_same(batch, reference(task.problem, masks, SHORT), rtol=1e-9)
     plain = task_of(task.model)
     assert plain.fingerprint != task.fingerprint
     difference = engine(plain.problem, masks, SHORT).metrics["val_loss"] - batch.metrics["val_loss"]
@@ -353,5 +354,5 @@ def test_custom_modules_take_streams_weights_and_functions_together():
     task = task_of(model, data, val=0.2, in_memory=False, loss=loss, augment=jitter)
     masks = masks_of(task)
     batch = train(task.problem, masks, SHORT)
-    assert_same(batch, train_loop(task.problem, masks, SHORT), rtol=1e-9)
+    assert_same(batch, reference(task.problem, masks, SHORT), rtol=1e-9)
     assert make_task("mlp", Recipe()).has_accuracy

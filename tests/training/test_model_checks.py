@@ -5,13 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.networks import PLAN, RECIPES, Custom, assert_same, make_task, masks_of
+from support.networks import PLAN, RECIPES, Custom, assert_same, make_task, masks_of, reference
 from torch import nn
 from torch.nn.utils import prune
 
 from nets_deap import Recipe, Task
 from nets_deap.training.engines.loop import train_loop
-from nets_deap.training.engines.threaded import train_threaded
 from nets_deap.training.engines.vmap import train_vmap
 
 SHORT = replace(PLAN, steps=10, curve_points=1)
@@ -43,12 +42,12 @@ def shared(model):
 
 
 @pytest.mark.parametrize("change", [transposed, channels_last, sliced, shared])
-@pytest.mark.parametrize("engine", [train_vmap, train_threaded, train_loop])
+@pytest.mark.parametrize("engine", [train_vmap, train_loop, reference])
 def test_the_way_parameters_lie_in_memory_changes_nothing(change, engine):
     model = plain().double()
     task = make_task("conv2d", RECIPES["adam"], model=model)
     masks = masks_of(task)
-    expected = train_loop(task.problem, masks, SHORT)
+    expected = reference(task.problem, masks, SHORT)
     change(model)
     before = model[3].weight.detach().clone()
     odd = make_task("conv2d", RECIPES["adam"], model=model)
@@ -72,8 +71,8 @@ def test_one_tensor_seen_several_times_trains_as_one():
         copied[0].bias.copy_(model[0].bias)
     same = make_task("mlp", RECIPES["sgd"], model=copied)
     masks = masks_of(task)
-    for engine in (train_vmap, train_threaded):
-        expected = train_loop(same.problem, masks, SHORT)
+    for engine in (train_vmap, train_loop):
+        expected = reference(same.problem, masks, SHORT)
         assert_same(engine(task.problem, masks, SHORT), expected, rtol=1e-9)
 
 

@@ -26,7 +26,7 @@ def test_the_dense_xor_network_learns_xor():
 def test_lenet_on_the_embedded_digits(monkeypatch):
     images, labels = np.random.default_rng(0).normal(size=(80, 1, 28, 28)), np.arange(80) % 10
     splits = DataSplits("mnist5k", *[(images.astype(np.float32), labels)] * 3)
-    monkeypatch.setattr(tasks, "load_mnist5k", lambda: splits)
+    monkeypatch.setattr(tasks, "load", lambda *_: splits)
     task = tasks.lenet(dataset="mnist5k", device="cpu", chunk=1)
     assert (task.name, task.chunk, task.recipe) == ("mnist5k", 1, LENET_RECIPE)
     assert task.layout.size == 266_200
@@ -72,7 +72,7 @@ def made_up(name, root=None):
     ],
 )
 def test_networks_follow_the_images_of_the_data_set(make, dataset, size, recipe, monkeypatch):
-    monkeypatch.setattr(tasks, "load_torchvision", made_up)
+    monkeypatch.setattr(tasks, "load", made_up)
     task = make(dataset=dataset, device="cpu", seed=3)
     assert (task.name, task.recipe, task.seed) == (dataset, recipe, 3)
     assert size in (None, task.layout.size)
@@ -97,7 +97,7 @@ def test_networks_follow_the_images_of_the_data_set(make, dataset, size, recipe,
     ],
 )
 def test_pairs_that_cannot_be_are_refused_before_data_are_loaded(make, text, monkeypatch):
-    monkeypatch.setattr(tasks, "load_torchvision", lambda *_: pytest.fail("it loaded"))
+    monkeypatch.setattr(tasks, "load", lambda *_: pytest.fail("it loaded"))
     with pytest.raises(ValueError, match=text):
         make()
 

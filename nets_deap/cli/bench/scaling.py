@@ -17,7 +17,7 @@ from nets_deap.evolution.ray_map import RayMap
 from nets_deap.tickets.random import layer_counts
 from nets_deap.training import tasks
 from nets_deap.training.device import threads_limited
-from nets_deap.training.executor import lent
+from nets_deap.training.executor import executed_by
 from nets_deap.training.problem import Plan
 from nets_deap.training.workers.ray_session import Session
 from nets_deap.training.workers.transfer import n_bytes
@@ -103,7 +103,7 @@ def measure(
         for repeat in range(-1, repeats):
             for n in rates:
                 begin = time.perf_counter()
-                with lent(task.problem, crews[n].crew if n else None), threads_limited(1):
+                with executed_by(task.problem, crews[n].crew if n else None), threads_limited(1):
                     task.run(population, plan)
                 if repeat >= 0:
                     rates[n].append(tickets / (time.perf_counter() - begin))

@@ -15,8 +15,8 @@ from nets_deap import _checks, models
 from nets_deap.cli.bench import growth, rivals
 from nets_deap.cli.bench.bound import cost_of
 from nets_deap.cli.bench.hardware import Limits, measure_limits, peak_memory, settle
+from nets_deap.names import ENGINES
 from nets_deap.tickets import bits
-from nets_deap.training import ENGINES
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.problem import Plan
 from nets_deap.training.recipe import LENET_RECIPE

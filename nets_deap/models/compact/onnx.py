@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from nets_deap import _checks, _optional
-from nets_deap.errors import FileAccessError
+from nets_deap import _atomic, _checks, _optional
 
 TOLERANCE = 1e-4  # of outputs, relative to the largest: kernels add up in other orders
 
@@ -79,15 +77,5 @@ def write_onnx(module: nn.Module, path: str | Path, example: Tensor) -> float:
         raise _checks.bad_value(
             "output of onnxruntime", "be torch's", f"a difference of at most {bound:g}", difference
         )
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        if part.is_file():
-            part.unlink()
-        raise FileAccessError(
-            f"path must be writable: cannot write {path} ({error.strerror}). Choose another place."
-        ) from error
+    _atomic.save(path, content)
     return difference

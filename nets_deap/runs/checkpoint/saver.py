@@ -12,7 +12,7 @@ from nets_deap.runs.checkpoint.checkpoints import Checkpoints
 from nets_deap.runs.checkpoint.partial import Unfinished
 from nets_deap.runs.checkpoint.snapshot import Moment
 from nets_deap.runs.storage.folder import RunFolder
-from nets_deap.training.executor import keeper_of, set_keeper
+from nets_deap.training.executor import journal_of, set_journal
 from nets_deap.training.task import Task
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Saver:
         self._moment: Moment | None = None
         self._saved = generation - 1
         self._problem = task.problem
-        set_keeper(self._problem, self._unfinished)
+        set_journal(self._problem, self._unfinished)
 
     def save(self, recorder: Recorder, population: Sequence[Any], *, now: bool) -> None:
         """Save the state after a generation.
@@ -66,8 +66,8 @@ class Saver:
 
         Tickets that are evaluated again may have changed since: then the checkpoint before stays.
         """
-        if keeper_of(self._problem) is self._unfinished:
-            set_keeper(self._problem, None)
+        if journal_of(self._problem) is self._unfinished:
+            set_journal(self._problem, None)
         moment, self._moment = self._moment, None
         if moment is None or moment.again or moment.generation == self._saved:
             return

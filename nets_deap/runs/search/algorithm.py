@@ -1,23 +1,24 @@
-"""``Strategy``: how one population evolves, by an algorithm of DEAP."""
+"""``Algorithm``: how one population evolves, as DEAP's (mu + lambda) or (mu, lambda) does."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from deap import algorithms, base, tools
+from deap import base
+from deap.algorithms import varOr
 
 from nets_deap import _checks
 from nets_deap.evolution.batch_map import unwrap
 from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.tickets.ticket import Ticket
 
-ALGORITHMS = {"plus": algorithms.eaMuPlusLambda, "comma": algorithms.eaMuCommaLambda}
+ALGORITHMS = ("plus", "comma")
 
 
 @dataclass(frozen=True)
-class Strategy:
+class Algorithm:
     """Sizes, probabilities and the algorithm of a population's evolution.
 
     Attributes:
@@ -46,8 +47,8 @@ class Strategy:
         cxpb: float,
         mutpb: float,
         algorithm: str | None,
-    ) -> Strategy:
-        """Return a strategy with what was left to us filled in.
+    ) -> Algorithm:
+        """Return an algorithm with what was left to us filled in.
 
         Args:
             where: What is named where several arguments are bad.
@@ -88,28 +89,18 @@ class Strategy:
         """Return everything as plain data."""
         return asdict(self)
 
-    def evolve(
-        self,
-        tickets: list[Ticket],
-        toolbox: base.Toolbox,
-        *,
-        generations: int,
-        stats: Any,
-        front: tools.HallOfFame,
-    ) -> None:
-        """Let tickets evolve, in place, for so many generations."""
-        ALGORITHMS[self.algorithm](
-            tickets,
-            toolbox,
-            mu=self.population,
-            lambda_=self.offspring,
-            cxpb=self.cxpb,
-            mutpb=min(self.mutpb, 1 - self.cxpb),
-            ngen=generations,
-            stats=stats,
-            halloffame=front,  # sees the offspring that do not survive, too
-            verbose=False,
-        )
+    def vary(self, tickets: list[Ticket], toolbox: base.Toolbox) -> list[Ticket]:
+        """Return a generation's offspring: crossed, mutated or the same as a parent."""
+        mutpb = min(self.mutpb, 1 - self.cxpb)  # DEAP asserts the sum without room for rounding
+        offspring: list[Ticket] = varOr(tickets, toolbox, self.offspring, self.cxpb, mutpb)
+        return offspring
+
+    def select(
+        self, tickets: Sequence[Ticket], offspring: Sequence[Ticket], toolbox: base.Toolbox
+    ) -> list[Ticket]:
+        """Return who survives: of parents and offspring, with comma of the offspring alone."""
+        those = [*offspring] if self.algorithm == "comma" else [*tickets, *offspring]
+        return list(toolbox.select(those, self.population))
 
 
 def check_numbers(

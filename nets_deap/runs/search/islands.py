@@ -1,20 +1,26 @@
-"""Islands: several populations of one search, with migration between them."""
+"""Islands: the populations of a search, which evolve in step, with migration between them."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from itertools import chain
+from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
 from deap import base, tools
 
 from nets_deap import _checks
+from nets_deap.errors import NetsError, RunFileError
 from nets_deap.evolution.operators import sel_nsga2
 from nets_deap.evolution.toolbox import make_toolbox
-from nets_deap.runs.search.instep import with_map
+from nets_deap.runs.checkpoint import random_states
+from nets_deap.runs.recorder import Recorder
+from nets_deap.runs.search.algorithm import Algorithm
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.recipe import name_of
 from nets_deap.training.task import Task
@@ -88,7 +94,7 @@ class Migration:
         Raises:
             InvalidValueError: An island then has more or fewer tickets, or one without fitness.
         """
-        before, sizes = list(populations), list(map(len, populations))
+        sizes = list(map(len, populations))
         if self.move is not None:
             self.move(populations)
         elif len(populations) > 1:
@@ -111,16 +117,256 @@ class Migration:
                 raise _checks.bad_value(
                     "migration.move", "move evaluated tickets", "a valid fitness each", ticket
                 )
-        for mine, now in zip(before, found, strict=True):  # the lists that the algorithms hold
-            mine[:] = now
-        populations[:] = before
+        populations[:] = found
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
         return {"every": self.every, "move": _plain(self.move)}
 
 
-def toolbox_of(
+@dataclass
+class Population:
+    """Tickets that evolve together.
+
+    Attributes:
+        algorithm: How they do.
+        toolbox: Its operators.
+        seed: Of its evolution.
+        tickets: Who lives now.
+        random: The states of its own random generators between its turns; None where it has the
+            global ones for itself.
+        island: What the user said it is like.
+    """
+
+    algorithm: Algorithm
+    toolbox: base.Toolbox
+    seed: int
+    island: Island = field(default_factory=Island)
+    tickets: list[Ticket] = field(default_factory=list)
+    random: dict[str, Any] | None = None
+
+    def begin(self) -> None:
+        """Draw the first tickets; the global random generators are then this population's."""
+        random.seed(self.seed)
+        np.random.seed(self.seed % 2**32)  # noqa: NPY002
+        torch.default_generator.manual_seed(self.seed)
+        self.tickets = self.toolbox.population(n=self.algorithm.population)
+
+    def vary(self) -> list[Ticket]:
+        """Return the offspring of a generation, the changed ones without fitness."""
+        with self._turn():
+            return self.algorithm.vary(self.tickets, self.toolbox)
+
+    def select(self, offspring: Sequence[Ticket]) -> None:
+        """Let those who are selected live on."""
+        with self._turn():
+            self.tickets = self.algorithm.select(self.tickets, offspring, self.toolbox)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let the global random generators be this population's for a while.
+
+        DEAP and its operators draw from the global ones. Each island has its own states of them, so
+        it evolves as it would alone, whatever the others draw.
+        """
+        if self.random is None:
+            yield
+            return
+        outside = random_states.states()
+        random_states.set_states(self.random)
+        try:
+            yield
+        finally:
+            self.random = random_states.states()
+            random_states.set_states(outside)
+
+
+class Islands:
+    """All populations of a search, in step: a generation of all of them is trained as one batch.
+
+    A search without islands is the case of one population. That one draws from the global random
+    generators themselves: its checkpoints are those of a stock algorithm, so ``nets.resume`` can
+    give them to one.
+
+    Args:
+        each: The populations; all evaluate alike.
+        migration: When and how tickets move; None for a search without islands.
+    """
+
+    def __init__(self, each: Sequence[Population], migration: Migration | None) -> None:
+        self._each, self._migration = each, migration
+
+    @classmethod
+    def of(
+        cls,
+        islands: int | Sequence[Island],
+        main: Mapping[str, Any],
+        toolbox: base.Toolbox,
+        options: Mapping[str, Any] | None,
+        task: Task,
+        seed: int,
+        migration: Migration | None,
+    ) -> Islands:
+        """Return the islands of a search.
+
+        Args:
+            islands: How many, or what each is like.
+            main: The arguments of ``Algorithm.of`` that the search got.
+            toolbox: The toolbox of the search.
+            options: What ``make_toolbox`` got for it; None where the user made it.
+            task: The task.
+            seed: The seed of the search.
+            migration: None for the default.
+
+        Raises:
+            InvalidValueError: An argument of an island is out of range.
+        """
+        if not isinstance(migration, Migration | None):
+            raise _checks.bad_type("migration", "be one", "a nets.Migration", migration)
+        if (options or {}).get("reevaluate"):
+            raise _checks.bad_value("reevaluate", "be left out on islands", "False", True)
+        each = []
+        for number, island in enumerate(_listed(islands)):
+            where = f"islands[{number}]"
+            box = _toolbox_of(island, where, toolbox, options, task)
+            given = {f.name: getattr(island, f.name) for f in fields(island) if f.name in main}
+            settings = {**main, **{n: v for n, v in given.items() if v is not None}}
+            if island.population is not None and island.offspring is None:
+                settings["offspring"] = None
+            try:
+                algorithm = Algorithm.of(where, box, {}, **settings)
+            except NetsError as error:
+                raise type(error)(f"{where}: {error}") from error
+            own = seed + number if island.seed is None else island.seed
+            own = _checks.whole(f"{where}.seed", own, low=0)
+            each.append(Population(algorithm, box, own, island))
+        return cls(each, migration or Migration())
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """Who lives now, one population after the other."""
+        return list(chain(*self.populations))
+
+    @property
+    def populations(self) -> list[list[Ticket]]:
+        """Who lives now, by population."""
+        return [population.tickets for population in self._each]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything about islands as plain data; empty without islands."""
+        if self._migration is None:
+            return {}
+        each = [{**p.island.as_dict(), **p.algorithm.as_dict(), "seed": p.seed} for p in self._each]
+        return {"islands": each, "migration": self._migration.as_dict()}
+
+    def begin(self) -> None:
+        """Draw the first populations."""
+        for population in self._each:
+            population.begin()
+            if self._migration is not None:
+                population.random = random_states.states()
+        if self._migration is not None:
+            random.seed(self._each[0].seed)  # what migration draws from
+
+    def go_on(self, held: Any, tickets: Sequence[Ticket]) -> None:
+        """Take over what a checkpoint holds.
+
+        Args:
+            held: What ``evolve`` has put beside the recorder: None without islands.
+            tickets: Of all populations, one after the other.
+
+        Raises:
+            RunFileError: It holds something else.
+        """
+        if self._migration is None:
+            if held is not None:
+                raise RunFileError("the checkpoint is of a search on islands")
+            self._each[0].tickets = list(tickets)
+            return
+        if not (isinstance(held, dict) and isinstance(held.get("random"), list)):
+            raise RunFileError("the checkpoint holds no islands")
+        # A selection may return fewer than it should.
+        sizes = held.get("sizes", [population.algorithm.population for population in self._each])
+        if not (
+            isinstance(sizes, list)
+            and len(sizes) == len(held["random"]) == len(self._each)
+            and all(type(size) is int and size >= 0 for size in sizes)
+            and sum(sizes) == len(tickets)
+        ):
+            raise RunFileError("the checkpoint holds no such islands")
+        now, coming = random_states.states(), iter(tickets)
+        for population, size, state in zip(self._each, sizes, held["random"], strict=True):
+            random_states.set_states(state)  # which raises if it is none
+            population.random = state
+            population.tickets = [next(coming) for _ in range(size)]
+        random_states.set_states(now)
+
+    def evolve(self, recorder: Recorder, generations: int) -> None:
+        """Let all evolve for so many generations, and record each.
+
+        Each population does what ``deap.algorithms.eaMuPlusLambda`` or ``eaMuCommaLambda`` does,
+        draw for draw. What differs is that all of them train as one batch, and are one row of the
+        log.
+        """
+        if self._migration is not None:
+            recorder.beside = lambda: {
+                "random": [population.random for population in self._each],
+                "sizes": [len(population.tickets) for population in self._each],
+            }
+        for generation in range(generations + 1):
+            # The first time round all that there is counts as new. Of a run that goes on nothing
+            # is: its tickets have their fitness, and the recorder passes over them.
+            new = [p.vary() if generation else p.tickets for p in self._each]
+            self._evaluate(new)
+            for population, offspring in zip(self._each, new, strict=True):
+                recorder.front.update(offspring)  # also those that do not survive
+                if generation:
+                    population.select(offspring)
+            if generation and self._migration is not None:
+                self._migrate(recorder.generation + 1, self._migration)
+            recorder.compile(self.tickets)
+
+    def _evaluate(self, parts: Sequence[Sequence[Ticket]]) -> None:
+        """Give all tickets without a fitness theirs, by one call of the toolbox's ``map``.
+
+        It is called for an empty list, too: the evaluator counts generations by its batches, and
+        takes other minibatches for each.
+        """
+        toolbox = self._each[0].toolbox
+        invalid = [ticket for ticket in chain(*parts) if not ticket.fitness.valid]
+        values = list(toolbox.map(toolbox.evaluate, invalid))
+        _checks.length("toolbox.map(evaluate, tickets)", len(values), len(invalid), "P")
+        for ticket, found in zip(invalid, values, strict=True):
+            ticket.fitness.values = found
+
+    def _migrate(self, generation: int, migration: Migration) -> None:
+        """Let tickets move in every so manieth generation of the search."""
+        if generation % migration.every == 0:
+            populations = self.populations
+            migration(populations)
+            for population, tickets in zip(self._each, populations, strict=True):
+                population.tickets = tickets
+
+
+def _listed(islands: Any) -> list[Island]:
+    """Return what each island is like.
+
+    Raises:
+        InvalidValueError: There is none, or something else.
+    """
+    each: list[Any] = []
+    if isinstance(islands, Integral) and islands is not True:
+        each = [Island() for _ in range(int(islands))]
+    elif isinstance(islands, Iterable):
+        each = list(islands)
+    if not each or not all(isinstance(island, Island) for island in each):
+        raise _checks.bad_value(
+            "islands", "be a number or a list", "at least one, nets.Island(...)s", islands
+        )
+    return each
+
+
+def _toolbox_of(
     island: Island,
     where: str,
     toolbox: base.Toolbox,
@@ -139,6 +385,7 @@ def toolbox_of(
             raise _checks.bad_type(
                 f"{where}.operators[{name!r}]", "be callable", "a function", operator
             )
+    made = toolbox
     if island.options:
         if options is None:
             raise _checks.bad_value(
@@ -158,10 +405,8 @@ def toolbox_of(
             )
         own = {name: value for name, value in options.items() if name not in _WHERE}
         made = make_toolbox(task, **{**own, **island.options})
-    else:
-        made = toolbox
-    found = with_map(made, toolbox.map)
-    found.__dict__["evaluate"] = toolbox.evaluate
+    found = base.Toolbox()
+    found.__dict__.update({**vars(made), "map": toolbox.map, "evaluate": toolbox.evaluate})
     for name, operator in island.operators.items():
         found.register(name, operator)
     return found

@@ -23,9 +23,8 @@ from nets_deap.runs.checkpoint.diff import differences
 from nets_deap.runs.limits import SearchStopped
 from nets_deap.runs.recorder import Callback, Recorder, checked
 from nets_deap.runs.resume import Resumed, newest, read_config, take_up
-from nets_deap.runs.search.algorithm import Strategy, check_numbers, evaluator_in, inherits
-from nets_deap.runs.search.groups import Islands, One
-from nets_deap.runs.search.islands import Island, Migration
+from nets_deap.runs.search.algorithm import Algorithm, check_numbers, evaluator_in, inherits
+from nets_deap.runs.search.islands import Island, Islands, Migration, Population
 from nets_deap.runs.signals import listening
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.history import Generation, read_history
@@ -145,7 +144,7 @@ def search(
     Raises:
         InvalidValueError: An argument is out of range; all bad ones are listed together.
         RunChangedError: The run to go on with was another one.
-        CrewLostError: All workers are lost; the run can be resumed.
+        ExecutorLostError: All workers are lost; the run can be resumed.
         KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved; a program
             that does not catch it then ends with 128 + signal.
     """
@@ -173,16 +172,17 @@ def search(
         options |= {"objectives": objectives, "inherit": inherit}
         box = make_toolbox(task, budget=shares, **options)
     numbers["algorithm"] = algorithm
-    main = Strategy.of("search", box, options, **numbers)
+    main = Algorithm.of("search", box, options, **numbers)
     first = task.seed if seed is None else _checks.whole("seed", seed, low=0)
-    group: One | Islands = One(main, box, first)
-    if islands is not None:
+    if islands is None:
+        everyone = Islands([Population(main, box, first)], None)
+    else:
         made = None if toolbox is not None else options
-        group = Islands.of(islands, numbers, box, made, task, first, migration)
+        everyone = Islands.of(islands, numbers, box, made, task, first, migration)
     evaluator = evaluator_in(box)
     archive = _archive(evaluator) if evaluator is not None and inherits(box) else None
     settings: dict[str, Any] = {**main.as_dict(), "generations": generations, "seed": first}
-    settings |= group.as_dict()
+    settings |= everyone.as_dict()
     if evaluator is not None:
         settings["objectives"] = describe(evaluator.objectives)
         settings["inherit"] = evaluator.inherit
@@ -195,7 +195,7 @@ def search(
         if resume and path is not None:
             run = _held_run(task, path, settings, progress=progress, force=force)
         if run is None:
-            tickets = group.begin()
+            everyone.begin()
             # After the population: what is wrong with the toolbox shows before a folder is touched.
             recorder = Recorder(
                 path,
@@ -211,14 +211,14 @@ def search(
                 callbacks=hooks,
             )
         else:
-            tickets, recorder = run.population, run.recorder
+            recorder = run.recorder
             recorder.callbacks = hooks
             left = max(0, generations - run.generation)
-            group.go_on(run.beside, tickets)
+            everyone.go_on(run.beside, run.population)
         try:
             again = "" if path is None else f"nets.search(..., path={str(path)!r}, resume=True)"
             with listening(only_free=True, advice=again):
-                group.evolve(tickets, recorder, left)
+                everyone.evolve(recorder, left)
         except SearchStopped as stop:
             stopped = stop.reason
         finally:
@@ -230,8 +230,8 @@ def search(
             close()
     return SearchResult(
         front=recorder.front,
-        population=tickets,
-        islands=group.parts(tickets),
+        population=everyone.tickets,
+        islands=everyone.populations,
         logbook=recorder.logbook,
         path=None if recorder.folder is None else recorder.folder.path,
         stopped=stopped,

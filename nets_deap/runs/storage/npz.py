@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap._atomic import Durable
+from nets_deap._atomic import AtomicFile
 from nets_deap.errors import FileAccessError, RunFileError
 from nets_deap.runs.storage.plain import KINDS, Packer
 
@@ -37,7 +37,7 @@ def write(path: Path, content: Mapping[str, Any], packer: Packer) -> None:
         OSError: It cannot be written; what was there before is still there.
     """
     text = json.dumps(content, separators=(",", ":")).encode()
-    with Durable(path) as file:
+    with AtomicFile(path) as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
             _add(archive, "json", "|u1", [np.frombuffer(text, dtype=np.uint8)])
             for name, parts in packer.parts.items():

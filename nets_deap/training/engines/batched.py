@@ -18,6 +18,7 @@ from nets_deap.tickets import bits
 from nets_deap.training.engines.cuda import optimizer
 from nets_deap.training.engines.cuda.chunk import Machine, memory_limit, train_with
 from nets_deap.training.engines.cuda.traffic import INDEX_BYTES
+from nets_deap.training.engines.engine import Engine
 from nets_deap.training.problem import (
     EVAL_ROWS,
     OnPart,
@@ -75,14 +76,11 @@ def train_batched(
     *,
     starts: list[Start | None] | None = None,
     chunk: int | None = None,
-    on_chunk: Callable[[int], None] | None = None,
     on_part: OnPart | None = None,
 ) -> Outcome:
-    """Train one network for each mask; the same contract as ``train_vmap``."""
+    """Train one network for each mask; see ``Train``."""
     size = default_chunk(problem) if chunk is None else _checks.whole("chunk", chunk)
-    return train_with(
-        Layered, problem, masks, plan, starts=starts, size=size, on_chunk=on_chunk, on_part=on_part
-    )
+    return train_with(Layered, problem, masks, plan, starts=starts, size=size, on_part=on_part)
 
 
 def default_chunk(problem: Problem) -> int:
@@ -94,6 +92,18 @@ def default_chunk(problem: Problem) -> int:
             1, min(memory_limit(problem.device) // one, optimizer.GREATEST_TENSOR // largest)
         )
     return max(1, min(CPU_CHUNK_MAX, CPU_CHUNK_BYTES // one))
+
+
+ENGINE = Engine(
+    "batched",
+    train_batched,
+    suits,
+    default_chunk,
+    "nn.Sequential or models.MLP of linear layers with ReLU, tanh or sigmoid between, without "
+    "hooks or frozen parameters, and the loss cross_entropy, on data in memory without weights or "
+    "augmentation",
+    takes_bf16=True,
+)
 
 
 class Layered(Machine):

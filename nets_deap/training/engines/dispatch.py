@@ -1,4 +1,4 @@
-"""Which engine trains a problem."""
+"""Which engine trains a problem; what has been trained when memory or the time runs out."""
 
 from __future__ import annotations
 
@@ -6,61 +6,25 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
 
-import torch
-
-from nets_deap import _checks
+from nets_deap import _checks, names
 from nets_deap._optional import require
-from nets_deap.errors import CrewLostError
+from nets_deap.errors import ExecutorLostError
 from nets_deap.tickets import bits
-from nets_deap.training import ENGINES
-from nets_deap.training.engines import batched, threaded, vmap
-from nets_deap.training.engines.batched import train_batched
+from nets_deap.training.engines import batched, loop, vmap
 from nets_deap.training.engines.cpu import engine as compiled
-from nets_deap.training.engines.cpu.engine import train_compiled
 from nets_deap.training.engines.functional import stuck_at
-from nets_deap.training.engines.loop import train_loop
-from nets_deap.training.engines.memory import free, is_shortage, room_of, unfit
+from nets_deap.training.engines.memory import capacity_of, free, is_shortage, unfit
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.engines.threaded import train_threaded
-from nets_deap.training.engines.vmap import train_vmap
-from nets_deap.training.executor import crew_of, keeper_of
+from nets_deap.training.executor import executor_of, journal_of
 from nets_deap.training.precision import products
 from nets_deap.training.problem import Outcome, Plan, Problem, Start, once
 
 logger = logging.getLogger("nets_deap")
 
-_TRAIN: dict[str, Callable[..., Outcome]] = {
-    "compiled": train_compiled,
-    "loop": train_loop,
-    "batched": train_batched,
-    "vmap": train_vmap,
-    "threaded": train_threaded,
-}
-# About how many networks an engine trains at once by itself.
-_AT_ONCE: dict[str, Callable[[Problem], int]] = {
-    "compiled": lambda problem: compiled.GROUP * torch.get_num_threads(),
-    "loop": lambda problem: 1,
-    "batched": batched.default_chunk,
-    "vmap": vmap.default_chunk,
-    "threaded": lambda problem: torch.get_num_threads(),
-}
-_SUITS = {
-    "compiled": compiled.suits,
-    "batched": batched.suits,
-    "threaded": threaded.suits,
-    "vmap": vmap.suits,
-}
-_SUITED = {
-    "compiled": "nn.Sequential or models.MLP of linear layers, the same activation between all "
-    "(ReLU, tanh or sigmoid), without hooks, masked biases or frozen parameters, on the CPU, and a "
-    "loss with a name, on data in memory without weights or augmentation",
-    "batched": "nn.Sequential or models.MLP of linear layers with ReLU, tanh or sigmoid between, "
-    "without hooks or frozen parameters, and the loss cross_entropy, on data in memory without "
-    "weights or augmentation",
-    "threaded": "the CPU, data in memory, and no random numbers in module and loss but dropout's",
-    "vmap": "no random numbers in module and loss but dropout's",
+# ``names.ENGINES`` names them for what must not import torch.
+ENGINES = {
+    engine.name: engine for engine in (compiled.ENGINE, batched.ENGINE, vmap.ENGINE, loop.ENGINE)
 }
 
 
@@ -72,25 +36,25 @@ def pick_engine(engine: str, problem: Problem) -> str:
     Raises:
         InvalidValueError: An unknown name, an engine for what it cannot train, or a precision that
             it would ignore.
-        MissingExtraError: The compiled engine without numba.
+        MissingExtraError: An engine whose package is not installed.
     """
-    _checks.choice("engine", engine, ENGINES)
-    name = _fastest(problem) if engine == "auto" else engine
-    suited = _SUITS.get(name)
-    if suited is not None and not suited(problem):
-        if name == "compiled":
-            require("numba", "fast", "train with engine='compiled'")
+    _checks.choice("engine", engine, names.ENGINES)
+    picked = ENGINES[_fastest(problem) if engine == "auto" else engine]
+    if not picked.suits(problem):
+        if picked.extra is not None:
+            require(*picked.extra, f"train with engine={picked.name!r}")
         raise _checks.bad_value(
-            "engine", "suit the task", _SUITED[name], name, "Use engine='auto'."
+            "engine", "suit the task", picked.needs, picked.name, "Use engine='auto'."
         )
-    if problem.precision == "bf16" and name != "batched":
+    if problem.precision == "bf16" and not picked.takes_bf16:
+        able = ", ".join(repr(name) for name, other in ENGINES.items() if other.takes_bf16)
         raise _checks.bad_value(
             "precision",
             "suit the engine",
-            "'float32' or 'tf32', or what engine='batched' can train",
+            f"'float32' or 'tf32', or what engine={able} can train",
             problem.precision,
         )
-    return name
+    return picked.name
 
 
 def train(
@@ -103,12 +67,12 @@ def train(
     chunk: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Train one network for each mask with the engine of that name; see ``train_vmap``.
+    """Train one network for each mask with the engine of that name; see ``Train``.
 
-    The problem's crew, if it has one, trains them elsewhere with that engine. Where memory runs out
-    fewer networks train at once, with the same results to float rounding. A network that does not
-    fit alone gets NaN for every number. The problem's keeper sees outcomes between chunks, and what
-    it kept of a call that was cut short is not trained again.
+    The problem's executor, if it has one, trains them elsewhere with that engine. Where memory runs
+    out fewer networks train at once, with the same results to float rounding. A network that does
+    not fit alone gets NaN for every number. The problem's journal sees outcomes between chunks, and
+    what it kept of a call that was cut short is not trained again.
 
     Args:
         problem: Model, data and recipe.
@@ -121,18 +85,18 @@ def train(
     """
     if not masks:
         raise _checks.bad_value("masks", "name networks to train", "at least one", 0)
-    name = pick_engine(engine, problem)
+    picked = ENGINES[pick_engine(engine, problem)]
     begin: list[Start | None] = [None] * len(masks) if starts is None else starts
-    crew, keeper = crew_of(problem), keeper_of(problem)
-    act = _TRAIN[name] if crew is None else functools.partial(crew.train, engine=engine)
-    found = {} if keeper is None else keeper.begin(masks, plan, begin)
-    room = room_of(problem, name)
-    watching = nullcontext() if keeper is None else keeper.watching()
+    executor, journal = executor_of(problem), journal_of(problem)
+    act = picked.train if executor is None else functools.partial(executor.train, engine=engine)
+    found = {} if journal is None else journal.begin(masks, plan, begin)
+    capacity = capacity_of(problem, picked.name)
+    watching = nullcontext() if journal is None else journal.watching()
     with problem.cache.lock, products(problem.precision), watching:
         while len(found) < len(masks):
             pending = [i for i in range(len(masks)) if i not in found]
-            some = pending[: room.portion(len(pending))]
-            most = chunk if room.size is None else min(room.size, chunk or room.size)
+            some = pending[: capacity.portion(len(pending))]
+            most = chunk if capacity.size is None else min(capacity.size, chunk or capacity.size)
             parts: list[tuple[list[int], Outcome]] = []
 
             def take(
@@ -143,21 +107,23 @@ def train(
             ) -> None:
                 own = [some[place] for place in places]
                 parts.append((own, part))
-                if keeper is not None:
-                    keeper.part(own, part)
+                if journal is not None:
+                    journal.part(own, part)
+                if on_chunk is not None:
+                    on_chunk(len(own))
 
-            alone = name == "loop" and crew is None
-            more: dict[str, Any] = {} if alone else {"chunk": most}
-            more.update(starts=[begin[i] for i in some], on_chunk=on_chunk, on_part=take)
+            some_masks, some_starts = [masks[i] for i in some], [begin[i] for i in some]
             short = False
             try:
-                outcome = act(problem, [masks[i] for i in some], plan, **more)
+                outcome = act(
+                    problem, some_masks, plan, starts=some_starts, chunk=most, on_part=take
+                )
                 if len(some) == len(masks):
-                    room.fits(len(some))
+                    capacity.fits(len(some))
                     return outcome
-            except (KeyboardInterrupt, CrewLostError):
-                if keeper is not None:
-                    keeper.cut_short()
+            except (KeyboardInterrupt, ExecutorLostError):
+                if journal is not None:
+                    journal.cut_short()
                 raise
             except (RuntimeError, MemoryError) as error:
                 if not is_shortage(error):
@@ -165,12 +131,12 @@ def train(
                 short = True
             for own, part in parts:
                 found.update(zip(own, part.split(), strict=True))
-                room.fits(len(own))
+                capacity.fits(len(own))
             if short:  # by now nothing holds on to the frames of what failed
                 free(problem)
                 if len(some) > 1:
                     left = sum(i not in found for i in some)
-                    room.shrink(min(most or _AT_ONCE[name](problem), left))
+                    capacity.shrink(min(most or picked.at_once(problem), left))
                 else:
                     found[some[0]] = unfit(problem, masks[some[0]], plan, begin[some[0]])
     return Outcome.concatenate([found[i] for i in range(len(masks))])
@@ -184,22 +150,21 @@ def _fastest(problem: Problem) -> str:
         return "batched"
     layer = probe(problem).draws
     if layer:
-        _warn(problem, "loop", f"{layer}, or what follows it, draws random numbers of its own")
+        _warn(problem, f"{layer}, or what follows it, draws random numbers of its own")
         return "loop"
-    alone = "threaded" if threaded.suits(problem) else "loop"
     layer = stuck_at(problem)
     if layer:
-        _warn(problem, alone, f"torch.func cannot batch the layer {layer}")
-        return alone
-    return "threaded" if alone == "threaded" and threaded.worth(problem) else "vmap"
+        _warn(problem, f"torch.func cannot batch the layer {layer}")
+        return "loop"
+    return "loop" if loop.worth_threads(problem) else "vmap"
 
 
 @once
-def _warn(problem: Problem, engine: str, why: str) -> None:
+def _warn(problem: Problem, why: str) -> None:
     """Warn once for each problem that its networks are not trained as a batch."""
     logger.warning(
-        "The networks of %s train one at a time (engine %r), slower, with the same results: %s.",
+        "The networks of %s train one at a time (engine 'loop'), slower, with the same results: "
+        "%s.",
         type(problem.model).__name__,
-        engine,
         why,
     )

@@ -1,28 +1,62 @@
-"""The slow reference: each masked network trained alone, with plain autograd and plain loops.
+"""The loop engine: each masked network alone, with plain autograd; threads share the networks.
 
-It shares only the recipe's arithmetic, the minibatches and the patterns of dropout with the other
-engines. What draws random numbers of other kinds draws all from generators that a network's own
-seed sets.
+It trains any module. With ``threads=1`` it is the slow reference of all engines: plain loops that
+share only the recipe's arithmetic, the minibatches and the patterns of dropout with the others.
+
+Large products and convolutions gain nothing from a batch of networks on a few cores, and threads
+that work on one network wait for each other; threads with networks of their own do not. But they
+would draw from the one random state of the process in any order: what draws random numbers of other
+kinds than dropout's trains in one thread, all its states seeded by the network's own seed.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
+from nets_deap import _checks
 from nets_deap.tickets import bits
-from nets_deap.training import interrupt
-from nets_deap.training.batches import minibatch
+from nets_deap.training.batches import minibatch, pieces
 from nets_deap.training.device import seeded
 from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
+from nets_deap.training.engines.engine import Engine
 from nets_deap.training.engines.optimizers import make_optimizer, set_lr
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.engines.single import fill, measure, outcome_of
-from nets_deap.training.losses import loss_of
-from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
+from nets_deap.training.engines.threads import Stop, share_out
+from nets_deap.training.losses import Loss, loss_of, n_correct
+from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start
+
+# A forward pass of a minibatch with at least so many operations outweighs what Python costs.
+WORTH_FLOPS = 5e6
+
+# torch's number of threads belongs to the whole process: one call at a time sets it, and no other
+# reads it meanwhile and takes the lowered number for the user's.
+_threads_set = threading.RLock()
+
+
+def takes_threads(problem: Problem) -> bool:
+    """Return whether networks of a problem may train in threads, each with its own.
+
+    On the CPU, with data in memory, and no random numbers but dropout's.
+    """
+    in_memory = isinstance(problem.train[0], Tensor)
+    return problem.device.type == "cpu" and in_memory and not probe(problem).draws
+
+
+def worth_threads(problem: Problem) -> bool:
+    """Return whether threads, where a problem takes them, beat a batch of networks."""
+    return takes_threads(problem) and probe(problem).flops >= WORTH_FLOPS
+
+
+def at_once(problem: Problem) -> int:
+    """Return how many networks train at a time."""
+    return torch.get_num_threads() if takes_threads(problem) else 1
 
 
 def train_loop(
@@ -31,54 +65,169 @@ def train_loop(
     plan: Plan,
     *,
     starts: list[Start | None] | None = None,
-    on_chunk: Callable[[int], None] | None = None,
+    chunk: int | None = None,
     on_part: OnPart | None = None,
+    threads: int | None = None,
 ) -> Outcome:
-    """Train one network for each mask in turn; the same contract as ``train_vmap``."""
-    parts = []
-    pairs = zip(masks, starts or [None] * len(masks), strict=True)
-    for i, (packed, start) in enumerate(pairs):
-        seed = seed_of(packed, plan.seed)
-        with seeded(seed, problem.device) if probe(problem).draws else nullcontext():
-            parts.append(_train(problem, packed, plan, start))
+    """Train one network for each mask; see ``Train``.
+
+    ``threads`` is 1 for the slow reference, None for as many as torch has. Where the problem takes
+    no threads it is 1.
+    """
+    begin: list[Start | None] = [None] * len(masks) if starts is None else starts
+    limit = len(masks) if chunk is None else _checks.whole("chunk", chunk)
+    batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
+    plain = threads == 1 or not takes_threads(problem)
+    parts: list[Outcome] = []
+
+    def work(i: int, stop: Stop) -> Outcome:
+        draws = probe(problem).draws
+        own = seeded(seed_of(masks[i], plan.seed), problem.device) if draws else nullcontext()
+        with own:
+            return _train(problem, masks[i], plan, begin[i], batches, stop.check, fused=not plain)
+
+    def done(i: int, part: Outcome) -> None:
+        parts.append(part)
         if on_part is not None:
-            on_part([i], parts[-1])
-        if on_chunk is not None:
-            on_chunk(1)
+            on_part([i], part)
+
+    with _threads_set:
+        before = torch.get_num_threads()
+    workers = 1 if plain else min(threads or before, len(masks), limit)
+    if workers == 1:  # torch's own threads share the one network
+        for i in range(len(masks)):
+            done(i, work(i, Stop()))
+        return Outcome.concatenate(parts)
+    with _threads_set:
+        torch.set_num_threads(max(1, before // workers))  # new threads take it over
+        try:
+            share_out(work, range(len(masks)), workers, done)
+        finally:
+            torch.set_num_threads(before)
     return Outcome.concatenate(parts)
 
 
-def _train(problem: Problem, packed: bits.Bytes, plan: Plan, start: Start | None) -> Outcome:
-    """Train and measure one network."""
+ENGINE = Engine("loop", train_loop, lambda problem: True, at_once, "any module")
+
+
+def _train(
+    problem: Problem,
+    packed: bits.Bytes,
+    plan: Plan,
+    start: Start | None,
+    batches: Tensor,
+    check: Callable[[], None],
+    *,
+    fused: bool,
+) -> Outcome:
+    """Train and measure one network; ``check`` raises where it is to stop."""
     model = copy.deepcopy(problem.model)
-    gates = fill(model, problem, packed, start)
-    named = dict(model.named_parameters())
-    trainable = [p for name, p in named.items() if name not in problem.frozen]
-    optimizer = make_optimizer(problem.recipe, trainable, fused=False)
-    batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
+    pruned = _fill(model, problem, packed, start)
+    trained = {n: p for n, p in model.named_parameters() if n not in problem.frozen}
+    optimizer = make_optimizer(problem.recipe, list(trained.values()), fused=fused)
     keys = None
     if probe(problem).drops and not probe(problem).draws:
         keys = keys_of([packed], plan.seed, problem.device)[0]
     loss_function = problem.fresh_loss()
-    tail, curve = 0.0, []
+    tail, curve = torch.zeros((), dtype=torch.float64, device=problem.device), []
+    problem.begin(model)
     for step, rows in enumerate(batches):
-        interrupt.check()
-        problem.begin(model)
+        check()
         optimizer.zero_grad()
         inputs, targets = minibatch(problem, plan, step, rows)
         with dropping(keys, step):
             loss = loss_of(loss_function, model(inputs), targets)
         loss.backward()  # type: ignore[no-untyped-call]
-        for p in trainable:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        for name, gate in gates.items():
-            if name not in problem.frozen:
-                named[name].grad.masked_fill_(~gate, 0)  # type: ignore[union-attr]
+        for name, p in trained.items():
+            # Without a gradient an optimiser skips decay and momentum, which the others apply.
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad.contiguous()
+            if name in pruned:  # filled, not multiplied: zero also where it is not finite
+                p.grad.masked_fill_(pruned[name], 0)
         set_lr(optimizer, problem.recipe.lr_at(step, plan.steps))
         optimizer.step()
         if step >= plan.steps - plan.tail:
-            tail += float(loss.detach())
+            tail += loss.detach()
         if step + 1 in plan.curve_steps:
-            curve.append(measure(model, problem, problem.val, keys, loss_function)[0])
-    return outcome_of(model, problem, packed, plan, tail / plan.tail, curve, keys, loss_function)
+            curve.append(_measure(model, problem, problem.val, keys, loss_function)[0])
+            problem.begin(model)
+    train_loss = float(tail) / plan.tail
+    return _outcome(model, problem, packed, plan, train_loss, curve, keys, loss_function)
+
+
+def _fill(
+    model: nn.Module, problem: Problem, packed: bits.Bytes, start: Start | None
+) -> dict[str, Tensor]:
+    """Put W0 times a mask into a module, or a start; return what is pruned (bool) by name."""
+    model.load_state_dict({**problem.initial, **problem.buffers}, strict=False)
+    mask = bits.unpack(packed, problem.layout.size)
+    pruned = {
+        name: torch.from_numpy(~kept).to(problem.device)
+        for name, kept in problem.layout.split(mask).items()
+    }
+    everything = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    with torch.no_grad():
+        for name, tensor in problem.buffers.items():  # also those that are in no state dict
+            everything[name].copy_(tensor)
+        for name, gone in pruned.items():
+            everything[name].masked_fill_(gone, 0)
+        if start is not None:
+            for name, tensor in start.tensors(problem.layout, mask).items():
+                everything[name].copy_(tensor)
+    return pruned
+
+
+def _measure(
+    model: nn.Module, problem: Problem, split: Split, keys: Tensor | None, loss: Loss
+) -> tuple[float, float]:
+    """Return loss and accuracy on a whole split, in evaluation mode.
+
+    Args:
+        model: The network.
+        problem: What it belongs to.
+        split: Inputs and targets.
+        keys: The network's, for a module that drops out in evaluation, too; see ``dropout``.
+        loss: The network's loss.
+    """
+    model.eval()
+    total, correct = 0.0, 0.0
+    with torch.no_grad():
+        for i, (n, x, y) in enumerate(pieces(split)):
+            with dropping(keys, -1 - i):
+                output = model(x)
+                total += float(loss_of(loss, output, y)) * n
+            correct += float(n_correct(loss, output, y))
+    return total / len(split[0]), correct / len(split[0])
+
+
+def _outcome(
+    model: nn.Module,
+    problem: Problem,
+    packed: bits.Bytes,
+    plan: Plan,
+    train_loss: float,
+    curve: Sequence[float],
+    keys: Tensor | None,
+    loss: Loss,
+) -> Outcome:
+    """Measure a trained network as the plan says, and return all there is to know of it."""
+    test = problem.test if plan.test else None
+    none = (np.nan, np.nan)
+    measured = (
+        train_loss,
+        *_measure(model, problem, problem.val, keys, loss),
+        *(none if test is None else _measure(model, problem, test, keys, loss)),
+    )
+    mask = bits.unpack(packed, problem.layout.size)
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    state = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    flat = torch.cat([state[name].reshape(-1) for name in problem.layout.names])
+    return Outcome(
+        metrics={
+            n: np.array([m], dtype=np.float64) for n, m in zip(METRICS, measured, strict=True)
+        },
+        curve_steps=plan.curve_steps,
+        curve=np.array([curve], dtype=np.float64).reshape(1, -1),
+        values=[flat.numpy()[mask]],
+        others=[problem.others_of(state)],
+        states=[state] if plan.keep_states else [],
+    )

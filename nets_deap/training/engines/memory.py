@@ -26,7 +26,7 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
 
 
-class Room:
+class Capacity:
     """How many networks of a problem fit in memory at once, as far as is known.
 
     Attributes:
@@ -38,7 +38,7 @@ class Room:
         self._fitted, self._wait, self._full, self._grew = 0, FIRST_WAIT, 0, False
 
     def portion(self, networks: int) -> int:
-        """Return how many networks to hand to the engine before the room is looked at again."""
+        """Return how many networks to hand to the engine before the capacity is looked at again."""
         if self.size is None:
             return networks
         return 1 if self.size == 1 else min(networks, self.size * self._wait)
@@ -66,9 +66,9 @@ class Room:
 
 
 @once
-def room_of(problem: Problem, engine: str) -> Room:
-    """Return what is known of the room that an engine has for a problem."""
-    return Room()
+def capacity_of(problem: Problem, engine: str) -> Capacity:
+    """Return what is known of how many networks of a problem an engine has memory for."""
+    return Capacity()
 
 
 def free(problem: Problem) -> None:

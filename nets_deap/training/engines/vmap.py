@@ -22,6 +22,7 @@ from nets_deap.training.device import threads_for
 from nets_deap.training.engines.cuda.chunk import memory_limit, train_with
 from nets_deap.training.engines.cuda.optimizer import BITS
 from nets_deap.training.engines.dropout import keys_of
+from nets_deap.training.engines.engine import Engine
 from nets_deap.training.engines.functional import Functional
 from nets_deap.training.engines.optimizers import make_optimizer, set_lr
 from nets_deap.training.engines.probe import probe
@@ -46,7 +47,6 @@ def train_vmap(
     *,
     starts: list[Start | None] | None = None,
     chunk: int | None = None,
-    on_chunk: Callable[[int], None] | None = None,
     on_part: OnPart | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
@@ -59,7 +59,6 @@ def train_vmap(
         starts: Where each training starts; None for W0.
         chunk: Networks trained at once; None chooses by memory. It does not change the results
             beyond float rounding.
-        on_chunk: Called with the number of networks that a finished chunk held.
         on_part: Called with a finished chunk's places among the masks, and its outcome.
         watch: Called after every step with (step, stacked parameters, optimiser), for tests.
 
@@ -71,7 +70,7 @@ def train_vmap(
     if problem.device.type == "cuda" and watch is None and in_place:
         return train_with(
             Replayed, problem, masks, plan,
-            starts=starts, size=size, on_chunk=on_chunk, on_part=on_part,
+            starts=starts, size=size, on_part=on_part,
         )  # fmt: skip
     batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
     parts = []
@@ -83,8 +82,6 @@ def train_vmap(
         parts.append(_Chunk(problem, stack, plan, own).run(batches, watch))
         if on_part is not None:
             on_part(range(start, start + len(stack)), parts[-1])
-        if on_chunk is not None:
-            on_chunk(len(stack))
     return Outcome.concatenate(parts)
 
 
@@ -99,6 +96,15 @@ def default_chunk(problem: Problem) -> int:
         return max(1, memory_limit(problem.device) // Replayed.bytes_of_one(problem))
     one = 5 * problem.dtype.itemsize * sum(p.numel() for p in problem.initial.values())
     return max(1, min(CPU_CHUNK_MAX, CPU_CHUNK_BYTES // one))
+
+
+ENGINE = Engine(
+    "vmap",
+    train_vmap,
+    suits,
+    default_chunk,
+    "no random numbers in module and loss but dropout's",
+)
 
 
 class _Chunk:

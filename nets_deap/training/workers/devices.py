@@ -16,7 +16,7 @@ from nets_deap.tickets import bits
 from nets_deap.training import interrupt
 from nets_deap.training.device import pick_device
 from nets_deap.training.engines.dispatch import train
-from nets_deap.training.executor import set_crew, set_keeper
+from nets_deap.training.executor import set_executor, set_journal
 from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
 from nets_deap.training.workers.speed import Speed, Work
 from nets_deap.training.workers.transfer import moved
@@ -91,10 +91,9 @@ class DeviceCrew:
         engine: str,
         starts: list[Start | None],
         chunk: int | None,
-        on_chunk: Callable[[int], None] | None,
         on_part: OnPart,
     ) -> Outcome:
-        """Train one network for each mask; see ``training.executor.Crew``."""
+        """Train one network for each mask; see ``training.executor.Executor``."""
         works = [Work.of(mask, problem.layout.size, plan.steps) for mask in masks]
         known = [self.speed.expect(work) for work in works]
         costs = [1.0 if cost is None else cost for cost in known]
@@ -108,7 +107,7 @@ class DeviceCrew:
             if replica.device.type == "cpu":
                 torch.set_num_threads(threads)  # of this thread alone
             relay = _Relay(share, parts)
-            set_keeper(replica, relay)
+            set_journal(replica, relay)
             on_gpu = replica.device.type == "cuda"
             with torch.cuda.device(replica.device) if on_gpu else nullcontext():
                 outcome = train(
@@ -126,8 +125,6 @@ class DeviceCrew:
         def tell(places: list[int], outcome: Outcome) -> None:
             seen.update(places)
             on_part(places, outcome)
-            if on_chunk is not None:
-                on_chunk(len(places))
 
         found: dict[int, Outcome] = {}
         with ThreadPoolExecutor(len(self.replicas)) as pool:
@@ -186,4 +183,4 @@ def _wait(
 def share_between(problem: Problem, devices: Sequence[torch.device]) -> None:
     """Let several devices train whatever is trained of a problem; one device needs nothing."""
     if len(devices) > 1:
-        set_crew(problem, DeviceCrew(problem, devices))
+        set_executor(problem, DeviceCrew(problem, devices))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from nets_deap.errors import CallOrderError, CrewLostError, NetsError
+from nets_deap.errors import CallOrderError, ExecutorLostError, NetsError
 from nets_deap.tickets import bits
 from nets_deap.training import interrupt
 from nets_deap.training.engines.dispatch import pick_engine
@@ -47,7 +46,6 @@ class _Call:
     starts: list[Start | None]
     engine: str
     chunk: int | None
-    on_chunk: Callable[[int], None] | None
     on_part: OnPart
     book: Assignments
     found: dict[int, Outcome] = field(default_factory=dict)
@@ -89,13 +87,12 @@ class RayCrew:
         engine: str,
         starts: list[Start | None],
         chunk: int | None,
-        on_chunk: Callable[[int], None] | None,
         on_part: OnPart,
     ) -> Outcome:
-        """Train one network for each mask; see ``training.executor.Crew``.
+        """Train one network for each mask; see ``training.executor.Executor``.
 
         Raises:
-            CrewLostError: No worker is left and none can be started.
+            ExecutorLostError: No worker is left and none can be started.
             CallOrderError: Ray was shut down.
         """
         if not self._session.alive:
@@ -106,7 +103,7 @@ class RayCrew:
         if terms.device == problem.device.type:  # the same on all nodes, or an error
             engine = pick_engine(engine, problem)
         book = Assignments(works, self.speed, workers=terms.workers, retries=terms.retries)
-        call = _Call(problem, masks, plan, starts, engine, chunk, on_chunk, on_part, book)
+        call = _Call(problem, masks, plan, starts, engine, chunk, on_part, book)
         try:
             while not book.finished:
                 interrupt.check()
@@ -227,8 +224,6 @@ class RayCrew:
         """Keep an outcome, and tell who wants to know."""
         call.found.update(zip(piece, outcome.split(), strict=True))
         call.on_part(piece, outcome)
-        if call.on_chunk is not None:
-            call.on_chunk(len(piece))
 
     def _raised(self, call: _Call, piece: Piece, error: Any) -> None:
         """Try a chunk again whose training raised, unless nothing has ever been trained."""
@@ -281,9 +276,9 @@ class RayCrew:
         self.hands.remove(hand)
         self.speed.forget(hand.number)
 
-    def _lost(self, what: str) -> CrewLostError:
+    def _lost(self, what: str) -> ExecutorLostError:
         """Return the error that ends a run."""
-        return CrewLostError(
+        return ExecutorLostError(
             f"All workers are lost: {what}; the last one because {self._reason}. {RESUME}"
         )
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets_deap.data.convert import each
-from nets_deap.training.cache import Cache
 from nets_deap.training.losses import Weighted
 from nets_deap.training.problem import Problem, Split
 
@@ -132,5 +131,4 @@ def _changed(problem: Problem, change: Callable[[Any], Any]) -> Problem:
         train=split(problem.train),
         val=split(problem.val),
         test=None if problem.test is None else split(problem.test),
-        cache=Cache(),
     )

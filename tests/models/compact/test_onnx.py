@@ -10,6 +10,8 @@ from nets_deap.errors import FileAccessError, InvalidValueError, MissingExtraErr
 from nets_deap.models import lenet5
 from nets_deap.models.compact import onnx
 
+pytestmark = pytest.mark.extra
+
 pytest.importorskip("onnxscript")
 runtime = pytest.importorskip("onnxruntime")
 

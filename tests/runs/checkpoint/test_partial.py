@@ -11,7 +11,7 @@ from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.paths import CHECKPOINTS, UNFINISHED
 from nets_deap.runs.storage.plain import Packer
 from nets_deap.training.engines import dispatch
-from nets_deap.training.executor import set_keeper
+from nets_deap.training.executor import set_journal
 from nets_deap.training.problem import Plan
 
 PLAN = Plan(steps=10, seed=1)
@@ -26,10 +26,10 @@ def kept(tmp_path):
     masks = [task.ticket(rng.random(task.layout.size) < 0.5).packed_mask for _ in range(4)]
     folder = RunFolder(tmp_path)
     keeper = Unfinished(folder, 1)
-    set_keeper(task.problem, keeper)
+    set_journal(task.problem, keeper)
     dispatch.train(task.problem, masks, PLAN)
     keeper.cut_short()
-    set_keeper(task.problem, None)
+    set_journal(task.problem, None)
     return task, masks, folder
 
 

@@ -4,7 +4,6 @@ import functools
 import os
 import random
 import signal
-import threading
 
 import numpy as np
 import pytest
@@ -25,10 +24,6 @@ BANDS = [
 @pytest.fixture(autouse=True)
 def every_generation(monkeypatch):
     monkeypatch.setattr(checkpoints, "SHARE", float("inf"))
-
-
-def islands_left():
-    return [t for t in threading.enumerate() if t.name == "nets_deap-island"]
 
 
 def go(path=None, task=None, **options):
@@ -62,7 +57,6 @@ def test_islands_have_their_own_sizes_operators_and_densities():
     assert result.population == [t for island in result.islands for t in island]
     assert min(t.density for t in result.islands[0]) >= 0.5
     assert len(result.logbook) == 8
-    assert islands_left() == []
 
 
 def test_all_islands_are_evaluated_as_one_batch(monkeypatch):
@@ -129,16 +123,14 @@ def test_a_search_on_islands_goes_on_exactly(tmp_path, inherit):
         resumed = go(path, resume=True, **options)
         assert seen_by(resumed) == seen_by(whole)
         assert left_by(path) == left_by(tmp_path / "whole")
-    assert islands_left() == []
 
 
-def test_an_error_in_one_island_ends_all_and_leaves_no_thread(tmp_path):
+def test_an_error_in_one_island_ends_all(tmp_path):
     def broken(ticket):
         raise ZeroDivisionError("an operator of the user's own")
 
     with pytest.raises(ZeroDivisionError, match="of the user's own"):
         go(tmp_path / "run", islands=[nets.Island(), nets.Island(operators={"mutate": broken})])
-    assert islands_left() == []
 
 
 def test_an_interrupt_while_an_island_runs_leaves_all_resumable(tmp_path):
@@ -158,7 +150,6 @@ def test_an_interrupt_while_an_island_runs_leaves_all_resumable(tmp_path):
     calls.clear()
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path / "cut", islands=islands(20))
-    assert islands_left() == []
     resumed = go(tmp_path / "cut", islands=islands(), resume=True, force=True)
     assert seen_by(resumed) == seen_by(whole)
 
@@ -287,7 +278,6 @@ def test_an_interrupt_ends_an_operator_without_end(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path / "run", islands=[nets.Island(), nets.Island(operators={"mutate": endless})])
-    assert islands_left() == []
 
 
 HELD = [

@@ -3,6 +3,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from deap import algorithms
 
 import nets_deap as nets
 from nets_deap.errors import InvalidTypeError, InvalidValueError
@@ -17,6 +18,46 @@ def test_the_same_seed_gives_the_same_front_and_another_seed_another(xor_task):
     one = front_of(nets.search(xor_task, seed=1, **options))
     assert one == front_of(nets.search(xor_task, seed=1, **options))
     assert one != front_of(nets.search(xor_task, seed=2, **options))
+
+
+@pytest.mark.parametrize(
+    ("kind", "stock"),
+    [("plus", algorithms.eaMuPlusLambda), ("comma", algorithms.eaMuCommaLambda)],
+)
+def test_a_search_is_deaps_algorithm_draw_for_draw(kind, stock, xor_task):
+    sizes, chances = {"population": 6, "offspring": 9}, {"cxpb": 0.3, "mutpb": 0.5}
+    more = {"generations": 4, "algorithm": kind, "seed": 7, "progress": "none"}
+    found = nets.search(xor_task, **sizes, **chances, **more)
+    toolbox, front = nets.make_toolbox(xor_task), nets.ParetoFront()
+    random.seed(7)
+    tickets, _ = stock(
+        toolbox.population(n=6), toolbox, 6, 9, **chances, ngen=4, halloffame=front, verbose=False
+    )
+    assert [t.digest for t in found.population] == [t.digest for t in tickets]
+    assert front_of(found) == [(t.digest, t.fitness.values) for t in front]
+
+
+def test_a_map_that_returns_too_little_is_named(xor_task):
+    toolbox = nets.make_toolbox(xor_task)
+    toolbox.register("map", lambda function, tickets: nets.batch_map(function, tickets)[:-1])
+    with pytest.raises(InvalidValueError, match=r"map.*must have the right length.*P = 4, got 3"):
+        nets.search(xor_task, toolbox=toolbox, population=4, generations=1, progress="none")
+
+
+@pytest.mark.parametrize("source", [random.random, np.random.random, torch.rand])
+def test_operators_may_draw_from_any_global_generator(source, xor_task):
+    def mutate(ticket):
+        draw = source(1) if source is torch.rand else source()
+        return nets.operators.mut_flip(ticket, indpb=0.1 + 0.5 * float(draw))
+
+    toolbox = nets.make_toolbox(xor_task)
+    toolbox.register("mutate", mutate)
+    options = {"toolbox": toolbox, "population": 6, "generations": 2, "progress": "none"}
+    found = []
+    for seed in (1, 2):  # what the global states are before does not matter
+        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)  # noqa: NPY002
+        found.append(front_of(nets.search(xor_task, seed=3, **options)))
+    assert found[0] == found[1]
 
 
 def test_global_random_states_stay_as_they_were(xor_task):

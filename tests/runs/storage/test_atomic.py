@@ -11,7 +11,7 @@ import pytest
 from support.running import begin, go, new_task, new_toolbox
 
 import nets_deap as nets
-from nets_deap._atomic import Durable, sweep
+from nets_deap._atomic import AtomicFile, sweep
 from nets_deap.errors import FileAccessError
 from nets_deap.runs.storage import npz
 from nets_deap.runs.storage.plain import Packer
@@ -102,7 +102,7 @@ def test_a_failing_call_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
 def test_an_exception_inside_leaves_nothing(tmp_path):
     def cut():
-        with Durable(tmp_path / "x") as file:
+        with AtomicFile(tmp_path / "x") as file:
             file.write(b"half")
             raise KeyboardInterrupt
 

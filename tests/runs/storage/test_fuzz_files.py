@@ -197,7 +197,7 @@ def problems_of(target, folder, number):
         answer.join_thread()
 
 
-AMOUNTS = pytest.mark.parametrize("share", [0.02, pytest.param(1.0, marks=pytest.mark.slow)])
+AMOUNTS = pytest.mark.parametrize("share", [0.025, pytest.param(1.0, marks=pytest.mark.slow)])
 
 
 def torch_file(thing):

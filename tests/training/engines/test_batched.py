@@ -14,6 +14,8 @@ from support.networks import (
     make_task,
     masks_of,
     needs_cuda,
+    noting,
+    reference,
 )
 from torch import nn
 
@@ -24,7 +26,6 @@ from nets_deap.training.engines.batched import Layered, default_chunk, suits, tr
 from nets_deap.training.engines.cuda import schedule
 from nets_deap.training.engines.cuda.graph import Replay
 from nets_deap.training.engines.dispatch import pick_engine, train
-from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.problem import Plan, Problem, Start
 
@@ -44,7 +45,7 @@ def test_it_equals_the_reference(model, optimizer):
     assert suits(task.problem)
     batch = train_batched(task.problem, masks, PLAN)
     assert len(set(batch.metrics["val_loss"])) == 3, "the masks should make a difference"
-    assert_same(batch, train_loop(task.problem, masks, PLAN), rtol=1e-9)
+    assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-9)
 
 
 def test_it_equals_the_reference_in_float32_where_images_are_flattened():
@@ -56,7 +57,7 @@ def test_it_equals_the_reference_in_float32_where_images_are_flattened():
     masks = masks_of(task)
     batch = train_batched(task.problem, masks, PLAN)
     assert batch.values[0].dtype == np.float32
-    assert_same(batch, train_loop(task.problem, masks, PLAN), rtol=1e-4)
+    assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-4)
 
 
 @pytest.mark.parametrize("maskable", ["2.weight", ["2.weight", "*.bias"], "*"])
@@ -64,7 +65,7 @@ def test_any_part_of_a_network_may_be_maskable(maskable):
     task = make_task("mlp", RECIPES["adamw"], model=deep(), maskable=maskable)
     masks = masks_of(task, (0.4, 0.8))
     batch = train_batched(task.problem, masks, PLAN)
-    assert_same(batch, train_loop(task.problem, masks, PLAN), rtol=1e-9)
+    assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-9)
     masked = set(task.layout.names)
     assert set(batch.others[0]) == {n for n in task.problem.initial if n not in masked}
 
@@ -77,7 +78,7 @@ def test_results_follow_their_masks_in_any_order_chunk_and_company():
     order, done = [2, 0, 3, 1], []
     for chunk in (None, 1, 3):
         shuffled = [masks[i] for i in order]
-        outcome = train_batched(task.problem, shuffled, PLAN, chunk=chunk, on_chunk=done.append)
+        outcome = train_batched(task.problem, shuffled, PLAN, chunk=chunk, on_part=noting(done))
         assert_same(outcome, whole, rtol=1e-11, places=order)
     assert done == [4, 1, 1, 1, 1, 3, 1]
     assert default_chunk(task.problem) >= 1
@@ -103,7 +104,7 @@ def test_a_machine_is_used_again_and_keeps_nothing_of_what_it_did(monkeypatch):
             some = [masks[1], masks[1], masks[0]]
         machine.weights.trained["0.weight"].fill_(torch.nan)
         again = train_batched(task.problem, some, plan, starts=begin)
-        assert_same(again, train_loop(task.problem, some, plan, starts=begin), rtol=1e-9)
+        assert_same(again, reference(task.problem, some, plan, starts=begin), rtol=1e-9)
     assert_same(again, first, rtol=0)
     assert machine_of(task) is machine
 
@@ -119,7 +120,7 @@ def test_steps_that_warm_up_leave_no_trace(monkeypatch, steps):
     task = make_task("mlp", RECIPES["adam"], model=deep(), precision="float32")
     masks, plan = masks_of(task), Plan(steps, 3, curve_points=2, test=True, keep_states=True)
     warmed = train_batched(task.problem, masks, plan)
-    assert_same(warmed, train_loop(task.problem, masks, plan), rtol=1e-9)
+    assert_same(warmed, reference(task.problem, masks, plan), rtol=1e-9)
     low = make_task("mlp", RECIPES["adam"], torch.float32, model=deep(), precision="bf16")
     warmed = train_batched(low.problem, masks, plan)
     monkeypatch.undo()
@@ -144,7 +145,7 @@ def test_columns_that_fill_the_width_change_nothing(monkeypatch, width, optimize
     monkeypatch.setattr(Layered, "width", staticmethod(lambda problem: width))
     task = make_task("mlp", RECIPES[optimizer], model=deep())
     batch = train_batched(task.problem, masks_of(task), PLAN)
-    assert_same(batch, train_loop(task.problem, masks_of(task), PLAN), rtol=1e-9)
+    assert_same(batch, reference(task.problem, masks_of(task), PLAN), rtol=1e-9)
 
 
 def test_splits_are_measured_in_parts_that_bound_memory(monkeypatch):
@@ -183,7 +184,7 @@ def test_a_diverging_network_does_not_disturb_its_neighbours(huge):
     one, two = (task.ticket(mask).packed for mask in healthy)
     outcome = train_batched(task.problem, [one, task.dense_ticket().packed, two], PLAN)
     assert not np.isfinite(outcome.metrics["val_loss"][1])
-    alone = train_loop(task.problem, [one, two], PLAN)
+    alone = reference(task.problem, [one, two], PLAN)
     assert_same(alone, outcome, rtol=1e-9, places=[0, 2])
 
 
@@ -272,7 +273,7 @@ def test_on_cuda_it_equals_the_reference_on_the_cpu(model, optimizer):
     cuda = make_task("mlp", RECIPES[optimizer], model=cpu.model, device="cuda")
     for masks in (masks_of(cpu), masks_of(cpu)[::-1]):
         batch = train_batched(cuda.problem, masks, PLAN)
-        assert_same(batch, train_loop(cpu.problem, masks, PLAN), rtol=1e-7)
+        assert_same(batch, reference(cpu.problem, masks, PLAN), rtol=1e-7)
     assert machine_of(cuda).replay.captured
 
 

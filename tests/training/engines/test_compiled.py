@@ -6,7 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from support.networks import FULLY_CONNECTED, RECIPES, assert_same, deep, make_task, masks_of
+from support.networks import (
+    FULLY_CONNECTED,
+    RECIPES,
+    assert_same,
+    deep,
+    make_task,
+    masks_of,
+    noting,
+    reference,
+)
 from torch import nn
 
 from nets_deap import Recipe, Task, models
@@ -17,12 +26,11 @@ from nets_deap.training.engines.batched import train_batched
 from nets_deap.training.engines.cpu import engine as compiled
 from nets_deap.training.engines.cpu import network
 from nets_deap.training.engines.cpu.engine import suits, train_compiled
-from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.vmap import train_vmap
 from nets_deap.training.problem import Plan, Start
 
 PLAN = Plan(steps=300, seed=3, curve_points=3, test=True, keep_states=True)
-each_engine = pytest.mark.parametrize("engine", [train_vmap, train_compiled, train_loop])
+each_engine = pytest.mark.parametrize("engine", [train_vmap, train_compiled, reference])
 
 
 @pytest.mark.parametrize("optimizer", RECIPES)
@@ -32,7 +40,7 @@ def test_the_compiled_engine_equals_the_reference(model, optimizer):
     masks = masks_of(task, (1.0, 0.5, 0.2))
     assert suits(task.problem)
     sparse = train_compiled(task.problem, masks, PLAN)
-    assert_same(sparse, train_loop(task.problem, masks, PLAN), rtol=1e-8)
+    assert_same(sparse, reference(task.problem, masks, PLAN), rtol=1e-8)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
@@ -53,7 +61,7 @@ def test_every_activation_and_loss_equals_the_reference(activation, loss, target
     masks = masks_of(task, (1.0, 0.5, 0.2))
     assert suits(task.problem)
     outcome = train_compiled(task.problem, masks, PLAN)
-    assert_same(outcome, train_loop(task.problem, masks, PLAN), rtol=1e-8)
+    assert_same(outcome, reference(task.problem, masks, PLAN), rtol=1e-8)
     assert np.isnan(outcome.metrics["val_accuracy"]).all() == (loss == "mse")
 
 
@@ -62,7 +70,7 @@ def test_a_partly_maskable_network_keeps_its_other_weights():
     masks = masks_of(task, (0.3,))
     sparse = train_compiled(task.problem, masks, PLAN)
     assert set(sparse.others[0]) == {"0.weight", "0.bias", "2.bias", "4.weight", "4.bias"}
-    assert_same(sparse, train_loop(task.problem, masks, PLAN), rtol=1e-8)
+    assert_same(sparse, reference(task.problem, masks, PLAN), rtol=1e-8)
 
 
 def test_one_company_or_another_and_threads_change_nothing():
@@ -72,7 +80,7 @@ def test_one_company_or_another_and_threads_change_nothing():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        shared = train_compiled(task.problem, masks, PLAN, on_chunk=done.append)
+        shared = train_compiled(task.problem, masks, PLAN, on_part=noting(done))
     finally:
         torch.set_num_threads(before)
     assert sorted(done) == [1, 1, 2]
@@ -131,14 +139,14 @@ def test_any_sizes_and_minibatches_equal_the_reference(sizes, batch_size):
     masks = masks_of(task, (1.0, 0.9, 0.5, 0.05))
     plan = Plan(20, 3, curve_points=2, test=True, keep_states=True)
     outcome = train_compiled(task.problem, masks, plan)
-    assert_same(outcome, train_loop(task.problem, masks, plan), rtol=1e-8)
+    assert_same(outcome, reference(task.problem, masks, plan), rtol=1e-8)
 
 
 @pytest.mark.parametrize("dense_from", [0.0, 2.0])
 def test_how_a_layer_is_held_changes_only_rounding(dense_from, monkeypatch):
     task = big_task((40, 33, 18, 10), 60)
     masks = masks_of(task, (1.0, 0.9, 0.5, 0.1))
-    expected = train_loop(task.problem, masks, Plan(20, 3, keep_states=True))
+    expected = reference(task.problem, masks, Plan(20, 3, keep_states=True))
     monkeypatch.setattr(network, "DENSE_FROM", dense_from)
     outcome = train_compiled(task.problem, masks, Plan(20, 3, keep_states=True))
     assert_same(outcome, expected, rtol=1e-8)
@@ -176,7 +184,7 @@ def test_auto_takes_the_compiled_engine_and_keeps_the_order():
     auto = dispatch.train(task.problem, masks, PLAN, on_chunk=done.append)
     assert sum(done) == 4
     assert_same(auto, train_compiled(task.problem, masks, PLAN), rtol=0)
-    assert_same(auto, train_loop(task.problem, masks, PLAN), rtol=1e-8)
+    assert_same(auto, reference(task.problem, masks, PLAN), rtol=1e-8)
 
 
 @pytest.mark.parametrize("dense_from", [0.0, 2.0])
@@ -223,7 +231,7 @@ def test_starts_agree_between_the_engines_with_buffers_and_frozen_layers(module)
     starts = [Start(v, o) for v, o in zip(first.values, first.others, strict=True)]
     starts[1] = None
     again = train_vmap(task.problem, masks, PLAN, starts=starts, chunk=2)
-    assert_same(again, train_loop(task.problem, masks, PLAN, starts=starts), rtol=1e-8)
+    assert_same(again, reference(task.problem, masks, PLAN, starts=starts), rtol=1e-8)
     assert again.metrics["val_loss"][0] != first.metrics["val_loss"][0]
     assert again.metrics["val_loss"][1] == pytest.approx(first.metrics["val_loss"][1], rel=1e-9)
 
@@ -254,7 +262,7 @@ def test_weights_of_any_size_overflow_only_where_the_reference_does(activation):
     task = make_task("mlp", recipe, torch.float32, model=model)
     mask = task.dense_ticket().packed
     plan = Plan(20, 1, keep_states=True)
-    ours, theirs = (f(task.problem, [mask], plan) for f in (train_compiled, train_loop))
+    ours, theirs = (f(task.problem, [mask], plan) for f in (train_compiled, reference))
     for name in ("train_loss", "val_loss"):
         assert np.isfinite(ours.metrics[name]) == np.isfinite(theirs.metrics[name])
     assert np.isfinite(ours.values[0]).all() == np.isfinite(theirs.values[0]).all()
@@ -283,7 +291,7 @@ def test_a_start_of_another_dtype_is_converted():
     starts = [Start(np.zeros(kept), {"0.bias": np.zeros(9)})]
     outcome = train_compiled(task.problem, [mask], PLAN, starts=starts)
     assert outcome.values[0].dtype == np.float32
-    expected = train_loop(task.problem, [mask], PLAN, starts=starts)
+    expected = reference(task.problem, [mask], PLAN, starts=starts)
     np.testing.assert_allclose(outcome.values[0], expected.values[0], 1e-3, 1e-4)
 
 
@@ -293,7 +301,7 @@ def test_no_networks_are_refused_in_words():
         dispatch.train(task.problem, [], PLAN)
 
 
-@pytest.mark.parametrize("engine", ["compiled", "batched", "threaded", "vmap"])
+@pytest.mark.parametrize("engine", ["compiled", "batched", "loop", "vmap"])
 def test_calls_from_several_threads_take_turns(engine):
     task = make_task("mlp", RECIPES["adam"], model=deep(), engine=engine)
     masks = masks_of(task, (0.9, 0.5, 0.2))

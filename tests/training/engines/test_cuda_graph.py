@@ -16,6 +16,7 @@ from support.networks import (
     make_task,
     masks_of,
     needs_cuda,
+    reference,
 )
 from torch import nn
 
@@ -28,7 +29,6 @@ from nets_deap.training.engines.cuda.chunk import train_with
 from nets_deap.training.engines.cuda.graph import Replay
 from nets_deap.training.engines.cuda.schedule import Tables
 from nets_deap.training.engines.cuda.weights import Weights
-from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.replayed import Replayed
 from nets_deap.training.engines.vmap import train_vmap
 from nets_deap.training.problem import Plan, Start
@@ -37,7 +37,7 @@ PLAN = Plan(20, 3, curve_points=3, test=True, keep_states=True)
 
 
 def train_replayed(problem, masks, plan, *, starts=None, size=3):
-    return train_with(Replayed, problem, masks, plan, starts=starts, size=size, on_chunk=None)
+    return train_with(Replayed, problem, masks, plan, starts=starts, size=size)
 
 
 # ---- machines of any module
@@ -51,12 +51,12 @@ def test_any_module_on_a_machine_equals_single_trainings(monkeypatch, module):
     task = make_task(module, RECIPES[optimizer])
     masks = masks_of(task)
     first = train_replayed(task.problem, masks, PLAN)
-    assert_same(first, train_loop(task.problem, masks, PLAN), rtol=1e-9)
+    assert_same(first, reference(task.problem, masks, PLAN), rtol=1e-9)
     machine = machine_of(task)
     starts = [Start(first.values[2], first.others[2]), None, Start(first.values[0])]
     plan, turned = Plan(13, 8, keep_states=True), masks[::-1]
     again = train_replayed(task.problem, turned, plan, starts=starts)
-    rest = train_loop(task.problem, turned, plan, starts=starts)
+    rest = reference(task.problem, turned, plan, starts=starts)
     assert_same(again, rest, rtol=1e-8)
     assert machine_of(task) is machine
 

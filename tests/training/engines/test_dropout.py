@@ -5,13 +5,12 @@ import threading
 import numpy as np
 import pytest
 import torch
-from support.networks import PLAN, RECIPES, assert_same, make_task, masks_of
+from support.networks import PLAN, RECIPES, assert_same, make_task, masks_of, reference
 from torch import nn
 from torch.func import vmap
 from torch.nn import functional as F
 
 from nets_deap.training.engines.dropout import at_step, keyed, keys_of
-from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.vmap import train_vmap
 
 CPU = torch.device("cpu")
@@ -150,6 +149,6 @@ def test_two_networks_that_differ_in_a_weight_without_effect_see_other_patterns(
     other = mask.copy()
     other[-1] = False
     masks = [task.ticket(m).packed for m in (mask, other)]
-    for engine in (train_vmap, train_loop):
+    for engine in (train_vmap, reference):
         losses = engine(task.problem, masks, PLAN).metrics["val_loss"]
         assert abs(losses[0] - losses[1]) > 1e-4

@@ -20,6 +20,8 @@ from support.networks import (
     masks_of,
     mlp,
     needs_cuda,
+    noting,
+    reference,
 )
 from torch import nn
 from torch.nn import functional as F
@@ -27,11 +29,10 @@ from torch.optim import lr_scheduler
 
 from nets_deap import Recipe
 from nets_deap.tickets import bits
-from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.vmap import default_chunk, train_vmap
 from nets_deap.training.problem import Plan
 
-both_engines = pytest.mark.parametrize("engine", [train_vmap, train_loop])
+both_engines = pytest.mark.parametrize("engine", [train_vmap, reference])
 
 
 @each_optimizer
@@ -41,7 +42,7 @@ def test_a_batch_equals_single_trainings(module, optimizer):
     batch = train_vmap(task.problem, masks_of(task), PLAN)
     assert (batch.curve.shape, len(batch.states)) == ((3, 3), 3)
     assert len(set(batch.metrics["val_loss"])) == 3, "the masks should make a difference"
-    assert_same(batch, train_loop(task.problem, masks_of(task), PLAN), rtol=1e-9)
+    assert_same(batch, reference(task.problem, masks_of(task), PLAN), rtol=1e-9)
 
 
 @each_module
@@ -52,7 +53,7 @@ def test_a_batch_equals_single_trainings_in_float32(module):
     task = make_task(module, RECIPES[optimizer], torch.float32)
     batch = train_vmap(task.problem, masks_of(task), PLAN)
     assert batch.values[0].dtype == np.float32
-    assert_same(batch, train_loop(task.problem, masks_of(task), PLAN), rtol=1e-4)
+    assert_same(batch, reference(task.problem, masks_of(task), PLAN), rtol=1e-4)
 
 
 @pytest.mark.gpu
@@ -63,7 +64,7 @@ def test_a_batch_equals_single_trainings_on_cuda(module, optimizer):
     cpu = make_task(module, RECIPES[optimizer])
     cuda = make_task(module, RECIPES[optimizer], model=cpu.model, device="cuda")
     batch = train_vmap(cuda.problem, masks_of(cuda), PLAN)
-    assert_same(batch, train_loop(cuda.problem, masks_of(cuda), PLAN), rtol=1e-7)
+    assert_same(batch, reference(cuda.problem, masks_of(cuda), PLAN), rtol=1e-7)
     assert_same(batch, train_vmap(cpu.problem, masks_of(cpu), PLAN), rtol=1e-7)
 
 
@@ -77,7 +78,7 @@ def test_a_batch_equals_single_trainings_on_cuda(module, optimizer):
 def test_a_batch_equals_single_trainings_under_other_losses(loss, target):
     task = make_task("mlp", Recipe(loss=loss), target=target)
     batch = train_vmap(task.problem, masks_of(task), PLAN)
-    assert_same(batch, train_loop(task.problem, masks_of(task), PLAN), rtol=1e-9)
+    assert_same(batch, reference(task.problem, masks_of(task), PLAN), rtol=1e-9)
     assert np.isnan(batch.metrics["val_accuracy"]).all() == (loss == "mse")
 
 
@@ -90,7 +91,7 @@ def test_results_follow_their_masks_in_any_order_chunk_and_company():
     order, done = [2, 0, 3, 1], []
     for chunk in (None, 1, 3):
         shuffled = [masks[i] for i in order]
-        outcome = train_vmap(task.problem, shuffled, PLAN, chunk=chunk, on_chunk=done.append)
+        outcome = train_vmap(task.problem, shuffled, PLAN, chunk=chunk, on_part=noting(done))
         assert_same(outcome, whole, rtol=1e-11, places=order)
     assert done == [4, 1, 1, 1, 1, 3, 1]
     assert default_chunk(task.problem) >= 1
@@ -209,7 +210,7 @@ def test_a_diverging_network_does_not_disturb_its_neighbours(engine, huge):
     one, two = (task.ticket(mask).packed for mask in healthy)
     outcome = engine(task.problem, [one, task.dense_ticket().packed, two], PLAN)
     assert not np.isfinite(outcome.metrics["val_loss"][1])
-    alone = train_loop(task.problem, [one, two], PLAN)
+    alone = reference(task.problem, [one, two], PLAN)
     assert np.isfinite(alone.curve).all()
     assert_same(alone, outcome, rtol=1e-9, places=[0, 2])
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from support.networks import RECIPES, make_task
-from support.running import new_task
+from support.running import new_task, trained_by
 
 import nets_deap as nets
 from nets_deap.tickets import bits
 from nets_deap.training.engines import dispatch
 from nets_deap.training.engines.functional import Functional
-from nets_deap.training.engines.memory import Room, is_shortage
+from nets_deap.training.engines.memory import Capacity, is_shortage
 from nets_deap.training.problem import METRICS, Plan
 
 PLAN = Plan(steps=10, seed=1)
@@ -31,7 +31,7 @@ def masks_of(task, n=10, seed=0):
 
 def limited(monkeypatch, engine, limit, error=SHORTAGES[1], never=()):
     """Let an engine fail for more than ``limit`` networks at once; return what it was given."""
-    train, calls = dispatch._TRAIN[engine], []
+    plain, calls = dispatch.ENGINES[engine], []
 
     def train_within(problem, masks, plan, *, chunk=None, on_part=None, **more):
         size = len(masks) if chunk is None else min(chunk, len(masks))
@@ -39,21 +39,20 @@ def limited(monkeypatch, engine, limit, error=SHORTAGES[1], never=()):
         fits = size <= limit and not any(row.tobytes() in never for row in masks[:1])
         if not fits:
             raise error
-        return train(problem, masks, plan, chunk=chunk, on_part=on_part, **more)
+        return plain.train(problem, masks, plan, chunk=chunk, on_part=on_part, **more)
 
-    monkeypatch.setitem(dispatch._TRAIN, engine, train_within)
+    trained_by(monkeypatch, engine, train_within, at_once=lambda problem: 8)
     return calls
 
 
 @pytest.mark.parametrize("error", SHORTAGES, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("engine", ["compiled", "threaded"])
+@pytest.mark.parametrize("engine", ["compiled", "loop"])
 def test_chunks_halve_and_the_results_are_the_same(monkeypatch, caplog, error, engine):
     task = new_task(engine=engine)
     masks = masks_of(task)
     wanted = dispatch.train(task.problem, masks, PLAN, engine=engine)
     fresh = new_task(engine=engine)
-    calls = limited(monkeypatch, engine, 1 if engine == "threaded" else 3, error)
-    monkeypatch.setitem(dispatch._AT_ONCE, engine, lambda problem: 8)
+    calls = limited(monkeypatch, engine, 1 if engine == "loop" else 3, error)
     found = dispatch.train(fresh.problem, masks, PLAN, engine=engine)
     for name in METRICS:
         np.testing.assert_array_equal(found.metrics[name], wanted.metrics[name])
@@ -66,7 +65,6 @@ def test_chunks_halve_and_the_results_are_the_same(monkeypatch, caplog, error, e
 def test_the_next_generation_begins_with_what_fitted_and_grows_back(monkeypatch, caplog):
     task = new_task()
     calls = limited(monkeypatch, "compiled", 3)
-    monkeypatch.setitem(dispatch._AT_ONCE, "compiled", lambda problem: 8)
     dispatch.train(task.problem, masks_of(task), PLAN)
     caplog.clear()
     calls.clear()
@@ -87,14 +85,14 @@ def test_one_that_fits_never_is_worst_counted_and_told(monkeypatch, caplog):
     population = toolbox.population(n=6)
     limited(monkeypatch, "compiled", 100, never={population[2].packed.tobytes()})
     # It is the first of its call only once it is alone.
-    train = dispatch._TRAIN["compiled"]
+    engine = dispatch.ENGINES["compiled"]
 
     def train_in_order(problem, masks, plan, **more):
         if len(masks) > 1 and any(row.tobytes() == population[2].packed.tobytes() for row in masks):
             raise MemoryError
-        return train(problem, masks, plan, **more)
+        return engine.train(problem, masks, plan, **more)
 
-    monkeypatch.setitem(dispatch._TRAIN, "compiled", train_in_order)
+    trained_by(monkeypatch, "compiled", train_in_order)
     values = toolbox.map(toolbox.evaluate, population)
     worst = tuple(o.worst for o in toolbox.evaluate.func.objectives)
     assert [v == worst for v in values] == [i == 2 for i in range(6)]
@@ -116,16 +114,16 @@ def test_other_errors_come_through():
 
 
 def test_growth_waits_longer_each_time_it_fails():
-    room = Room()
-    room.shrink(16)
+    capacity = Capacity()
+    capacity.shrink(16)
     waits = []
     for _ in range(3):
         trained = 0
-        while room.size == 8:
-            trained += room.portion(1000)
-            room.fits(room.portion(1000))
+        while capacity.size == 8:
+            trained += capacity.portion(1000)
+            capacity.fits(capacity.portion(1000))
         waits.append(trained)
-        room.shrink(16)
+        capacity.shrink(16)
     assert waits == sorted(waits)
     assert waits[0] < waits[-1]
 

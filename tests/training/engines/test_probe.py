@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from support.networks import PLAN, RECIPES, Custom, assert_same, make_task, masks_of
+from support.networks import PLAN, RECIPES, Custom, assert_same, make_task, masks_of, reference
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -19,12 +19,11 @@ from nets_deap.training.device import python_states
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.engines.threaded import train_threaded
 from nets_deap.training.engines.vmap import train_vmap
 from nets_deap.training.recipe import name_of
 
 SHORT = replace(PLAN, steps=8, curve_points=1)
-ENGINES = {"vmap": train_vmap, "threaded": train_threaded, "one": train_loop}
+ENGINES = {"vmap": train_vmap, "threads": train_loop, "one": reference}
 each_engine = pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 
 
@@ -137,7 +136,7 @@ def test_what_writes_in_its_inputs_changes_nobodys_data(engine):
     assert all(torch.equal(a, b) for a, b in zip(data, after, strict=True))
     assert_same(first, engine(task.problem, masks, SHORT), rtol=1e-12)
     honest = task_of(lambda m, x: plain(m, x - 1.0), {"a": task.model.a, "b": task.model.b})
-    assert_same(first, train_loop(honest.problem, masks, SHORT), rtol=1e-9)
+    assert_same(first, reference(honest.problem, masks, SHORT), rtol=1e-9)
 
 
 @each_engine
@@ -151,13 +150,9 @@ def test_what_modules_keep_lasts_for_one_training(engine):
     task = task_of(function)
     masks = masks_of(task)
     first = engine(task.problem, masks, SHORT)
-    assert_same(first, engine(task.problem, masks, SHORT, **_chunk(engine)), rtol=1e-11)
-    assert_same(first, train_loop(task.problem, masks, SHORT), rtol=1e-9)
+    assert_same(first, engine(task.problem, masks, SHORT, chunk=1), rtol=1e-11)
+    assert_same(first, reference(task.problem, masks, SHORT), rtol=1e-9)
     assert not hasattr(task.model, "hidden")
-
-
-def _chunk(engine):
-    return {} if engine is train_loop else {"chunk": 1}
 
 
 def test_a_module_under_two_names_is_one():
@@ -166,7 +161,7 @@ def test_a_module_under_two_names_is_one():
     task = make_task("mlp", RECIPES["adam"], model=model)
     masks = masks_of(task)
     outcome = train_vmap(task.problem, masks, SHORT)
-    assert_same(outcome, train_loop(task.problem, masks, SHORT), rtol=1e-9)
+    assert_same(outcome, reference(task.problem, masks, SHORT), rtol=1e-9)
     assert pick_engine("auto", task.problem) == "vmap"
     module = task.train(task.ticket(np.ones(task.layout.size))).module()
     assert module[0] is module[2]
@@ -184,7 +179,7 @@ def test_normalisation_that_rests_stays_at_rest(engine):
     for state in outcome.states:
         assert (int(state["1.num_batches_tracked"]), int(state["4.num_batches_tracked"])) == (0, 8)
     assert [m.training for m in task.model.modules()] == [m.training for m in model.modules()]
-    assert_same(outcome, train_loop(task.problem, masks_of(task), SHORT), rtol=1e-9)
+    assert_same(outcome, reference(task.problem, masks_of(task), SHORT), rtol=1e-9)
 
 
 def test_the_users_loss_module_stays_as_it_is_and_keeps_nothing_for_the_next_network():
@@ -204,7 +199,7 @@ def test_the_users_loss_module_stays_as_it_is_and_keeps_nothing_for_the_next_net
     assert len({name_of(task.recipe.loss) for task in tasks}) == 1
     task = tasks[0]
     mask = masks_of(task)[0]
-    outcome = train_loop(task.problem, [mask, mask], SHORT)
+    outcome = reference(task.problem, [mask, mask], SHORT)
     assert outcome.metrics["val_loss"][0] == outcome.metrics["val_loss"][1]
 
 
@@ -300,7 +295,7 @@ def test_a_stream_that_draws_gives_all_networks_the_same_minibatches():
     assert states()[1] == before[1]
     masks = masks_of(task)
     outcome = train_vmap(task.problem, masks, SHORT)
-    assert_same(outcome, train_loop(task.problem, masks, SHORT), rtol=1e-9)
+    assert_same(outcome, reference(task.problem, masks, SHORT), rtol=1e-9)
 
 
 def test_weights_of_which_the_cut_leaves_none_are_refused():

@@ -14,7 +14,7 @@ from support.running import who
 
 import nets_deap as nets
 from nets_deap.errors import InvalidTypeError, InvalidValueError
-from nets_deap.training.executor import crew_of, set_keeper
+from nets_deap.training.executor import executor_of, set_journal
 from nets_deap.training.workers.devices import balanced
 from nets_deap.training.workers.speed import Work
 
@@ -81,12 +81,12 @@ def test_the_keeper_sees_each_network_and_what_it_kept_is_not_trained_again():
     task = nets.tasks.xor(hidden=5, dtype="float64", device=["cpu", "cpu", "cpu"])
     population = nets.make_toolbox(task).population(n=8)
     keeper, told = Kept({}), []
-    set_keeper(task.problem, keeper)
+    set_journal(task.problem, keeper)
     whole = task.train_all(population, on_chunk=told.append)
     assert sorted(keeper.places) == list(range(8))
     assert sum(told) == 8
-    assert crew_of(task.problem).speed.expect(Work(1, 100, 50)) > 0
-    set_keeper(task.problem, None)
+    assert executor_of(task.problem).speed.expect(Work(1, 100, 50)) > 0
+    set_journal(task.problem, None)
     del keeper
     again = task.train_all(population[::-1])[::-1]
     assert [r.val_loss for r in again] == [r.val_loss for r in whole]
@@ -110,7 +110,7 @@ def test_an_error_in_a_thread_comes_through():
 
 def test_the_copies_go_with_the_task():
     task = nets.tasks.xor(hidden=3, device=["cpu", "cpu"])
-    gone = weakref.ref(crew_of(task.problem))
+    gone = weakref.ref(executor_of(task.problem))
     del task
     gc.collect()
     assert gone() is None

@@ -12,14 +12,16 @@ from support import traps
 from support.running import who
 
 import nets_deap as nets
-from nets_deap.errors import CallOrderError, CrewLostError, InvalidTypeError, InvalidValueError
+from nets_deap.errors import CallOrderError, ExecutorLostError, InvalidTypeError, InvalidValueError
 from nets_deap.evolution.ray_map import RayMap
 from nets_deap.runs.checkpoint.partial import Unfinished
 from nets_deap.runs.storage.folder import RunFolder
-from nets_deap.training.executor import lent, set_keeper
+from nets_deap.training.executor import executed_by, set_journal
 from nets_deap.training.workers import ray_executor
 from nets_deap.training.workers.ray_options import Terms
 from nets_deap.training.workers.ray_session import Session
+
+pytestmark = pytest.mark.extra
 
 pytest.importorskip("ray", reason='workers need the extra "ray"')
 
@@ -97,7 +99,7 @@ def test_curves_and_trained_networks_come_back_as_they_are_in_one_process(crews)
     task, _, workers = crews
     population = nets.make_toolbox(task).population(n=9)
     here = task.train_all(population, steps=30, points=4)
-    with lent(task.problem, workers.crew):
+    with executed_by(task.problem, workers.crew):
         there = task.train_all(population, steps=30, points=4)
     for a, b in zip(here, there, strict=True):
         assert (a.val_loss, a.test_loss) == (b.val_loss, b.test_loss)
@@ -172,7 +174,7 @@ def test_an_interrupt_ends_what_workers_do_and_the_next_call_is_right(traps_set,
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    with lent(task.problem, workers.crew), pytest.raises(KeyboardInterrupt):
+    with executed_by(task.problem, workers.crew), pytest.raises(KeyboardInterrupt):
         task.train_all(tickets, on_chunk=interrupt)
     here, there, _ = before_and_after(task, workers, tickets)
     assert there == here
@@ -197,19 +199,19 @@ def test_without_workers_a_run_ends_and_what_is_finished_is_not_trained_again(
     monkeypatch.setattr("nets_deap.training.workers.chunks.portion", lambda *_, **__: 1)
     run = RunFolder(tmp_path / "run")
     keeper = Unfinished(run, 1)
-    set_keeper(task.problem, keeper)
+    set_journal(task.problem, keeper)
     with (
-        lent(task.problem, workers.crew),
-        pytest.raises(CrewLostError, match=r"All workers are lost: 1 .*nets-deap resume RUN"),
+        executed_by(task.problem, workers.crew),
+        pytest.raises(ExecutorLostError, match=r"All workers are lost: 1 .*nets-deap resume RUN"),
     ):
         task.train_all(tickets)
     (folder / "exit").unlink()
     monkeypatch.undo()
     keeper, before = Unfinished(run, 1), workers.traffic.networks
-    set_keeper(task.problem, keeper)
-    with lent(task.problem, workers.crew):
+    set_journal(task.problem, keeper)
+    with executed_by(task.problem, workers.crew):
         there = [result.val_loss for result in task.train_all(tickets)]
-    set_keeper(task.problem, None)
+    set_journal(task.problem, None)
     run.close()
     assert there == here
     assert 0 < workers.traffic.networks - before < len(tickets)
@@ -289,7 +291,7 @@ def test_where_others_have_taken_all_that_is_said(xor_task, caplog, monkeypatch)
     monkeypatch.setattr(ray_executor, "QUIET_START", 0.5)
     with (
         RayMap(xor_task, cpus_per_worker=9, workers=1, start_seconds=2) as workers,
-        pytest.raises(CrewLostError, match=r"of 9 CPUs free"),
+        pytest.raises(ExecutorLostError, match=r"of 9 CPUs free"),
     ):
         workers(nets.make_toolbox(xor_task).evaluate, [xor_task.dense_ticket()])
     assert caplog.text.count("No worker is ready") == 1

@@ -11,6 +11,8 @@ import nets_deap as nets
 from nets_deap.evolution.ray_map import RayMap
 from nets_deap.training.workers.ray_handle import BUSY
 
+pytestmark = pytest.mark.extra
+
 ray = pytest.importorskip("ray", reason='workers need the extra "ray"')
 NGEN = 3
 

@@ -63,7 +63,7 @@ def test_data_in_memory_that_cannot_be_written_trains_without_a_warning():
         object.__setattr__(crate.problem, name, (inputs, targets))
     problem = crate.open(torch.device("cpu"))
     masks = [task.dense_ticket().packed_mask]
-    for engine in ("compiled", "vmap", "loop", "threaded"):
+    for engine in ("compiled", "vmap", "loop"):
         assert np.isfinite(train(problem, masks, Plan(4, 1), engine=engine).metrics["val_loss"])
 
 

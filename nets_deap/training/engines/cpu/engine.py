@@ -7,7 +7,6 @@ call between them. Results agree with the other engines to float rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,6 +20,7 @@ from nets_deap._optional import require
 from nets_deap.models.feedforward import Feedforward, feedforward_of
 from nets_deap.tickets import bits
 from nets_deap.training.engines.cpu.network import LANES, TILE, Group, Network, room
+from nets_deap.training.engines.engine import Engine
 from nets_deap.training.engines.threads import Stop, share_out
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Start, once
 from nets_deap.training.recipe import LOSSES, Recipe
@@ -67,10 +67,9 @@ def train_compiled(
     *,
     starts: list[Start | None] | None = None,
     chunk: int | None = None,
-    on_chunk: Callable[[int], None] | None = None,
     on_part: OnPart | None = None,
 ) -> Outcome:
-    """Train one network for each mask; the same contract as ``train_vmap``.
+    """Train one network for each mask; see ``Train``.
 
     A thread holds at most ``GROUP`` networks at a time, all threads together at most ``chunk``.
     """
@@ -99,13 +98,23 @@ def train_compiled(
         found.update(zip(places, outcomes, strict=True))
         if on_part is not None:
             on_part(places, Outcome.concatenate(outcomes))
-        if on_chunk is not None:
-            on_chunk(len(places))
 
     for split in ("val", "test") if plan.test and problem.test is not None else ("val",):
         _blocks(problem, split)  # made once, before the threads share it
     share_out(work, [group for group in groups if group], threads, done)
     return Outcome.concatenate([found[i] for i in range(len(masks))])
+
+
+ENGINE = Engine(
+    "compiled",
+    train_compiled,
+    suits,
+    lambda problem: GROUP * torch.get_num_threads(),
+    "nn.Sequential or models.MLP of linear layers, the same activation between all (ReLU, tanh or "
+    "sigmoid), without hooks, masked biases or frozen parameters, on the CPU, and a loss with a "
+    "name, on data in memory without weights or augmentation",
+    extra=("numba", "fast"),
+)
 
 
 def _train(

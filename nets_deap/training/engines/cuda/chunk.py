@@ -7,7 +7,7 @@ differs between kinds of networks is how a gradient is computed and how a split 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import numpy as np
@@ -149,7 +149,6 @@ def train_with(
     *,
     starts: list[Start | None] | None,
     size: int,
-    on_chunk: Callable[[int], None] | None,
     on_part: OnPart | None = None,
 ) -> Outcome:
     """Train one network for each mask on machines of a kind, at most ``size`` at once.
@@ -168,8 +167,6 @@ def train_with(
             parts.append(_machine(kind, problem, counts).run(stack, plan, own, counts))
         if on_part is not None:
             on_part(range(start, start + len(stack)), parts[-1])
-        if on_chunk is not None:
-            on_chunk(len(stack))
     return Outcome.concatenate(parts)
 
 

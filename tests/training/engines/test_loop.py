@@ -1,17 +1,28 @@
-"""The threaded engine: each network alone, the same numbers as the slow reference."""
+"""The loop engine: each network alone, in threads the same numbers as the slow reference."""
+
+import threading
 
 import numpy as np
 import pytest
 import torch
-from support.networks import MODULES, PLAN, RECIPES, Custom, assert_same, make_task, masks_of
+from support.networks import (
+    MODULES,
+    PLAN,
+    RECIPES,
+    Custom,
+    assert_same,
+    make_task,
+    masks_of,
+    noting,
+    reference,
+)
 from torch import nn
 
 from nets_deap import Recipe
 from nets_deap.tickets import bits
 from nets_deap.training.engines.dispatch import pick_engine, train
-from nets_deap.training.engines.loop import train_loop
+from nets_deap.training.engines.loop import takes_threads, train_loop
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.engines.threaded import suits, train_threaded
 from nets_deap.training.problem import Start
 
 
@@ -24,6 +35,13 @@ def _threads():
     torch.set_num_threads(before)
 
 
+class Noisy(nn.Module):
+    """Adds noise of its own."""
+
+    def forward(self, x):
+        return x + 0.1 * torch.rand(x.shape, dtype=x.dtype) if self.training else x
+
+
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("optimizer", RECIPES)
 @pytest.mark.parametrize("module", MODULES)
@@ -31,10 +49,39 @@ def test_threads_give_single_trainings(module, optimizer):
     task = make_task(module, RECIPES[optimizer])
     masks = masks_of(task)
     done = []
-    outcome = train_threaded(task.problem, masks, PLAN, on_chunk=done.append)
+    outcome = train_loop(task.problem, masks, PLAN, on_part=noting(done))
     assert done == [1, 1, 1]
     assert torch.get_num_threads() == 3
-    assert_same(outcome, train_loop(task.problem, masks, PLAN), rtol=1e-9)
+    assert_same(outcome, reference(task.problem, masks, PLAN), rtol=1e-9)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize(
+    ("model", "threads", "trained_in"),
+    [
+        (MODULES["dropout"][0](), None, {"other"}),
+        (MODULES["dropout"][0](), 2, {"other"}),
+        (MODULES["dropout"][0](), 1, {"this"}),
+        (nn.Sequential(Noisy(), nn.Linear(6, 3)), None, {"this"}),
+        (nn.Sequential(Noisy(), nn.Linear(6, 3)), 2, {"this"}),
+    ],
+)
+def test_networks_train_in_threads_unless_one_is_asked_for_or_they_draw(
+    monkeypatch, model, threads, trained_in
+):
+    """One thread for whatever draws more than dropout, even if several are asked for."""
+    task, seen = make_task("mlp", RECIPES["sgd"], model=model), set()
+    takes_threads(task.problem)  # what probes the module runs in this thread
+    main, forward = threading.current_thread(), type(model).forward
+
+    def noted(self, x):
+        seen.add("this" if threading.current_thread() is main else "other")
+        return forward(self, x)
+
+    monkeypatch.setattr(type(model), "forward", noted)
+    outcome = train_loop(task.problem, masks_of(task), PLAN, threads=threads)
+    assert seen == trained_in
+    assert_same(outcome, reference(task.problem, masks_of(task), PLAN), rtol=1e-9)
 
 
 @pytest.mark.usefixtures("_threads")
@@ -42,12 +89,12 @@ def test_threads_give_single_trainings(module, optimizer):
 def test_starts_chunks_and_order_change_nothing(module):
     task = make_task(module, RECIPES["adam"])
     masks = masks_of(task)
-    first = train_threaded(task.problem, masks, PLAN)
+    first = train_loop(task.problem, masks, PLAN)
     starts = [Start(v, o) for v, o in zip(first.values, first.others, strict=True)]
     starts[1] = None
-    again = train_threaded(task.problem, masks, PLAN, starts=starts, chunk=1)
-    assert_same(again, train_loop(task.problem, masks, PLAN, starts=starts), rtol=1e-8)
-    turned = train_threaded(task.problem, masks[::-1], PLAN, starts=starts[::-1], chunk=2)
+    again = train_loop(task.problem, masks, PLAN, starts=starts, chunk=1)
+    assert_same(again, reference(task.problem, masks, PLAN, starts=starts), rtol=1e-8)
+    turned = train_loop(task.problem, masks[::-1], PLAN, starts=starts[::-1], chunk=2)
     assert_same(turned, again, rtol=1e-12, places=[2, 1, 0])
 
 
@@ -55,7 +102,7 @@ def test_starts_chunks_and_order_change_nothing(module):
 def test_pruned_weights_stay_exactly_zero(module):
     task = make_task(module, RECIPES["adamw"], torch.float32)
     packed = masks_of(task, (0.7, 0.2))
-    outcome = train_threaded(task.problem, packed, PLAN)
+    outcome = train_loop(task.problem, packed, PLAN)
     for own, state, values in zip(packed, outcome.states, outcome.values, strict=True):
         mask = bits.unpack(own, task.layout.size)
         flat = np.concatenate([state[name].reshape(-1) for name in task.layout.names])
@@ -64,27 +111,20 @@ def test_pruned_weights_stay_exactly_zero(module):
         assert np.isfinite(values).all()
 
 
-class Noisy(nn.Module):
-    """Adds noise of its own."""
-
-    def forward(self, x):
-        return x + 0.1 * torch.rand(x.shape, dtype=x.dtype) if self.training else x
-
-
-def test_random_modules_are_refused_and_large_ones_are_taken_by_auto():
-    assert suits(make_task("dropout", Recipe()).problem)
+def test_random_modules_take_no_threads_and_large_ones_are_taken_by_auto():
+    assert takes_threads(make_task("dropout", Recipe()).problem)
     model = nn.Sequential(Noisy(), nn.Linear(6, 3))
-    for engine in ("threaded", "vmap"):
-        with pytest.raises(ValueError, match=r"engine must suit the task: .*but dropout's"):
-            make_task("mlp", Recipe(), model=model, engine=engine)
+    with pytest.raises(ValueError, match=r"engine must suit the task: .*but dropout's"):
+        make_task("mlp", Recipe(), model=model, engine="vmap")
+    assert not takes_threads(make_task("mlp", Recipe(), model=model, engine="loop").problem)
     small = make_task("conv2d", Recipe())
     assert pick_engine("auto", small.problem) == "vmap"
     layers = (nn.Conv2d(1, 256, 3, padding=1), nn.Conv2d(256, 64, 3, padding=1))
     wide = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 36, 3))
     large = make_task("conv2d", Recipe(), torch.float32, model=wide)
-    assert pick_engine("auto", large.problem) == "threaded"
-    by_name = train(small.problem, masks_of(small), PLAN, engine="threaded")
-    assert_same(by_name, train_threaded(small.problem, masks_of(small), PLAN), rtol=0)
+    assert pick_engine("auto", large.problem) == "loop"
+    by_name = train(small.problem, masks_of(small), PLAN, engine="loop")
+    assert_same(by_name, train_loop(small.problem, masks_of(small), PLAN), rtol=0)
 
 
 def recurrent(kind, **more):
@@ -98,11 +138,12 @@ def test_what_cannot_be_batched_trains_alone_after_one_warning(kind, caplog, mon
     task = make_task("recurrent", RECIPES["adam"], maskable=["unit.weight_*", "linear.weight"])
     masks = masks_of(task)
     outcome = train(task.problem, masks, PLAN)
-    assert_same(outcome, train_loop(task.problem, masks, PLAN), rtol=1e-9)
+    assert_same(outcome, reference(task.problem, masks, PLAN), rtol=1e-9)
     train(task.problem, masks, PLAN)
     (record,) = caplog.records
     assert f"cannot batch the layer 'unit' ({kind.__name__})" in record.message
-    assert "threaded" in record.message
+    assert "(engine 'loop')" in record.message
+    assert takes_threads(task.problem)
 
 
 def test_recurrent_dropout_and_other_noise_train_one_by_one_each_network_with_its_own(
@@ -131,7 +172,8 @@ def test_dropout_around_what_cannot_be_batched_trains_in_threads(caplog, monkeyp
     build = lambda: nn.Sequential(nn.Dropout(0.2), recurrent(nn.GRU))  # noqa: E731
     monkeypatch.setitem(MODULES, "recurrent", (build, (4, 3)))
     task = make_task("recurrent", RECIPES["adam"])
-    assert pick_engine("auto", task.problem) == "threaded"
+    assert pick_engine("auto", task.problem) == "loop"
+    assert takes_threads(task.problem)
     assert "'1.unit' (GRU)" in caplog.text
     assert not any(module._forward_pre_hooks for module in task.problem.model.modules())
 
@@ -142,5 +184,5 @@ def test_an_error_of_the_module_comes_through_and_threads_are_put_back():
     probe(task.problem)
     task.problem.train[0].resize_(25, 5)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        train_threaded(task.problem, masks_of(task), PLAN)
+        train_loop(task.problem, masks_of(task), PLAN)
     assert torch.get_num_threads() == before
