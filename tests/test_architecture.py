@@ -22,9 +22,10 @@ FLOORS = [
     {"experiments"},
     {"plots"},
     {"__init__"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
-LOOSE = {"errors", "names", "_atomic", "_checks", "_optional"}
+LOOSE = {"errors", "names", "_atomic", "_checks", "_optional", "_table"}
 MOST_LINES = 300
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -81,12 +81,12 @@ def draw_rows(task: Task, examples: int, rng: np.random.Generator) -> Positions:
 
 
 def run_finite(
-    task: Task, tickets: Sequence[Ticket], plan: Plan, starts: Sequence[Start | None]
+    task: Task, tickets: Sequence[Ticket], plan: Plan, starts: Sequence[Start]
 ) -> Outcome:
     """Train tickets; raise if one diverged, as its weights then rank nothing."""
     outcome = task.run(tickets, plan, starts=starts)
-    for ticket, values in zip(tickets, outcome.values, strict=True):
-        check_finite(task, ticket, bool(np.isfinite(values).all()))
+    for ticket, state in zip(tickets, outcome.trained, strict=True):
+        check_finite(task, ticket, bool(np.isfinite(state.values).all()))
     return outcome
 
 

@@ -24,6 +24,7 @@ from nets_deap.baselines.result import Baseline, Level
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.random import layer_counts
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.problem import Plan, Start
 from nets_deap.training.task import Task
 
@@ -69,7 +70,7 @@ def one_shot(
         else:
             goals.append(_shares(layout, layer_counts(layout, density, "uniform")))
     outcome = run_finite(task, [task.dense_ticket()], plan, [None])
-    scores = np.abs(outcome.values[0])
+    scores = np.abs(outcome.trained[0].values)
     # The same order of ties at every density keeps the tickets nested.
     masks = [_keep(scores, goal, generator_at(task, seed, MAGNITUDE, 1, CHOICES)) for goal in goals]
     levels = [Level(task.ticket(mask), plan.steps) for mask in masks]
@@ -119,11 +120,11 @@ def imp(
     goals = _goals(task.layout, rounds, fraction, scope, output_fraction)
     _checks.whole("rewind_to", rewind_to, low=0)
     _checks.whole("steps", steps)
-    origin: Start | None = None
+    origin: Start = None
     if rewind_to:
         plan = _plan(task, seed, 0, rewind_to)
         outcome = run_finite(task, [task.dense_ticket()], plan, [None])
-        origin = Start(outcome.values[0], outcome.others[0])
+        origin = outcome.trained[0]
     levels = _rounds(task, goals, steps, seed, origin=origin, rewound=rewind_to, inherit=False)
     return Baseline.of(_named("imp", scope), levels)
 
@@ -172,7 +173,7 @@ def _rounds(
     steps: int,
     seed: int,
     *,
-    origin: Start | None,
+    origin: Start,
     rewound: int,
     inherit: bool,
 ) -> list[Level]:
@@ -184,14 +185,15 @@ def _rounds(
         outcome = run_finite(task, [ticket], plan, [start])
         spent += plan.steps
         before = ticket.mask
-        trained = np.zeros(task.layout.size, dtype=outcome.values[0].dtype)
-        trained[before] = outcome.values[0]
+        state = outcome.trained[0]
+        trained = np.zeros(task.layout.size, dtype=state.values.dtype)
+        trained[before] = state.values
         # Pruned weights rank below kept ones that happen to be zero.
         scores = np.where(before, np.abs(trained), -1)
         mask = _keep(scores, goal, generator_at(task, seed, MAGNITUDE, level, CHOICES))
         ticket = task.ticket(mask)
-        rewinding = None if origin is None else Start(origin.values[mask], origin.others)
-        start = Start(trained[mask], outcome.others[0]) if inherit else rewinding
+        rewinding = None if origin is None else TrainedState(origin.values[mask], origin.unmasked)
+        start = TrainedState(trained[mask], state.unmasked) if inherit else rewinding
         levels.append(Level(ticket, spent, rewinding, rewound))
     return levels
 

@@ -29,7 +29,7 @@ class Level:
 
     ticket: Ticket
     search_steps: int = 0
-    start: Start | None = None
+    start: Start = None
     rewound_steps: int = 0
     trained: TrainResult | None = None
 

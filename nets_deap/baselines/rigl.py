@@ -30,6 +30,7 @@ from nets_deap.baselines.result import Baseline, Level
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.random import Distribution, layer_counts, random_mask
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Plan, Start
 from nets_deap.training.task import Task
@@ -85,7 +86,7 @@ def rigl(
     last = steps * _checks.real("end", end, low=0, high=1)
     layout = task.layout
     masks = [_first_mask(task, d, distribution, seed) for d in as_densities(densities)]
-    starts: list[Start | None] = [None] * len(masks)
+    starts: list[Start] = [None] * len(masks)
     updates = [t for t in range(delta, steps, delta) if t < last]
     for before, now in itertools.pairwise([0, *updates]):
         plan = Plan(now - before, seed_at(task, seed, RIGL, before, BATCHES))
@@ -95,8 +96,8 @@ def rigl(
         rng = generator_at(task, seed, RIGL, now, CHOICES)
         rows = torch.from_numpy(draw_rows(task, task.recipe.batch_size, rng))
         for i, ticket in enumerate(tickets):
-            trained = Start(outcome.values[i], outcome.others[i])
-            gradient = dense_gradient(task.problem, ticket.packed, rows, trained)
+            trained = outcome.trained[i]
+            gradient = dense_gradient(task.problem, masks[i], rows, trained)
             charge(task, len(rows))
             ties = generator_at(task, seed, RIGL, now, ticket.kept, CHOICES)
             masks[i], starts[i] = _moved(layout, masks[i], trained, gradient, share, ties)
@@ -128,11 +129,11 @@ def _first_mask(task: Task, density: float, distribution: Distribution, seed: in
 def _moved(
     layout: MaskLayout,
     mask: bits.Mask,
-    trained: Start,
+    trained: TrainedState,
     gradient: Scores,
     share: float,
     rng: np.random.Generator,
-) -> tuple[bits.Mask, Start]:
+) -> tuple[bits.Mask, TrainedState]:
     """Drop a share of each layer's weights and grow as many; return mask and weights."""
     values = np.zeros(layout.size, dtype=trained.values.dtype)
     values[mask] = trained.values
@@ -148,4 +149,4 @@ def _moved(
         free = np.flatnonzero(~part)  # those just dropped may come back
         part[free[ranked(np.abs(gradient[here][free]), rng)[:k]]] = True
     # ``values`` is zero where nothing was kept, which is where new weights start.
-    return after, Start(values[after], trained.others)
+    return after, TrainedState(values[after], trained.unmasked)

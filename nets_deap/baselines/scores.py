@@ -41,7 +41,7 @@ def snip_scores(task: Task, rows: NDArray[np.int64]) -> NDArray[np.floating]:
         rows: Indices of training examples, shape (N,).
     """
     dense, initial = task.dense_ticket(), task.layout.require_initial()
-    gradient = dense_gradient(task.problem, dense.packed, torch.from_numpy(rows))
+    gradient = dense_gradient(task.problem, dense.mask, torch.from_numpy(rows))
     scores: NDArray[np.floating] = np.abs(gradient * initial)
     return scores
 

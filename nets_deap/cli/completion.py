@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from nets_deap import _optional
-from nets_deap.cli.commands import Say
 from nets_deap.experiments.presets import PRESETS
 
 SHELLS = ("bash", "zsh", "fish")
@@ -16,14 +16,8 @@ FILES = {"run", "file", "other", "weights", "out", "json"}
 FOLDERS = {"data_dir"}
 
 
-def add(parsers: Any, parser: Callable[[], ArgumentParser], say: Say) -> None:
-    """Add the command to those of the command line.
-
-    Args:
-        parsers: The commands.
-        parser: Makes the whole command line's parser.
-        say: Prints a line.
-    """
+def add(parsers: Any, parser: ArgumentParser) -> None:
+    """Add the command to the command line, whose whole ``parser`` it completes."""
     command = parsers.add_parser(
         "completion",
         help="print a script that completes this command line in a shell",
@@ -33,10 +27,10 @@ def add(parsers: Any, parser: Callable[[], ArgumentParser], say: Say) -> None:
         "~/.config/fish/completions/nets-deap.fish, for zsh to _nets-deap in a folder of $fpath.",
     )
     command.add_argument("shell", choices=SHELLS, help="which shell")
-    command.set_defaults(command=lambda options: complete(options, parser(), say))
+    command.set_defaults(command=functools.partial(complete, parser=parser))
 
 
-def complete(options: Namespace, parser: ArgumentParser, say: Say) -> int:
+def complete(options: Namespace, parser: ArgumentParser) -> int:
     """Print the script for a shell."""
     shtab = _optional.require("shtab", "completion", "Completion")
     names = _names()
@@ -48,7 +42,7 @@ def complete(options: Namespace, parser: ArgumentParser, say: Say) -> int:
             action.complete = shtab.FILE
         elif action.dest in FOLDERS:
             action.complete = shtab.DIRECTORY
-    say(shtab.complete(parser, shell=options.shell))
+    print(shtab.complete(parser, shell=options.shell))
     return 0
 
 

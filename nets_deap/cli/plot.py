@@ -1,4 +1,4 @@
-"""The commands ``plot`` and ``report``: what they take and do; lines are said through ``say``."""
+"""The command ``plot``: figures of a run or a comparison, into files."""
 
 from __future__ import annotations
 
@@ -7,55 +7,46 @@ from pathlib import Path
 from typing import Any
 
 from nets_deap import _checks
-from nets_deap.cli.commands import Say
+from nets_deap._table import table
 
 
-def add(parsers: Any, say: Say) -> None:
-    """Add both commands to the command line."""
-    plot_parser = parsers.add_parser(
+def add(parsers: Any) -> None:
+    """Add the command to the command line."""
+    command = parsers.add_parser(
         "plot",
         help="figures of a run or a comparison, into files",
         description="Draw all kinds of figures that a folder holds enough for, or those given. "
         "Several runs are drawn together: hypervolume, and what shares of them attain.",
     )
-    plot_parser.add_argument(
+    command.add_argument(
         "run",
         metavar="RUN",
         nargs="+",
         help="folders of runs, or of a comparison; or 'list' for the kinds",
     )
-    plot_parser.add_argument(
+    command.add_argument(
         "--kind", action="append", default=[], help="which; may be repeated (default: all)"
     )
-    plot_parser.add_argument(
+    command.add_argument(
         "--format", choices=["png", "svg", "pdf"], default="png", help="default: png"
     )
-    plot_parser.add_argument(
+    command.add_argument(
         "--size",
         choices=["notebook", "paper"],
         default="notebook",
         help="6.4 x 4.2 inches, or a column of a paper (default: notebook)",
     )
-    plot_parser.add_argument("--out", help="folder for the figures (default: RUN/plots)")
-    plot_parser.set_defaults(command=lambda options: plot(options, say))
-    report_parser = parsers.add_parser(
-        "report",
-        help="one HTML page about a run: figures, table, settings, how to make it again",
-        description="Write one page that needs no other file and no network.",
-    )
-    report_parser.add_argument("run", metavar="RUN", help="folder of a run or a comparison")
-    report_parser.add_argument("--out", help="HTML file (default: RUN/report.html)")
-    report_parser.set_defaults(command=lambda options: report(options, say))
+    command.add_argument("--out", help="folder for the figures (default: RUN/plots)")
+    command.set_defaults(command=plot)
 
 
-def plot(options: Namespace, say: Say) -> int:
+def plot(options: Namespace) -> int:
     """Draw figures of runs into files."""
     from nets_deap.plots import kinds, source
     from nets_deap.runs.storage.folder import RunFolder
 
     if options.run == ["list"]:
-        for kind in kinds.KINDS.values():
-            say(f"{kind.name:<12}  {kind.about}")
+        print(table([(kind.name, kind.about) for kind in kinds.KINDS.values()], left=(0, 1)))
         return 0
     wanted = [_checks.choice("--kind", name, kinds.KINDS) for name in options.kind]
     paths = [source.check_folder(run) for run in options.run]
@@ -69,21 +60,7 @@ def plot(options: Namespace, say: Say) -> int:
     for name, content in drawn.items():
         target = out / f"{name}.{options.format}"
         RunFolder.beside(target).write_bytes(target.name, content)
-        say(str(target))
+        print(str(target))
     if left and len(paths) == 1:
-        say(f"not drawn, as RUN holds nothing for them: {', '.join(left)}")
-    return 0
-
-
-def report(options: Namespace, say: Say) -> int:
-    """Write the page about a run."""
-    from nets_deap.plots import source
-    from nets_deap.plots.report import report as page_of
-    from nets_deap.runs.storage.folder import RunFolder
-
-    path = source.check_folder(options.run)
-    page = page_of(path)
-    target = Path(options.out) if options.out else path / "report.html"
-    RunFolder.beside(target).write_text(target.name, page)
-    say(str(target))
+        print(f"not drawn, as RUN holds nothing for them: {', '.join(left)}")
     return 0

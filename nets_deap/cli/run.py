@@ -1,103 +1,116 @@
-"""What the commands that run experiments do; each says its lines through ``say``."""
+"""The command ``run``: an experiment from a preset to a table, a picture and a run folder."""
 
 from __future__ import annotations
 
+import functools
 import signal
-from argparse import Namespace
+import sys
+from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nets_deap.cli.commands import Say, configured
+from nets_deap._table import table
+from nets_deap.cli import picture
+from nets_deap.cli.options import PROGRESS, add_preset, add_where, configured, where
 from nets_deap.errors import ExecutorLostError
+from nets_deap.experiments.config import Config
+from nets_deap.experiments.presets import PRESETS
 from nets_deap.runs.signals import listening
 
 
-def run(options: Namespace, say: Say, complain: Say) -> int:
+def add(parsers: Any) -> None:
+    """Add the command to the command line."""
+    presets = [(f"  {name}", config.about) for name, config in PRESETS.items()]
+    command = parsers.add_parser(
+        "run",
+        help="evolve tickets for a preset and train the front from W0",
+        description="Evolve tickets for a preset, train the front from W0 beside the dense "
+        "baseline and random masks, print the table and leave a run folder.",
+        epilog=f"presets:\n{table(presets, left=(0, 1))}\n\n"
+        "Every field for --set: nets-deap presets NAME",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    add_preset(command)
+    command.add_argument("--generations", type=int, help="generations after the first population")
+    command.add_argument("--population", type=int, help="tickets in a generation")
+    command.add_argument(
+        "--out", help="run folder (default: runs/PRESET-seedN, with a number if that is there)"
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace the earlier run in the folder"
+    )
+    command.add_argument(
+        "--progress",
+        choices=PROGRESS,
+        default="auto",
+        help="default: a bar on a terminal, else lines",
+    )
+    add_where(command)
+    command.set_defaults(command=run)
+
+
+def run(options: Namespace) -> int:
     """Run an experiment and print its table."""
-
-    def work() -> tuple[str, Any]:
-        from nets_deap.experiments.run import run as run_experiment
-
-        return options.preset, run_experiment(
-            config,
-            path,
-            preset=options.preset,
-            progress=options.progress,
-            overwrite=options.overwrite,
-            **_where(options),
-        )
-
     with listening():
         config = configured(options)
-        path = Path(options.out) if options.out else _default(options, config.seed)
-        return _do(work, path, say, complain)
-
-
-def resume(options: Namespace, say: Say, complain: Say) -> int:
-    """Go on with a run and print its table."""
-    path = Path(options.run)
-
-    def work() -> tuple[str, Any]:
-        from nets_deap.experiments.resume import config_of
-        from nets_deap.experiments.run import run as run_experiment
-        from nets_deap.runs.resume import read_config
-
-        facts = read_config(path)
-        name, config = str(facts.get("preset", "")), config_of(facts)
-        if options.generations is not None:
-            config = config.override({"search.generations": options.generations})
-        return name, run_experiment(
-            config,
-            path,
-            preset=name,
-            progress=options.progress,
-            resume=True,
-            force=options.force,
-            **_where(options),
+        path = Path(options.out) if options.out else _default_path(options, config.seed)
+        return carry_out(
+            options, path, lambda: (options.preset, config), overwrite=options.overwrite
         )
 
-    with listening():
-        return _do(work, path, say, complain)
+
+def _default_path(options: Namespace, seed: int) -> Path:
+    """Return ``runs/PRESET-seedN``, with a number where that is there and is to stay."""
+    base = Path("runs") / f"{options.preset}-seed{seed}"
+    path, number = base, 2
+    while path.exists() and not options.overwrite:
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return path
 
 
-def status(options: Namespace, say: Say) -> int:
-    """Print how far a run is."""
-    from nets_deap.runs.status import status as status_of
+def carry_out(
+    options: Namespace, path: Path, begin: Callable[[], tuple[str, Config]], **how: Any
+) -> int:
+    """Run an experiment; draw and print what it found, or print how to go on.
 
-    say(status_of(options.run).text())
-    return 0
+    Args:
+        options: How it shows its progress, and where it trains.
+        path: The run folder.
+        begin: Returns its preset and its configuration.
+        **how: Further arguments of ``experiments.run.run``.
 
-
-def _where(options: Namespace) -> dict[str, Any]:
-    """Return where everything is to be trained."""
-    names = ("engine", "workers", "address", "gpus_per_worker")
-    return {name: getattr(options, name) for name in names}
-
-
-def _default(options: Namespace, seed: int) -> Path:
-    """Return the folder of a run that names none."""
-    from nets_deap.experiments.run import default_path
-
-    return default_path(options.preset, seed, new=not options.overwrite)
-
-
-def _do(work: Callable[[], tuple[str, Any]], path: Path, say: Say, complain: Say) -> int:
-    """Run an experiment; print its table, or how to go on; return the exit status."""
+    Returns:
+        The exit status: 0, 1 where all workers are lost, or 128 and the number of the signal that
+        has ended it.
+    """
     try:
-        title, report = work()
+        from nets_deap.experiments.run import run
+        from nets_deap.plots.pareto import run_figure
+
+        name, config = begin()
+        report = run(config, path, preset=name, progress=options.progress, **where(options), **how)
+        draw = functools.partial(run_figure, report.search, report.final)
+        notes = [*report.notes, *picture.save(draw, report.path / "front.png")]
     except KeyboardInterrupt as stop:
         number = signal.Signals(getattr(stop, "signal", signal.SIGINT))
         there = (path / "config.json").exists()
-        how = f"all that is done is saved; go on with: nets-deap resume {path}"
-        complain(f"{number.name}: {how if there else 'nothing was written yet; start it again'}")
+        how_on = f"all that is done is saved; go on with: nets-deap resume {path}"
+        _complain(
+            f"{number.name}: {how_on if there else 'nothing was written yet; start it again'}"
+        )
         return 128 + number
     except ExecutorLostError as error:
-        complain(f"{error} The run folder: {path}")
+        _complain(f"{error} The run folder: {path}")
         return 1
-    say(f"\n{title}: front after {report.final.steps} steps from W0, densest first\n")
-    say(report.table())
-    for note in report.notes:
-        say(f"\n{note}")
-    say(f"\nrun folder: {report.path}")
+    print(f"\n{name}: front after {report.final.steps} steps from W0, densest first\n")
+    print(report.table())
+    for note in notes:
+        print(f"\n{note}")
+    print(f"\nrun folder: {report.path}")
     return 0
+
+
+def _complain(text: str) -> None:
+    """Print a line to standard error."""
+    print(f"nets-deap: {text}", file=sys.stderr, flush=True)

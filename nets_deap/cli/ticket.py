@@ -1,23 +1,51 @@
-"""What ``ticket show``, ``diff``, ``apply`` and ``export`` do; each says lines through ``say``."""
+"""The commands ``ticket show``, ``diff``, ``apply``, ``export``, ``check`` and ``compact``.
+
+One file: all six begin with a ticket's file, from which preset and W0 are found.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nets_deap.cli import commands
-from nets_deap.cli.commands import Say, as_in_its_run, configured, training_ahead, usage
+from nets_deap import _checks
+from nets_deap._table import table
+from nets_deap.cli.options import add_preset, configured_as_found
+from nets_deap.errors import FileAccessError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nets_deap.experiments.config import Config
     from nets_deap.tickets.ticket import Ticket
 
 
-def show(options: Namespace, say: Say) -> int:
+def add(parsers: Any) -> None:
+    """Add the command, with commands of its own, to the command line."""
+    ticket = parsers.add_parser("ticket", help="look at ticket files and carry them elsewhere")
+    what = ticket.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add_one in (_add_show, _add_diff, _add_apply, _add_export, _add_check, _add_compact):
+        add_one(what)
+
+
+def _add(what: Any, command: Callable[[Namespace], int], about: str, more: str = "") -> Any:
+    """Add one command on a ticket file, of the name of its function."""
+    added = what.add_parser(command.__name__, help=about, description=more or None)
+    added.set_defaults(command=command)
+    added.add_argument("file", metavar="FILE", help="a ticket file (.safetensors)")
+    return added
+
+
+def _add_show(what: Any) -> None:
+    """Add ``ticket show``."""
+    _add(what, show, "what a file holds, and its layers")
+
+
+def show(options: Namespace) -> int:
     """Print what a ticket file holds, and its layers."""
     from nets_deap.runs.storage.rows import named_values
     from nets_deap.tickets.ticket import Ticket
@@ -36,21 +64,24 @@ def show(options: Namespace, say: Say) -> int:
     if ticket.fitness is not None and ticket.fitness.valid:
         facts |= {name: f"{value:.6g}" for name, value in named_values(ticket.fitness).items()}
     facts |= ticket.origin
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        if value not in (None, [], {}):
-            plain = value if isinstance(value, str) else json.dumps(value)
-            say(_printable(f"{name:<{width}}  {plain}"))
+    known = {name: value for name, value in facts.items() if value not in (None, [], {})}
+    texts = [(n, v if isinstance(v, str) else json.dumps(v)) for n, v in known.items()]
+    print(f"{_table_of(texts, left=(0, 1))}\n")
     rows = [["layer", "shape", "kept", "weights", "density"]]
     for layer, kept in zip(layout.layers, layout.counts(ticket.packed_mask), strict=True):
         shape, share = "x".join(map(str, layer.shape)), f"{100 * kept / layer.size:.3f} %"
         rows.append([layer.name, shape, f"{kept:,}", f"{layer.size:,}", share])
-    say("")
-    _say_table(rows, say)
+    print(_table_of(rows))
     return 0
 
 
-def diff(options: Namespace, say: Say) -> int:
+def _add_diff(what: Any) -> None:
+    """Add ``ticket diff``."""
+    command = _add(what, diff, "how much of two tickets' masks is the same")
+    command.add_argument("other", metavar="OTHER", help="another one over the same layers")
+
+
+def diff(options: Namespace) -> int:
     """Print how much of two masks is the same, layer by layer."""
     from nets_deap.tickets.ticket import Ticket
 
@@ -59,14 +90,11 @@ def diff(options: Namespace, say: Say) -> int:
     if [(la.name, la.shape) for la in layouts[0].layers] != [
         (la.name, la.shape) for la in layouts[1].layers
     ]:
-        names = ", ".join(layouts[0].names)
-        raise usage(
-            f"OTHER must be a ticket over the same layers: expected {names}, "
-            f"got {', '.join(layouts[1].names)}."
-        )
+        mine, its = (", ".join(layout.names) for layout in layouts)
+        raise _checks.bad_value("OTHER", "be a ticket over the same layers", mine, its)
     same = layouts[0].initial_digest == layouts[1].initial_digest
-    say(f"initial weights: {'the same' if same else 'not the same'}")
-    say(
+    print(f"initial weights: {'the same' if same else 'not the same'}")
+    print(
         f"masks: {'the same' if (one.packed_mask == other.packed_mask).all() else 'not the same'}\n"
     )
     counts = [
@@ -77,11 +105,25 @@ def diff(options: Namespace, say: Say) -> int:
     for name, mine, its, both in zip(layouts[0].names, *counts, strict=True):
         rows.append(_overlap(name, int(mine), int(its), int(both)))
     rows.append(_overlap("all", *(int(part.sum()) for part in counts)))
-    _say_table(rows, say)
+    print(_table_of(rows))
     return 0
 
 
-def apply(options: Namespace, say: Say) -> int:
+def _add_apply(what: Any) -> None:
+    """Add ``ticket apply``."""
+    command = _add(
+        what,
+        apply,
+        "write W0 times the mask as a state dict",
+        "Write the state dict of a preset's model, or that of --weights, with the maskable weights "
+        "as W0 times the mask; refuse what does not hold the ticket's W0.",
+    )
+    add_preset(command, named=False)
+    command.add_argument("--weights", help="a state dict that holds W0 (.safetensors)")
+    command.add_argument("--out", required=True, help="the file to write (.safetensors)")
+
+
+def apply(options: Namespace) -> int:
     """Write W0 times the mask as a state dict."""
     from nets_deap.experiments.compacting import write_tensors
     from nets_deap.tickets import apply as applied
@@ -90,20 +132,38 @@ def apply(options: Namespace, say: Say) -> int:
     ticket = Ticket.load(options.file)
     tensors = applied.masked(ticket.layout.weights, ticket.masks(), _tensors(options, ticket))
     write_tensors(tensors, options.out, repr(ticket))
-    say(f"{ticket}\nwritten: {options.out}")
+    print(f"{ticket}\nwritten: {options.out}")
     return 0
 
 
-def export(options: Namespace, say: Say, complain: Say) -> int:
+def _add_export(what: Any) -> None:
+    """Add ``ticket export``."""
+    command = _add(
+        what,
+        export,
+        "write it for other tools: onnx, csr, masks, prune",
+        "masks: NumPy's npz of bool arrays by parameter name. prune: a state dict as "
+        "torch.nn.utils.prune names it. onnx, csr: the network trained from W0, with what it "
+        "costs, measured here.",
+    )
+    command.add_argument("--to", required=True, choices=["onnx", "csr", "masks", "prune"])
+    add_preset(command, named=False)
+    command.add_argument("--weights", help="prune: a state dict that holds W0 (.safetensors)")
+    command.add_argument("--steps", type=int, help="of training (default: that of the preset)")
+    command.add_argument("--repeats", type=int, default=100, help="timed passes (default: 100)")
+    command.add_argument("--out", required=True, help="the file to write")
+
+
+def export(options: Namespace) -> int:
     """Write a ticket for other tools."""
     from nets_deap.tickets.ticket import Ticket
 
     ticket = Ticket.load(options.file)
     if options.to in ("onnx", "csr"):
-        _export_trained(options, ticket, say, complain)
+        _export_trained(options, ticket)
     else:
         _export_masks(options, ticket)
-    say(f"written: {options.out}")
+    print(f"written: {options.out}")
     return 0
 
 
@@ -128,10 +188,9 @@ def _export_masks(options: Namespace, ticket: Ticket) -> None:
     _atomic.save(options.out, buffer.getvalue(), argument="--out")
 
 
-def _export_trained(options: Namespace, ticket: Ticket, say: Say, complain: Say) -> None:
+def _export_trained(options: Namespace, ticket: Ticket) -> None:
     """Train a ticket from W0, write its network, and print what that costs."""
-    as_in_its_run(options)
-    config = configured(options)
+    config = configured_as_found(options)
     from nets_deap.experiments import compacting
     from nets_deap.models.compact import onnx
 
@@ -139,15 +198,100 @@ def _export_trained(options: Namespace, ticket: Ticket, say: Say, complain: Say)
         from nets_deap import _optional
 
         _optional.require("onnxruntime", "onnx", "ONNX export")  # before anything is trained
-    complain(training_ahead(config, options.steps))
+    _announce_training(config, options.steps)
     report = compacting.compact(config, ticket, steps=options.steps, repeats=options.repeats)
-    say(report.table())
+    print(report.table())
     if options.to == "onnx":
         difference = onnx.write_onnx(report.module, options.out, report.inputs)
-        say(f"onnxruntime's outputs differ from torch's by at most {difference:.1e}.")
+        print(f"onnxruntime's outputs differ from torch's by at most {difference:.1e}.")
     else:
         small = ticket.to_csr(report.trained.module())
         compacting.write_tensors(small.state_dict(), options.out, str(small))
+
+
+def _add_check(what: Any) -> None:
+    """Add ``ticket check``."""
+    command = _add(
+        what,
+        check,
+        "is it a winning ticket? shuffled, re-initialised, inverted, dense",
+        "Train a ticket beside its mask shuffled within layers, its mask over other initial "
+        "weights, an inverted mask and the dense network, and say whether it wins.",
+    )
+    add_preset(command, named=False)
+    command.add_argument(
+        "--steps", type=int, help="steps of each (default: the preset's final.steps)"
+    )
+    command.add_argument("--seeds", type=int, default=5, help="replicates (default: 5)")
+    command.add_argument("--tolerance", type=float, default=0.1, help="in pp (default: 0.1)")
+    command.add_argument("--margin", type=float, default=0.5, help="in pp (default: 0.5)")
+    command.add_argument("--json", help="also write the report to this file")
+
+
+def check(options: Namespace) -> int:
+    """Check a ticket and print the report."""
+    config = configured_as_found(options)
+    from nets_deap.experiments import sanity
+    from nets_deap.experiments.compacting import for_ticket
+    from nets_deap.experiments.run import build_task
+    from nets_deap.runs.storage.folder import RunFolder
+    from nets_deap.tickets.ticket import Ticket
+
+    ticket = Ticket.load(options.file)
+    report = sanity.check(
+        ticket,
+        build_task(for_ticket(config, ticket)),
+        steps=config.final.steps if options.steps is None else options.steps,
+        seeds=options.seeds,
+        tolerance=options.tolerance / 100,
+        margin=options.margin / 100,
+    )
+    print(report.table())
+    if options.json:
+        target = Path(options.json)
+        RunFolder.existing(target.parent).write_json(target.name, report.as_dict())
+    return 0
+
+
+def _add_compact(what: Any) -> None:
+    """Add ``ticket compact``."""
+    command = _add(
+        what,
+        compact,
+        "the smaller dense network: parameters, bytes, multiply-adds, latency",
+        "Train a ticket from W0, compact its network, and print what the smaller dense network "
+        "costs beside the whole one, measured here.",
+    )
+    add_preset(command, named=False)
+    command.add_argument(
+        "--steps", type=int, help="of training (default: the preset's final.steps)"
+    )
+    command.add_argument("--repeats", type=int, default=100, help="timed passes (default: 100)")
+    command.add_argument("--out", help="also write the small network's tensors (.safetensors)")
+
+
+def compact(options: Namespace) -> int:
+    """Train a ticket, compact it and print what that saves."""
+    config = configured_as_found(options)
+    from nets_deap.experiments import compacting
+    from nets_deap.tickets.ticket import Ticket
+
+    ticket = Ticket.load(options.file)
+    _announce_training(config, options.steps)
+    report = compacting.compact(
+        config, ticket, steps=options.steps, repeats=options.repeats, path=options.out
+    )
+    print(report.table())
+    if options.out:
+        print(f"written: {options.out}")
+    return 0
+
+
+def _announce_training(config: Config, steps: int | None) -> None:
+    """Print to standard error that a ticket is trained before there is an answer."""
+    number = config.final.steps if steps is None else steps
+    text = f"trains the ticket from W0 for {number} steps first (--steps N sets how many)"
+    print(f"nets-deap: {text}", file=sys.stderr, flush=True)
 
 
 def _tensors(options: Namespace, ticket: Ticket) -> dict[str, Tensor]:
@@ -156,16 +300,13 @@ def _tensors(options: Namespace, ticket: Ticket) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from nets_deap.errors import FileAccessError
-
         try:
             return load_file(options.weights)
         except (OSError, SafetensorError) as error:
             raise FileAccessError(
                 f"--weights must be readable: cannot read {options.weights} ({error})."
             ) from error
-    as_in_its_run(options)
-    config = configured(options)
+    config = configured_as_found(options)
     from nets_deap.experiments.compacting import for_ticket
     from nets_deap.experiments.run import build_task
 
@@ -183,87 +324,6 @@ def _overlap(name: str, mine: int, its: int, both: int) -> list[str]:
     return [name, f"{mine:,}", f"{its:,}", f"{both:,}", f"{both / union if union else 1:.4f}"]
 
 
-def _say_table(rows: list[list[str]], say: Say) -> None:
-    """Print rows of text in columns, names to the left."""
-    rows = [[_printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *cells in rows:
-        parts = [name.ljust(widths[0])]
-        parts += [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        say("  ".join(parts))
-
-
-def add_ticket(parsers: Any, add_experiment: Callable[..., None], say: Say, complain: Say) -> None:
-    """Add the command ``ticket`` to those of ``cli``.
-
-    Args:
-        parsers: The commands.
-        add_experiment: Adds what every command on a preset takes.
-        say: Prints a line.
-        complain: Prints a line to standard error.
-    """
-    ticket = parsers.add_parser("ticket", help="look at ticket files and carry them elsewhere")
-    what = ticket.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    show = what.add_parser("show", help="what a file holds, and its layers")
-    show.add_argument("file", metavar="FILE", help="a ticket file (.safetensors)")
-    show.set_defaults(command=lambda options: show(options, say))
-    diff = what.add_parser("diff", help="how much of two tickets' masks is the same")
-    diff.add_argument("file", metavar="FILE", help="a ticket file (.safetensors)")
-    diff.add_argument("other", metavar="OTHER", help="another one over the same layers")
-    diff.set_defaults(command=lambda options: diff(options, say))
-    apply = what.add_parser(
-        "apply",
-        help="write W0 times the mask as a state dict",
-        description="Write the state dict of a preset's model, or that of --weights, with the "
-        "maskable weights as W0 times the mask; refuse what does not hold the ticket's W0.",
-    )
-    apply.add_argument("file", metavar="FILE", help="a ticket file (.safetensors)")
-    add_experiment(apply, named=False)
-    apply.add_argument("--weights", help="a state dict that holds W0 (.safetensors)")
-    apply.add_argument("--out", required=True, help="the file to write (.safetensors)")
-    apply.set_defaults(command=lambda options: apply(options, say))
-    export = what.add_parser(
-        "export",
-        help="write it for other tools: onnx, csr, masks, prune",
-        description="masks: NumPy's npz of bool arrays by parameter name. prune: a state dict as "
-        "torch.nn.utils.prune names it. onnx, csr: the network trained from W0, with what it "
-        "costs, measured here.",
-    )
-    export.add_argument("file", metavar="FILE", help="a ticket file (.safetensors)")
-    export.add_argument("--to", required=True, choices=["onnx", "csr", "masks", "prune"])
-    add_experiment(export, named=False)
-    export.add_argument("--weights", help="prune: a state dict that holds W0 (.safetensors)")
-    export.add_argument("--steps", type=int, help="of training (default: that of the preset)")
-    export.add_argument("--repeats", type=int, default=100, help="timed passes (default: 100)")
-    export.add_argument("--out", required=True, help="the file to write")
-    export.set_defaults(command=lambda options: export(options, say, complain))
-    check = what.add_parser(
-        "check",
-        help="is it a winning ticket? shuffled, re-initialised, inverted, dense",
-        description="Train a ticket beside its mask shuffled within layers, its mask over other "
-        "initial weights, an inverted mask and the dense network, and say whether it wins.",
-    )
-    check.add_argument("file", metavar="FILE", help="a ticket file (.safetensors)")
-    add_experiment(check, named=False)
-    check.add_argument(
-        "--steps", type=int, help="steps of each (default: the preset's final.steps)"
-    )
-    check.add_argument("--seeds", type=int, default=5, help="replicates (default: 5)")
-    check.add_argument("--tolerance", type=float, default=0.1, help="in pp (default: 0.1)")
-    check.add_argument("--margin", type=float, default=0.5, help="in pp (default: 0.5)")
-    check.add_argument("--json", help="also write the report to this file")
-    check.set_defaults(command=lambda options: commands.check(options, say))
-    compact = what.add_parser(
-        "compact",
-        help="the smaller dense network: parameters, bytes, multiply-adds, latency",
-        description="Train a ticket from W0, leave out what it prunes, and print what the smaller "
-        "dense network costs beside the whole one, measured here.",
-    )
-    compact.add_argument("file", metavar="FILE", help="a ticket file (.safetensors)")
-    add_experiment(compact, named=False)
-    compact.add_argument(
-        "--steps", type=int, help="of training (default: the preset's final.steps)"
-    )
-    compact.add_argument("--repeats", type=int, default=100, help="timed passes (default: 100)")
-    compact.add_argument("--out", help="also write the small network's tensors (.safetensors)")
-    compact.set_defaults(command=lambda options: commands.compact(options, say, complain))
+def _table_of(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str:
+    """Return texts of a file in columns."""
+    return table([[_printable(cell) for cell in row] for row in rows], left=left)

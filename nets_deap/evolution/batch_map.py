@@ -23,9 +23,9 @@ class Batched(ABC):
     def __call__(self, ticket: Ticket) -> Values:
         """Train one ticket and return its objectives, M plain floats."""
         answers = _answers.get()
-        if answers is None:
+        if answers is None:  # not under ``batch_map``
             return self._evaluate([ticket])[0]
-        if answers:
+        if answers:  # this run of the function is a repetition, and has come this far before
             return answers.pop(0)
         raise _Request(self, ticket)
 
@@ -43,12 +43,18 @@ class Batched(ABC):
 
 
 class _Request(BaseException):
-    """Raised by an evaluator under ``batch_map`` to say what it would train."""
+    """Raised by an evaluator under ``batch_map`` to ask for the training of a ticket.
+
+    It carries control, not an error: as a ``BaseException`` it passes through ``except Exception``
+    of the user's function.
+    """
 
     def __init__(self, evaluator: Batched, ticket: Ticket) -> None:
         self.evaluator, self.ticket = evaluator, ticket
 
 
+# The results for the call that is running, in the order in which it asks; None outside. A context
+# variable, so that other threads, and an evaluator called without ``batch_map``, see none.
 _answers: ContextVar[list[Values] | None] = ContextVar("nets_deap_answers", default=None)
 
 
@@ -70,28 +76,31 @@ def batch_map(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[A
                 "evaluate", "take tickets only", "map(evaluate, tickets)", "further arguments"
             )
         return inner.batch(iterables[0])
+    # A function that calls the evaluator inside cannot be stopped there and go on later, as a
+    # coroutine could. So it runs from its start each time, with all answers that are known, until
+    # it asks for one that is not: k evaluations inside cost k + 1 runs, and k batches in all.
     calls = list(zip(*iterables, strict=False))
     results: list[Any] = [None] * len(calls)
     answers: list[list[Values]] = [[] for _ in calls]
     waiting = list(range(len(calls)))
     while waiting:
-        requests: list[tuple[int, _Request]] = []
+        requests: dict[int, _Request] = {}
         for i in waiting:
             token = _answers.set(list(answers[i]))
             try:
                 results[i] = function(*calls[i])
             except _Request as request:
-                requests.append((i, request))
+                requests[i] = request
             finally:
                 _answers.reset(token)
-        for evaluator in {id(r.evaluator): r.evaluator for _, r in requests}.values():
-            mine = [(i, r.ticket) for i, r in requests if r.evaluator is evaluator]
-            for (i, _), values in zip(
-                mine, evaluator._with_survivors([t for _, t in mine]), strict=True
-            ):
+        waiting = list(requests)
+        evaluators = {id(r.evaluator): r.evaluator for r in requests.values()}.values()
+        for evaluator in evaluators:
+            mine = {i: r.ticket for i, r in requests.items() if r.evaluator is evaluator}
+            found = evaluator._with_survivors(list(mine.values()))
+            for i, values in zip(mine, found, strict=True):
                 answers[i].append(values)
-        waiting = [i for i, _ in requests]
-        for evaluator in {id(r.evaluator): r.evaluator for _, r in requests}.values():
+        for evaluator in evaluators:
             evaluator.generation += 1
     return results
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import Objective, resolve, values_of, worst_values
 from nets_deap.tickets import bits
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.tickets.trained import Learnt
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Outcome, Plan, Start
 from nets_deap.training.recipe import name_of
@@ -29,7 +30,7 @@ Genes = tuple[Any, ...]
 
 _latest: weakref.WeakKeyDictionary[Task, weakref.ref[Evaluator]] = weakref.WeakKeyDictionary()
 INHERIT = ("none", "weights")
-SLOPE_BATCHES = 10
+GRADIENT_BATCHES = 10
 
 
 class Evaluator(Batched):
@@ -47,7 +48,7 @@ class Evaluator(Batched):
         inherit: ``"none"``: every ticket trains from W0 (Baldwinian); ``"weights"``: from the
             trained values of its parent's kept weights, regrown ones from 0 (Lamarckian).
         budget: Shares steps x networks out over the generations; None trains the recipe's steps.
-        slopes: Also measure the gradient after training, over 10 minibatches, which count as 10
+        gradients: Also measure the gradient after training, over 10 minibatches, which count as 10
             steps; operators with ``by="gradient"`` need it.
 
     Returns (when called with a ticket):
@@ -55,7 +56,7 @@ class Evaluator(Batched):
         every objective and is counted in ``task.ledger.diverged``.
     """
 
-    __slots__ = ("__weakref__", "again", "budget", "inherit", "objectives", "slopes", "task")
+    __slots__ = ("__weakref__", "again", "budget", "gradients", "inherit", "objectives", "task")
 
     def __init__(
         self,
@@ -64,14 +65,14 @@ class Evaluator(Batched):
         *,
         inherit: str = "none",
         budget: StepBudget | None = None,
-        slopes: bool = False,
+        gradients: bool = False,
     ) -> None:
         if not isinstance(task, Task):
             raise _checks.bad_type("task", "be a task", "a nets.Task", task)
         self.task = task
         self.objectives = resolve(objectives)
         self.inherit = _checks.choice("inherit", inherit, INHERIT)
-        self.budget, self.slopes = budget, slopes
+        self.budget, self.gradients = budget, gradients
         names = [objective.name for objective in self.objectives]
         if "val_accuracy" in names and not task.has_accuracy:
             raise _checks.bad_value(
@@ -154,14 +155,14 @@ class Evaluator(Batched):
         trained = self._train([twins[0] for twins in places.values()])
         found: dict[Genes, Values] = {}
         diverged = 0
-        for (key, twins), (measured, learnt) in zip(places.items(), trained, strict=True):
+        for (key, twins), (measured, state) in zip(places.items(), trained, strict=True):
             values = values_of(self.objectives, measured)
             if values is None:
                 diverged += 1
             found[key] = worst_values(self.objectives) if values is None else values
             for twin in twins:
                 twin.note_parents()
-                twin.heritage = None if values is None else learnt
+                twin.inherited = None if values is None else state
                 twin.diverged = values is None
         if diverged:
             self.task.ledger.diverged += diverged
@@ -170,14 +171,14 @@ class Evaluator(Batched):
             )
         return [found[key] for key in keys]
 
-    def _train(self, tickets: list[Ticket]) -> list[tuple[Measured, Learnt]]:
-        """Train tickets that are all different; return what was measured and learnt of each."""
+    def _train(self, tickets: list[Ticket]) -> list[tuple[Measured, TrainedState]]:
+        """Train tickets that are all different; return what was measured, and the weights."""
         steps = [self.task.steps] * len(tickets)
         if self.budget is not None:
-            cost = SLOPE_BATCHES if self.slopes else 0
+            cost = GRADIENT_BATCHES if self.gradients else 0
             shares = self.budget.allocate(len(tickets), self.generation, least=1 + cost)
             steps = [share - cost for share in shares]
-        found: dict[int, tuple[Measured, Learnt]] = {}
+        found: dict[int, tuple[Measured, TrainedState]] = {}
         for length in sorted(set(steps)):
             places = [i for i, own in enumerate(steps) if own == length]
             some = [tickets[i] for i in places]
@@ -195,15 +196,13 @@ class Evaluator(Batched):
                 found[place] = self._read(ticket, part, plan)
         return [found[i] for i in range(len(tickets))]
 
-    def _start(self, ticket: Ticket) -> Start | None:
+    def _start(self, ticket: Ticket) -> Start:
         """Return where a ticket's training starts; None for W0."""
-        heritage = ticket.heritage if self.inherit == "weights" else None
-        if heritage is None:
-            return None
-        return Start(heritage.at(ticket.mask), heritage.others)
+        before = ticket.inherited if self.inherit == "weights" else None
+        return None if before is None else TrainedState(before.at(ticket.mask), before.unmasked)
 
-    def _read(self, ticket: Ticket, part: Outcome, plan: Plan) -> tuple[Measured, Learnt]:
-        """Return what was measured and learnt of one trained ticket."""
+    def _read(self, ticket: Ticket, part: Outcome, plan: Plan) -> tuple[Measured, TrainedState]:
+        """Return what was measured of one trained ticket, and its weights."""
         names = ("train_loss", "val_loss", "val_accuracy")
         metrics = {name: float(part.metrics[name][0]) for name in names}
         measured = Measured(
@@ -215,40 +214,41 @@ class Evaluator(Batched):
             task=self.task,
             state=(lambda: part.states[0]) if part.states else None,
         )
-        heritage = ticket.heritage if self.inherit == "weights" else None
-        before = 0 if heritage is None else heritage.steps
-        slopes, grown = self._slopes(ticket, part) if self.slopes else (None, None)
-        learnt = Learnt(
-            digest=ticket.digest,
-            steps=before + plan.steps,
-            values=part.values[0],
-            metrics=metrics,
+        (state,) = part.trained
+        before = ticket.inherited if self.inherit == "weights" else None
+        gradients, candidates = self._gradients(ticket, state) if self.gradients else (None, None)
+        state = replace(
+            state,
             packed=ticket.packed_mask.copy(),
-            others=part.others[0],
-            slopes=slopes,
-            grown=grown,
+            steps=plan.steps + (0 if before is None else before.steps),
+            digest=ticket.digest,
+            metrics=metrics,
+            gradients=gradients,
+            candidates=candidates,
         )
-        return measured, learnt
+        return measured, state
 
-    def _slopes(self, ticket: Ticket, part: Outcome) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    def _gradients(
+        self, ticket: Ticket, state: TrainedState
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Return |gradient| at the kept weights, and the pruned bits where it is largest."""
         batch = self.task.recipe.batch_size
-        plan = Plan(SLOPE_BATCHES, self.task.derived_seed(self.generation, 1))
+        plan = Plan(GRADIENT_BATCHES, self.task.derived_seed(self.generation, 1))
         rows = plan.batches(len(self.task.problem.train[0]), batch).reshape(-1)
-        start = Start(part.values[0], part.others[0])
-        gradient = np.abs(dense_gradient(self.task.problem, ticket.packed_mask, rows, start))
-        self.task.ledger.network_steps += SLOPE_BATCHES
-        mask, units = ticket.mask, ticket.units
-        slopes, free = gradient[mask], np.flatnonzero(~ticket.gates)
+        units, gates = ticket.units, ticket.gates
+        mask = gates if units is None else units.mask_of(gates)
+        gradient = np.abs(dense_gradient(self.task.problem, mask, rows, state))
+        self.task.ledger.network_steps += GRADIENT_BATCHES
+        kept, free = gradient[mask], np.flatnonzero(~gates)
         if units is not None:  # what can be regrown are units
             gradient = units.root_mean_square(gradient)
         most = min(len(free), max(1, bits.count(ticket.packed) // 2))
         first = free[np.argpartition(-gradient[free], most - 1)[:most]] if most else free
-        return slopes, first[np.argsort(-gradient[first], kind="stable")]
+        return kept, first[np.argsort(-gradient[first], kind="stable")]
 
     def _genes(self, ticket: Ticket) -> Genes:
         """Return what makes two tickets the same training: genes and inheritance."""
-        return *ticket.genes, id(ticket.heritage) if self.inherit == "weights" else 0
+        return *ticket.genes, id(ticket.inherited) if self.inherit == "weights" else 0
 
 
 def evaluator_of(task: Task) -> Evaluator | None:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, NoReturn
 
 import torch
 
 from nets_deap import _checks
-from nets_deap.errors import CallOrderError
+from nets_deap.errors import CallOrderError, InvalidTypeError
 from nets_deap.evolution.batch_map import batch_map
-from nets_deap.names import ENGINES
 from nets_deap.training.device import plain_states_kept
 from nets_deap.training.executor import executed_by
 from nets_deap.training.task import Task
-from nets_deap.training.workers.ray_executor import RayCrew
-from nets_deap.training.workers.ray_options import Terms, Traffic
-from nets_deap.training.workers.ray_session import Session
+from nets_deap.training.workers.ray_executor import RayExecutor
+from nets_deap.training.workers.ray_options import RayOptions, Traffic
+from nets_deap.training.workers.ray_session import RaySession
 from nets_deap.training.workers.transfer import n_bytes
 
 logger = logging.getLogger("nets_deap")
@@ -28,10 +27,9 @@ logger = logging.getLogger("nets_deap")
 class RayMap:
     """Trains each generation on workers, with the results of one process to float rounding.
 
-    Register it as a toolbox's ``map``, and stock DEAP runs as before; leave it by ``close``, or use
-    it as a context. Inside of ``with``, everything else that trains on the task goes to the
-    workers, too: ``task.train_all``, baselines, ``nets.search``. Each worker trains with the task's
-    own engine.
+    It is a toolbox's ``map``, and stock DEAP runs as before; leave it by ``close``, or use it as a
+    context. Inside of ``with``, everything else that trains on the task goes to the workers, too:
+    ``task.train_all``, baselines, ``nets.search``. Each worker trains with the task's own engine.
 
     A generation goes out in chunks that take 0.1 to 1 s by measured speed, the longest first, and
     what comes back is the same for any number of workers, any chunks and any losses. In float64 it
@@ -40,6 +38,14 @@ class RayMap:
     A worker that dies, hangs or loses its node is replaced, and its chunk tried again in halves; a
     network that fails alone ``retries`` + 1 times counts as diverged, with a warning. When no
     worker is left, what is finished is saved, and the error says how to go on.
+
+    Example:
+        .. code-block:: python
+
+            with nets.RayMap(task, workers=4) as workers:
+                toolbox = nets.make_toolbox(task, map=workers)
+                result = nets.search(task, map=workers)
+                print(workers.traffic)
 
     Args:
         task: What to train on.
@@ -55,6 +61,9 @@ class RayMap:
         slowness: A chunk that takes so many times as long as expected, and longer than
             ``silence``, counts as lost.
         start_seconds: How long to wait for a first worker.
+
+    Attributes:
+        workers: How many there are to be.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -88,62 +97,78 @@ class RayMap:
         ):  # fmt: skip
             _checks.real(name, value, low=0, open_low=True)
         here = {"CPU": float(_cpus()), "GPU": float(torch.cuda.device_count())}
-        local = wanted or _room(here, cpus, gpus)
+        local = wanted or _capacity(here, cpus, gpus)
         with plain_states_kept():  # Ray draws ports from Python's own
-            self._session = Session(
+            self._session = RaySession(
                 address, cpus=local * cpus, gpus=int(here["GPU"]), store=n_bytes(task.problem)
             )
         try:
-            room = _room(self._session.resources, cpus, gpus)
-            self.workers = wanted or room
-            if room < 1:
+            capacity = _capacity(self._session.resources, cpus, gpus)
+            self.workers = wanted or capacity
+            if capacity < 1:
                 raise _checks.bad_value(
                     "gpus_per_worker" if gpus else "cpus_per_worker",
                     "leave room for a worker",
                     f"{cpus} CPUs and {gpus:g} GPUs within what Ray has",
                     self._session.resources,
                 )
-            if room < self.workers:
-                logger.warning("There is room for %d of %d workers now.", room, self.workers)
-            terms = Terms(self.workers, cpus, gpus, retries, silence, slowness, start_seconds)
-            self._crew: RayCrew | None = RayCrew(task.problem, self._session, terms)
+            if capacity < self.workers:
+                logger.warning("There is room for %d of %d workers now.", capacity, self.workers)
+            options = RayOptions(
+                self.workers, cpus, gpus, retries, silence, slowness, start_seconds
+            )
+            self._executor = RayExecutor(task.problem, self._session, options)
         except BaseException:
             self._session.close()
             raise
-        self._task = task
+        self._task, self._closed = task, False
         self._inside = ExitStack()
 
     @property
-    def crew(self) -> RayCrew:
+    def executor(self) -> RayExecutor:
         """The workers; raises CallOrderError once they are closed."""
-        if self._crew is None:
+        if self._closed:
             raise CallOrderError("The workers are closed. Make a new nets.RayMap.")
-        return self._crew
+        return self._executor
 
     @property
     def traffic(self) -> Traffic:
-        """What has been trained, moved, lost and condemned so far."""
-        return self.crew.traffic
+        """What has been trained, moved, lost and given up so far; also once they are closed."""
+        return self._executor.traffic
 
     def __call__(self, function: Callable[..., Any], *iterables: Iterable[Any]) -> list[Any]:
         """Map as ``batch_map`` does; what is trained of the task goes to the workers."""
-        with executed_by(self._task.problem, self.crew):
+        with executed_by(self._task.problem, self.executor):
             return batch_map(function, *iterables)
 
     def __enter__(self) -> RayMap:
-        self._inside.enter_context(executed_by(self._task.problem, self.crew))
+        self._inside.enter_context(executed_by(self._task.problem, self.executor))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return (
+            f"<RayMap of {self.workers} workers, {state}: {self.traffic.networks} networks "
+            f"trained, {self.traffic.lost} workers lost>"
+        )
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be pickled or copied: the workers belong to this process."""
+        raise InvalidTypeError(
+            "map must stay in its process: expected something that can be pickled or copied, got a "
+            "RayMap, whose workers belong to this process. Make one where it is used."
+        )
+
     def close(self) -> None:
         """End the workers, and Ray if it was started here; a second call does nothing."""
-        crew, self._crew = self._crew, None
         self._inside.close()
-        if crew is not None:
+        if not self._closed:
+            self._closed = True
             with plain_states_kept():
-                crew.close()
+                self._executor.close()
                 self._session.close()
 
 
@@ -154,66 +179,12 @@ def _cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
+def _capacity(resources: dict[str, float], cpus: int, gpus: float) -> int:
     """Return how many workers fit."""
     most = resources.get("CPU", 0.0) // cpus
     if gpus:
         most = min(most, resources.get("GPU", 0.0) // gpus)
     return int(most)
-
-
-WHERE = ("local", "ray")
-
-
-def check_where(engine: object, workers: object, address: object, gpus: object = None) -> str:
-    """Return the name of where to train, if the options fit it.
-
-    Raises:
-        InvalidValueError: An unknown name, or options of workers without them.
-    """
-    hint = ""
-    if engine in ENGINES:
-        hint = f"What trains the networks there is set of the task: nets.Task(engine={engine!r})."
-    name = _checks.choice("engine", engine, WHERE, hint)
-    given = {
-        "workers": workers is not None,
-        "address": address != "local",
-        "gpus_per_worker": gpus is not None,
-    }
-    beside = [option for option, is_given in given.items() if is_given]
-    if name == "local" and beside:
-        raise _checks.bad_value("engine", "have workers", "'ray'", name, f"Or leave out {beside}.")
-    return name
-
-
-def map_for(
-    task: Task,
-    engine: str,
-    *,
-    workers: int | None = None,
-    address: str = "local",
-    gpus_per_worker: float | None = None,
-) -> Callable[..., list[Any]]:
-    """Return the ``map`` of a toolbox: ``batch_map``, or a ``RayMap``, which can be closed."""
-    if check_where(engine, workers, address, gpus_per_worker) == "local":
-        return batch_map
-
-    return RayMap(task, workers=workers, address=address, gpus_per_worker=gpus_per_worker)
-
-
-def trained_by(
-    task: Task,
-    engine: str,
-    *,
-    workers: int | None = None,
-    address: str = "local",
-    gpus_per_worker: float | None = None,
-) -> AbstractContextManager[Any]:
-    """Return a context in which everything that trains on a task does so where it is said."""
-    found: Any = map_for(
-        task, engine, workers=workers, address=address, gpus_per_worker=gpus_per_worker
-    )
-    return nullcontext() if found is batch_map else found
 
 
 __all__ = ["RayMap"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap.baselines import Baseline
-from nets_deap.errors import MissingExtraError, NetsError
+from nets_deap.errors import NetsError
 from nets_deap.evolution.operators import layer_counts
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.folder import ComparisonFolder
@@ -48,8 +48,8 @@ def compare(
 
     Args:
         config: A preset: task, recipe, search and final training.
-        path: The folder: ``comparison.json``, ``results/*.json``, ``rows.csv``, ``summary.txt``,
-            ``summary.json`` and, with matplotlib, ``comparison.png``.
+        path: The folder: ``comparison.json``, ``results/*.json``, ``rows.csv``, ``summary.txt``
+            and ``summary.json``.
         seeds: One or more seeds >= 0.
         budget: Steps x networks of the search; some methods get a stated multiple of it.
         methods: Names of ``METHODS``.
@@ -84,7 +84,6 @@ def compare(
                 f"none for {missing}",
                 "Add evolution to the methods.",
             )
-    say = on_done or (lambda line: None)
     for seed in numbers:
         waiting = [name for name in ("dense", *chosen) if not folder.has(seed, name)]
         if not waiting:
@@ -95,7 +94,8 @@ def compare(
         for name in waiting:
             rows = _measure(task, config, name, budget, levels, folder)
             folder.put(seed, name, rows)
-            say(_line(seed, name, rows))
+            if on_done is not None:
+                on_done(_line(seed, name, rows))
     rows = [
         row for seed in numbers for name in ("dense", *chosen) for row in folder.get(seed, name)
     ]
@@ -103,12 +103,6 @@ def compare(
     folder.write_text("rows.csv", csv_text(rows))
     folder.write_text("summary.txt", summary.text() + "\n")
     folder.write_text("summary.json", json.dumps(summary.as_dict(), indent=2) + "\n")
-    try:
-        from nets_deap.plots.comparison import save_comparison
-
-        save_comparison(summary, folder.path / "comparison.png")
-    except MissingExtraError as error:
-        say(f"comparison.png was not drawn: {error}")
     return summary
 
 

@@ -101,7 +101,7 @@ def train_front(
 def _shuffled(task: Task, ticket: Ticket, rng: np.random.Generator) -> Ticket:
     """Return a random mask of a ticket's layer densities over the same initial weights."""
     other = copy.deepcopy(ticket)  # a genome brings its own weights along
-    other.heritage = None
+    other.inherited = None
     other.gates = random_mask(task.layout, task.layout.counts(ticket.packed), rng)
     return other
 

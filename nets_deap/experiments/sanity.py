@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks
+from nets_deap._table import table
 from nets_deap.evolution.operators import random_mask
 from nets_deap.experiments.statistics import bootstrap_interval
 from nets_deap.tickets import bits
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.problem import Start
 from nets_deap.training.recipe import name_of
 from nets_deap.training.result import TrainResult
@@ -107,11 +109,6 @@ class SanityReport:
                     " ".join(f"{100 * value:6.2f}" for value in one.values),
                 )
             )
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        rows = []
-        for first, *others, last in lines:
-            middle = [cell.rjust(w) for cell, w in zip(others, widths[1:-1], strict=True)]
-            rows.append("  ".join([first.ljust(widths[0]), *middle, last]).rstrip())
         n = len(self.variants["ticket"].values)
         title = (
             f"{SPLITS[self.split]} accuracy in %, {self.steps:,} steps from scratch, {n} replicates"
@@ -120,7 +117,9 @@ class SanityReport:
             f"A {WINNING} is at most {100 * self.tolerance:g} pp below dense, and at least "
             f"{100 * self.margin:g} pp above shuffled and re-initialised."
         )
-        return "\n".join([title, *rows, rule, f"Verdict: {self.verdict}"])
+        return "\n".join(
+            [title, table(lines, left=(0, len(head))), rule, f"Verdict: {self.verdict}"]
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain data that JSON can hold."""
@@ -254,7 +253,7 @@ def _variants(
             inverted[rng.choice(pruned, kept, replace=False, shuffle=False)] = True
     shuffled = task.ticket(random_mask(layout, layout.counts(ticket.packed), rng))
     tickets = [ticket, shuffled, ticket, task.ticket(inverted), task.dense_ticket()]
-    return tickets, [None, None, Start(initial[ticket.mask]), None, None]
+    return tickets, [None, None, TrainedState(initial[ticket.mask]), None, None]
 
 
 def _variant(name: str, results: list[TrainResult], split: str) -> Variant:

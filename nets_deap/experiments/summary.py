@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nets_deap._table import table
 from nets_deap.experiments.methods import EVOLUTION, EVOLUTION_ADDS, METHODS
 from nets_deap.experiments.statistics import WilcoxonResult, bootstrap_interval
 
@@ -111,7 +111,7 @@ class Summary:
             f"Test accuracy in % after {self.final_steps:,} steps from W0, mean and 95 % bootstrap "
             f"interval over {n} seed{'s' if n > 1 else ''}; dense: "
             f"{_mean_and_interval(self.dense)}",
-            _aligned(lines),
+            table(lines),
         ]
         if self.tests:
             rows = [["evolution -", "pp", "95 % interval", "wins", "p", "hv wins", "hv p"]]
@@ -129,7 +129,7 @@ class Summary:
                 )
             parts.append(
                 "Mean accuracy over the levels and hypervolume, paired by seed; p: Wilcoxon "
-                "signed-rank test, one-sided\n" + _aligned(rows)
+                "signed-rank test, one-sided\n" + table(rows)
             )
         others = {one.name for one in self.methods} - {test.baseline for test in self.tests}
         left = sorted(others - {EVOLUTION}) if self.tests or EVOLUTION in others else []
@@ -153,7 +153,7 @@ class Summary:
         return (
             "Test accuracy in % at shares of the dense network's multiply-adds, after dead inputs "
             f"and neurons are gone; wins and p: hypervolume of {EVOLUTION_ADDS} against it\n"
-            + _aligned(rows)
+            + table(rows)
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -206,12 +206,3 @@ def _mean_and_interval(shares: NDArray[np.float64]) -> str:
         return mean
     low, high = bootstrap_interval(shares)
     return f"{mean} [{100 * low:.2f}, {100 * high:.2f}]"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as text in columns."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in lines
-    )

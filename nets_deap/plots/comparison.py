@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nets_deap import _atomic, _checks, _optional
+from nets_deap import _checks, _optional
 from nets_deap.experiments.folder import HEAD
 from nets_deap.experiments.statistics import bootstrap_interval
 from nets_deap.experiments.summarise import summarise
 from nets_deap.experiments.summary import Summary
 from nets_deap.plots import source, style
+from nets_deap.plots.kind import kind
 from nets_deap.plots.style import BLUE, GREY
 
 # Okabe and Ito's other colours, then the same with dashes.
 COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
 
+@kind("comparison", "Accuracy over density of all methods, bands over the seeds.")
 def accuracy_over_density(
     summary: Summary | str | Path, ax: Any = None, *, below: float = 8.0
 ) -> Any:
@@ -102,12 +103,9 @@ def summary_of(folder: str | Path) -> Summary:
         return summarise(rows, [float(level) for level in plain["densities"]])
 
 
-def save_comparison(summary: Summary, path: Path) -> None:
-    """Save the figure of a comparison; the best methods fill the height."""
-    pyplot = _optional.require("matplotlib.pyplot", "plots", "draw figures")
-    figure, ax = pyplot.subplots(figsize=(9, 6), layout="constrained")
-    accuracy_over_density(summary, ax)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    pyplot.close(figure)
-    _atomic.write(path, content.getvalue())
+def comparison_figure(summary: Summary) -> Any:
+    """Return the figure of a comparison; the best methods fill the height."""
+    figures = _optional.require("matplotlib.figure", "plots", "Drawing comparison.png")
+    figure = figures.Figure(figsize=(9, 6), layout="constrained")
+    accuracy_over_density(summary, figure.subplots())
+    return figure

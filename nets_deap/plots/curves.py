@@ -11,6 +11,7 @@ import numpy as np
 from nets_deap import _checks
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.plots import source, style
+from nets_deap.plots.kind import kind
 from nets_deap.training.result import TrainResult
 
 Curve = tuple[float, list[float]]
@@ -18,6 +19,7 @@ Curve = tuple[float, list[float]]
 NAMED = 8
 
 
+@kind("curves", "Learning curves of tickets and dense.")
 def learning_curves(trained: Any, ax: Any = None, *, dense: TrainResult | None = None) -> Any:
     """Draw the validation loss over the steps of training, from W0.
 

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from nets_deap import _checks
 from nets_deap.evolution.fronts import attainment as attained
 from nets_deap.plots import source, style
+from nets_deap.plots.kind import kind
 from nets_deap.plots.pareto import Plane
 
 LEVELS = (10, 50, 90)
 
 
+@kind("fronts", "Fronts over the generations.")
 def fronts_over_generations(
     run: Any, ax: Any = None, *, objectives: tuple[int, int] = (1, 0), most: int = 6
 ) -> Any:
@@ -63,6 +65,7 @@ def fronts_over_generations(
     return ax
 
 
+@kind("attainment", "What 10, 50 and 90 % of runs attain.", many=list)
 def attainment(
     runs: Any,
     ax: Any = None,

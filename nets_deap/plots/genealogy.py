@@ -7,9 +7,11 @@ from typing import Any
 from nets_deap import _checks
 from nets_deap.evolution.fronts import knee
 from nets_deap.plots import source, style
+from nets_deap.plots.kind import kind
 from nets_deap.runs.storage.history import SHORT, Generation, Member
 
 
+@kind("genealogy", "Ancestors of the front's knee.")
 def genealogy(run: Any, ax: Any = None, *, ticket: Any = None) -> Any:
     """Draw the ancestors of a ticket: each where it first appeared, lines from its parents.
 

@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from nets_deap.plots import source, style
+from nets_deap.plots.kind import kind
 
 
+@kind(
+    "hypervolume",
+    "Hypervolume over steps x networks.",
+    many=lambda folders: {str(f): f for f in folders},
+)
 def hypervolume(runs: Any, ax: Any = None) -> Any:
     """Draw the hypervolume after each generation over the steps x networks spent by then.
 

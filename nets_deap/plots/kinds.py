@@ -1,82 +1,18 @@
-"""The kinds of figures by name, each drawn from the folder of a run or of a comparison."""
+"""``render``: a kind of figure, drawn from the folder of a run or of a comparison."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from nets_deap import _checks, _optional, plots
+from nets_deap import _checks, _optional
 from nets_deap.errors import InvalidValueError, TicketFileError
+from nets_deap.plots import KINDS as KINDS
 from nets_deap.plots import style
 
-Draw = Callable[[Any, Any], Any]
 Folders = str | Path | Sequence[str | Path]
 FORMATS = ("png", "svg", "pdf")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of figure.
-
-    Attributes:
-        name: On the command line, and of its file.
-        about: What it shows, in a sentence.
-        draw: Draws a folder on axes; an ``InvalidValueError`` says that the folder does not hold
-            what it needs.
-        draw_many: Draws several folders on axes; None where it can draw only one.
-    """
-
-    name: str
-    about: str
-    draw: Draw
-    draw_many: Draw | None = None
-
-
-KINDS = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            "front",
-            "The front that the run kept, before all other tickets that survived.",
-            plots.pareto_front,
-        ),
-        Kind("fronts", "Fronts over the generations.", plots.fronts_over_generations),
-        Kind("accuracy", "Accuracy after the final training, from W0.", plots.final_accuracy),
-        Kind(
-            "comparison",
-            "Accuracy over density of all methods, bands over the seeds.",
-            plots.accuracy_over_density,
-        ),
-        Kind(
-            "attainment",
-            "What 10, 50 and 90 % of runs attain.",
-            plots.attainment,
-            plots.attainment,
-        ),
-        Kind(
-            "hypervolume",
-            "Hypervolume over steps x networks.",
-            plots.hypervolume,
-            lambda folders, ax: plots.hypervolume({str(f): f for f in folders}, ax),
-        ),
-        Kind("layers", "Density of each layer along the front.", plots.layer_densities),
-        Kind(
-            "layers-time",
-            "Density of each layer over the generations.",
-            plots.layer_densities_over_time,
-        ),
-        Kind("curves", "Learning curves of tickets and dense.", plots.learning_curves),
-        Kind("genealogy", "Ancestors of the front's knee.", plots.genealogy),
-        Kind("overlap", "Overlap of the front's masks.", plots.overlap),
-        Kind("inputs", "Kept weights of each input, at the knee.", plots.kept_inputs),
-        Kind("mask", "The first layer's mask, at the knee.", plots.mask_matrix),
-        Kind("filters", "Masks of the first filters, at the knee.", plots.filters),
-        Kind("wiring", "A small network and its kept weights, at the knee.", plots.wiring),
-    )
-}
 
 
 def render(folder: Folders, kind: str, *, form: str = "png", size: str = "notebook") -> bytes:
@@ -84,7 +20,7 @@ def render(folder: Folders, kind: str, *, form: str = "png", size: str = "notebo
 
     Args:
         folder: Of a run, or of a comparison; or folders of several runs.
-        kind: One of ``KINDS``.
+        kind: One of ``plots.KINDS``.
         form: ``"png"``, ``"svg"`` or ``"pdf"``.
         size: ``"notebook"`` or ``"paper"``.
 
@@ -100,7 +36,8 @@ def render(folder: Folders, kind: str, *, form: str = "png", size: str = "notebo
     folders = [Path(folder)] if isinstance(folder, (str, Path)) else [Path(one) for one in folder]
     draw = known.draw if len(folders) == 1 else known.draw_many
     if draw is None:
-        raise _checks.bad_value("kind", "suit several runs", "attainment or hypervolume", kind)
+        several = [name for name, other in KINDS.items() if other.draw_many is not None]
+        raise _checks.bad_value("kind", "suit several runs", " or ".join(several), kind)
     _checks.choice("form", form, FORMATS)
     matplotlib = _optional.require("matplotlib", "plots", "draw figures")
     figures = _optional.require("matplotlib.figure", "plots", "draw figures")

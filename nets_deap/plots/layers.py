@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from nets_deap import _checks
 from nets_deap.errors import NetsError
 from nets_deap.plots import source, style
+from nets_deap.plots.kind import kind
 from nets_deap.runs.storage.history import read_history
 
 
+@kind("layers", "Density of each layer along the front.")
 def layer_densities(front: Any, ax: Any = None) -> Any:
     """Draw the density of each layer over that of the whole ticket, both logarithmic.
 
@@ -48,6 +50,7 @@ def layer_densities(front: Any, ax: Any = None) -> Any:
     return ax
 
 
+@kind("layers-time", "Density of each layer over the generations.")
 def layer_densities_over_time(run: Any, ax: Any = None) -> Any:
     """Draw the median density of each layer over the front, generation by generation.
 

@@ -8,12 +8,14 @@ import numpy as np
 
 from nets_deap import _checks
 from nets_deap.plots import source, style
+from nets_deap.plots.kind import kind
 from nets_deap.tickets import bits
 
 # Up to so many members their overlaps are written into the picture.
 WRITTEN = 8
 
 
+@kind("overlap", "Overlap of the front's masks.")
 def overlap(front: Any, ax: Any = None, *, most: int = 20) -> Any:
     """Draw the overlap ``|A and B| / |A or B|`` of each two masks, densest first.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap import _atomic, _checks, _optional
+from nets_deap import _checks, _optional
 from nets_deap.evolution.fronts import costs_of
 from nets_deap.evolution.fronts import knee as knee_of
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.plots import source, style
+from nets_deap.plots.kind import kind
 from nets_deap.plots.style import BLUE, GREEN, GREY, ORANGE
 from nets_deap.runs.search.search import SearchResult
 from nets_deap.runs.storage.rows import objective_names
@@ -103,6 +103,7 @@ class Plane:
         ax.grid(alpha=0.3)
 
 
+@kind("front", "The front that the run kept, before all other tickets that survived.")
 def pareto_front(
     front: Any,
     ax: Any = None,
@@ -162,6 +163,7 @@ def pareto_front(
     return ax
 
 
+@kind("accuracy", "Accuracy after the final training, from W0.")
 def final_accuracy(final: FinalTraining | str | Path, ax: Any = None) -> Any:
     """Draw test accuracy over density after the final training, with random masks and dense.
 
@@ -218,16 +220,13 @@ def _final_rows(final: FinalTraining | str | Path) -> tuple[NDArray[np.float64],
     return np.array(found) * (1, 100, 100), 100 * dense, steps
 
 
-def save_run_figure(result: SearchResult, final: FinalTraining, path: Path) -> None:
-    """Save both drawings side by side as one picture; it is put in place whole."""
-    figure = _optional.require("matplotlib.figure", "plots", "Drawing front.png").Figure(
-        figsize=(11, 4.2), layout="constrained"
-    )
+def run_figure(result: SearchResult, final: FinalTraining) -> Any:
+    """Return a figure with both drawings side by side: the search, and the final training."""
+    figures = _optional.require("matplotlib.figure", "plots", "Drawing front.png")
+    figure = figures.Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     pareto_front(result.front, left, population=result.population)
     left.set_title("search: objectives after the recipe's steps")
     final_accuracy(final, right)
     right.set_title("final training from W0")
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    _atomic.write(path, content.getvalue())
+    return figure

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks
 from nets_deap.plots import source, style
+from nets_deap.plots.kind import kind
 from nets_deap.tickets.layout import Layer
 from nets_deap.tickets.ticket import Ticket
 
@@ -20,6 +21,7 @@ FINEST = 256
 TITLE = 12
 
 
+@kind("inputs", "Kept weights of each input, at the knee.")
 def kept_inputs(ticket: Any, ax: Any = None, *, image: Sequence[int] | None = None) -> Any:
     """Draw how many weights of the first layer are kept from each input, as a picture.
 
@@ -66,6 +68,7 @@ def kept_inputs(ticket: Any, ax: Any = None, *, image: Sequence[int] | None = No
     return ax
 
 
+@kind("mask", "The first layer's mask, at the knee.")
 def mask_matrix(ticket: Any, ax: Any = None, *, layer: str | None = None) -> Any:
     """Draw a layer's mask as a matrix, a row for each neuron or filter.
 
@@ -93,6 +96,7 @@ def mask_matrix(ticket: Any, ax: Any = None, *, layer: str | None = None) -> Any
     return ax
 
 
+@kind("filters", "Masks of the first filters, at the knee.")
 def filters(ticket: Any, ax: Any = None, *, layer: str | None = None, most: int = 64) -> Any:
     """Draw the masks of filters side by side: at each place the share kept of its channels.
 

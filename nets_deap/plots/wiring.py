@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks, _optional
 from nets_deap.plots import source, style
+from nets_deap.plots.kind import kind
 from nets_deap.tickets.live import gates_of, live_units
 from nets_deap.tickets.ticket import Ticket
 
@@ -20,6 +21,7 @@ WIDEST = 3.5
 NAMED = 4
 
 
+@kind("wiring", "A small network and its kept weights, at the knee.")
 def wiring(ticket: Any, ax: Any = None) -> Any:
     """Draw a small network: a column of units for each layer, a line for each weight.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nets_deap._table import table
 from nets_deap.errors import FileAccessError, NetsError, RunFileError
 from nets_deap.runs.checkpoint.checkpoints import Checkpoints, migrated
 from nets_deap.runs.resume import read_config
@@ -45,15 +46,18 @@ class Status:
     def text(self) -> str:
         """Return it as lines."""
         of = "" if self.generations is None else f" of {self.generations}"
-        lines = [f"state       {self.state}", f"generation  {self.generation}{of}"]
         left = "" if self.left is None else f", about {_duration(self.left)} left"
-        lines.append(f"time        {_duration(self.seconds)}{left}")
         saved = "none"
         if self.checkpoint is not None and self.age is not None:
             saved = f"generation {self.checkpoint}, {_duration(self.age)} ago"
-        lines.append(f"checkpoint  {saved}")
-        lines += [f"health      {line}" for line in self.health or ["good"]]
-        return "\n".join([*lines, *([self.advice] if self.advice else [])])
+        rows = [
+            ("state", self.state),
+            ("generation", f"{self.generation}{of}"),
+            ("time", f"{_duration(self.seconds)}{left}"),
+            ("checkpoint", saved),
+            *(("health", line) for line in self.health or ["good"]),
+        ]
+        return "\n".join([table(rows, left=(0, 1)), *([self.advice] if self.advice else [])])
 
 
 def status(path: str | Path) -> Status:

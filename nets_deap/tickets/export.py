@@ -11,7 +11,7 @@ import numpy as np
 
 from nets_deap.errors import TicketFileError
 from nets_deap.tickets import bits, files
-from nets_deap.tickets.genotype import Gated
+from nets_deap.tickets.genotype import Genotype
 from nets_deap.tickets.layout import MaskLayout
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Self = TypeVar("Self", bound="Exportable")
 
 
-class Exportable(Gated):
+class Exportable(Genotype):
     """A gated mask that can be saved, loaded, applied to models and given to other tools.
 
     Every method imports what it needs when it is called, so that tickets cost no import of torch.
@@ -209,7 +209,7 @@ class Exportable(Gated):
 
 def _record_of(ticket: Any) -> files.Record:
     """Return what the file of a ticket holds."""
-    learnt = ticket.learnt
+    learnt = ticket.trained
     # A ticket from a file was not bred here: it has the parents that its origin tells of.
     parents = list(ticket.parents) or ticket.origin.get("parents", [])
     metrics = {} if learnt is None else {name: float(v) for name, v in learnt.metrics.items()}

@@ -78,19 +78,19 @@ class Genome(Ticket):
     def weights(self) -> NDArray[Any]:
         """The initial weights (D,), read-only; copies of the genome share them. Assign new ones.
 
-        What training learnt stays with the new weights as a guess: the way that each trained
-        weight went is taken from the new one.
+        What is inherited stays with the new weights as a guess: the way that each trained weight
+        went is taken from the new one.
         """
         return self._weights
 
     @weights.setter
     def weights(self, weights: NDArray[Any]) -> None:
         old, new = self._weights, self._checked(weights)
-        known = self.heritage
+        known = self.inherited
         if known is not None:
             moved = (new - old)[bits.places(bits.unpack(known.packed, len(self)))]
             if moved.any():
-                self.heritage = replace(known, digest="", values=known.values + moved)
+                self.inherited = replace(known, digest="", values=known.values + moved)
         self._weights = new
 
     @property
@@ -137,8 +137,8 @@ class Genome(Ticket):
         layout = self.layout
         own = MaskLayout([(layer.name, layer.shape) for layer in layout.layers], self._weights)
         ticket = Ticket(self.mask, layout=own, fitness=copy.deepcopy(self.fitness))
-        learnt = self.learnt
-        ticket.learnt = None if learnt is None else replace(learnt, digest=ticket.digest)
+        state = self.trained
+        ticket.trained = None if state is None else replace(state, digest=ticket.digest)
         ticket.strategy = dict(self.strategy)
         ticket.origin, ticket.parents = dict(self.origin), self.parents
         return ticket

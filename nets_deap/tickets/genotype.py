@@ -1,4 +1,4 @@
-"""``BitList``: packed bits that behave like a list of fixed length."""
+"""``Genotype``: packed bits that behave like a list of fixed length, and the mask they make."""
 
 from __future__ import annotations
 
@@ -16,22 +16,32 @@ from nets_deap.tickets.layout import MaskLayout, known_layout
 from nets_deap.tickets.units import UnitLayout
 
 
-class BitList:
-    """A list of bits of fixed length, held packed: what DEAP's own operators need of a list.
+class Genotype:
+    """A list of bits of fixed length, held packed, each of which gates a weight, or a unit of them.
 
-    Single bits read as ``bool``; slices are copies (bool arrays).
+    What DEAP's own operators need of a list: single bits read as ``bool``; slices are copies (bool
+    arrays).
 
     Args:
-        mask: The bits (bool, or numbers 0 and 1).
+        mask: The bits (bool, or numbers 0 and 1), 1 = kept.
+        layout: The layout they belong to; None for a plain vector of bits.
     """
 
+    unit: str = WEIGHT
     # What follows from the bits, once it has been asked for; None again when they change.
     _digest: str | None = None
+    _kept: int | None = None
 
-    def __init__(self, mask: Iterable[Any] = ()) -> None:
+    def __init__(self, mask: Iterable[Any] = (), layout: MaskLayout | None = None) -> None:
         array = bits.as_mask(mask)
         self._size = int(array.size)
         self._packed = bits.pack(array)
+        if layout is not None:
+            layout.check_bits(self._size)
+            if layout.unit != WEIGHT:
+                self.unit = layout.unit
+        self._layout = layout
+        self._layout_key = layout.key if layout is not None else ""
 
     # ---- the bits, all at once
 
@@ -107,40 +117,6 @@ class BitList:
     def __contains__(self, bit: object) -> bool:
         ones = bits.count(self._packed)
         return bit in (0, 1) and (ones > 0 if bit else ones < self._size)
-
-    def _forget(self) -> None:
-        """Forget what followed from the bits before they changed."""
-        self._digest = None
-
-    def _index(self, key: Any) -> int:
-        """Return a position in [0, D) from an index as lists take it."""
-        i = operator.index(key)
-        if not -self._size <= i < self._size:
-            raise IndexError(
-                f"ticket index out of range: expected -{self._size}..{self._size - 1}, got {i}"
-            )
-        return i % self._size
-
-
-class Gated(BitList):
-    """Bits that gate weights: each one, or in a structured ticket a unit of several.
-
-    Args:
-        mask: The bits (bool, or numbers 0 and 1), 1 = kept.
-        layout: The layout they belong to; None for a plain vector of bits.
-    """
-
-    unit: str = WEIGHT
-    _kept: int | None = None
-
-    def __init__(self, mask: Iterable[Any] = (), layout: MaskLayout | None = None) -> None:
-        super().__init__(mask)
-        if layout is not None:
-            layout.check_bits(self._size)
-            if layout.unit != WEIGHT:
-                self.unit = layout.unit
-        self._layout = layout
-        self._layout_key = layout.key if layout is not None else ""
 
     # ---- the layout
 
@@ -230,16 +206,26 @@ class Gated(BitList):
         counts = layout.counts(self.packed_mask)
         return {la.name: int(n) / la.size for la, n in zip(layout.layers, counts, strict=True)}
 
+    # ---- within
+
+    def _forget(self) -> None:
+        """Forget what followed from the bits before they changed."""
+        self._digest = self._kept = None
+
     def _find_layout(self) -> MaskLayout | None:
         """Return the layout, looking it up again after unpickling."""
         if self._layout is None and self._layout_key:
             self._layout = known_layout(self._layout_key)
         return self._layout
 
-    def _forget(self) -> None:
-        """Forget what followed from the bits before they changed."""
-        super()._forget()
-        self._kept = None
+    def _index(self, key: Any) -> int:
+        """Return a position in [0, D) from an index as lists take it."""
+        i = operator.index(key)
+        if not -self._size <= i < self._size:
+            raise IndexError(
+                f"ticket index out of range: expected -{self._size}..{self._size - 1}, got {i}"
+            )
+        return i % self._size
 
 
 def packed_mask_for(layout: MaskLayout, ticket: Any) -> bits.Bytes:
@@ -251,7 +237,7 @@ def packed_mask_for(layout: MaskLayout, ticket: Any) -> bits.Bytes:
         InvalidTypeError: It is not a ticket.
         InvalidValueError: The ticket belongs to another layout.
     """
-    if not isinstance(ticket, Gated):
+    if not isinstance(ticket, Genotype):
         raise _checks.bad_type("ticket", "be a ticket", "a nets.Ticket", ticket)
     key = ticket.layout_key
     for own in (layout, layout.weights):

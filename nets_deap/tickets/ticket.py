@@ -15,7 +15,7 @@ from nets_deap.names import WEIGHT
 from nets_deap.tickets import bits
 from nets_deap.tickets.hub import Shareable
 from nets_deap.tickets.layout import MaskLayout, known_layout
-from nets_deap.tickets.trained import Average, Learnt
+from nets_deap.tickets.trained import Average, TrainedState
 
 Self = TypeVar("Self", bound="Ticket")
 
@@ -28,8 +28,8 @@ class Ticket(Shareable):
     a base in ``creator.create``.
 
     In a structured ticket a bit gates a whole unit of weights (see ``nets.Task``): the ticket is
-    a list of G bits, ``gates``, while ``mask``, ``kept``, ``density`` and what was learnt are about
-    the D weights.
+    a list of G bits, ``gates``, while ``mask``, ``kept``, ``density`` and ``trained`` are about the
+    D weights.
 
     Args:
         mask: The bits (bool, or numbers 0 and 1), 1 = kept.
@@ -67,57 +67,57 @@ class Ticket(Shareable):
         self, mask: Iterable[Any] = (), layout: MaskLayout | None = None, fitness: Any = None
     ) -> None:
         super().__init__(mask, layout)
-        self._learnt: Learnt | Average | None = None
+        self._trained: TrainedState | Average | None = None
         if fitness is not None:
             self.fitness = fitness
 
     # ---- what belongs to it
 
     @property
-    def learnt(self) -> Learnt | None:
-        """What the last training learnt if it was of exactly this mask, else None."""
-        learnt = self._learnt
-        if not isinstance(learnt, Learnt) or not learnt.digest:
+    def trained(self) -> TrainedState | None:
+        """What the last training ended with if it was of exactly this mask, else None."""
+        state = self._trained
+        if not isinstance(state, TrainedState) or not state.digest:
             return None
-        return learnt if np.array_equal(learnt.packed, self.packed_mask) else None
+        return state if np.array_equal(state.packed, self.packed_mask) else None
 
-    @learnt.setter
-    def learnt(self, learnt: Learnt | None) -> None:
-        if learnt is not None:
-            _checks.shape("learnt.values", learnt.values.shape, (self.kept,), "(kept,)")
-            if learnt.digest != self.digest:
+    @trained.setter
+    def trained(self, state: TrainedState | None) -> None:
+        if state is not None:
+            _checks.shape("trained.values", state.values.shape, (self.kept,), "(kept,)")
+            if state.digest != self.digest:
                 raise _checks.bad_value(
-                    "learnt", "belong to this mask", f"digest {self.digest}", learnt.digest
+                    "trained", "belong to this mask", f"digest {self.digest}", state.digest
                 )
-        self.heritage = learnt
+        self.inherited = state
 
     @property
-    def heritage(self) -> Learnt | None:
-        """What the last training of this ticket or its ancestors learnt; None if never trained.
+    def inherited(self) -> TrainedState | None:
+        """What the last training of this ticket or its ancestors ended with; None if never trained.
 
         Mutation leaves it as it is, so it may belong to another mask than the ticket's own;
         crossover averages the parents'. Operators take saliency from it, and with
         ``inherit="weights"`` training goes on from it.
         """
-        if isinstance(self._learnt, Average):
-            self._learnt = self._learnt.get()
-        return self._learnt
+        if isinstance(self._trained, Average):
+            self._trained = self._trained.get()
+        return self._trained
 
-    @heritage.setter
-    def heritage(self, learnt: Learnt | None) -> None:
-        if learnt is not None:
+    @inherited.setter
+    def inherited(self, state: TrainedState | None) -> None:
+        if state is not None:
             expected = (bits.n_bytes(self.n_weights),)
-            _checks.shape("heritage.packed", learnt.packed.shape, expected, "(bytes,)")
-            learnt.freeze()
-        self._learnt = learnt
+            _checks.shape("inherited.packed", state.packed.shape, expected, "(bytes,)")
+            state.freeze()
+        self._trained = state
 
     def inherit(self, average: Average) -> None:
-        """Make an average the heritage, without working it out yet."""
-        self._learnt = average
+        """Inherit an average, without working it out yet."""
+        self._trained = average
 
     def note_parents(self) -> None:
-        """Take down whose training the heritage comes from, unless it is the ticket's own."""
-        sources = () if self._learnt is None else self._learnt.sources
+        """Take down whose training is inherited, unless it is the ticket's own."""
+        sources = () if self._trained is None else self._trained.sources
         if sources and sources != (self.digest,):
             self.parents = sources
 
@@ -159,12 +159,12 @@ class Ticket(Shareable):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {k: v for k, v in self.__dict__.items() if k != "_layout"}
-        return {**state, "_learnt": self.heritage}
+        return {**state, "_trained": self.inherited}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _layout=known_layout(state["_layout_key"]))
-        if self.heritage is not None:
-            self.heritage.freeze()  # NumPy unpickles arrays writeable
+        if self.inherited is not None:
+            self.inherited.freeze()  # NumPy unpickles arrays writeable
 
     def __repr__(self) -> str:
         values = getattr(self.fitness, "values", ()) if self.fitness is not None else ()
@@ -176,5 +176,5 @@ class Ticket(Shareable):
 
 
 _SHARED = frozenset(
-    ("_size", "unit", "_layout", "_layout_key", "_learnt", "strategy", "origin", "parents")
+    ("_size", "unit", "_layout", "_layout_key", "_trained", "strategy", "origin", "parents")
 )

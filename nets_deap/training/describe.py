@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nets_deap import _checks
+from nets_deap._table import table
 from nets_deap.models.maskable import Parameter
 from nets_deap.training.engines.dispatch import pick_engine
 from nets_deap.training.task import Task
@@ -64,29 +65,22 @@ class Description:
         ]
 
     def __str__(self) -> str:
-        table = [{name: name for name in self.rows()[0]}, *self.rows()]
-        text = [{k: f"{v:,}" if isinstance(v, int) else v for k, v in row.items()} for row in table]
-        widths = {name: max(len(row[name]) for row in text) for name in text[0]}
-        lines = []
-        for row in text:
-            cells = (
-                cell.rjust(widths[name]) if name == "size" else cell.ljust(widths[name])
-                for name, cell in row.items()
-            )
-            lines.append("  ".join(cells).rstrip())
-        splits = ", ".join(f"{name} {n:,}" for name, n in self.examples.items())
-        return "\n".join(
-            [
-                *lines,
-                "",
-                f"maskable  {self.maskable:,} of {self.total:,} parameters in {self.layers} "
-                f"layers; one weight is {100 * self.granularity:.2g} % of density",
-                f"mask      {self.units:,} bits, each of which gates a {self.unit}",
-                f"data      {splits}; inputs {_shape(self.image)}",
-                f"recipe    {self.recipe}",
-                f"engine    {self.engine} on {self.device}, {self.dtype}",
-            ]
-        )
+        rows, splits = self.rows(), ", ".join(f"{name} {n:,}" for name, n in self.examples.items())
+        names = list(rows[0])
+        cells = [[f"{v:,}" if isinstance(v, int) else v for v in row.values()] for row in rows]
+        left = [i for i, name in enumerate(names) if name != "size"]
+        facts = [
+            (
+                "maskable",
+                f"{self.maskable:,} of {self.total:,} parameters in {self.layers} layers; "
+                f"one weight is {100 * self.granularity:.2g} % of density",
+            ),
+            ("mask", f"{self.units:,} bits, each of which gates a {self.unit}"),
+            ("data", f"{splits}; inputs {_shape(self.image)}"),
+            ("recipe", self.recipe),
+            ("engine", f"{self.engine} on {self.device}, {self.dtype}"),
+        ]
+        return f"{table([names, *cells], left=left)}\n\n{table(facts, left=(0, 1))}"
 
 
 def describe(task: Task) -> Description:

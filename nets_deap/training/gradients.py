@@ -16,20 +16,19 @@ from nets_deap.training.problem import Problem, Start
 
 
 def dense_gradient(
-    problem: Problem, packed: bits.Bytes, rows: torch.Tensor, start: Start | None = None
+    problem: Problem, mask: bits.Mask, rows: torch.Tensor, start: Start = None
 ) -> NDArray[Any]:
     """Return the gradient of the mean training loss by every maskable weight, pruned ones too.
 
     Args:
         problem: Model, data and recipe; the model works in evaluation mode here.
-        packed: The mask; pruned weights are zero.
+        mask: Kept weights, bool (D,); pruned weights are zero.
         rows: Indices of the training examples, shape (N,).
         start: Weights to take it at; None for W0.
 
     Returns:
         Shape (D,), in mask order, on the CPU; zero for weights that the loss does not depend on.
     """
-    mask = bits.unpack(packed, problem.layout.size)
     state = {**problem.initial, **problem.buffers}
     if start is not None:
         state.update(

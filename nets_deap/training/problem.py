@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cache import Cache
 from nets_deap.training.recipe import Recipe
 
@@ -28,26 +29,8 @@ State = dict[str, Tensor]
 More = ParamSpec("More")
 Found = TypeVar("Found")
 
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """Where a network's training starts if not at W0.
-
-    Attributes:
-        values: Weights at the kept positions of its mask, in mask order, shape (kept,).
-        others: Parameters and buffers outside of the mask, by name; those that are missing start
-            as they do at W0.
-    """
-
-    values: NDArray[Any]
-    others: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-
-    def tensors(self, layout: MaskLayout, mask: NDArray[np.bool_]) -> dict[str, Tensor]:
-        """Return the tensors that differ from W0 by name, pruned weights zero."""
-        flat = np.zeros(layout.size, dtype=self.values.dtype)
-        flat[mask] = self.values
-        named = {**layout.split(flat), **self.others}
-        return {name: torch.from_numpy(np.array(value)) for name, value in named.items()}
+# Where a network's training starts: values at the kept positions of its own mask; None for W0.
+Start = TrainedState | None
 
 
 @dataclass
@@ -132,7 +115,7 @@ class Problem:
         loss = self.recipe.loss
         return copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
 
-    def others_of(self, state: State) -> dict[str, NDArray[Any]]:
+    def unmasked_of(self, state: State) -> dict[str, NDArray[Any]]:
         """Return what training changes outside of the mask: copies, by name."""
         masked, frozen = set(self.layout.names), self.frozen
         return {
@@ -203,16 +186,14 @@ class Outcome:
         metrics: One vector (P,) for each of ``METRICS``; NaN where not measured or not defined.
         curve_steps: The K steps of the validation curve; empty unless asked for.
         curve: Validation losses, shape (P, K).
-        values: Trained weights at the kept positions of each mask, in mask order.
-        others: Trained parameters and buffers outside of each mask, by name.
+        trained: The weights that each network ended with; the masks stand beside.
         states: All parameters and buffers of each network by name; empty unless asked for.
     """
 
     metrics: dict[str, NDArray[np.float64]]
     curve_steps: tuple[int, ...]
     curve: NDArray[np.float64]
-    values: list[NDArray[np.floating]]
-    others: list[dict[str, NDArray[Any]]]
+    trained: list[TrainedState]
     states: list[State]
 
     def split(self) -> list[Outcome]:
@@ -222,11 +203,10 @@ class Outcome:
                 metrics={name: vector[i : i + 1] for name, vector in self.metrics.items()},
                 curve_steps=self.curve_steps,
                 curve=self.curve[i : i + 1],
-                values=[self.values[i]],
-                others=[self.others[i]],
+                trained=[state],
                 states=self.states[i : i + 1],
             )
-            for i in range(len(self.values))
+            for i, state in enumerate(self.trained)
         ]
 
     @classmethod
@@ -236,24 +216,23 @@ class Outcome:
             metrics={n: np.concatenate([part.metrics[n] for part in parts]) for n in METRICS},
             curve_steps=parts[0].curve_steps,
             curve=np.concatenate([part.curve for part in parts]),
-            values=[v for part in parts for v in part.values],
-            others=[other for part in parts for other in part.others],
+            trained=[state for part in parts for state in part.trained],
             states=[s for part in parts for s in part.states],
         )
 
 
-def untrained(problem: Problem, packed: bits.Bytes, plan: Plan, start: Start | None) -> Outcome:
+def untrained(problem: Problem, packed: bits.Bytes, plan: Plan, start: Start) -> Outcome:
     """Return the outcome of a network that cannot be trained: no numbers, the weights it had."""
     state = {**problem.initial, **problem.buffers}
     mask = bits.unpack(packed, problem.layout.size)
     initial = problem.layout.initial
     assert initial is not None
+    values = initial[mask] if start is None else start.values.copy()
     return Outcome(
         metrics={name: np.full(1, np.nan) for name in METRICS},
         curve_steps=plan.curve_steps,
         curve=np.full((1, len(plan.curve_steps)), np.nan),
-        values=[initial[mask] if start is None else start.values.copy()],
-        others=[problem.others_of(state)],
+        trained=[TrainedState(values, problem.unmasked_of(state))],
         states=[{n: t.detach().cpu().clone() for n, t in state.items()}]
         if plan.keep_states
         else [],

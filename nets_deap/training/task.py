@@ -17,6 +17,7 @@ from nets_deap.models.maskable import Selector, parameters_of
 from nets_deap.tickets.genotype import packed_mask_for
 from nets_deap.tickets.layout_of import layout_of
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import checked_augment
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
@@ -211,7 +212,7 @@ class Task:
         steps: int | None = None,
         seed: int | None = None,
         on_chunk: Callable[[int], None] | None = None,
-        starts: Sequence[Start | None] | None = None,
+        starts: Sequence[Start] | None = None,
         points: int = 0,
     ) -> list[TrainResult]:
         """Train tickets from W0, all on the same minibatches, and measure them on every split.
@@ -248,7 +249,7 @@ class Task:
         plan: Plan,
         on_chunk: Callable[[int], None] | None = None,
         *,
-        starts: Sequence[Start | None] | None = None,
+        starts: Sequence[Start] | None = None,
     ) -> Outcome:
         """Train tickets by a plan with this task's engine, and enter the cost in the ledger.
 
@@ -260,10 +261,10 @@ class Task:
                 are W0 unless its class has others.
         """
         masks = [packed_mask_for(self.layout, ticket) for ticket in tickets]
-        begin: list[Start | None] = []
+        begin: list[Start] = []
         for ticket, start in zip(tickets, starts or [None] * len(masks), strict=True):
             own = ticket.own_values() if start is None else None
-            begin.append(start if own is None else Start(own))
+            begin.append(start if own is None else TrainedState(own))
         outcome = train(
             self.problem, masks, plan, engine=self.engine,
             starts=begin, chunk=self.chunk, on_chunk=on_chunk,

@@ -66,7 +66,7 @@ def test_what_is_pruned_is_smallest_after_training(method, scope, monkeypatch):
     ends = [(0, D)] if scope == "global" else [(0, 48), (48, 88), (88, 103)]
     for ((mask,), _, _, outcome), level in zip(calls, levels, strict=True):
         full = np.zeros(D)
-        full[mask] = outcome.values[0]
+        full[mask] = outcome.trained[0].values
         lost = mask & ~level.ticket.mask
         assert lost.any()
         for start, stop in ends:
@@ -107,12 +107,12 @@ def test_a_chain_goes_on_from_what_the_round_before_trained(monkeypatch):
     for before, now in itertools.pairwise(calls):
         (old,), (new,), outcome = before[0], now[0], before[3]
         full = np.zeros(D)
-        full[old] = outcome.values[0]
+        full[old] = outcome.trained[0].values
         (start,) = now[2]
         np.testing.assert_array_equal(start.values, full[new])
-        for name, tensor in outcome.others[0].items():
-            np.testing.assert_array_equal(start.others[name], tensor)
-        assert set(start.others) == {f"layers.{i}.bias" for i in range(3)}
+        for name, tensor in outcome.trained[0].unmasked.items():
+            np.testing.assert_array_equal(start.unmasked[name], tensor)
+        assert set(start.unmasked) == {f"layers.{i}.bias" for i in range(3)}
     # What is reported starts from W0 all the same.
     assert all(level.start is None for level in baseline.levels)
     assert baseline.train(task, 3) == task.train_all(baseline.tickets, steps=3)
@@ -139,11 +139,13 @@ def test_rewinding_starts_at_a_step_of_a_dense_training_that_is_paid_once(monkey
     early = calls[0][3]
     assert calls[0][2] == [None]
     for (mask,), _, (start,), _ in calls[1:]:
-        np.testing.assert_array_equal(start.values, early.values[0][mask])
-        assert start.others is early.others[0]
+        np.testing.assert_array_equal(start.values, early.trained[0].values[mask])
+        assert start.unmasked is early.trained[0].unmasked
     for level in baseline.levels:
         assert level.rewound_steps == 4
-        np.testing.assert_array_equal(level.start.values, early.values[0][level.ticket.mask])
+        np.testing.assert_array_equal(
+            level.start.values, early.trained[0].values[level.ticket.mask]
+        )
         assert not np.allclose(level.start.values, task.layout.initial[level.ticket.mask])
     rewound = baseline.train(task, 5)
     assert rewound == task.train_all(
@@ -173,7 +175,7 @@ def test_one_shot_prunes_one_dense_training(scope, monkeypatch):
     assert plan.steps == 6
     assert [ticket.kept for ticket in baseline.tickets] == [82, 31, 10]
     assert [level.search_steps for level in baseline.levels] == [6, 6, 6]
-    values = abs(outcome.values[0])
+    values = abs(outcome.trained[0].values)
     for ticket in baseline.tickets:
         for start, stop in [(0, D)] if scope == "global" else [(0, 48), (48, 88), (88, 103)]:
             kept = ticket.mask[start:stop]

@@ -19,7 +19,7 @@ from nets_deap.baselines import (
     random_uniform,
 )
 from nets_deap.evolution.operators import layer_counts
-from nets_deap.training.problem import Start
+from nets_deap.tickets.trained import TrainedState
 
 SOME = (0.5, 0.25)
 
@@ -147,7 +147,7 @@ def test_a_diverging_search_says_so(name, changes):
 def test_final_training_starts_where_each_level_says_on_the_same_minibatches(monkeypatch):
     task = make_task()
     half, dense = task.ticket(np.arange(103) % 2), task.dense_ticket()
-    start, done = Start(np.full(52, 0.1)), task.train(half, steps=2)
+    start, done = TrainedState(np.full(52, 0.1)), task.train(half, steps=2)
     half_rest = task.ticket(np.arange(103) % 2 == 0)
     levels = [Level(dense), Level(half_rest, 3, start), Level(half, 4, trained=done)]
     calls = watched(task, monkeypatch)

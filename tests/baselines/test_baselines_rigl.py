@@ -12,8 +12,8 @@ from support.baselining import make_task, watched
 from nets_deap import Recipe
 from nets_deap.baselines import rigl
 from nets_deap.evolution.operators import layer_counts
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import dense_gradient
-from nets_deap.training.problem import Start
 
 rigl_module = importlib.import_module("nets_deap.baselines.rigl")
 SOME = (0.6, 0.3)
@@ -54,8 +54,8 @@ def test_updates_drop_small_weights_and_grow_large_gradients(monkeypatch):
     calls = watched(task, monkeypatch)
     seen = []
 
-    def watch(problem, packed, rows, start):
-        seen.append(dense_gradient(problem, packed, rows, start))
+    def watch(problem, mask, rows, start):
+        seen.append(dense_gradient(problem, mask, rows, start))
         assert len(set(rows.tolist())) == task.recipe.batch_size
         return seen[-1]
 
@@ -68,7 +68,7 @@ def test_updates_drop_small_weights_and_grow_large_gradients(monkeypatch):
         for i in range(2):
             old, new, start = before[0][i], now[0][i], now[2][i]
             values, after = np.zeros(103), np.zeros(103)
-            values[old], after[new] = before[3].values[i], start.values
+            values[old], after[new] = before[3].trained[i].values, start.values
             size = abs(seen[2 * update + i])
             for part in layers_of(task):
                 kept = np.flatnonzero(old[part])
@@ -84,7 +84,7 @@ def test_updates_drop_small_weights_and_grow_large_gradients(monkeypatch):
             grown_in_all += grown.sum()
             assert not after[grown].any()
             np.testing.assert_array_equal(after[new & old], values[new & old])
-            assert start.others is before[3].others[i]
+            assert start.unmasked is before[3].trained[i].unmasked
     assert grown_in_all > 20
 
 
@@ -93,15 +93,15 @@ def test_the_gradient_is_taken_at_the_trained_weights(monkeypatch):
     calls = watched(task, monkeypatch)
     starts = []
 
-    def watch(problem, packed, rows, start):
+    def watch(problem, mask, rows, start):
         starts.append(start)
-        return dense_gradient(problem, packed, rows, start)
+        return dense_gradient(problem, mask, rows, start)
 
     monkeypatch.setattr(rigl_module, "dense_gradient", watch)
     rigl(task, SOME, steps=12, delta=5)
     for i, start in enumerate(starts):
-        np.testing.assert_array_equal(start.values, calls[0][3].values[i])
-        assert isinstance(start, Start)
+        np.testing.assert_array_equal(start.values, calls[0][3].trained[i].values)
+        assert isinstance(start, TrainedState)
 
 
 def test_full_layers_stay_as_they_are():

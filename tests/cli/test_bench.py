@@ -1,6 +1,8 @@
 """Benchmarks: every operator has a row, what is made up is what training gives, nothing leaks."""
 
+import contextlib
 import functools
+import io
 import json
 import random
 
@@ -10,7 +12,7 @@ import pytest
 from nets_deap import MaskLayout, operators
 from nets_deap.cli.bench import evolution
 from nets_deap.cli.bench.bookkeeping import measure_recorder, measure_selection
-from nets_deap.cli.bench.operators import measure_operators, table
+from nets_deap.cli.bench.operators import cost_table, measure_operators
 from nets_deap.cli.bench.tickets import HERITAGES, made_up_ticket
 
 SHAPES = [("a", (6, 9)), ("b", (5, 6)), ("c", (3, 5))]
@@ -27,9 +29,9 @@ def test_every_operator_is_measured_at_every_density_and_heritage():
     for operator in (op for group in groups for op in group):
         assert any(name.split()[0] == operator.__name__ for name in names), operator.__name__
     assert all(cost.milliseconds > 0 for cost in costs)
-    lines = table(costs)
-    assert len(lines) == 3 + len(names)
-    assert len({len(line) for line in lines[1:]}) == 1
+    lines = cost_table(costs).splitlines()
+    assert len(lines) == 2 + len(names)
+    assert len({len(line) for line in lines}) == 1
 
 
 def test_only_some_rows_and_names_that_are_known():
@@ -44,36 +46,35 @@ def test_only_some_rows_and_names_that_are_known():
 
 
 @pytest.mark.parametrize("heritage", HERITAGES)
-def test_made_up_tickets_have_learnt_what_their_name_says(heritage):
-    ticket = made_up_ticket(LAYOUT, 0.4, heritage, np.random.default_rng(0), slopes=True)
+def test_made_up_tickets_inherit_what_their_name_says(heritage):
+    ticket = made_up_ticket(LAYOUT, 0.4, heritage, np.random.default_rng(0), gradients=True)
     assert ticket.kept == 40
     assert ticket.fitness.valid
-    assert (ticket.heritage is None) == (heritage == "none")
-    assert (ticket.learnt is None) == (heritage != "own")
+    assert (ticket.inherited is None) == (heritage == "none")
+    assert (ticket.trained is None) == (heritage != "own")
     if heritage != "none":
-        assert len(ticket.heritage.values) == len(ticket.heritage.slopes) == 40
-        assert set(ticket.heritage.others) == {"a.bias", "b.bias", "c.bias"}
+        assert len(ticket.inherited.values) == len(ticket.inherited.gradients) == 40
+        assert set(ticket.inherited.unmasked) == {"a.bias", "b.bias", "c.bias"}
 
 
 @pytest.fixture(scope="module")
 def reported():
-    state = random.getstate()
-    with pytest.MonkeyPatch.context() as patch:
+    state, printed = random.getstate(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         small = functools.partial(measure_operators, layout=LAYOUT, densities=(0.5,))
         patch.setattr(evolution, "measure_operators", small)
-        lines, data = evolution.report(population=4, generations=2, repeats=1)
+        data = evolution.report(population=4, generations=2, repeats=1)
     assert random.getstate() == state
-    return lines, data
+    return printed.getvalue(), data
 
 
 @pytest.mark.slow
 def test_a_report_is_text_and_the_same_numbers_as_plain_data(reported):
-    lines, data = reported
+    text, data = reported
     assert json.loads(json.dumps(data)) == json.loads(json.dumps(data, allow_nan=False))
     assert set(data) == {"operators", "selection", "recorder", "evolution"}
     assert {cost["objectives"] for cost in data["selection"]} == {2, 3}
     assert [len(cost["seconds"]) for cost in data["evolution"]] == [2] * 5
-    text = "\n".join(lines)
     for cost in data["evolution"]:
         assert f"median {1000 * cost['median']:.1f} ms a generation" in text
     assert f"{data['recorder']['milliseconds']:.1f} ms" in text
@@ -91,7 +92,7 @@ def test_whole_searches_leave_training_out_and_keep_their_densities(monkeypatch)
     cost = evolution.measure(population=4, generations=2, density=(0.03, 0.07), inherit="weights")
     assert cost.size == 266_200
     assert all(0.03 <= ticket.density <= 0.0701 for ticket in seen)
-    assert all(ticket.learnt is not None for ticket in seen)
+    assert all(ticket.trained is not None for ticket in seen)
 
 
 def test_selection_and_recorder_are_measured_on_what_they_say():

@@ -13,8 +13,8 @@ from nets_deap.cli.bench.bound import cost_of
 from nets_deap.cli.bench.cost import kept_cost, step_cost
 from nets_deap.cli.bench.hardware import Limits, measure_limits, peak_memory
 from nets_deap.cli.bench.report import training_report
+from nets_deap.cli.bench.training import Asked
 from nets_deap.cli.bench.training import make_task as bench_task
-from nets_deap.cli.bench.training import measure
 from nets_deap.errors import InvalidValueError
 from nets_deap.training.problem import Plan
 
@@ -52,17 +52,18 @@ def test_counts_of_a_stack_and_of_any_other_module():
 
 
 @pytest.mark.slow
-def test_a_table_holds_every_combination_with_its_ratios():
-    said = []
+def test_a_table_holds_every_combination_with_its_ratios(capsys):
     report = training_report(
-        said.append,
-        nets=("lenet",),
-        populations=(1, 2),
-        densities=(1.0, 0.02),
-        repeats=1,
-        seconds=0.001,
-        device="cpu",
+        Asked(
+            nets=("lenet",),
+            populations=(1, 2),
+            densities=(1.0, 0.02),
+            repeats=1,
+            seconds=0.001,
+            device="cpu",
+        )
     )
+    said = capsys.readouterr().out.splitlines()
     rows, limits = report["rows"], Limits(**report["limits"])
     assert limits.bytes == max(limits.memory, limits.cache)
     assert [(row["population"], row["density"]) for row in rows] == [
@@ -81,12 +82,11 @@ def test_a_table_holds_every_combination_with_its_ratios():
 
 
 @pytest.mark.slow
-def test_a_restless_machine_is_warned_of(monkeypatch):
-    said = []
+def test_a_restless_machine_is_warned_of(monkeypatch, capsys):
     monkeypatch.setattr(report, "GREATEST_SPREAD", 0.5)  # below what any machine reaches
     few = {"nets": ("lenet",), "populations": (1,), "densities": (0.02,), "repeats": 1}
-    training_report(said.append, seconds=0.001, device="cpu", **few)
-    assert any(line.startswith("WARNING: in 1 of 1 rows") for line in said)
+    training_report(Asked(seconds=0.001, device="cpu", **few))
+    assert "\nWARNING: in 1 of 1 rows" in capsys.readouterr().out
 
 
 def test_exponents_and_rates():
@@ -139,4 +139,4 @@ def test_the_limits_of_the_machine_are_plausible():
 )
 def test_bad_arguments_before_anything_is_measured(options, message):
     with pytest.raises(InvalidValueError, match=message):
-        next(measure(limits=Limits(1.0, 1.0), device="cpu", **options))
+        Asked(device="cpu", **options)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 
@@ -38,12 +39,24 @@ def test_compare_prints_the_summary_and_goes_on_in_its_folder(tmp_path, capsys):
     assert [line.split()[2] for line in text.splitlines()[:3]] == ["dense", "evolution", "erk"]
     assert (out / "summary.txt").read_text() in text + "\n"
     assert text.endswith(f"folder: {out}\n")
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     rows = rows_of(out)
     assert {row["search_steps"] for row in rows if row["method"] == "evolution"} == {"3000"}
     assert main([*arguments, "--seeds", "2"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seed ")]
     assert [line.split()[1] for line in lines] == ["1", "1", "1"]
     assert [row["ticket"] for row in rows_of(out)][: len(rows)] == [row["ticket"] for row in rows]
+
+
+def test_without_matplotlib_only_the_figure_of_compare_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    out = tmp_path / "c"
+    assert main(["compare", *TINY, "--methods", "erk", "--seeds", "1", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "\ncomparison.png was not drawn: " in text
+    assert 'pip install "nets-deap[plots]"' in text
+    assert (out / "summary.txt").read_text() in text + "\n"
+    assert not (out / "comparison.png").exists()
 
 
 def test_compare_has_a_default_folder_and_a_first_seed(tmp_path, monkeypatch, capsys):

@@ -85,8 +85,8 @@ def check(population, task):
         assert np.isfinite(ticket.fitness.values).all()
         assert ticket.layout is task.layout
         assert ticket.fitness.values[1] == ticket.density >= 0.2
-        assert len(ticket.learnt.values) == ticket.kept
-        assert ticket.learnt.metrics["val_loss"] == ticket.fitness.values[0]
+        assert len(ticket.trained.values) == ticket.kept
+        assert ticket.trained.metrics["val_loss"] == ticket.fitness.values[0]
 
 
 # ---- the stock algorithms
@@ -127,7 +127,7 @@ def test_a_single_penalised_objective(algorithm, task, calls):
     assert best[0] != best[1]
     assert best[0].fitness.values <= min(t.fitness.values for t in population)
     for ticket in population:
-        loss, excess = ticket.learnt.metrics["val_loss"], (ticket.density - 0.4) / 0.6
+        loss, excess = ticket.trained.metrics["val_loss"], (ticket.density - 0.4) / 0.6
         assert ticket.fitness.values == (pytest.approx(loss + excess**2),)
 
 
@@ -138,7 +138,7 @@ def test_delta_penalty_trains_only_what_is_feasible(toolbox, calls):
     assert len(calls) == GENERATIONS + 1
     assert sum(calls) < sum(logbook.select("nevals"))
     for ticket in population:
-        assert (ticket.density <= 0.5) == (ticket.learnt is not None)
+        assert (ticket.density <= 0.5) == (ticket.trained is not None)
         assert (ticket.density > 0.5) == (ticket.fitness.values == (9.0, 1.0))
     assert any(ticket.density <= 0.5 for ticket in population)
 

@@ -78,11 +78,11 @@ def test_a_generation_is_one_training(toolbox, task, tickets, calls):
     losses = outcome.metrics["val_loss"]
     assert len(set(losses)) == 4
     np.testing.assert_allclose(values, [*zip(losses, [1, 13 / 18, 1 / 2, 1 / 3], strict=True)])
-    for ticket, row, weights in zip(tickets, values, outcome.values, strict=True):
-        np.testing.assert_allclose(ticket.learnt.values, weights)
-        assert (ticket.learnt.steps, ticket.learnt.metrics["val_loss"]) == (6, row[0])
+    for ticket, row, end in zip(tickets, values, outcome.trained, strict=True):
+        np.testing.assert_allclose(ticket.trained.values, end.values)
+        assert (ticket.trained.steps, ticket.trained.metrics["val_loss"]) == (6, row[0])
         with pytest.raises(ValueError, match="read-only"):
-            ticket.learnt.values[0] = 0.0
+            ticket.trained.values[0] = 0.0
 
 
 def test_equal_masks_are_trained_once(evaluator, task, tickets, calls):
@@ -91,7 +91,7 @@ def test_equal_masks_are_trained_once(evaluator, task, tickets, calls):
     values = batch_map(evaluator, [one, two, twin, one])
     assert trained(calls) == [2]
     assert values[0] == values[2] == values[3] != values[1]
-    np.testing.assert_array_equal(twin.learnt.values, one.learnt.values)
+    np.testing.assert_array_equal(twin.trained.values, one.trained.values)
 
 
 def test_no_tickets_train_nothing(toolbox, evaluator, calls):
@@ -249,7 +249,7 @@ def test_what_is_no_ticket_of_the_task_is_refused(evaluator, task, tickets):
         with pytest.raises(ValueError, match=r"ticket must belong to this task"):
             batch_map(evaluator, [tickets[2], task.ticket(np.arange(18) < 17), ticket])
     assert task.ledger.networks == 0
-    assert tickets[2].learnt is None
+    assert tickets[2].trained is None
 
 
 # ---- divergence
@@ -270,7 +270,7 @@ def test_a_diverged_network_gets_the_worst_values_and_is_counted(caplog):
     assert values[0] == values[2] == values[3] == (1.0, 1e6)
     assert values[1][0] == pytest.approx(11 / 12)
     assert values[1][1] < 100
-    assert [ticket.learnt is None for ticket in tickets] == [True, False, True, True]
+    assert [ticket.trained is None for ticket in tickets] == [True, False, True, True]
     assert task.ledger.diverged == 2, "twins are one network"
     batch_map(evaluator, tickets[1:2])
     told = [record.message for record in caplog.records]
@@ -296,14 +296,14 @@ def test_values_beyond_the_worst_count_as_divergence_so_that_nothing_ranks_below
     assert task.ledger.diverged == 1
 
 
-def test_a_diverged_training_clears_what_an_earlier_one_learnt():
+def test_a_diverged_training_clears_what_an_earlier_one_gave():
     data = (np.ones((4, 2), np.float32), np.ones((4, 1), np.float32))
     recipe = Recipe(optimizer="sgd", lr=5.0, batch_size=4, steps=8, loss="mse")
     task = Task(nn.Linear(2, 1), train=data, val=data, recipe=recipe, device="cpu")
     ticket = task.dense_ticket()
     learn(ticket, np.ones(2, np.float32))
     Evaluator(task, "val_loss")(ticket)
-    assert ticket.learnt is None
+    assert ticket.trained is None
 
 
 def test_a_fitness_of_the_wrong_direction_is_refused(xor_task):

@@ -13,8 +13,8 @@ from support.learning import learn
 import nets_deap as nets
 from nets_deap import operators
 from nets_deap.tickets import bits
-from nets_deap.tickets.trained import Learnt
-from nets_deap.training.problem import Plan, Start
+from nets_deap.tickets.trained import TrainedState
+from nets_deap.training.problem import Plan
 
 LAYOUT = nets.MaskLayout([("a", (4, 3)), ("b", (2, 4))], np.linspace(0.1, 2, 20))
 
@@ -25,14 +25,14 @@ def ticket_of(kept, values, **more):
     return ticket
 
 
-# ---- what is learnt, at another mask
+# ---- a trained state, at another mask
 
 
 def test_values_at_another_mask_are_the_parents_and_zero_where_regrown():
-    learnt = ticket_of([2, 5, 9], [0.2, 0.5, 0.9], slopes=np.array([1.0, 2.0, 3.0])).learnt
+    state = ticket_of([2, 5, 9], [0.2, 0.5, 0.9], gradients=np.array([1.0, 2.0, 3.0])).trained
     other = np.isin(np.arange(20), [1, 5, 9])
-    np.testing.assert_allclose(learnt.at(other), [0, 0.5, 0.9])
-    np.testing.assert_allclose(learnt.slopes_at(other), [0, 2, 3])
+    np.testing.assert_allclose(state.at(other), [0, 0.5, 0.9])
+    np.testing.assert_allclose(state.spread(state.gradients, 20)[other], [0, 2, 3])
 
 
 @settings(deadline=None, max_examples=60)
@@ -47,12 +47,12 @@ def test_moves_and_averages_are_those_of_whole_vectors(densities, seed):
         ticket_of(np.flatnonzero(mask), vector[mask])
         for mask, vector in zip(masks, vectors, strict=True)
     )
-    moved = one.heritage.at(masks[1])
+    moved = one.inherited.at(masks[1])
     assert moved.dtype == np.float32
     np.testing.assert_array_equal(moved, vectors[0][masks[1]])
-    own = bits.places(masks[1])
-    np.testing.assert_array_equal(one.heritage.move(one.heritage.values, masks[1], own), moved)
-    middle = one.heritage.average(two.heritage, 20)
+    spread = one.inherited.spread(one.inherited.values, 20)
+    np.testing.assert_array_equal(spread, vectors[0])
+    middle = one.inherited.average(two.inherited, 20)
     union = masks[0] | masks[1]
     np.testing.assert_array_equal(middle.values, ((vectors[0] + vectors[1]) / 2)[union])
     np.testing.assert_array_equal(bits.unpack(middle.packed, 20), union)
@@ -60,21 +60,21 @@ def test_moves_and_averages_are_those_of_whole_vectors(densities, seed):
 
 def test_an_average_is_worked_out_once_and_only_when_asked_for(monkeypatch):
     calls = []
-    average = Learnt.average
-    monkeypatch.setattr(Learnt, "average", lambda *args: calls.append(1) or average(*args))
+    average = TrainedState.average
+    monkeypatch.setattr(TrainedState, "average", lambda *args: calls.append(1) or average(*args))
     one, two = ticket_of([0, 1, 14], [1, 1, 1]), ticket_of([0, 2, 14], [3, 3, 3])
     operators.cx_layers(one, two, indpb=1.0)
     clone = copy.deepcopy(one)
-    assert one.learnt is clone.learnt is None
+    assert one.trained is clone.trained is None
     assert not calls
-    assert clone.heritage is one.heritage is two.heritage
-    assert one.heritage.values.tolist() == [2, 0.5, 1.5, 2]
+    assert clone.inherited is one.inherited is two.inherited
+    assert one.inherited.values.tolist() == [2, 0.5, 1.5, 2]
     assert len(calls) == 1
     operators.cx_layers(one, two, indpb=1.0)
     third, fourth = ticket_of([0, 1, 14], [1, 1, 1]), ticket_of([0, 2, 14], [3, 3, 3])
     operators.cx_layers(third, fourth, indpb=1.0)
     back = pickle.loads(pickle.dumps(third))
-    assert back.heritage.values.tolist() == [2, 0.5, 1.5, 2]
+    assert back.inherited.values.tolist() == [2, 0.5, 1.5, 2]
     assert len(calls) == 2
 
 
@@ -83,40 +83,40 @@ def test_the_average_is_the_midpoint_of_both_vectors():
         [0, 1, 2],
         [1, 2, 3],
         steps=5,
-        others={"bias": np.array([1.0, 0.0]), "calls": np.array(3)},
-        slopes=np.ones(3),
-        grown=np.array([7, 4]),
-    ).learnt
+        unmasked={"bias": np.array([1.0, 0.0]), "calls": np.array(3)},
+        gradients=np.ones(3),
+        candidates=np.array([7, 4]),
+    ).trained
     two = ticket_of(
         [1, 2, 3],
         [4, 5, 6],
         steps=9,
-        others={"bias": np.array([3.0, 1.0]), "calls": np.array(9)},
-        slopes=3 * np.ones(3),
-        grown=np.array([4, 9]),
-    ).learnt
+        unmasked={"bias": np.array([3.0, 1.0]), "calls": np.array(9)},
+        gradients=3 * np.ones(3),
+        candidates=np.array([4, 9]),
+    ).trained
     middle = one.average(two, 20)
     assert np.flatnonzero(bits.unpack(middle.packed, 20)).tolist() == [0, 1, 2, 3]
     assert middle.values.tolist() == [0.5, 3, 4, 3]
     assert middle.values.dtype == np.float32
-    assert middle.slopes.tolist() == [0.5, 2, 2, 1.5]
-    assert middle.grown.tolist() == [7, 4, 9]
-    assert middle.others["bias"].tolist() == [2, 0.5]
-    assert middle.others["calls"] == 3
+    assert middle.gradients.tolist() == [0.5, 2, 2, 1.5]
+    assert middle.candidates.tolist() == [7, 4, 9]
+    assert middle.unmasked["bias"].tolist() == [2, 0.5]
+    assert middle.unmasked["calls"] == 3
     assert middle.steps == 9
-    assert one.average(ticket_of([1], [1]).learnt, 20).slopes is None
+    assert one.average(ticket_of([1], [1]).trained, 20).gradients is None
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
 def test_what_is_inherited_travels_compactly_and_cannot_be_changed(copied):
-    ticket = ticket_of([2, 5], [0.25, -0.5], others={"bias": np.ones(2)})
+    ticket = ticket_of([2, 5], [0.25, -0.5], unmasked={"bias": np.ones(2)})
     ticket.strategy = {"a": 0.5}
     ticket[7] = 1
     back = copied(ticket)
-    assert back.learnt is None
-    assert back.heritage.values.tolist() == [0.25, -0.5]
+    assert back.trained is None
+    assert back.inherited.values.tolist() == [0.25, -0.5]
     assert back.strategy == {"a": 0.5}
-    for array in (back.heritage.values, back.heritage.packed, back.heritage.others["bias"]):
+    for array in (back.inherited.values, back.inherited.packed, back.inherited.unmasked["bias"]):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
     # Kept positions only: a ticket of few weights stays small.
@@ -128,21 +128,21 @@ def test_what_is_inherited_travels_compactly_and_cannot_be_changed(copied):
 
 def test_a_child_of_crossover_inherits_the_average_and_an_unchanged_one_its_own():
     one, two = ticket_of([0, 1, 14], [1, 1, 1]), ticket_of([0, 2, 14], [3, 3, 3])
-    own = one.heritage
+    own = one.inherited
     operators.cx_uniform(one, two, indpb=0.0)
-    assert one.heritage is own
+    assert one.inherited is own
     operators.cx_layers(one, two, indpb=1.0)
-    assert one.heritage.values.tolist() == [2, 0.5, 1.5, 2]
-    assert two.heritage is one.heritage
-    assert one.learnt is None
+    assert one.inherited.values.tolist() == [2, 0.5, 1.5, 2]
+    assert two.inherited is one.inherited
+    assert one.trained is None
 
 
 def test_a_child_of_only_one_trained_parent_inherits_from_that():
     one, two = ticket_of([0, 1, 14], [1, 1, 1]), nets.Ticket([0, 0, 1] * 6 + [0, 1], layout=LAYOUT)
-    trained = one.heritage
+    trained = one.inherited
     operators.cx_layers(one, two, indpb=1.0)
-    assert one.heritage is trained
-    assert two.heritage is trained
+    assert one.inherited is trained
+    assert two.inherited is trained
 
 
 def test_cx_average_keeps_the_largest_of_the_average_and_prunes_a_fraction():
@@ -152,8 +152,8 @@ def test_cx_average_keeps_the_largest_of_the_average_and_prunes_a_fraction():
     # Sums: 18, 1, 0, -16, 3, ..., 14, 1, 1; the half of six weights is three.
     assert np.flatnonzero(child.mask).tolist() == [0, 3, 12]
     assert child == other
-    assert child.heritage.at(child.mask).tolist() == [9, -8, 7]
-    assert child.learnt is None
+    assert child.inherited.at(child.mask).tolist() == [9, -8, 7]
+    assert child.trained is None
 
 
 def test_cx_average_of_untrained_tickets_goes_by_the_initial_weights():
@@ -194,13 +194,13 @@ def test_layer_factors_evolve_with_the_ticket_and_decide_which_layer_is_pruned()
 
 def test_pruning_by_gradient_goes_by_the_product():
     kept = [0, 1, 2, 13, 14]
-    ticket = ticket_of(kept, [1, 2, 3, 4, 5], slopes=np.array([9.0, 1.0, 3.0, 0.1, 1.0]))
+    ticket = ticket_of(kept, [1, 2, 3, 4, 5], gradients=np.array([9.0, 1.0, 3.0, 0.1, 1.0]))
     operators.mut_prune(ticket, fraction=0.4, by="gradient")
     assert np.flatnonzero(ticket.mask).tolist() == [0, 2, 14]
 
 
 def test_regrowth_and_swaps_by_gradient_take_the_largest_first():
-    ticket = ticket_of([0, 1, 2, 13], [1, 2, 3, 4], grown=np.array([9, 15, 2, 7]))
+    ticket = ticket_of([0, 1, 2, 13], [1, 2, 3, 4], candidates=np.array([9, 15, 2, 7]))
     operators.mut_regrow(ticket, fraction=0.5, by="gradient")
     assert np.flatnonzero(ticket.mask).tolist() == [0, 1, 2, 9, 13, 15]
     operators.mut_swap(ticket, fraction=0.17, grow="gradient")
@@ -240,7 +240,7 @@ def test_a_child_goes_on_from_its_parents_values_and_the_ticket_is_still_w0(task
     (parent,) = box.population(n=1)
     assert parent.density == 1
     parent.fitness.values = box.map(box.evaluate, [parent])[0]
-    first = parent.learnt
+    first = parent.trained
     assert first.steps == 20
     child = box.clone(parent)
     box.mutate(child)
@@ -250,13 +250,13 @@ def test_a_child_goes_on_from_its_parents_values_and_the_ticket_is_still_w0(task
     wanted = task.run(
         [child],
         Plan(20, task.derived_seed(1)),
-        starts=[Start(first.at(mask), first.others)],
+        starts=[TrainedState(first.at(mask), first.unmasked)],
     )
     (values,) = box.map(box.evaluate, [child])
     assert values == (wanted.metrics["val_loss"][0], child.density)
-    np.testing.assert_array_equal(child.learnt.values, wanted.values[0])
-    assert child.learnt.steps == 40
-    assert set(child.learnt.others) == {"layers.0.bias", "layers.1.bias"}
+    np.testing.assert_array_equal(child.trained.values, wanted.trained[0].values)
+    assert child.trained.steps == 40
+    assert set(child.trained.unmasked) == {"layers.0.bias", "layers.1.bias"}
     # What is reported is trained from W0, whatever was inherited.
     fresh = task.ticket(mask)
     assert task.train(child).val_loss == task.train(fresh).val_loss
@@ -273,8 +273,8 @@ def test_without_inheritance_a_child_trains_from_w0(task):
 def test_equal_masks_with_other_ancestors_are_other_networks(task):
     evaluator = nets.Evaluator(task, "val_loss", inherit="weights")
     tickets = [task.ticket(np.ones(18)) for _ in range(4)]
-    learn(tickets[2], np.full(18, 0.3), others={})
-    tickets[3].heritage = tickets[2].heritage
+    learn(tickets[2], np.full(18, 0.3), unmasked={})
+    tickets[3].inherited = tickets[2].inherited
     before = task.ledger.networks
     values = evaluator.batch(tickets)
     assert task.ledger.networks - before == 2
@@ -302,18 +302,18 @@ def test_a_search_keeps_its_budget_exactly_and_starts_dense(task):
     assert [t.digest for t in again.front] == [t.digest for t in found.front]
 
 
-def test_slopes_are_measured_and_paid_for(task):
+def test_gradients_are_measured_and_paid_for(task):
     found = nets.search(
         task, inherit="weights", population=1, offspring=1, generations=3, budget=200, cxpb=0,
         mutpb=1, gradient=True, progress="none",
     )  # fmt: skip
     assert task.ledger.network_steps == 200
     sparsest = found.front[-1]
-    learnt = sparsest.learnt
-    assert learnt.steps == 200 - 4 * 10
-    assert learnt.slopes.shape == learnt.values.shape
-    assert len(learnt.grown) == min(sparsest.kept // 2, 18 - sparsest.kept)
-    assert not sparsest.mask[learnt.grown].any()
+    state = sparsest.trained
+    assert state.steps == 200 - 4 * 10
+    assert state.gradients.shape == state.values.shape
+    assert len(state.candidates) == min(sparsest.kept // 2, 18 - sparsest.kept)
+    assert not sparsest.mask[state.candidates].any()
 
 
 def test_the_budget_must_match_the_generations(task):
@@ -429,8 +429,10 @@ def test_survivors_are_evaluated_again_through_a_decorated_evaluate_too(task):
 
 
 def test_a_diverged_parent_is_mutated_by_what_is_known_of_it():
-    ticket = ticket_of([0, 1, 2, 13], [1, 2, 3, 4], slopes=np.ones(4), grown=np.array([9, 7]))
-    ticket.heritage = None
+    ticket = ticket_of(
+        [0, 1, 2, 13], [1, 2, 3, 4], gradients=np.ones(4), candidates=np.array([9, 7])
+    )
+    ticket.inherited = None
     operators.mut_prune(ticket, fraction=0.25, by="gradient")
     assert not ticket.mask[0], "the smallest of W0"
     operators.mut_regrow(ticket, fraction=0.34, by="gradient")

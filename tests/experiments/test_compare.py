@@ -98,7 +98,7 @@ def whole(tmp_path_factory):
 # ---- what it leaves
 
 
-def test_all_methods_leave_rows_texts_and_a_figure(whole):
+def test_all_methods_leave_rows_and_texts(whole):
     path, summary, lines = whole
     assert {p.name for p in path.iterdir()} == {
         "comparison.json",
@@ -107,12 +107,10 @@ def test_all_methods_leave_rows_texts_and_a_figure(whole):
         "rows.csv",
         "summary.txt",
         "summary.json",
-        "comparison.png",
     }
     names = ["dense", *METHODS]
     assert {p.stem for p in (path / "results").iterdir()} == {f"seed0-{name}" for name in names}
     assert list(dict.fromkeys(row["method"] for row in results(path))) == names
-    assert (path / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert (path / "summary.txt").read_text() == summary.text() + "\n"
     assert json.loads((path / "summary.json").read_text()) == summary.as_dict()
     assert summary.densities == (0.3, 0.1)
@@ -341,15 +339,6 @@ def test_a_network_that_is_no_chain_has_no_multiply_adds(tmp_path, monkeypatch):
     for one in plain["methods"].values():
         assert one["adds_accuracy"] == [[None, None]]
         assert one["adds_hypervolume"] == [None]
-
-
-def test_without_matplotlib_only_the_figure_is_missing_and_it_is_said(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
-    lines = []
-    compare(CONFIG, tmp_path / "c", **BASIC, methods=["erk"], on_done=lines.append)
-    assert lines[-1].startswith("comparison.png was not drawn: ")
-    assert (tmp_path / "c" / "summary.txt").exists()
-    assert not (tmp_path / "c" / "comparison.png").exists()
 
 
 # ---- digits

@@ -32,7 +32,7 @@ def test_every_fitness_comes_from_training_and_from_global_density(xor_task):
     values = list(box.map(box.evaluate, genomes))
     assert xor_task.ledger.network_steps - before == 3 * xor_task.steps
     for genome, (value,) in zip(genomes, values, strict=True):
-        trained = genome.learnt
+        trained = genome.trained
         assert trained.steps == xor_task.steps
         excess = (genome.kept / xor_task.layout.size - 0.5) / 0.5
         assert value == pytest.approx(trained.metrics["val_loss"] + excess**2)
@@ -61,7 +61,7 @@ def test_a_search_presses_towards_the_target_and_never_loses_its_best(xor_task, 
     assert best.fitness.values[0] == least
     assert best.density < 0.8
     assert len(result.population) == 5
-    assert all(genome.learnt.steps == xor_task.steps for genome in result.population)
+    assert all(genome.trained.steps == xor_task.steps for genome in result.population)
 
 
 def test_zero_generations_give_the_first_population(xor_task):
@@ -106,7 +106,7 @@ def test_a_configuration_gives_the_arguments_of_a_search(xor_task):
     result = nets.search(xor_task, **options, progress="none")
     assert len(result.population) == 5
     genome = result.population[0]
-    value = genome.learnt.metrics["val_loss"] + ((genome.density - 0.35) / 0.65) ** 2
+    value = genome.trained.metrics["val_loss"] + ((genome.density - 0.35) / 0.65) ** 2
     assert genome.fitness.values[0] == pytest.approx(value)
     for objectives in (("val_loss", "density"), ("penalised:0.2", "density")):
         with pytest.raises(InvalidValueError, match="be the penalised one alone"):

@@ -12,7 +12,7 @@ from nets_deap.errors import MissingExtraError
 from nets_deap.experiments.methods import METHODS
 from nets_deap.experiments.summarise import summarise
 from nets_deap.plots import style
-from nets_deap.plots.comparison import accuracy_over_density, save_comparison
+from nets_deap.plots.comparison import accuracy_over_density, comparison_figure
 
 LEVELS = (0.3, 0.1, 0.03)
 
@@ -127,16 +127,22 @@ def test_new_axes_are_made_where_none_are_given():
 
 
 @pytest.mark.parametrize("levels", [LEVELS, (0.1,)])
-def test_the_figure_is_saved_and_closed(tmp_path, levels):
+def test_the_figure_can_be_saved_and_opens_no_window(tmp_path, levels):
     open_before = plt.get_fignums()
-    save_comparison(summary(["evolution", "imp"], levels=levels), tmp_path / "c.png")
+    figure = comparison_figure(summary(["evolution", "imp"], levels=levels))
+    figure.savefig(tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert plt.get_fignums() == open_before
 
 
-def test_without_matplotlib_the_error_names_the_extra(monkeypatch, tmp_path):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
+@pytest.mark.parametrize("missing", ["pyplot", "figure"])
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch, missing):
+    monkeypatch.setitem(__import__("sys").modules, f"matplotlib.{missing}", None)
     with pytest.raises(MissingExtraError, match=r'pip install "nets-deap\[plots\]"'):
-        save_comparison(summary(["evolution"]), tmp_path / "c.png")
+        comparison_figure(summary(["evolution"]))
+
+
+def test_without_matplotlib_no_axes_are_made(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
     with pytest.raises(MissingExtraError, match="matplotlib"):
         accuracy_over_density(summary(["evolution"]))

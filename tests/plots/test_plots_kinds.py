@@ -60,6 +60,7 @@ def ax():
     plt.close(figure)
 
 
+NOT_OF_THIS_RUN = {"comparison", "attainment", "inputs", "filters"}
 both = pytest.mark.parametrize("where", ["folder", "live"])
 
 
@@ -74,6 +75,19 @@ def points_of(members):
 
 def line(ax, name):
     return next(one for one in ax.lines if one.get_label() == name)
+
+
+@pytest.mark.parametrize("name", plots.KINDS)
+def test_every_kind_draws_on_the_axes_it_gets_or_says_what_is_missing(name, folder, final, ax):
+    known = plots.KINDS[name]
+    assert known.name == name
+    assert known.about.endswith(".")
+    if name in NOT_OF_THIS_RUN:
+        with pytest.raises(InvalidValueError, match=r"must .*: expected"):
+            known.draw(folder, ax)
+    else:
+        assert known.draw(folder, ax) is ax
+        assert ax.has_data()
 
 
 @both

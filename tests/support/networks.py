@@ -200,9 +200,9 @@ def assert_same(one, other, rtol, places=slice(None)):
     for name in METRICS:
         np.testing.assert_allclose(one.metrics[name], other.metrics[name][places], rtol)
     np.testing.assert_allclose(one.curve, other.curve[places], rtol)
-    indices = np.arange(len(other.values))[places]
-    for ours, i in zip(one.values, indices, strict=True):
-        np.testing.assert_allclose(ours, other.values[i], rtol, rtol)
+    indices = np.arange(len(other.trained))[places]
+    for ours, i in zip(one.trained, indices, strict=True):
+        np.testing.assert_allclose(ours.values, other.trained[i].values, rtol, rtol)
     for state, i in zip(one.states, indices, strict=True):
         assert state.keys() == other.states[i].keys()
         for name, tensor in state.items():

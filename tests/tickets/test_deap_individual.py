@@ -79,12 +79,12 @@ def test_stock_operators_do_gene_for_gene_what_they_do_on_lists(operator, option
     assert changed > 10
 
 
-def test_stock_operators_forget_what_was_learnt_where_they_change_bits():
+def test_stock_operators_forget_what_was_trained_where_they_change_bits():
     for indpb, is_known in ((0.0, True), (1.0, False)):
         ticket = nets.Ticket([1, 0, 1])
         learn(ticket, np.zeros(2))
         tools.mutFlipBit(ticket, indpb)
-        assert (ticket.learnt is not None) is is_known
+        assert (ticket.trained is not None) is is_known
 
 
 def test_repeated_initialisation_makes_tickets():
@@ -194,14 +194,14 @@ def test_clones_of_created_individuals_are_equal_and_independent(individual):
     assert clone == individual
     assert clone.layout is individual.layout
     assert (clone.fitness.values, clone.tags) == (individual.fitness.values, ["first"])
-    assert clone.learnt.metrics == {"loss": 0.5}
+    assert clone.trained.metrics == {"loss": 0.5}
     genes = list(individual)
     del clone.fitness.values
     clone.tags.append("second")
     tools.mutFlipBit(clone, 1.0)
     assert list(clone) == [not gene for gene in genes]
     assert (list(individual), individual.tags, individual.fitness.valid) == (genes, ["first"], True)
-    assert (clone.learnt, individual.learnt.steps) == (None, 10)
+    assert (clone.trained, individual.trained.steps) == (None, 10)
 
 
 def test_pickles_of_created_individuals_keep_everything(individual):
@@ -213,7 +213,7 @@ def test_pickles_of_created_individuals_keep_everything(individual):
     assert back.layout is individual.layout
     assert (back.fitness.values, back.fitness.weights) == (individual.fitness.values, (-1.0, -1.0))
     assert (back.tags, back.note, back.source) == (["first"], {"generation": 3}, "made here")
-    assert (back.learnt.steps, back.learnt.digest) == (10, individual.digest)
+    assert (back.trained.steps, back.trained.digest) == (10, individual.digest)
 
 
 def test_pickles_of_created_individuals_open_in_a_process_without_class_and_layout(individual):

@@ -104,20 +104,20 @@ def test_copies_share_nothing_that_changes(genome, clone):
     new.mask = ~mask
     np.testing.assert_array_equal(genome.weights, before)
     np.testing.assert_array_equal(genome.mask, mask)
-    np.testing.assert_array_equal(genome.learnt.values, values)
+    np.testing.assert_array_equal(genome.trained.values, values)
     with pytest.raises(ValueError, match="read-only"):
         clone(genome).weights[0] = 1
 
 
-def test_what_was_learnt_moves_with_the_weights_and_is_a_guess_then(genome):
-    learnt = learn(genome, genome.own_values() + np.float32(0.5))
+def test_what_was_trained_moves_with_the_weights_and_is_a_guess_then(genome):
+    state = learn(genome, genome.own_values() + np.float32(0.5))
     genome.weights = changed(genome, PRUNED).weights
-    assert genome.learnt is learnt
+    assert genome.trained is state
     old = genome.own_values()
     genome.weights = changed(genome, KEPT).weights
-    assert genome.learnt is None
-    np.testing.assert_array_equal(genome.heritage.values - genome.own_values(), [0.5] * 6)
-    np.testing.assert_array_equal(learnt.values - old, [0.5] * 6)
+    assert genome.trained is None
+    np.testing.assert_array_equal(genome.inherited.values - genome.own_values(), [0.5] * 6)
+    np.testing.assert_array_equal(state.values - old, [0.5] * 6)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_file_is_a_complete_ticket_of_its_own_weights(genome, tmp_path):
         assert loaded.fitness.values == (0.5,)
     assert type(ticket) is Ticket
     np.testing.assert_array_equal(back.weights, genome.weights)
-    assert genome.export().learnt.steps == 7
+    assert genome.export().trained.steps == 7
 
 
 def test_a_file_loads_into_the_layout_of_a_task(genome, layout, tmp_path):

@@ -1,4 +1,4 @@
-"""The ticket: a fixed-length list of bits, its layout, and what was learnt."""
+"""The ticket: a fixed-length list of bits, its layout, and what was trained."""
 
 import copy
 import gc
@@ -168,7 +168,7 @@ def test_pickles_hold_no_layout_and_find_it_when_it_is_built_again():
     assert pickle.loads(data).layout is again
 
 
-# ---- what was learnt
+# ---- what was trained
 
 CHANGES = {
     "bit": lambda ticket: ticket.__setitem__(1, 1),
@@ -193,14 +193,14 @@ def test_count_and_digest_follow_every_change_and_copies_go_their_own_way(ticket
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_other_bits_have_learnt_nothing_but_inherit_it(ticket, change):
-    learnt = ticket.learnt
-    assert learnt.metrics == {"val_loss": 0.25}
+def test_other_bits_are_not_trained_but_inherit(ticket, change):
+    state = ticket.trained
+    assert state.metrics == {"val_loss": 0.25}
     change(ticket)
-    assert ticket.learnt is None
-    assert ticket.heritage is learnt
+    assert ticket.trained is None
+    assert ticket.inherited is state
     ticket.mask = MASK
-    assert ticket.learnt is learnt
+    assert ticket.trained is state
 
 
 def test_writing_the_same_bits_forgets_nothing(ticket):
@@ -208,21 +208,21 @@ def test_writing_the_same_bits_forgets_nothing(ticket):
     ticket[2:5] = ticket[2:5]
     ticket.mask = ticket.mask
     ticket.assign(ticket.packed)
-    assert ticket.learnt.steps == 20
+    assert ticket.trained.steps == 20
 
 
-def test_learnt_must_belong_to_the_mask(ticket):
+def test_trained_must_belong_to_the_mask(ticket):
     other = Ticket([1] * 10)
-    with pytest.raises(InvalidValueError, match=r"learnt\.values must .*\(10,\), got \(6,\)"):
-        other.learnt = ticket.learnt
+    with pytest.raises(InvalidValueError, match=r"trained\.values must .*\(10,\), got \(6,\)"):
+        other.trained = ticket.trained
     other.mask = MASK[::-1]
     with pytest.raises(
-        InvalidValueError, match=r"learnt must belong to this mask: expected digest"
+        InvalidValueError, match=r"trained must belong to this mask: expected digest"
     ):
-        other.learnt = ticket.learnt
-    assert other.learnt is None
-    ticket.learnt = None
-    assert ticket.learnt is None
+        other.trained = ticket.trained
+    assert other.trained is None
+    ticket.trained = None
+    assert ticket.trained is None
 
 
 # ---- copies
@@ -236,13 +236,13 @@ def test_copies_keep_everything_and_are_independent(ticket, clone):
     other = clone(ticket)
     assert other == ticket
     assert other.layout is ticket.layout
-    assert (other.learnt.steps, other.learnt.metrics) == (20, {"val_loss": 0.25})
-    np.testing.assert_array_equal(other.learnt.values, ticket.learnt.values)
-    assert not other.learnt.values.flags.writeable
+    assert (other.trained.steps, other.trained.metrics) == (20, {"val_loss": 0.25})
+    np.testing.assert_array_equal(other.trained.values, ticket.trained.values)
+    assert not other.trained.values.flags.writeable
     other.notes.append("new")
     other[1] = 1
-    assert (list(ticket), ticket.notes, ticket.learnt.steps) == (MASK, ["kept"], 20)
-    assert other.learnt is None
+    assert (list(ticket), ticket.notes, ticket.trained.steps) == (MASK, ["kept"], 20)
+    assert other.trained is None
 
 
 def test_deepcopy_keeps_references_among_copies(ticket):

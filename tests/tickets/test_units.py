@@ -327,11 +327,11 @@ def test_units_are_regrown_where_the_gradient_was_largest():
     gates[::2] = True
     ticket = nets.Ticket(gates, layout)
     first = np.array([5, 61, 7, 33, 51])
-    learn(ticket, np.ones(ticket.kept), slopes=np.ones(ticket.kept), grown=first)
+    learn(ticket, np.ones(ticket.kept), gradients=np.ones(ticket.kept), candidates=first)
     n = layout.unit_sizes[first[:3]].sum()
     operators.mut_regrow(ticket, fraction=n / ticket.kept, by="gradient")
     assert np.flatnonzero(ticket.gates != gates).tolist() == [5, 7, 61]
-    assert ticket.learnt is None
+    assert ticket.trained is None
 
 
 def test_operators_that_see_columns_refuse_units():
@@ -399,7 +399,7 @@ def test_a_search_with_gradients_and_inheritance(unit, inherit):
     )
     assert len(found.front) > 1
     for ticket in found.front:
-        assert ticket.learnt.values.shape == (ticket.kept,)
+        assert ticket.trained.values.shape == (ticket.kept,)
         assert ticket.layout is task.layout
         assert task.layout.counts(ticket.packed).min() > 0
         assert ticket.fitness.values[1] == ticket.density >= 0.2

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from nets_deap.tickets import bits
 from nets_deap.training.gradients import dense_gradient
-from nets_deap.training.problem import Plan, Start
+from nets_deap.training.problem import Plan
 
 
 @pytest.mark.parametrize("module", ["mlp", "conv2d", "dropout", "frozen"])
@@ -20,7 +20,7 @@ def test_the_gradient_is_that_of_the_masked_network_at_all_weights(module, train
     model = task.model.eval()
     if trained:
         outcome = task.run([task.ticket(mask)], Plan(7, 1, keep_states=True))
-        start = Start(outcome.values[0], outcome.others[0])
+        start = outcome.trained[0]
         model.load_state_dict(outcome.states[0])
     named = dict(model.named_parameters())
     for name, gate in task.layout.split(mask).items():
@@ -29,7 +29,7 @@ def test_the_gradient_is_that_of_the_masked_network_at_all_weights(module, train
     x, y = task.problem.train
     F.cross_entropy(model(x[rows]), y[rows]).backward()
     wanted = np.concatenate([named[name].grad.reshape(-1) for name in task.layout.names])
-    found = dense_gradient(task.problem, packed, rows, start)
+    found = dense_gradient(task.problem, mask, rows, start)
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
     assert np.count_nonzero(found[~mask])
 
@@ -37,6 +37,7 @@ def test_the_gradient_is_that_of_the_masked_network_at_all_weights(module, train
 def test_unused_weights_have_a_gradient_of_zero():
     task = make_task("unused", RECIPES["adam"])
     (packed,) = masks_of(task, (0.5,))
-    found = task.layout.split(dense_gradient(task.problem, packed, torch.arange(5)))
+    mask = bits.unpack(packed, task.layout.size)
+    found = task.layout.split(dense_gradient(task.problem, mask, torch.arange(5)))
     assert not found["unused.weight"].any()
     assert found["used.weight"].any()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nets_deap import _checks
-from nets_deap.cli.bench.tickets import lenet, made_up_learnt, made_up_ticket
+from nets_deap.cli.bench.tickets import lenet, made_up_state, made_up_ticket
 from nets_deap.evolution.operators import mut_swap, sel_niched, sel_nsga2
 from nets_deap.runs.recorder import Recorder
 from nets_deap.tickets.fitness import fitness_class
@@ -126,7 +126,7 @@ def _record(
         for i in rng.choice(len(tickets), fresh, replace=False):
             child = copy.deepcopy(tickets[i])
             mut_swap(child, fraction=0.02, rng=rng)
-            child.heritage = made_up_learnt(child, rng)
+            child.inherited = made_up_state(child, rng)
             loss, *others = child.fitness.values
             child.fitness.values = (loss - 1e-4 / (generation + 1), *others)
             tickets[i] = child

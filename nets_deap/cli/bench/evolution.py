@@ -16,18 +16,25 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks
 from nets_deap.cli.bench.bookkeeping import measure_recorder, measure_selection
-from nets_deap.cli.bench.operators import measure_operators, table
+from nets_deap.cli.bench.operators import cost_table, measure_operators
 from nets_deap.cli.bench.tickets import lenet
 from nets_deap.evolution.operators import cx_uniform, mut_flip
 from nets_deap.evolution.toolbox import make_toolbox
 from nets_deap.runs.recorder import Recorder
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.problem import METRICS, Outcome, Plan, Start
 from nets_deap.training.task import Ledger, Task
 
 # Where training costs least, so that everything else weighs most.
 SPARSE = (0.03, 0.07)
-
+SEARCHES: tuple[dict[str, Any], ...] = (
+    {"plain": True},
+    {},
+    {"inherit": "weights"},
+    {"density": SPARSE},
+    {"inherit": "weights", "density": SPARSE},
+)
 
 SELECTED_FROM = 2000  # 1,000 parents and 1,000 offspring
 
@@ -57,7 +64,7 @@ class EvolutionCost:
 
 
 class _UntrainedTask(Task):
-    """LeNet-300-100 whose training takes no time: what it would have learnt is made up."""
+    """LeNet-300-100 whose training takes no time: what it would have ended with is made up."""
 
     def __init__(self, task: Task) -> None:
         self.__dict__.update(task.__dict__, ledger=Ledger())
@@ -82,8 +89,13 @@ class _UntrainedTask(Task):
             metrics={name: np.array(losses) for name in METRICS},
             curve_steps=(),
             curve=np.zeros((len(tickets), 0)),
-            values=[kept * np.float32(1 + 0.1 * rng.random()) for kept in values],
-            others=[{name: bias.copy() for name, bias in biases.items()} for _ in tickets],
+            trained=[
+                TrainedState(
+                    kept * np.float32(1 + 0.1 * rng.random()),
+                    {name: bias.copy() for name, bias in biases.items()},
+                )
+                for kept in values
+            ],
             states=[],
         )
         self.ledger.networks += len(tickets)
@@ -161,10 +173,8 @@ def measure(
     return EvolutionCost(population, task.layout.size, names, density, seconds)
 
 
-def report(
-    *, population: int = 100, generations: int = 30, repeats: int = 9
-) -> tuple[list[str], dict[str, Any]]:
-    """Measure operators, selection, recorder and whole generations; some 20 seconds.
+def report(*, population: int = 100, generations: int = 30, repeats: int = 9) -> dict[str, Any]:
+    """Measure and print operators, selection, recorder and whole generations; some 20 seconds.
 
     Args:
         population: mu and lambda.
@@ -172,44 +182,37 @@ def report(
         repeats: Calls that each of the other medians is of, >= 1.
 
     Returns:
-        Lines to print, and the same numbers as plain data, for JSON.
+        The same numbers as plain data, for JSON.
     """
     costs = measure_operators(repeats=repeats)
+    print(f"operators, milliseconds a ticket:\n{cost_table(costs)}")
     selections = measure_selection(tickets=SELECTED_FROM, repeats=repeats)
+    print("\nhalf of the tickets selected, milliseconds:")
+    for one in selections:
+        print(
+            f"  {one.selection} of {one.tickets} tickets, {one.objectives} objectives: "
+            f"{one.milliseconds:.1f}"
+        )
     recorder = measure_recorder(population=population, fresh=min(5, population))
-    searches: list[dict[str, Any]] = [
-        {"plain": True},
-        {},
-        {"inherit": "weights"},
-        {"density": SPARSE},
-        {"inherit": "weights", "density": SPARSE},
-    ]
-    found = [measure(population=population, generations=generations, **how) for how in searches]
-    lines = [*table(costs), "", "half of the tickets selected, milliseconds:"]
-    lines += [
-        f"  {cost.selection} of {cost.tickets} tickets, {cost.objectives} objectives: "
-        f"{cost.milliseconds:.1f}"
-        for cost in selections
-    ]
-    lines += [
-        "",
-        f"recorder, a generation of {recorder.population} tickets on the front, "
-        f"{recorder.fresh} of them new: {recorder.milliseconds:.1f} ms",
-        "",
-        "evolution without training:",
-    ]
-    lines += [
-        f"  {cost.operators}, densities {cost.density[0]:g} to {cost.density[1]:g}, "
-        f"{cost.size} bits, mu = lambda = {cost.population}: "
-        f"median {1000 * cost.median:.1f} ms a generation "
-        f"(min {1000 * min(cost.seconds):.1f}, max {1000 * max(cost.seconds):.1f}, "
-        f"{len(cost.seconds)} generations)"
-        for cost in found
-    ]
-    data = {
+    print(
+        f"\nrecorder, a generation of {recorder.population} tickets on the front, "
+        f"{recorder.fresh} of them new: {recorder.milliseconds:.1f} ms"
+    )
+    print("\nevolution without training:")
+    found = []
+    for how in SEARCHES:
+        cost = measure(population=population, generations=generations, **how)
+        found.append({**asdict(cost), "median": cost.median})
+        print(
+            f"  {cost.operators}, densities {cost.density[0]:g} to {cost.density[1]:g}, "
+            f"{cost.size} bits, mu = lambda = {cost.population}: "
+            f"median {1000 * cost.median:.1f} ms a generation "
+            f"(min {1000 * min(cost.seconds):.1f}, max {1000 * max(cost.seconds):.1f}, "
+            f"{len(cost.seconds)} generations)"
+        )
+    return {
         "operators": [asdict(cost) for cost in costs],
-        "selection": [asdict(cost) for cost in selections],
+        "selection": [asdict(one) for one in selections],
         "recorder": asdict(recorder),
-        "evolution": [{**asdict(cost), "median": cost.median} for cost in found],
+        "evolution": found,
     }
-    return lines, data

@@ -83,17 +83,15 @@ def _cache_rate() -> float:
 
 def _own_product_rate() -> float:
     """Return the rate of the compiled engine's product, all threads together."""
-    from nets_deap.training.engines.cpu._layers import product
-    from nets_deap.training.engines.cpu.network import LANES, room
+    from nets_deap.training.engines.cpu.engine import product_to_time
 
-    rows, steps = 300, 256
-    a, b, c = (room(n, np.float32) for n in (rows * steps, steps * LANES, rows * LANES))
+    product, operations = product_to_time()
 
     def work() -> None:
         for _ in range(100):
-            product(a, 0, steps, 1, steps, b, 0, LANES, c, 0, LANES, rows, LANES)
+            product()
 
-    return 100 * 2 * rows * steps * LANES * torch.get_num_threads() / _together(work)
+    return 100 * operations * torch.get_num_threads() / _together(work)
 
 
 def _together(work: Callable[[], None]) -> float:

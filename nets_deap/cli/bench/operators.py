@@ -7,13 +7,14 @@ import functools
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nets_deap import _checks
+from nets_deap._table import table
 from nets_deap.cli.bench.tickets import HERITAGES, lenet, made_up_ticket
 from nets_deap.evolution import operators
 from nets_deap.evolution.operators import keep_density
@@ -24,6 +25,37 @@ from nets_deap.tickets.ticket import Ticket
 DENSITIES = (1.0, 0.3, 0.05, 0.01)
 
 Operator = Callable[..., Any]
+Arguments = dict[str, Any]
+
+# As searches give them.
+AVERAGING: Arguments = {"fraction": 0.2, "noise": 0.1}
+PRUNING: Arguments = {"noise": 0.1, "sigma": 0.1}
+SHRINKING: Arguments = {"fraction": (0.15, 0.25), "sigma": 0.2}
+SWAPPING: Arguments = {"fraction": (0.01, 0.3)}
+# Every registered operator is measured: with these arguments by the names of the rows, or, if it is
+# not named here, with those that it has by itself.
+ARGUMENTS: dict[str, dict[str, Arguments]] = {
+    "cx_uniform": {"": {}, "indpb=0.1": {"indpb": 0.1}},
+    "cx_average": {"": {"fraction": 0.2}, "noise": AVERAGING},
+    "mut_flip": {"": {"indpb": 1e-3}, "indpb=0.5": {"indpb": 0.5}},
+    "mut_prune": {
+        "": {},
+        "noise": {"noise": 0.1},
+        "noise sigma": PRUNING,
+        "by=random": {"by": "random"},
+    },
+    "mut_swap": {"": SWAPPING},
+    "mut_shrink": {"": SHRINKING},
+    "mut_noise": {"": {"sigma": 0.1, "indpb": 0.1}},
+    "mut_resample": {"": {"indpb": 0.1}},
+}
+# On tickets that know gradients.
+BY_GRADIENT: dict[str, dict[str, Arguments]] = {
+    "cx_average": {"by=gradient": AVERAGING},
+    "mut_prune": {"by=gradient": {"by": "gradient", **PRUNING}},
+    "mut_regrow": {"by=gradient": {"by": "gradient"}},
+    "mut_swap": {"by=gradient": {"fraction": (0.05, 0.2), "grow": "gradient"}},
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +103,8 @@ def measure_operators(
         _checks.choice("heritages", heritage, HERITAGES)
     if layout is None:
         layout = lenet().layout
-    plain, by_gradient, genomes = _plain(layout), _by_gradient(), _on_genomes()
+    plain, genomes = _plain(layout), _rows(operators.GENOME, ARGUMENTS)
+    by_gradient = _rows([getattr(operators, name) for name in BY_GRADIENT], BY_GRADIENT)
     known = {**plain, **by_gradient, **genomes}
     names = list(known) if only is None else [_checks.choice("only", n, known) for n in only]
     rng = np.random.default_rng(0)
@@ -82,7 +115,7 @@ def measure_operators(
                 make = functools.partial(
                     made_up_ticket,
                     kind=Genome if group is genomes else Ticket,
-                    slopes=group is by_gradient,
+                    gradients=group is by_gradient,
                 )
                 parents = [make(layout, density, heritage, rng) for _ in range(2)]
                 found += [
@@ -93,20 +126,19 @@ def measure_operators(
     return found
 
 
-def table(costs: Sequence[OperatorCost]) -> list[str]:
-    """Return lines that show the costs: an operator a row, density and heritage in columns."""
+def cost_table(costs: Sequence[OperatorCost]) -> str:
+    """Return the costs as text: an operator a row, density and heritage in columns."""
     columns = list(dict.fromkeys((cost.density, cost.heritage) for cost in costs))
     rows: dict[str, dict[tuple[float, str], float]] = {}
     for cost in costs:
         rows.setdefault(cost.operator, {})[cost.density, cost.heritage] = cost.milliseconds
-    width = max(map(len, [*rows, "learnt"]))
-    head = [f"{'density':<{width}}" + "".join(f"{density:>10g}" for density, _ in columns)]
-    head += [f"{'learnt':<{width}}" + "".join(f"{heritage:>10}" for _, heritage in columns)]
-    body = [
-        f"{name:<{width}}" + "".join(f"{row[column]:>10.2f}" for column in columns)
-        for name, row in rows.items()
-    ]
-    return ["operators, milliseconds a ticket:", *head, *body]
+    return table(
+        [
+            ["density", *(f"{density:g}" for density, _ in columns)],
+            ["learnt", *(heritage for _, heritage in columns)],
+            *([name, *(f"{row[column]:.2f}" for column in columns)] for name, row in rows.items()),
+        ]
+    )
 
 
 def _time(name: str, operator: Operator, parents: list[Ticket], repeats: int) -> float:
@@ -123,65 +155,37 @@ def _time(name: str, operator: Operator, parents: list[Ticket], repeats: int) ->
 
 
 def _plain(layout: MaskLayout) -> dict[str, Operator]:
-    """Return operators on tickets by name, with arguments as searches give them."""
-    pruning = functools.partial(operators.mut_prune, noise=0.1, sigma=0.1)
-    shrinking = functools.partial(operators.mut_shrink, fraction=(0.15, 0.25), sigma=0.2)
-    averaging = functools.partial(operators.cx_average, fraction=0.2, noise=0.1)
-    swapping = functools.partial(operators.mut_swap, fraction=(0.01, 0.3))
+    """Return operators on tickets by name: all that there are, and what is made of them."""
     return {
         "clone": copy.deepcopy,
         "init_density": lambda t: operators.init_density(Ticket, layout, density=t.density),
-        "cx_uniform": operators.cx_uniform,
-        "cx_uniform indpb=0.1": functools.partial(operators.cx_uniform, indpb=0.1),
-        "cx_layers": operators.cx_layers,
-        "cx_neurons": operators.cx_neurons,
-        "cx_interpolate": operators.cx_interpolate,
-        "cx_average": functools.partial(operators.cx_average, fraction=0.2),
-        "cx_average noise": averaging,
-        "cx_structure": operators.cx_structure,
+        **_rows((*operators.CROSSOVERS, *operators.MUTATIONS, *operators.STRUCTURED), ARGUMENTS),
         "cx_then_mutate": functools.partial(
-            operators.cx_then_mutate, cross=averaging, mutate=shrinking
+            operators.cx_then_mutate,
+            cross=functools.partial(operators.cx_average, **AVERAGING),
+            mutate=functools.partial(operators.mut_shrink, **SHRINKING),
         ),
-        "mut_flip": functools.partial(operators.mut_flip, indpb=1e-3),
-        "mut_flip indpb=0.5": functools.partial(operators.mut_flip, indpb=0.5),
-        "mut_prune": operators.mut_prune,
-        "mut_prune noise": functools.partial(operators.mut_prune, noise=0.1),
-        "mut_prune noise sigma": pruning,
-        "mut_prune by=random": functools.partial(operators.mut_prune, by="random"),
-        "mut_regrow": operators.mut_regrow,
-        "mut_swap": swapping,
-        "mut_layer": operators.mut_layer,
         "mut_one_of": functools.partial(
-            operators.mut_one_of, operators=[pruning, swapping], weights=[6, 1]
+            operators.mut_one_of,
+            operators=[
+                functools.partial(operators.mut_prune, **PRUNING),
+                functools.partial(operators.mut_swap, **SWAPPING),
+            ],
+            weights=[6, 1],
         ),
-        "mut_columns": operators.mut_columns,
-        "mut_neurons": operators.mut_neurons,
-        "mut_inputs": operators.mut_inputs,
-        "mut_shrink": shrinking,
         "keep_density prunes": lambda t: _repair(1e-4, 0.8 * t.density, t),
         "keep_density regrows": lambda t: _repair(min(1.0, 1.2 * t.density), 1.0, t),
     }
 
 
-def _by_gradient() -> dict[str, Operator]:
-    """Return operators on tickets that know gradients, by name."""
-    prune = functools.partial(operators.mut_prune, by="gradient", noise=0.1, sigma=0.1)
+def _rows(
+    group: Sequence[Operator], arguments: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> dict[str, Operator]:
+    """Return operators by name, once for each of the ``arguments`` that they are measured with."""
     return {
-        "cx_average by=gradient": functools.partial(operators.cx_average, fraction=0.2, noise=0.1),
-        "mut_prune by=gradient": prune,
-        "mut_regrow by=gradient": functools.partial(operators.mut_regrow, by="gradient"),
-        "mut_swap by=gradient": functools.partial(
-            operators.mut_swap, fraction=(0.05, 0.2), grow="gradient"
-        ),
-    }
-
-
-def _on_genomes() -> dict[str, Operator]:
-    """Return operators on genomes by name."""
-    return {
-        "cx_genes": operators.cx_genes,
-        "mut_noise": functools.partial(operators.mut_noise, sigma=0.1, indpb=0.1),
-        "mut_resample": functools.partial(operators.mut_resample, indpb=0.1),
+        f"{operator.__name__} {more}".rstrip(): functools.partial(operator, **given)
+        for operator in group
+        for more, given in arguments.get(operator.__name__, {"": {}}).items()
     }
 
 

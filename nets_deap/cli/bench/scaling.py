@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks
+from nets_deap._table import table
 from nets_deap.cli.bench.scaling_model import ScalingModel
 from nets_deap.evolution.operators import random_mask
 from nets_deap.evolution.ray_map import RayMap
@@ -19,15 +20,12 @@ from nets_deap.training import tasks
 from nets_deap.training.device import threads_limited
 from nets_deap.training.executor import executed_by
 from nets_deap.training.problem import Plan
-from nets_deap.training.workers.ray_session import Session
+from nets_deap.training.workers.ray_session import RaySession
 from nets_deap.training.workers.transfer import n_bytes
 
 DENSITY = 0.05
 QUIET = 0.9
-HEAD = (
-    "workers  tickets/s  of one  chunk s    busy   CPU ms  over. ms  driver ms  bytes out  and back"
-)
-TABLE = ((1, 1), (2, 1), (4, 1), (8, 1), (8, 2), (8, 8), (8, 32))
+PREDICTED = ((1, 1), (2, 1), (4, 1), (8, 1), (8, 2), (8, 8), (8, 32))
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,18 @@ class Scaling:
         return statistics.median(self.rates)
 
 
+# Of workers; this process alone has none of these.
+COLUMNS: dict[str, Callable[[Scaling], str]] = {
+    "chunk s": lambda row: f"{row.chunk_seconds:.2f}",
+    "busy": lambda row: f"{100 * row.busy:.0f} %",
+    "CPU ms": lambda row: f"{1e3 * row.cpu:.1f}",
+    "over. ms": lambda row: f"{1e3 * row.overhead:.1f}",
+    "driver ms": lambda row: f"{1e3 * row.driver:.3f}",
+    "bytes out": lambda row: f"{row.bytes_out:,.0f}",
+    "and back": lambda row: f"{row.bytes_back:,.0f}",
+}
+
+
 def measure(
     workers: Sequence[int],
     *,
@@ -96,29 +106,29 @@ def measure(
     ]
     plan = Plan(_checks.whole("steps", steps), seed=1)
     gpus = int(task.device.type == "cuda") * sum(workers)
-    session = Session("local", cpus=sum(workers), gpus=gpus, store=n_bytes(task.problem))
-    crews = {n: RayMap(task, workers=n) for n in workers}
+    session = RaySession("local", cpus=sum(workers), gpus=gpus, store=n_bytes(task.problem))
+    maps = {n: RayMap(task, workers=n) for n in workers}
     rates: dict[int, list[float]] = {n: [] for n in (0, *workers)}
     try:
         for repeat in range(-1, repeats):
             for n in rates:
                 begin = time.perf_counter()
-                with executed_by(task.problem, crews[n].crew if n else None), threads_limited(1):
+                with executed_by(task.problem, maps[n].executor if n else None), threads_limited(1):
                     task.run(population, plan)
                 if repeat >= 0:
                     rates[n].append(tickets / (time.perf_counter() - begin))
                 elif n:  # imports, compilation and the first guesses are over
-                    crews[n].crew.traffic = type(crews[n].traffic)()
-        return [Scaling(0, rates[0]), *(_summary(n, tickets, rates[n], crews[n]) for n in workers)]
+                    maps[n].executor.traffic = type(maps[n].traffic)()
+        return [Scaling(0, rates[0]), *(_summary(n, tickets, rates[n], maps[n]) for n in workers)]
     finally:
-        for crew in crews.values():
-            crew.close()
+        for ray_map in maps.values():
+            ray_map.close()
         session.close()
 
 
-def _summary(n: int, tickets: int, rates: list[float], crew: RayMap) -> Scaling:
+def _summary(n: int, tickets: int, rates: list[float], ray_map: RayMap) -> Scaling:
     """Return what was measured with some workers."""
-    traffic = replace(crew.traffic)
+    traffic = replace(ray_map.traffic)
     return Scaling(
         n,
         rates,
@@ -133,13 +143,10 @@ def _summary(n: int, tickets: int, rates: list[float], crew: RayMap) -> Scaling:
     )
 
 
-def report(
-    say: Callable[[str], None], *, workers: Sequence[int], device: str = "cpu", **options: Any
-) -> dict[str, Any]:
-    """Measure, say a table and the model's predictions, and return everything as plain data.
+def report(*, workers: Sequence[int], device: str = "cpu", **options: Any) -> dict[str, Any]:
+    """Measure, print a table and the model's predictions, and return everything as plain data.
 
     Args:
-        say: Takes each line.
         workers: Numbers of workers, two at least.
         device: See ``measure``.
         **options: See ``measure``.
@@ -149,44 +156,42 @@ def report(
             "workers", "show how throughput grows", "two numbers, such as 1,2", list(workers)
         )
     rows = measure(workers, device=device, **options)
-    say("LeNet-300-100 at 5 %, medians; workers of one thread or GPU each")
-    say(HEAD)
+    print("LeNet-300-100 at 5 %, medians; workers of one thread or GPU each")
     one = rows[1].rate / rows[1].workers
+    cells = [["workers", "tickets/s", "of one", *COLUMNS]]
     for row in rows:
+        more = [cell(row) if row.workers else "" for cell in COLUMNS.values()]
         name = str(row.workers) if row.workers else "no Ray"
-        more = (
-            f"{row.chunk_seconds:>6.2f}  {100 * row.busy:>4.0f} %  {1e3 * row.cpu:>7.1f}  "
-            f"{1e3 * row.overhead:>8.1f}  {1e3 * row.driver:>7.3f}  {row.bytes_out:>9,.0f}  "
-            f"{row.bytes_back:>10,.0f}"
-        )
-        say(f"{name:>7}  {row.rate:>9.2f}  {row.rate / one:>6.2f}  {more if row.workers else ''}")
-    say("(busy: of the workers' time; CPU, driver, bytes: of a ticket; overhead: of a chunk)")
+        cells.append([name, f"{row.rate:.2f}", f"{row.rate / one:.2f}", *more])
+    print(table(cells, left=()))
+    print("(busy: of the workers' time; CPU, driver, bytes: of a ticket; overhead: of a chunk)")
     if device != "cuda" and min(row.cpu_share for row in rows[1:]) < QUIET:
-        say("WARNING: workers wait for CPUs that other programs use; no rate here is good")
+        print("WARNING: workers wait for CPUs that other programs use; no rate here is good")
     last = rows[-1]
     model = ScalingModel.fit(
         {row.workers: row.rate for row in rows[1:]},
         driver_seconds=max(row.driver for row in rows[1:]),
         ticket_bytes=last.bytes_out + last.bytes_back,
     )
-    say(
+    print(
         f"\nmodel: {model.rate:.2f} w / (1 + {model.contention:.3f} (w - 1)) tickets/s for w "
         f"workers of a node, at most {1 / model.driver_seconds:,.0f} for one driver"
     )
     off = model.off({row.workers: row.rates for row in rows[1:]})
-    say(
+    print(
         f"off by {100 * model.error:.1f} % from the medians at most, by {100 * off:.1f} % from a "
         "single measurement"
     )
     if len(rows) < 4:
-        say("(two numbers of workers cannot contradict it: give three, such as --workers 1,2,4)")
-    say("workers a node  nodes  predicted tickets/s  limited by")
-    predicted = []
-    for w, n in TABLE:
+        print("(two numbers of workers cannot contradict it: give three, such as --workers 1,2,4)")
+    predicted: list[dict[str, Any]] = []
+    cells = [["workers a node", "nodes", "predicted tickets/s", "limited by"]]
+    for w, n in PREDICTED:
         rate, limit = model.predict(w, n)
         predicted.append({"workers": w, "nodes": n, "rate": rate, "limit": limit})
-        say(f"{w:>14}  {n:>5}  {rate:>19,.1f}  {limit}")
-    say("(a node with as many free cores or GPUs as workers; 10 Gbit/s between nodes)")
+        cells.append([str(w), str(n), f"{rate:,.1f}", limit])
+    print(table(cells, left=(3,)))
+    print("(a node with as many free cores or GPUs as workers; 10 Gbit/s between nodes)")
     return {
         "rows": [asdict(row) for row in rows],
         "model": {**asdict(model), "off": off},

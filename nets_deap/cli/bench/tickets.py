@@ -11,7 +11,7 @@ from nets_deap.tickets.fitness import fitness_class
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.random import layer_counts
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.tickets.trained import Learnt
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training import tasks
 from nets_deap.training.task import Task
 
@@ -35,7 +35,7 @@ def made_up_ticket(
     rng: Rng,
     *,
     kind: type[Ticket] = Ticket,
-    slopes: bool = False,
+    gradients: bool = False,
 ) -> Ticket:
     """Return an evaluated random ticket that has learnt something, as after training.
 
@@ -45,7 +45,7 @@ def made_up_ticket(
         heritage: One of ``HERITAGES``.
         rng: NumPy generator.
         kind: Its class.
-        slopes: Whether it learnt gradients as well.
+        gradients: Whether it learnt gradients as well.
     """
     ticket = kind(random_mask(layout, layer_counts(layout, density), rng), layout=layout)
     ticket.fitness = fitness_class(("val_loss", "density"), (-1.0, -1.0), (2.3, 1.0))()
@@ -54,29 +54,29 @@ def made_up_ticket(
         own = kind(ticket.mask, layout=layout)
         if heritage == "ancestor":
             mut_swap(own, fraction=CHANGED, by="random", rng=rng)
-        ticket.heritage = made_up_learnt(own, rng, slopes=slopes)
+        ticket.inherited = made_up_state(own, rng, gradients=gradients)
     return ticket
 
 
-def made_up_learnt(ticket: Ticket, rng: Rng, *, slopes: bool = False) -> Learnt:
-    """Return what training could have learnt of a ticket: values near W0, and gradients.
+def made_up_state(ticket: Ticket, rng: Rng, *, gradients: bool = False) -> TrainedState:
+    """Return what training could have made of a ticket: values near W0, and gradients.
 
     Args:
         ticket: Its layout knows W0.
         rng: NumPy generator.
-        slopes: Whether there are gradients.
+        gradients: Whether there are gradients.
     """
     layout, free = ticket.layout, np.flatnonzero(~ticket.mask)
     initial = layout.require_initial()[ticket.mask]
     noise = rng.standard_normal((2, len(initial))).astype(initial.dtype)
     most = min(len(free), max(1, ticket.kept // 2))
-    return Learnt(
+    return TrainedState(
         digest=ticket.digest,
         steps=100,
         values=initial + initial.std() * noise[0],
         metrics={"train_loss": 0.5, "val_loss": 0.5, "val_accuracy": 0.9},
         packed=ticket.packed.copy(),
-        others={f"{la.name}.bias": np.zeros(la.shape[0], initial.dtype) for la in layout.layers},
-        slopes=np.abs(noise[1]) if slopes else None,
-        grown=rng.permutation(free)[:most] if slopes else None,
+        unmasked={f"{la.name}.bias": np.zeros(la.shape[0], initial.dtype) for la in layout.layers},
+        gradients=np.abs(noise[1]) if gradients else None,
+        candidates=rng.permutation(free)[:most] if gradients else None,
     )

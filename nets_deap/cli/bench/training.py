@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nets_deap import _checks, models
 from nets_deap.cli.bench import growth, rivals
 from nets_deap.cli.bench.bound import cost_of
-from nets_deap.cli.bench.hardware import Limits, measure_limits, peak_memory, settle
+from nets_deap.cli.bench.hardware import Limits, peak_memory, settle
 from nets_deap.names import ENGINES
 from nets_deap.tickets import bits
 from nets_deap.training.engines.dispatch import pick_engine, train
@@ -36,6 +36,42 @@ DENSITIES = (1.0, 0.2, 0.05, 0.01)
 FIRST_STEPS = 4
 
 Timed = Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be measured: every combination of networks, numbers of them and densities.
+
+    Attributes:
+        nets: Some of ``NETS``; ``USUAL`` ones by default.
+        populations: Numbers of networks P; none for ``POPULATIONS`` of the device.
+        densities: Densities of random masks.
+        repeats: Interleaved repeats of the three measurements.
+        seconds: About how long each measurement takes.
+        device: As for ``nets.Task``, and so is ``engine``.
+
+    Raises:
+        InvalidValueError: One of these cannot be measured.
+    """
+
+    nets: Sequence[str] = USUAL
+    populations: Sequence[int] = ()
+    densities: Sequence[float] = DENSITIES
+    repeats: int = 5
+    seconds: float = 0.5
+    device: str = "auto"
+    engine: str = "auto"
+
+    def __post_init__(self) -> None:
+        for net in self.nets:
+            _checks.choice("net", net, NETS)
+        _checks.choice("engine", self.engine, ENGINES)
+        _checks.whole("repeats", self.repeats)
+        _checks.real("seconds", self.seconds, low=0, open_low=True)
+        for density in self.densities:
+            _checks.density("densities", density)
+        for population in self.populations:
+            _checks.whole("populations", population)
 
 
 @dataclass(frozen=True)
@@ -96,70 +132,26 @@ def make_task(net: str, device: str = "auto", *, width: float = 1.0, **options: 
     return Task(model, train=(x, y), val=(x[few], y[few]), recipe=recipe, device=device, **options)
 
 
-def measure(
-    *,
-    nets: Sequence[str] = USUAL,
-    populations: Sequence[int] | None = None,
-    densities: Sequence[float] = DENSITIES,
-    repeats: int = 5,
-    seconds: float = 0.5,
-    device: str = "auto",
-    limits: Limits | None = None,
-    **options: Any,
-) -> Iterator[Row]:
-    """Measure every combination, one after the other.
-
-    Args:
-        nets: Some of ``NETS``; ``USUAL`` ones by default.
-        populations: Numbers of networks P; None for ``POPULATIONS`` of the device.
-        densities: Densities of random masks.
-        repeats: Interleaved repeats of the three measurements.
-        seconds: About how long each measurement takes.
-        device: As for ``nets.Task``.
-        limits: The machine's; None measures them first.
-        **options: Passed to ``nets.Task``, such as ``engine``.
-    """
-    check(nets, populations, densities, repeats, seconds, options.get("engine", "auto"))
-    for net in nets:
-        task = make_task(net, device, **options)
-        known = measure_limits(task.device) if limits is None else limits
-        for population in populations or POPULATIONS[task.device.type]:
-            for density in densities:
-                yield _row(task, net, population, density, repeats, seconds, known)
-
-
-def check(
-    nets: Sequence[str],
-    populations: Sequence[int] | None,
-    densities: Sequence[float],
-    repeats: int,
-    seconds: float,
-    engine: str,
-) -> None:
-    """Raise unless these can be measured; see ``measure``."""
-    for net in nets:
-        _checks.choice("net", net, NETS)
-    _checks.choice("engine", engine, ENGINES)
-    _checks.whole("repeats", repeats)
-    _checks.real("seconds", seconds, low=0, open_low=True)
-    for density in densities:
-        _checks.density("densities", density)
-    for population in populations or ():
-        _checks.whole("populations", population)
+def measure(asked: Asked, limits: Limits) -> Iterator[Row]:
+    """Measure every combination, one after the other, against the ``limits`` of the machine."""
+    for net in asked.nets:
+        task = make_task(net, asked.device, engine=asked.engine)
+        for population in asked.populations or POPULATIONS[task.device.type]:
+            for density in asked.densities:
+                yield _row(task, net, population, density, asked, limits)
 
 
 def _row(
-    task: Task, net: str, population: int, density: float, repeats: int, seconds: float,
-    limits: Limits,
-) -> Row:  # fmt: skip
+    task: Task, net: str, population: int, density: float, asked: Asked, limits: Limits
+) -> Row:
     """Measure one combination."""
     masks = growth.random_masks(task, population, density)
     one = _clocked(task, rivals.one_at_a_time(task, masks[0])[0])
     vmap = _clocked(task, rivals.plain_vmap(task, masks)[0])
     clocks = {"one": (one, 1), "vmap": (vmap, population), "ours": (ours(task, masks), population)}
-    steps = {name: growth.enough_steps(clock, seconds) for name, (clock, _) in clocks.items()}
+    steps = {name: growth.enough_steps(clock, asked.seconds) for name, (clock, _) in clocks.items()}
     rates: dict[str, list[float]] = {name: [] for name in clocks}
-    for _ in range(repeats):
+    for _ in range(asked.repeats):
         for name, (clock, networks) in clocks.items():
             rates[name].append(networks * growth.rate(clock, steps[name]))
     with peak_memory(task.device) as peak:

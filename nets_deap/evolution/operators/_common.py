@@ -1,4 +1,4 @@
-"""What all operators share: the generator, layers, saliency, heritage, and no empty layer."""
+"""What all operators share: the generator, layers, saliency, inheritance, and no empty layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nets_deap.tickets.choice import Rng, Scores
 from nets_deap.tickets.genome import Genome
 from nets_deap.tickets.layout import Layer
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.tickets.trained import Average, Learnt
+from nets_deap.tickets.trained import Average, TrainedState
 
 Positions = NDArray[np.int64]
 
@@ -64,50 +64,48 @@ def draw_fraction(argument: str, fraction: float | tuple[float, float], rng: Rng
     return _unit(argument, fraction)
 
 
-def saliency(
-    ticket: Ticket, mask: bits.Mask, kept: bits.Places, by: str = "magnitude"
-) -> Scores | None:
+def saliency(ticket: Ticket, kept: bits.Places, by: str = "magnitude") -> Scores | None:
     """Return what all kept weights are worth, a fresh (kept,); None where no weights are known.
 
     By magnitude |w|, of the trained weights, else of the initial ones (a genome's own, or W0); by
     gradient |w * gradient|. Weights that have been regrown since the last training count as 0.
-    ``mask`` is the ticket's, ``kept`` its places. In a structured ticket both are about units, and
+    ``kept`` are the places of the ticket's bits that are set: in a structured ticket of units, and
     a unit is worth the root mean square of its weights: the least go first, so that the least
     energy is lost for the weights that are saved.
     """
-    heritage = ticket.heritage
+    inherited = ticket.inherited
     units = ticket.units
     if units is not None:
         sizes = magnitudes(ticket, np.ones(ticket.n_weights, dtype=np.bool_), by)
         return None if sizes is None else units.root_mean_square(sizes)[kept].copy()
-    if heritage is None:
+    if inherited is None:
         initial = ticket.own_values()
         if initial is None and ticket.has_layout and ticket.layout.initial is not None:
             initial = ticket.layout.initial[kept]
         return None if initial is None else np.abs(initial)
-    scores: Scores = np.abs(heritage.values)
-    if by == "gradient":
-        assert heritage.slopes is not None
-        scores = scores * heritage.slopes
-    if np.array_equal(heritage.packed, ticket.packed):
+    scores = _worth(inherited, by)
+    if np.array_equal(inherited.packed, ticket.packed):
         return scores
-    return heritage.move(scores, mask, kept)
+    return inherited.spread(scores, ticket.n_weights)[kept]
 
 
 def magnitudes(ticket: Ticket, mask: bits.Mask, by: str = "magnitude") -> Scores | None:
     """Return the saliency at all places (D,), 0 at those that ``mask`` prunes."""
-    heritage = ticket.heritage
-    if heritage is not None:
-        sizes: Scores = np.zeros(mask.size, dtype=heritage.values.dtype)
-        sizes[bits.places(bits.unpack(heritage.packed, mask.size))] = np.abs(heritage.values)
-        if by == "gradient":
-            slopes = heritage.slopes_at(np.ones(mask.size, dtype=np.bool_))
-            assert slopes is not None
-            sizes *= slopes
-        return sizes * mask
+    inherited = ticket.inherited
+    if inherited is not None:
+        return inherited.spread(_worth(inherited, by), mask.size) * mask
     initial = ticket.layout.initial if ticket.has_layout else None
     initial = ticket.weights if isinstance(ticket, Genome) else initial
     return None if initial is None else np.abs(initial) * mask
+
+
+def _worth(state: TrainedState, by: str) -> Scores:
+    """Return what the weights (kept,) of a trained state are worth."""
+    sizes: Scores = np.abs(state.values)
+    if by == "gradient":
+        assert state.gradients is not None
+        return sizes * state.gradients
+    return sizes
 
 
 def weighted(ticket: Ticket, scores: Scores | None) -> Scores | None:
@@ -138,19 +136,19 @@ def marked(size: int, kept: bits.Places, chosen: bits.Mask) -> bits.Mask:
     return mask
 
 
-def share_heritage(
+def inherit_average(
     children: tuple[Ticket, Ticket],
     before: tuple[bits.Bytes, bits.Bytes],
     *,
     unchanged_too: bool = False,
 ) -> None:
-    """Let two children inherit what lies midway between what their parents learnt.
+    """Let two children inherit the average of what their parents inherited.
 
     A child whose bits are still those of its parent keeps what that one learnt, unless
     ``unchanged_too``. Strategies are averaged likewise.
     """
-    first, second = (child.heritage for child in children)
-    middle: Learnt | Average | None = first or second
+    first, second = (child.inherited for child in children)
+    middle: TrainedState | Average | None = first or second
     if first is not None and second is not None and first is not second:
         middle = Average(first, second, children[0].n_weights)
     one, two = (child.strategy for child in children)
@@ -161,7 +159,7 @@ def share_heritage(
             if isinstance(middle, Average):
                 child.inherit(middle)
             else:
-                child.heritage = middle
+                child.inherited = middle
 
 
 def write(ticket: Ticket, mask: bits.Mask, rng: Rng, allow_empty_layers: bool) -> None:

@@ -35,7 +35,7 @@ def least(
             mask[: within.start] = mask[within.stop :] = False
         return choose_of(individual.units, mask, k, rng)
     kept = bits.places(mask)
-    scores = weighted(individual, saliency(individual, mask, kept, by))
+    scores = weighted(individual, saliency(individual, kept, by))
     assert scores is not None
     if noise:
         scores = scores * lognormal(noise, len(scores), rng)
@@ -46,15 +46,15 @@ def least(
     return marked(len(individual), kept, smallest_of(individual.units, kept, scores, k))
 
 
-def grown_by(individual: Ticket, free: bits.Mask, k: int, by: str, rng: Rng) -> bits.Mask:
+def to_regrow(individual: Ticket, free: bits.Mask, k: int, by: str, rng: Rng) -> bits.Mask:
     """Mark up to ``k`` pruned weights: those of largest gradient, or random ones."""
-    heritage = individual.heritage
-    if _checks.choice("by", by, GROWTH) == "random" or heritage is None:
+    inherited = individual.inherited
+    if _checks.choice("by", by, GROWTH) == "random" or inherited is None:
         return choose_of(individual.units, free, k, rng)
-    if heritage.grown is None:
+    if inherited.candidates is None:
         raise _no_gradient("by", by)
     mask = np.zeros(len(individual), dtype=np.bool_)
-    first = heritage.grown[free[heritage.grown]]
+    first = inherited.candidates[free[inherited.candidates]]
     units = individual.units
     if units is not None and units.unit_sizes is not None:
         order = np.arange(len(first), dtype=np.float64)
@@ -67,9 +67,9 @@ def grown_by(individual: Ticket, free: bits.Mask, k: int, by: str, rng: Rng) -> 
 def check_by(individual: Ticket, by: str) -> None:
     """Raise unless the ticket has what the criterion ``by`` needs."""
     _checks.choice("by", by, CRITERIA)
-    heritage = individual.heritage
+    inherited = individual.inherited
     initial = individual.layout.initial if individual.has_layout else None
-    if by != "random" and initial is None and heritage is None:
+    if by != "random" and initial is None and inherited is None:
         raise _checks.bad_value(
             "by",
             "have weights to go by",
@@ -77,7 +77,7 @@ def check_by(individual: Ticket, by: str) -> None:
             "neither",
             "Give the ticket a layout with initial weights, or prune by='random'.",
         )
-    if by == "gradient" and heritage is not None and heritage.slopes is None:
+    if by == "gradient" and inherited is not None and inherited.gradients is None:
         raise _no_gradient("by", by)
 
 
@@ -86,7 +86,7 @@ def _no_gradient(argument: str, by: str) -> NetsError:
     return _checks.bad_value(
         argument,
         "have gradients to go by",
-        "a ticket that an evaluator with slopes=True has trained",
+        "a ticket that an evaluator with gradients=True has trained",
         f"{by!r} for one without",
         "Make the toolbox with gradient=True, or go by magnitude.",
     )

@@ -10,10 +10,10 @@ from nets_deap.evolution.operators._common import (
     draw_fraction,
     gated,
     generator,
+    inherit_average,
     layers_of,
     marked,
     saliency,
-    share_heritage,
     weighted,
     write,
 )
@@ -144,7 +144,7 @@ def cx_interpolate(
         free = together(child.units, apart, source, both)
         mask = both | choose_of(child.units, free, k - shared, source)
         write(child, mask, source, allow_empty_layers)
-    share_heritage((ind1, ind2), before)
+    inherit_average((ind1, ind2), before)
     return ind1, ind2
 
 
@@ -157,11 +157,11 @@ def cx_average(
     allow_empty_layers: bool = False,
     rng: Rng | None = None,
 ) -> Pair:
-    """Average what both parents learnt and keep the weights of largest saliency.
+    """Average what both parents inherited and keep the weights of largest saliency.
 
     Saliency is ``|w|`` of the averaged trained weights, a pruned weight counting as 0 (of W0 where
-    nothing is learnt), over the union of both masks; the layers' factors of the averaged strategy
-    multiply it. The children keep as many weights as their parents, less a fraction. For
+    nothing is inherited), over the union of both masks, multiplied by the layers' factors of the
+    averaged strategy. The children keep as many weights as their parents, less a fraction. For
     relatives: the weights of tickets that descend from the same W0 and the same first steps lie in
     one basin, where their average is at least as good as they are. In place; returns a tuple;
     fitness untouched.
@@ -188,10 +188,10 @@ def cx_average(
     packed = ind1.packed | ind2.packed
     for child in (ind1, ind2):
         child.assign(packed)
-    share_heritage((ind1, ind2), before, unchanged_too=True)
+    inherit_average((ind1, ind2), before, unchanged_too=True)
     union = ind1.gates
     kept, total = bits.places(union), int(np.count_nonzero(union))
-    scores = weighted(ind1, saliency(ind1, union, kept))
+    scores = weighted(ind1, saliency(ind1, kept))
     for child, k in zip((ind1, ind2), counts, strict=True):
         own = source.random(total) if scores is None else scores
         if sigma:
@@ -216,7 +216,7 @@ def _exchange(
             write(child, bits.unpack(packed, len(child)), rng, allow_empty_layers)
         else:
             child.assign(packed)
-    share_heritage((ind1, ind2), before)
+    inherit_average((ind1, ind2), before)
     return ind1, ind2
 
 

@@ -22,7 +22,7 @@ from nets_deap.tickets.choice import Rng, choose, subset
 from nets_deap.tickets.genome import Genome
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.random import Distribution
-from nets_deap.tickets.trained import Learnt
+from nets_deap.tickets.trained import TrainedState
 
 T = TypeVar("T", bound=Genome)
 Vector = NDArray[np.floating]
@@ -30,22 +30,22 @@ Vector = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class _Parent:
-    """What crossover reads of a genome: mask, weights (D,) and what its training learnt."""
+    """What crossover reads of a genome: mask, weights (D,) and what it inherited."""
 
     mask: bits.Mask
     weights: Vector
-    known: Learnt | None
+    known: TrainedState | None
 
     @functools.cached_property
-    def learnt_by_gene(self) -> tuple[bits.Mask, Vector, Vector]:
-        """Return which genes are known, their trained values and slopes, each (D,)."""
+    def by_gene(self) -> tuple[bits.Mask, Vector, Vector]:
+        """Return which genes are known, their trained values and |gradients|, each (D,)."""
         known, size = self.known, self.mask.size
+        gradients = np.zeros(size, self.weights.dtype)
         if known is None:
-            return self.mask, self.weights * self.mask, np.zeros(size, self.weights.dtype)
-        everything = np.ones(size, dtype=np.bool_)
-        slopes = known.slopes_at(everything)
-        trained = bits.unpack(known.packed, size), known.at(everything)
-        return *trained, np.zeros(size, self.weights.dtype) if slopes is None else slopes
+            return self.mask, self.weights * self.mask, gradients
+        if known.gradients is not None:
+            gradients = known.spread(known.gradients, size)
+        return bits.unpack(known.packed, size), known.spread(known.values, size), gradients
 
 
 def init_genomes(
@@ -96,7 +96,7 @@ def cx_genes(
 ) -> tuple[Genome, Genome]:
     """Swap each gene, weight and gate together, with probability ``indpb``.
 
-    What training learnt of a gene goes with it; other trained parameters, such as biases, stay.
+    The trained value of a gene goes with it; other trained parameters, such as biases, stay.
     In place; returns a tuple; fitness untouched.
 
     Args:
@@ -126,7 +126,7 @@ def cx_genes(
         unchanged = np.array_equal(child.mask, mine.mask) and np.array_equal(
             child.own_values(), mine.weights[bits.places(mine.mask)]
         )
-        child.heritage = mine.known if unchanged else _inherited(mine, theirs, taken)
+        child.inherited = mine.known if unchanged else _inherited(mine, theirs, taken)
     return ind1, ind2
 
 
@@ -203,7 +203,7 @@ def _drawn(individual: Genome, indpb: float, rng: Rng | None) -> tuple[Positions
 
 def _parent(genome: Genome) -> _Parent:
     """Return what crossover reads of a genome, before it writes."""
-    return _Parent(genome.mask, genome.weights, genome.heritage)
+    return _Parent(genome.mask, genome.weights, genome.inherited)
 
 
 def _mixed(taken: bits.Mask, one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
@@ -215,16 +215,16 @@ def _mixed(taken: bits.Mask, one: NDArray[Any], other: NDArray[Any]) -> NDArray[
     return mixed
 
 
-def _inherited(mine: _Parent, theirs: _Parent, taken: bits.Mask) -> Learnt | None:
-    """Return what a child inherits: of each gene, what training learnt where it comes from.
+def _inherited(mine: _Parent, theirs: _Parent, taken: bits.Mask) -> TrainedState | None:
+    """Return what a child inherits: of each gene, what training made of it where it comes from.
 
     Of a parent that was never trained, the weights themselves; None where neither was.
     """
     base = mine.known or theirs.known
     if base is None:
         return None
-    sides = [parent.learnt_by_gene for parent in (mine, theirs)]
-    mask, values, slopes = (_mixed(taken, b, a) for a, b in zip(*sides, strict=True))
+    sides = [parent.by_gene for parent in (mine, theirs)]
+    mask, values, gradients = (_mixed(taken, b, a) for a, b in zip(*sides, strict=True))
     kept = bits.places(mask)
     return replace(
         base,
@@ -232,6 +232,6 @@ def _inherited(mine: _Parent, theirs: _Parent, taken: bits.Mask) -> Learnt | Non
         metrics={},
         values=values[kept],
         packed=bits.pack(mask),
-        others={} if mine.known is None else mine.known.others,
-        slopes=None if base.slopes is None else slopes[kept],
+        unmasked={} if mine.known is None else mine.known.unmasked,
+        gradients=None if base.gradients is None else gradients[kept],
     )

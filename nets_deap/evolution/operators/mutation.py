@@ -14,7 +14,7 @@ from nets_deap.evolution.operators._common import (
     layers_of,
     write,
 )
-from nets_deap.evolution.operators._criteria import GROWTH, check_by, grown_by, least
+from nets_deap.evolution.operators._criteria import GROWTH, check_by, least, to_regrow
 from nets_deap.tickets.choice import Rng, choose, subset
 from nets_deap.tickets.choice_of_units import choose_of, together, weights_in
 from nets_deap.tickets.ticket import Ticket
@@ -71,7 +71,7 @@ def mut_prune(
             draw from.
         by: The saliency: ``"magnitude"``: ``|w|`` of the trained weights when the ticket has them,
             else of W0; ``"gradient"``: ``|w * gradient|`` after training, which an evaluator with
-            ``slopes=True`` measures (``|w|`` where nothing is learnt, as after a divergence);
+            ``gradients=True`` measures (``|w|`` where nothing is inherited, as after a divergence);
             ``"random"``.
         noise: Standard deviation of the logarithm of a factor on each saliency, >= 0; drawn from
             65,536 equally likely quantiles, so that none is beyond 4.33 standard deviations.
@@ -111,8 +111,8 @@ def mut_regrow(
         individual: The ticket.
         fraction: Of the kept weights, >= 0 and at most 1, rounded; or an interval to draw from.
         by: ``"random"``; or ``"gradient"``: where ``|gradient|`` was largest after training, which
-            an evaluator with ``slopes=True`` measures (at most half of the kept weights); random
-            where nothing is learnt.
+            an evaluator with ``gradients=True`` measures (at most half of the kept weights); random
+            where nothing is inherited.
         rng: NumPy generator; None for one seeded from ``random``.
 
     Reference:
@@ -122,7 +122,7 @@ def mut_regrow(
     source = generator(rng)
     mask = individual.gates
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    mask |= grown_by(individual, together(individual.units, ~mask, source, mask), k, by, source)
+    mask |= to_regrow(individual, together(individual.units, ~mask, source, mask), k, by, source)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -154,7 +154,7 @@ def mut_swap(
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
     _checks.choice("grow", grow, GROWTH)
     if grow == "gradient":
-        grown = grown_by(individual, ~before, k, grow, source)
+        grown = to_regrow(individual, ~before, k, grow, source)
         mask ^= least(individual, before, weights_in(units, grown), by, source)
         mask |= grown
     else:

@@ -20,9 +20,9 @@ from nets_deap.evolution.operators._common import (
     check_ticket,
     draw_fraction,
     generator,
+    inherit_average,
     magnitudes,
     marked,
-    share_heritage,
     write,
 )
 from nets_deap.tickets import bits
@@ -184,7 +184,7 @@ def cx_structure(
         order = np.argsort(-score, kind="stable")
         keep = functools.partial(_with_own, layout, own, swapped, level[order], place[order])
         write(child, connected(layout, own, len(order), keep), source, allow_empty_layers=False)
-    share_heritage((ind1, ind2), before)
+    inherit_average((ind1, ind2), before)
     return ind1, ind2
 
 

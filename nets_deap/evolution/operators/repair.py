@@ -71,7 +71,7 @@ def _repair(child: Ticket, low: float, high: float, rng: Rng | None) -> None:
         mask |= choose_of(child.units, free, least - kept, source, at_least=True)
     else:
         places = bits.places(mask)
-        scores = saliency(child, mask, places)
+        scores = saliency(child, places)
         if scores is None:
             scores = source.random(int(np.count_nonzero(mask)))
         scores = scores.astype(np.result_type(scores, np.float32), copy=False)

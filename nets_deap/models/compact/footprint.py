@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from nets_deap import _checks
+from nets_deap import _checks, _table
 from nets_deap.models.compact.layers import Linear
 from nets_deap.models.compact.sequential import analyse, sequential_of, weighing_of
 from nets_deap.models.compact.sparse import CsrLinear
@@ -176,9 +176,7 @@ def table(footprints: Mapping[str, Footprint]) -> str:
         ]
         more = [f" ({a / b:.1f}x)" if b and one is not first else "" for a, b, _ in pairs]
         lines.append([name, *(text + gain for (_, _, text), gain in zip(pairs, more, strict=True))])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = [[cell.rjust(w) for cell, w in zip(line, widths, strict=True)] for line in lines]
-    return "\n".join("  ".join(row).rstrip() for row in rows)
+    return _table.table(lines, left=())
 
 
 def measure_latency(

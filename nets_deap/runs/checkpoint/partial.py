@@ -20,6 +20,7 @@ from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.paths import CHECKPOINTS, UNFINISHED
 from nets_deap.runs.storage.plain import BROKEN, Packer, Unpacker
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training import interrupt
 from nets_deap.training.problem import METRICS, Outcome, Plan, Start
 
@@ -78,8 +79,8 @@ class Unfinished:
             (keys, part)
             for keys, part in self._held
             if all(
-                key in places and len(values) == bits.count(masks[places[key]])
-                for key, values in zip(keys, part.values, strict=True)
+                key in places and len(state.values) == bits.count(masks[places[key]])
+                for key, state in zip(keys, part.trained, strict=True)
             )
         ]
         # Fewer networks than threads would share the threads in another way, and round otherwise.
@@ -157,7 +158,7 @@ def _key(head: str, packed: bits.Bytes, start: Start | None) -> str:
     total = hashlib.sha256(head.encode())
     total.update(np.ascontiguousarray(packed).data)
     if start is not None:
-        for name, values in (("", start.values), *sorted(start.others.items())):
+        for name, values in (("", start.values), *sorted(start.unmasked.items())):
             total.update(f"{name} {values.dtype} {values.shape}".encode())
             total.update(np.ascontiguousarray(values).reshape(-1).data)
     return total.hexdigest()
@@ -169,8 +170,8 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "metrics": outcome.metrics,
         "curve_steps": outcome.curve_steps,
         "curve": outcome.curve,
-        "values": outcome.values,
-        "others": outcome.others,
+        "values": [state.values for state in outcome.trained],
+        "others": [dict(state.unmasked) for state in outcome.trained],
         "states": [{n: t.numpy() for n, t in state.items()} for state in outcome.states],
     }
 
@@ -182,17 +183,16 @@ def _outcome(plain: dict[str, Any]) -> Outcome:
         metrics={name: plain["metrics"][name] for name in METRICS},
         curve_steps=plain["curve_steps"],
         curve=plain["curve"],
-        values=plain["values"],
-        others=plain["others"],
+        trained=list(map(TrainedState, plain["values"], plain["others"])),
         states=[
             {n: torch.from_numpy(np.array(a)) for n, a in state.items()}
             for state in plain["states"]
         ],
     )
     curves = (networks, len(found.curve_steps))
-    shapes = {found.curve.shape == curves, len(found.values) == len(found.others) == networks}
+    shapes = {found.curve.shape == curves, len(plain["values"]) == len(plain["others"]) == networks}
     shapes |= {vector.shape == (networks,) for vector in found.metrics.values()}
-    shapes |= {values.ndim == 1 and values.dtype.kind == "f" for values in found.values}
+    shapes |= {s.values.ndim == 1 and s.values.dtype.kind == "f" for s in found.trained}
     if shapes != {True} or len(found.states) not in (0, networks):
         raise RunFileError("an outcome has other numbers than networks.")
     return found

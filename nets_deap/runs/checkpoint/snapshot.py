@@ -87,7 +87,7 @@ class Moment:
             },
             "again": [writer.add(ticket) for ticket in self.again],
         }
-        return {**content, "tickets": writer.tickets, "learnt": writer.learnt}, packer
+        return {**content, "tickets": writer.tickets, "learnt": writer.trained}, packer
 
 
 class Snapshot:

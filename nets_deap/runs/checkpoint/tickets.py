@@ -15,17 +15,27 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.layout import MaskLayout, known_layout
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.tickets.trained import Learnt
+from nets_deap.tickets.trained import TrainedState
 
 logger = logging.getLogger("nets_deap")
 
 # Held elsewhere, or worked out again from what is held.
-_APART = frozenset(("_layout", "_learnt", "fitness", "_kept", "_digest"))
-_LEARNT = ("digest", "steps", "values", "packed", "slopes", "grown")
+_APART = frozenset(("_layout", "_trained", "fitness", "_kept", "_digest"))
+# The fields of a trained state by their names in checkpoints, which are older than those here.
+_FIELDS = {
+    "digest": "digest",
+    "steps": "steps",
+    "values": "values",
+    "packed": "packed",
+    "slopes": "gradients",
+    "grown": "candidates",
+    "metrics": "metrics",
+    "others": "unmasked",
+}
 
 
 class TicketWriter:
-    """Turns tickets into plain data; a ticket that comes again, or shares what it learnt, once.
+    """Turns tickets into plain data; a ticket that comes again, or shares its weights, once.
 
     Args:
         packer: Takes the arrays.
@@ -34,7 +44,7 @@ class TicketWriter:
     def __init__(self, packer: Packer) -> None:
         self.packer = packer
         self.tickets: list[dict[str, Any]] = []
-        self.learnt: list[dict[str, Any]] = []
+        self.trained: list[dict[str, Any]] = []
         self._known: dict[int, tuple[Any, int]] = {}
 
     def add(self, ticket: Ticket) -> int:
@@ -48,11 +58,11 @@ class TicketWriter:
 
     def _ticket(self, ticket: Ticket) -> dict[str, Any]:
         """Return one ticket as JSON."""
-        heritage = ticket.heritage
+        state = ticket.inherited
         return {
             "class": name_of(type(ticket)),
             "fitness": self._fitness(ticket.fitness),
-            "learnt": None if heritage is None else self._add_learnt(heritage),
+            "learnt": None if state is None else self._add_trained(state),
             "attributes": self._attributes(ticket, _APART),
         }
 
@@ -65,14 +75,13 @@ class TicketWriter:
             kind = {n: list(getattr(fitness, n)) for n in ("names", "weights", "reference")}
         return {**kind, "attributes": self._attributes(fitness, frozenset())}
 
-    def _add_learnt(self, learnt: Learnt) -> int:
-        """Return the number of what was learnt."""
-        if id(learnt) not in self._known:
-            self._known[id(learnt)] = learnt, len(self.learnt)
-            plain = {name: getattr(learnt, name) for name in _LEARNT}
-            plain |= {"metrics": dict(learnt.metrics), "others": dict(learnt.others)}
-            self.learnt.append(self.packer.pack(plain))
-        return self._known[id(learnt)][1]
+    def _add_trained(self, state: TrainedState) -> int:
+        """Return the number of a trained state."""
+        if id(state) not in self._known:
+            self._known[id(state)] = state, len(self.trained)
+            plain = {key: getattr(state, name) for key, name in _FIELDS.items()}
+            self.trained.append(self.packer.pack(plain))
+        return self._known[id(state)][1]
 
     def _attributes(self, thing: Any, apart: frozenset[str]) -> dict[str, Any]:
         """Return an object's own attributes as JSON, without those that are not plain data."""
@@ -105,12 +114,12 @@ class TicketReader:
     Args:
         layout: The layout of the task.
         unpacker: Gives the arrays.
-        learnt: What tickets learnt, as JSON.
+        trained: The tickets' trained states, as JSON.
     """
 
-    def __init__(self, layout: MaskLayout, unpacker: Unpacker, learnt: list[Any]) -> None:
+    def __init__(self, layout: MaskLayout, unpacker: Unpacker, trained: list[Any]) -> None:
         self._layout, self._unpacker = layout, unpacker
-        self._learnt = [self._read_learnt(unpacker.unpack(plain)) for plain in learnt]
+        self._trained = [self._read_trained(unpacker.unpack(plain)) for plain in trained]
 
     def read(self, plain: Mapping[str, Any]) -> Ticket:
         """Return one ticket."""
@@ -126,7 +135,7 @@ class TicketReader:
         ticket.__dict__.update(_size=size, _packed=packed.copy(), _layout=layout, _layout_key=key)
         self._set(ticket, attributes)
         number = plain["learnt"]
-        ticket._learnt = None if number is None else self._learnt[_index(number)]
+        ticket._trained = None if number is None else self._trained[_index(number)]
         if plain["fitness"] is not None:
             ticket.fitness = self._fitness(plain["fitness"])
         return ticket
@@ -153,17 +162,17 @@ class TicketReader:
         self._set(fitness, attributes)
         return fitness
 
-    def _read_learnt(self, plain: Mapping[str, Any]) -> Learnt:
-        """Return what was learnt."""
-        learnt = Learnt(**plain)
-        _check_bits(learnt.packed, 8 * learnt.packed.size)
-        kept = bits.count(learnt.packed)
-        for values in (learnt.values, learnt.slopes):
+    def _read_trained(self, plain: Mapping[str, Any]) -> TrainedState:
+        """Return a trained state."""
+        state = TrainedState(**{name: plain[key] for key, name in _FIELDS.items()})
+        _check_bits(state.packed, 8 * state.packed.size)
+        kept = bits.count(state.packed)
+        for values in (state.values, state.gradients):
             if values is not None and values.shape != (kept,):
-                raise RunFileError("what was learnt has other values than kept weights")
-        if not all(isinstance(array, np.ndarray) for array in learnt.others.values()):
-            raise RunFileError("what was learnt holds something else than arrays")
-        return learnt
+                raise RunFileError("a trained state has other values than kept weights")
+        if not all(isinstance(array, np.ndarray) for array in state.unmasked.values()):
+            raise RunFileError("a trained state holds something else than arrays")
+        return state
 
     def _set(self, thing: Any, attributes: Mapping[str, Any]) -> None:
         """Give an object attributes that do not hide what its class does."""

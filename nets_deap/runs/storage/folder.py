@@ -260,6 +260,6 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _held_by(ticket: Any) -> tuple[float, ...]:
     """Return the numbers that the file of a ticket holds."""
-    learnt = ticket.learnt
-    more = () if learnt is None else (learnt.steps, *learnt.metrics.values())
+    state = ticket.trained
+    more = () if state is None else (state.steps, *state.metrics.values())
     return (*ticket.fitness.values, *more)

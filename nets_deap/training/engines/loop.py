@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from nets_deap import _checks
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import minibatch, pieces
 from nets_deap.training.device import seeded
 from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
@@ -227,7 +228,6 @@ def _outcome(
         },
         curve_steps=plan.curve_steps,
         curve=np.array([curve], dtype=np.float64).reshape(1, -1),
-        values=[flat.numpy()[mask]],
-        others=[problem.others_of(state)],
+        trained=[TrainedState(flat.numpy()[mask], problem.unmasked_of(state))],
         states=[state] if plan.keep_states else [],
     )

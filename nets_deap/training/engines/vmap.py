@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nets_deap import _checks
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training import interrupt
 from nets_deap.training.batches import minibatch
 from nets_deap.training.device import threads_for
@@ -159,6 +160,7 @@ class _Chunk:
         stacked = {**self.trained, **self.fixed}
         flat = torch.cat([stacked[n].reshape(self.p, -1) for n in self.problem.layout.names], 1)
         final = flat.cpu().numpy()
+        changed = {**self.trained, **self.buffers}.items()
         measured = (train_loss, val_loss, val_accuracy, test_loss, test_accuracy)
         return Outcome(
             metrics={n: t.cpu().numpy() for n, t in zip(METRICS, measured, strict=True)},
@@ -166,12 +168,9 @@ class _Chunk:
             curve=np.stack([loss.cpu().numpy() for loss, _ in curve], axis=1)
             if curve
             else np.zeros((self.p, 0)),
-            values=[w[mask] for w, mask in zip(final, self.masks, strict=True)],
-            others=[
-                self.problem.others_of(
-                    {n: t[i] for n, t in {**self.trained, **self.buffers}.items()}
-                )
-                for i in range(self.p)
+            trained=[
+                TrainedState(weights[mask], self.problem.unmasked_of({n: t[i] for n, t in changed}))
+                for i, (weights, mask) in enumerate(zip(final, self.masks, strict=True))
             ],
             states=[self._state(i) for i in range(self.p)] if plan.keep_states else [],
         )

@@ -1,110 +1,72 @@
-"""``Assignments``: who trains what, what is done, and what must be tried again."""
+"""``Chunks``: the networks of a call in portions for workers, and those to be tried again."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Hashable, Sequence
 
 from nets_deap.training.workers.speed import Speed, Work, portion
 
-Piece = tuple[int, ...]
+Chunk = tuple[int, ...]  # places of networks among the masks of a call
 
 
-class Assignments:
+class Chunks:
     """The networks of one call, cut into chunks; those that fail are halved and tried again.
 
-    A chunk that was lost with its worker may hold the network that killed it. Its halves are tried
-    again, and so on down to single networks; one that fails alone more than ``retries`` times is
-    condemned, and nothing else is.
+    A chunk that was lost with its worker may hold the network that killed it: a poison, such as a
+    mask for which a kernel crashes. Halving finds it in log2(chunk) losses, and all its neighbours
+    are trained. Outcomes do not change: an engine trains a network the same in any company.
 
     Args:
         works: The work of each network, by place.
-        speed: What chunks take; learns from those that are done.
+        speed: How long chunks take.
         workers: How many workers share the networks, >= 1.
         retries: How often a network that failed alone is tried again, >= 0.
-        most: Networks in a chunk, at most; None for as many as take the right time.
     """
 
     def __init__(
-        self,
-        works: Sequence[Work],
-        speed: Speed,
-        *,
-        workers: int,
-        retries: int = 2,
-        most: int | None = None,
+        self, works: Sequence[Work], speed: Speed, *, workers: int, retries: int = 2
     ) -> None:
-        self.works, self._speed = list(works), speed
-        self.workers, self._retries, self._most = workers, retries, most
+        self._works, self._speed = list(works), speed
+        self._workers, self._retries = workers, retries
         # The longest first: what is left at the end is short, and workers end together.
-        self._fresh = sorted(range(len(works)), key=lambda i: tuple(works[i])[:0:-1], reverse=True)
-        self._again: deque[Piece] = deque()
-        self._out: set[Piece] = set()
-        self._failures: dict[int, int] = {}
-        self.condemned: list[int] = []
-        self.halved = 0
+        self._fresh = sorted(
+            range(len(works)), key=lambda i: (works[i].kept, works[i].steps), reverse=True
+        )
+        self._again: deque[Chunk] = deque()
+        self._failures: Counter[int] = Counter()
 
-    @property
-    def finished(self) -> bool:
-        """Whether every network is done or condemned."""
-        return not (self._fresh or self._again or self._out)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a worker that is free could do something."""
-        return bool(self._fresh or self._again)
-
-    def work(self, piece: Piece) -> Work:
+    def work(self, chunk: Chunk) -> Work:
         """Return the work of a chunk."""
-        return Work.total(self.works[i] for i in piece)
+        return Work.total(self._works[place] for place in chunk)
 
-    def take(self, worker: Hashable = None) -> Piece:
-        """Return the next chunk for a worker, and count it as handed out; empty for none."""
+    def take(self, worker: Hashable = None) -> Chunk:
+        """Return the next chunk for a worker; empty if there is none now."""
         if self._fresh:
-            n = portion(
-                [self.works[i] for i in self._fresh],
-                self._speed,
-                workers=self.workers,
-                worker=worker,
-            )
-            n = n if self._most is None else min(n, self._most)
-            piece, self._fresh = tuple(self._fresh[:n]), self._fresh[n:]
-        elif self._again:
-            piece = self._again.popleft()
-        else:
-            return ()
-        self._out.add(piece)
-        return piece
+            left = [self._works[place] for place in self._fresh]
+            n = portion(left, self._speed, workers=self._workers, worker=worker)
+            chunk, self._fresh = tuple(self._fresh[:n]), self._fresh[n:]
+            return chunk
+        # After all others: each of these may cost another worker, which takes seconds to replace.
+        return self._again.popleft() if self._again else ()
 
-    def done(self, piece: Piece, seconds: float, worker: Hashable = None) -> None:
-        """Count a chunk as done, which took a worker so many seconds."""
-        self._out.remove(piece)
-        self._speed.note(self.work(piece), seconds, worker)
+    def again(self, chunk: Chunk) -> None:
+        """Have a chunk tried again as it is: what became of it was not its fault."""
+        self._again.append(chunk)
 
-    def failed(self, piece: Piece, *, blame: bool = True) -> list[int]:
-        """Count a chunk as failed; return the networks that are condemned for it.
+    def failed(self, chunk: Chunk) -> bool:
+        """Have a chunk that failed tried again in halves.
 
-        Args:
-            piece: The chunk.
-            blame: Whether what it holds may be the reason; else it is tried again as it is.
+        Returns:
+            Whether it is given up instead: one network, which has failed alone ``retries`` + 1
+            times. Only what fails alone counts: in company, another one may have been the reason.
         """
-        self._out.remove(piece)
-        if not blame:
-            self._again.append(piece)
-            return []
-        if len(piece) > 1:
-            self.halved += 1
-            middle = len(piece) // 2
-            self._again.extend((piece[:middle], piece[middle:]))
-            return []
-        place = piece[0]
-        self._failures[place] = self._failures.get(place, 0) + 1
-        if self._failures[place] <= self._retries:
-            self._again.append(piece)
-            return []
-        self.condemned.append(place)
-        return [place]
-
-    def tried(self, place: int) -> int:
-        """Return how often a network has failed alone."""
-        return self._failures.get(place, 0)
+        if len(chunk) > 1:
+            middle = len(chunk) // 2
+            self._again.extend((chunk[:middle], chunk[middle:]))
+            return False
+        self._failures.update(chunk)
+        if self._failures[chunk[0]] > self._retries:
+            return True
+        self._again.append(chunk)
+        return False

@@ -1,10 +1,16 @@
-"""``RayCrew``: trains the networks of a problem on workers, and replaces those that are lost."""
+"""``RayExecutor``: trains networks on workers of Ray, and replaces workers that are lost.
+
+What Ray offers for this is not enough. Its retries of a task would send a poison from worker to
+worker, each killed in turn; its pools never replace an actor that died; and it waits without end
+for a process that hangs. So workers are actors that Ray neither restarts nor retries, and this
+file decides: which chunk goes where, when a worker counts as lost, and what is tried again.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,69 +20,57 @@ from nets_deap.tickets import bits
 from nets_deap.training import interrupt
 from nets_deap.training.engines.dispatch import pick_engine
 from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start, untrained
-from nets_deap.training.workers.chunks import Assignments, Piece
-from nets_deap.training.workers.ray_handle import BUSY, IDLE, STARTING, Hand
-from nets_deap.training.workers.ray_options import RESUME, Terms, Traffic, in_a_line
-from nets_deap.training.workers.ray_session import Session
-from nets_deap.training.workers.ray_worker import (
-    Order,
-    Trained,
-    Worker,
-    n_bytes,
-    own_outcome,
-    start_bytes,
-)
-from nets_deap.training.workers.speed import Speed, Work
-from nets_deap.training.workers.transfer import Crate
+from nets_deap.training.workers.call import Call, works_of
+from nets_deap.training.workers.chunks import Chunk, Chunks
+from nets_deap.training.workers.ray_handle import WorkerHandle
+from nets_deap.training.workers.ray_options import RayOptions, Traffic
+from nets_deap.training.workers.ray_session import RaySession
+from nets_deap.training.workers.ray_worker import Order, Trained, worker_class
+from nets_deap.training.workers.speed import Speed
+from nets_deap.training.workers.transfer import SharedProblem, n_bytes, owned
 
 logger = logging.getLogger("nets_deap")
 
-QUIET_START = 20.0  # seconds without any worker, after which that is said
+QUIET_START = 20.0  # seconds without any worker, after which that is logged
 TICK = 0.2  # seconds between two looks at signals and times
 LONGEST_WAIT = 10.0  # seconds before a worker is replaced, where all are lost again and again
 
 
 @dataclass
-class _Call:
-    """One call of ``train``."""
+class _RayCall(Call):
+    """A call, cut into chunks."""
 
-    problem: Problem
-    masks: list[bits.Bytes]
-    plan: Plan
-    starts: list[Start | None]
-    engine: str
-    chunk: int | None
-    on_part: OnPart
-    book: Assignments
-    found: dict[int, Outcome] = field(default_factory=dict)
+    chunks: Chunks
 
 
-class RayCrew:
+class RayExecutor:
     """Workers in processes of Ray, all holding one problem.
 
     Args:
         problem: What to train; its data go to each node once.
         session: The Ray to use.
-        terms: How many workers, and how they are treated.
+        options: How many workers, and how they are treated.
     """
 
-    def __init__(self, problem: Problem, session: Session, terms: Terms) -> None:
-        self.terms, self.traffic, self.speed = terms, Traffic(), Speed()
+    def __init__(self, problem: Problem, session: RaySession, options: RayOptions) -> None:
+        self.options, self.traffic, self.speed = options, Traffic(), Speed()
         self._session, self._ray = session, session.ray
-        self._crate = session.put(Crate.of(problem))
-        self._actors = self._ray.remote(
-            num_cpus=terms.cpus,
-            num_gpus=terms.gpus,
+        self._shared = session.put(SharedProblem.of(problem))
+        self._worker_class = self._ray.remote(
+            num_cpus=options.cpus,
+            num_gpus=options.gpus,
             max_restarts=0,
             max_task_retries=0,
             concurrency_groups={"pulse": 1},
             scheduling_strategy="SPREAD",
-        )(_with_pulse(self._ray))
-        self.hands: list[Hand] = []
-        self._started, self._losses, self._not_before = 0, 0, 0.0
-        self._reason, self._ready, self._told = "none has started", False, False
-        self._said: set[tuple[int, str]] = set()
-        self._fill()
+        )(worker_class(self._ray))
+        self.handles: list[WorkerHandle] = []
+        self._started = 0  # workers, those that were lost with them
+        self._losses, self._not_before = 0, 0.0  # since a chunk was last done; of the next start
+        self._reason = "none has started"  # of the last loss
+        self._any_ready, self._warned = False, False
+        self._logged: set[tuple[int, str]] = set()
+        self._start_workers()
 
     def train(
         self,
@@ -97,78 +91,82 @@ class RayCrew:
         """
         if not self._session.alive:
             raise CallOrderError("Ray was shut down. Make a new nets.RayMap.")
-        begin, alone = time.thread_time(), time.monotonic()
-        works = [Work.of(mask, problem.layout.size, plan.steps) for mask in masks]
-        terms = self.terms
-        if terms.device == problem.device.type:  # the same on all nodes, or an error
+        begin, last_seen = time.thread_time(), time.monotonic()
+        options = self.options
+        # Once and here, so the same on all nodes: they may differ, and "auto" with them.
+        if options.device == problem.device.type:
             engine = pick_engine(engine, problem)
-        book = Assignments(works, self.speed, workers=terms.workers, retries=terms.retries)
-        call = _Call(problem, masks, plan, starts, engine, chunk, on_part, book)
+        works = works_of(problem, masks, plan)
+        chunks = Chunks(works, self.speed, workers=options.workers, retries=options.retries)
+        call = _RayCall(problem, masks, plan, engine, starts, chunk, on_part, chunks)
         try:
-            while not book.finished:
+            while not call.finished:
                 interrupt.check()
-                self._fill()
+                self._start_workers()
                 self._hand_out(call)
                 self._read(call, self._wait())
-                self._dismiss(call)
-                if any(hand.state != STARTING for hand in self.hands):
-                    alone = time.monotonic()
+                self._replace_overdue(call)
+                if any(handle.node for handle in self.handles):
+                    last_seen = time.monotonic()
                 else:
-                    self._still_alone(time.monotonic() - alone)
+                    self._check_start(time.monotonic() - last_seen)
         except BaseException:
-            for hand in [hand for hand in self.hands if hand.state == BUSY]:
-                self._drop(hand)
+            # What is under way is of no use any more, and a worker cannot be told to stop: end it.
+            for handle in [handle for handle in self.handles if handle.chunk]:
+                self._drop(handle)
             raise
         self.traffic.driver_seconds += time.thread_time() - begin
-        return Outcome.concatenate([call.found[i] for i in range(len(masks))])
+        return call.outcome()
 
     def close(self) -> None:
         """End all workers and let go of the data."""
-        for hand in list(self.hands) if self._session.alive else ():
-            self._drop(hand)
-        self._crate = None
+        for handle in list(self.handles) if self._session.alive else ():
+            self._drop(handle)
+        self._shared = None
 
-    def _still_alone(self, seconds: float) -> None:
-        """Warn that no worker is ready, and at last give up."""
-        if seconds > QUIET_START and not self._told:
-            self._told = True
+    def _start_workers(self) -> None:
+        """Start workers until there are as many as there should be."""
+        if time.monotonic() < self._not_before:
+            return
+        while len(self.handles) < self.options.workers:
+            actor = self._worker_class.remote(self._shared, self.options.device, self.options.cpus)
+            self.handles.append(WorkerHandle(self._ray, actor, self._started))
+            self._started += 1
+
+    def _check_start(self, seconds: float) -> None:
+        """Warn that no worker has been ready for so long, and at last give up."""
+        if seconds > QUIET_START and not self._warned:
+            self._warned = True
             logger.warning(
                 "No worker is ready after %.0f s; free in Ray: %s, taken by others or by workers "
                 "that start.", seconds, self._session.free,
             )  # fmt: skip
-        if seconds > self.terms.start_seconds:
+        if seconds > self.options.start_seconds:
             what = f"no worker was ready within {seconds:.3g} s"
             raise self._lost(f"{what}, with {self._session.free} free in Ray")
 
-    def _fill(self) -> None:
-        """Start workers until there are as many as there should be."""
-        if time.monotonic() < self._not_before:
-            return
-        while len(self.hands) < self.terms.workers:
-            actor = self._actors.remote(self._crate, self.terms.device, self.terms.cpus)
-            self.hands.append(Hand(self._ray, actor, self._started))
-            self._started += 1
-
-    def _hand_out(self, call: _Call) -> None:
-        """Give each worker that is free a chunk."""
-        for hand in self.hands:
-            piece = call.book.take(hand.number) if hand.state == IDLE else ()
-            if not piece:
+    def _hand_out(self, call: _RayCall) -> None:
+        """Give each worker that is idle a chunk."""
+        for handle in self.handles:
+            chunk = call.chunks.take(handle.number) if handle.idle else ()
+            if not chunk:
                 continue
-            expected = self.speed.expect(call.book.work(piece), hand.number)
+            expected = self.speed.predict(call.chunks.work(chunk), handle.number)
+            # No limit before there is a measure: a first chunk may compile for minutes. Never less
+            # than ``silence``: 20 times a chunk of 0.1 s is what a busy machine can do to it.
             limit = None
-            if expected is not None and not hand.fresh:
-                limit = max(self.terms.silence, self.terms.slowness * expected)
-            starts = [call.starts[i] for i in piece]
-            packed = np.stack([call.masks[i] for i in piece])
-            hand.send(piece, limit, Order(packed, call.plan, starts, call.engine, call.chunk))
-            self.traffic.bytes_out += packed.nbytes + sum(map(start_bytes, starts))
+            if expected is not None and not handle.fresh:
+                limit = max(self.options.silence, self.options.slowness * expected)
+            masks = np.stack([call.masks[place] for place in chunk])
+            starts = [call.starts[place] for place in chunk]
+            handle.send(chunk, limit, Order(masks, call.plan, starts, call.engine, call.chunk))
+            self.traffic.bytes_out += masks.nbytes + n_bytes(starts)
 
     def _wait(self) -> set[Any]:
         """Return the answers that have come, after a moment if there are none."""
-        for hand in self.hands:
-            hand.listen(self.terms.silence)
-        refs = [ref for hand in self.hands for ref in (hand.ref, hand.pulse) if ref is not None]
+        for handle in self.handles:
+            handle.listen(self.options.silence)
+        refs = [ref for h in self.handles for ref in (h.answer, h.pulse) if ref is not None]
         if not refs:
             time.sleep(TICK)
             return set()
@@ -177,120 +175,125 @@ class RayCrew:
             ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0)
         return set(ready)
 
-    def _read(self, call: _Call, ready: set[Any]) -> None:
+    def _read(self, call: _RayCall, ready: set[Any]) -> None:
         """Take what workers have answered."""
         errors = self._ray.exceptions
-        for hand in list(self.hands):
-            if hand.pulse in ready:
-                hand.beat()
-            if hand.ref not in ready:
+        for handle in list(self.handles):
+            if handle.pulse in ready:
+                handle.beat()
+            if handle.answer not in ready:
                 continue
-            piece, before = hand.piece, hand.state
+            chunk = handle.chunk
             try:
-                answer = hand.answered()
-            except errors.RayTaskError as error:  # the worker lives on
-                hand.state, hand.ref = IDLE, None
-                self._raised(call, piece, error)
+                trained = handle.read()
             except errors.RayError as error:
-                if getattr(error, "actor_init_failed", False) and not self._ready:
+                if chunk and isinstance(error, errors.RayTaskError):
+                    handle.chunk = ()  # its training raised; the worker lives on
+                    self._raised(call, chunk, error)
+                    continue
+                if getattr(error, "actor_init_failed", False) and not self._any_ready:
                     self._reason = str(error)
                     raise self._lost("a worker could not be made") from None
                 # What cannot be reached is no fault of what it was training.
                 there = not isinstance(error, errors.ActorUnavailableError)
-                self._gone(call, hand, in_a_line(error), blame=there)
+                self._gone(call, handle, _in_a_line(error), blame=there)
             else:
-                self._ready, hand.fresh = True, before == STARTING
-                if before == BUSY:
-                    self._take(call, hand, piece, answer)
+                self._any_ready = True
+                if trained is not None:
+                    self._take(call, handle, chunk, trained)
 
-    def _take(self, call: _Call, hand: Hand, piece: Piece, answer: Trained) -> None:
-        """Take what a chunk gave."""
+    def _take(self, call: _RayCall, handle: WorkerHandle, chunk: Chunk, trained: Trained) -> None:
+        """Take what came of a chunk."""
         self._losses, self._not_before = 0, 0.0
-        for level, text in answer.said:
-            if (level, text) not in self._said:
-                self._said.add((level, text))
-                logger.log(level, "%s", text)
-        outcome = own_outcome(answer.outcome)
-        call.book.done(piece, answer.seconds, hand.number)
+        for entry in trained.logged:
+            if entry not in self._logged:  # each worker warns once, and the user should see one
+                self._logged.add(entry)
+                logger.log(*entry)
+        outcome = owned(trained.outcome)
+        self.speed.observe(call.chunks.work(chunk), trained.seconds, handle.number)
         traffic = self.traffic
-        traffic.chunks, traffic.networks = traffic.chunks + 1, traffic.networks + len(piece)
+        traffic.chunks, traffic.networks = traffic.chunks + 1, traffic.networks + len(chunk)
         traffic.bytes_back += n_bytes(outcome)
-        traffic.worker_seconds += answer.seconds
-        traffic.cpu_seconds += answer.cpu_seconds
-        traffic.chunk_seconds += time.monotonic() - hand.since
-        self._keep(call, piece, outcome)
+        traffic.worker_seconds += trained.seconds
+        traffic.cpu_seconds += trained.cpu_seconds
+        traffic.chunk_seconds += time.monotonic() - handle.since
+        call.keep(chunk, outcome)
 
-    def _keep(self, call: _Call, piece: Piece, outcome: Outcome) -> None:
-        """Keep an outcome, and tell who wants to know."""
-        call.found.update(zip(piece, outcome.split(), strict=True))
-        call.on_part(piece, outcome)
-
-    def _raised(self, call: _Call, piece: Piece, error: Any) -> None:
+    def _raised(self, call: _RayCall, chunk: Chunk, error: Any) -> None:
         """Try a chunk again whose training raised, unless nothing has ever been trained."""
         cause = getattr(error, "cause", error)
-        if isinstance(cause, NetsError) or (len(piece) == 1 and not self.traffic.networks):
+        # The package's own errors say what the user must change. And where the very first network
+        # fails alone, all will: the user's model or loss is wrong, not one mask.
+        if isinstance(cause, NetsError) or (len(chunk) == 1 and not self.traffic.networks):
             raise cause from error
-        logger.warning("A chunk of %d networks failed: %r.", len(piece), cause)
-        self._failed(call, piece, repr(cause))
+        logger.warning("A chunk of %d networks failed: %r.", len(chunk), cause)
+        self._failed(call, chunk, repr(cause))
 
-    def _failed(self, call: _Call, piece: Piece, why: str, blame: bool = True) -> None:
-        """Try a chunk again; what has failed alone too often gets no numbers."""
-        for place in call.book.failed(piece, blame=blame):
-            self.traffic.condemned += 1
-            logger.warning(
-                "A network of %d kept weights failed %d times alone (%s); it counts as diverged.",
-                bits.count(call.masks[place]), call.book.tried(place), why,
-            )  # fmt: skip
-            outcome = untrained(call.problem, call.masks[place], call.plan, call.starts[place])
-            self._keep(call, (place,), outcome)
+    def _failed(self, call: _RayCall, chunk: Chunk, why: str) -> None:
+        """Try a chunk again; a network that has failed alone too often gets no numbers."""
+        if not call.chunks.failed(chunk):
+            return
+        place, times = chunk[0], self.options.retries + 1
+        self.traffic.failed += 1
+        logger.warning(
+            "A network of %d kept weights failed %d times alone (%s); it counts as diverged.",
+            bits.count(call.masks[place]), times, why,
+        )  # fmt: skip
+        call.keep(chunk, untrained(call.problem, call.masks[place], call.plan, call.starts[place]))
 
-    def _dismiss(self, call: _Call) -> None:
+    def _replace_overdue(self, call: _RayCall) -> None:
         """End workers that take too long or do not answer."""
-        for hand in list(self.hands):
-            why = hand.overdue(self.terms.silence)
-            if why:
-                self._gone(call, hand, why)
+        for handle in list(self.handles):
+            if why := handle.overdue(self.options.silence):
+                self._gone(call, handle, why)
 
-    def _gone(self, call: _Call, hand: Hand, why: str, blame: bool = True) -> None:
-        """Count a worker as lost; its chunk goes to others."""
+    def _gone(self, call: _RayCall, handle: WorkerHandle, why: str, blame: bool = True) -> None:
+        """Count a worker as lost; its chunk goes to others.
+
+        Args:
+            call: What it was working for.
+            handle: The worker.
+            why: As a clause, for warnings.
+            blame: Whether what it was training may be the reason. It is not where the node is gone.
+        """
         self.traffic.lost += 1
         self._losses, self._reason = self._losses + 1, why
-        here = hand.about is None or hand.about.node in self._session.nodes
-        what = "starting" if hand.state == STARTING else f"training {len(hand.piece)} networks"
+        here = not handle.node or handle.node in self._session.nodes
+        what = f"training {len(handle.chunk)} networks" if handle.node else "starting"
         logger.warning(
             "Worker %d was lost while %s (%s)%s; another one takes its place.",
-            hand.number, what, why, "" if here else ", and its node with it",
+            handle.number, what, why, "" if here else ", and its node with it",
         )  # fmt: skip
-        self._drop(hand)
-        if hand.piece and hand.state == BUSY:
-            self._failed(call, hand.piece, f"its worker was lost: {why}", blame=blame and here)
-        if self._losses > self.terms.most_losses:
+        self._drop(handle)
+        if handle.chunk and blame and here:
+            self._failed(call, handle.chunk, f"its worker was lost: {why}")
+        elif handle.chunk:
+            call.chunks.again(handle.chunk)
+        if self._losses > self.options.most_losses:
             raise self._lost(f"{self._losses} were lost one after the other")
-        if self._losses > self.terms.workers:
-            wait = 0.1 * 2 ** (self._losses - self.terms.workers)
+        # All of them in a row: the cause may pass, such as a node that restarts or memory that
+        # another program takes, and starting at once would use up the losses in seconds.
+        if self._losses > self.options.workers:
+            wait = 0.1 * 2 ** (self._losses - self.options.workers)
             self._not_before = time.monotonic() + min(LONGEST_WAIT, wait)
 
-    def _drop(self, hand: Hand) -> None:
+    def _drop(self, handle: WorkerHandle) -> None:
         """End a worker and forget it."""
-        hand.end()
-        self.hands.remove(hand)
-        self.speed.forget(hand.number)
+        handle.end()
+        self.handles.remove(handle)
+        self.speed.forget(handle.number)
 
     def _lost(self, what: str) -> ExecutorLostError:
         """Return the error that ends a run."""
         return ExecutorLostError(
-            f"All workers are lost: {what}; the last one because {self._reason}. {RESUME}"
+            f"All workers are lost: {what}; the last one because {self._reason}. What is finished "
+            "is kept where the run has a folder; go on with nets-deap resume RUN or nets.resume, "
+            "with any number of workers."
         )
 
 
-def _with_pulse(ray: Any) -> type:
-    """Return the class of workers whose sign of life has a thread of its own."""
-
-    class RayWorker(Worker):
-        """A worker that answers while it trains."""
-
-        @ray.method(concurrency_group="pulse")  # type: ignore[untyped-decorator]
-        def pulse(self) -> None:
-            """Answer."""
-
-    return RayWorker
+def _in_a_line(error: Exception) -> str:
+    """Return what Ray says of an error, in a line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [line for line in lines if ": " not in line[:16]]  # not the fields of its table
+    return " ".join(kept)[:300] or type(error).__name__

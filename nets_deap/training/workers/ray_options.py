@@ -1,39 +1,13 @@
-"""``Terms``: how a crew works; ``Traffic``: what it has done."""
+"""``RayOptions``: how workers of Ray are treated; ``Traffic``: what they have done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-RESUME = (
-    "What is finished is kept where the run has a folder; go on with nets-deap resume RUN or "
-    "nets.resume, with any number of workers."
-)
-
-
-@dataclass
-class Traffic:
-    """What a crew has done: counts, bytes of tickets and outcomes, seconds.
-
-    ``driver_seconds`` are those that the driver's own thread spends on a CPU, ``cpu_seconds`` those
-    of the workers; ``worker_seconds`` is the time that chunks train, ``chunk_seconds`` with their
-    way there and back.
-    """
-
-    chunks: int = 0
-    networks: int = 0
-    bytes_out: int = 0
-    bytes_back: int = 0
-    driver_seconds: float = 0.0
-    worker_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    chunk_seconds: float = 0.0
-    lost: int = 0
-    condemned: int = 0
-
 
 @dataclass(frozen=True)
-class Terms:
-    """How a crew works; see ``RayMap``."""
+class RayOptions:
+    """How many workers, and how they are treated; ``RayMap`` explains and checks each."""
 
     workers: int
     cpus: int
@@ -50,12 +24,38 @@ class Terms:
 
     @property
     def most_losses(self) -> int:
-        """Workers that may be lost one after the other without a chunk done in between."""
+        """Workers that may be lost one after the other without a chunk done in between.
+
+        A chunk done starts the count anew, and the halves of a poisoned chunk are done in between:
+        so many in a row mean that no worker can live, such as where the node has no memory left.
+        """
         return 10 + 2 * self.workers
 
 
-def in_a_line(error: Exception) -> str:
-    """Return what Ray says of an error, in a line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [line for line in lines if ": " not in line[:16]]
-    return " ".join(kept)[:300] or type(error).__name__
+@dataclass
+class Traffic:
+    """What workers have done: counts, bytes of tickets and outcomes, seconds.
+
+    Attributes:
+        chunks: Chunks that came back.
+        networks: Networks in them.
+        bytes_out: Masks and starts that went to workers.
+        bytes_back: Outcomes that came back.
+        driver_seconds: Of the driver's own thread, on a CPU.
+        worker_seconds: In which chunks train.
+        cpu_seconds: Of the workers, on CPUs.
+        chunk_seconds: As ``worker_seconds``, with the way there and back.
+        lost: Workers that were lost.
+        failed: Networks that failed alone too often, and count as diverged.
+    """
+
+    chunks: int = 0
+    networks: int = 0
+    bytes_out: int = 0
+    bytes_back: int = 0
+    driver_seconds: float = 0.0
+    worker_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    chunk_seconds: float = 0.0
+    lost: int = 0
+    failed: int = 0

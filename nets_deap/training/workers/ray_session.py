@@ -1,4 +1,4 @@
-"""``Session``: a Ray that this program starts and ends, or one that is there already."""
+"""``RaySession``: a Ray that this program starts and ends, or one that is there already."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ from nets_deap.errors import CallOrderError, FileAccessError, InvalidTypeError
 
 logger = logging.getLogger("nets_deap")
 
-# Beside data and W0: chunks on their way.
-STORE_BYTES = 256 * 2**20
+STORE_BYTES = 256 * 2**20  # beside data and W0: chunks on their way
 # Sockets of Unix have names of at most 107 bytes, of which Ray's own take some 80.
 LONGEST_TEMP = 24
 PREFIX = "nets-ray-"
-KNOCK = 10.0  # seconds for a cluster to answer at all
-FRESH = 60.0  # seconds in which a new folder may not have its lock yet
+ANSWER_SECONDS = 10.0  # for a cluster to answer at all
+LOCK_SECONDS = 60.0  # in which a new folder may not have its lock yet
 
 
-class Session:
+class RaySession:
     """A connection to Ray; what this program did not start, it does not stop.
 
     Args:
@@ -54,10 +53,9 @@ class Session:
                 "address", "be where Ray is", "'local', 'auto' or 'host:port'", address,
                 "Run the program on a machine of the cluster.",
             )  # fmt: skip
-        self.ray: Any = require("ray", "ray", "training on workers (engine='ray')")
-        self._started: _Started | None = None
+        self.ray: Any = require("ray", "ray", "training on workers (nets.RayMap)")
         if self.ray.is_initialized():
-            self._started = _Started.here(_me(self.ray))
+            self._own = _OwnRay.behind(_connection(self.ray))
             there = self.ray.get_runtime_context().gcs_address
             if address not in ("local", "auto", there):
                 raise CallOrderError(
@@ -65,32 +63,34 @@ class Session:
                     f"got {address!r}. Call ray.shutdown() first, or leave the address out."
                 )
         else:
+            options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
             folder = None
-            common = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
             if address == "local":
-                folder = _folder()
-                common |= {
+                folder = TempFolder()
+                options |= {
                     "num_cpus": cpus, "num_gpus": gpus, "_temp_dir": folder.path,
                     "object_store_memory": store + STORE_BYTES, "_node_ip_address": "127.0.0.1",
                 }  # fmt: skip
-                _guard()
+                _require_token()
             try:
-                _knock(address)
+                _check_answers(address)
                 with _handlers_kept():
-                    self.ray.init(address=address, **common)
-            except (OSError, RuntimeError, ValueError) as error:
+                    self.ray.init(address=address, **options)
+            except Exception as error:  # Ray raises all kinds; nothing of it may be left behind
                 _end(self.ray, folder)
+                if not isinstance(error, (OSError, RuntimeError, ValueError)):
+                    raise
                 raise CallOrderError(
                     f"address must be where Ray runs: expected one that answers, got {address!r} "
                     f"({error}). Start it with 'ray start --head', or leave the address out."
                 ) from error
-            self._started = _Started(self.ray, folder)
-        self._me = _me(self.ray)
+            self._own = _OwnRay(self.ray, folder)
+        self._connection = _connection(self.ray)
 
     @property
     def alive(self) -> bool:
         """Whether this process is still connected to it; else Ray would start another one."""
-        return _me(self.ray) == self._me
+        return _connection(self.ray) == self._connection
 
     def put(self, thing: Any) -> Any:
         """Hand what to train to Ray.
@@ -130,49 +130,57 @@ class Session:
     def close(self) -> None:
         """Stop Ray, with all its processes and files, if it was started here for it alone."""
         with _handlers_kept():
-            self._started = None
+            self._own = None
 
 
-class _Started:
-    """A Ray that this program has started; it ends when the last session on it lets go of it."""
+class _OwnRay:
+    """A Ray that this program has started; it ends when the last session on it lets go of it.
 
-    now: weakref.ref[_Started] | None = None
+    A process has one Ray at most, which several sessions may use (a ``RayMap`` for each task). None
+    of them can know whether it is the last, so each refers to this, and this ends Ray when nobody
+    does any more: by ``close``, by the garbage collector, or at the end of the program.
+    """
+
+    latest: weakref.ref[_OwnRay] | None = None
 
     def __init__(self, ray: Any, folder: TempFolder | None) -> None:
-        self._me = _me(ray)
-        self._finish = weakref.finalize(self, _end, ray, folder, self._me)
-        _Started.now = weakref.ref(self)
+        self._connection = _connection(ray)
+        self._finish = weakref.finalize(self, _end, ray, folder, self._connection)
+        _OwnRay.latest = weakref.ref(self)
 
     @classmethod
-    def here(cls, me: str) -> _Started | None:
+    def behind(cls, connection: str) -> _OwnRay | None:
         """Return what has started the Ray of a connection; None if the user has."""
-        found = None if cls.now is None else cls.now()
-        return found if found is not None and found._me == me else None
+        found = None if cls.latest is None else cls.latest()
+        return found if found is not None and found._connection == connection else None
 
 
-def _knock(address: str) -> None:
+def _check_answers(address: str) -> None:
     """Raise OSError where nobody answers: Ray would try for minutes."""
     host, colon, port = address.rpartition(":")
     if colon and port.isdecimal():
         if int(port) >= 2**16:
             raise OSError(f"there is no port {port}")
-        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
 
 
-def _me(ray: Any) -> str:
-    """Return the name of this process's connection; asked for more, Ray would start another."""
+def _connection(ray: Any) -> str:
+    """Return the name of this process's connection, empty for none.
+
+    Nothing else may be asked of Ray without one: it would start another Ray by itself.
+    """
     return str(ray.get_runtime_context().get_worker_id()) if ray.is_initialized() else ""
 
 
-def _end(ray: Any, folder: TempFolder | None, me: str | None = None) -> None:
+def _end(ray: Any, folder: TempFolder | None, connection: str | None = None) -> None:
     """Disconnect; without other machines, all processes end and their files go.
 
     Args:
         ray: The module.
         folder: Where its files are.
-        me: The connection to end, if it is still that; None for any.
+        connection: The one to end, if it is still that; None for any.
     """
-    if me is None or me == _me(ray):
+    if connection in (None, _connection(ray)):
         ray.shutdown()
     if folder is not None:
         folder.remove()
@@ -185,14 +193,23 @@ class TempFolder:
 
     Args:
         base: Where; None for the usual place, if its name is short enough for the sockets there.
+
+    Raises:
+        FileAccessError: There is no place for it.
     """
 
     def __init__(self, base: str | None = None) -> None:
-        usual = tempfile.gettempdir()
-        self._base = base or (usual if len(usual) <= LONGEST_TEMP else "/tmp")
-        self._sweep()
-        self.path = tempfile.mkdtemp(prefix=PREFIX, dir=self._base)
-        self._lock = _lock(Path(self.path))
+        try:
+            usual = tempfile.gettempdir()
+            self._base = base or (usual if len(usual) <= LONGEST_TEMP else "/tmp")
+            self._sweep()
+            self.path = tempfile.mkdtemp(prefix=PREFIX, dir=self._base)
+            self._lock = _lock(Path(self.path))
+        except OSError as error:
+            raise FileAccessError(
+                f"Ray needs a folder for temporary files: {error}. Set TMPDIR to one that can be "
+                f"written, with a name of at most {LONGEST_TEMP} characters."
+            ) from error
 
     def remove(self) -> None:
         """Remove it with all that is in it."""
@@ -204,28 +221,14 @@ class TempFolder:
         """Remove what programs that are gone have left."""
         for folder in Path(self._base).glob(f"{PREFIX}*"):
             try:
-                old = time.time() - folder.stat().st_mtime > FRESH
+                old = time.time() - folder.stat().st_mtime > LOCK_SECONDS
+                # A program holds the lock of its folder until it ends, however it ends.
                 lock = _lock(folder) if old else None
             except OSError:  # another user's, or just removed
                 continue
             if lock is not None:
                 shutil.rmtree(folder, ignore_errors=True)
                 lock.close()
-
-
-def _folder() -> TempFolder:
-    """Return a new folder.
-
-    Raises:
-        FileAccessError: There is no place for it.
-    """
-    try:
-        return TempFolder()
-    except OSError as error:
-        raise FileAccessError(
-            f"Ray needs a folder for temporary files: {error}. Set TMPDIR to one that can be "
-            f"written, with a name of at most {LONGEST_TEMP} characters."
-        ) from error
 
 
 def _lock(folder: Path) -> IO[str] | None:
@@ -243,7 +246,7 @@ def _lock(folder: Path) -> IO[str] | None:
     return file
 
 
-def _guard() -> None:
+def _require_token() -> None:
     """Let only this user's processes talk to the Ray that is started: Ray listens on all networks.
 
     Ray asks for a token by default. One of this process alone leaves no file behind.

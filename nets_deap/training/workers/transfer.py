@@ -1,4 +1,4 @@
-"""Copies of a problem: on another device, or with arrays in the place of tensors."""
+"""Problems and outcomes on their way: to another device, to other processes, and back."""
 
 from __future__ import annotations
 
@@ -6,62 +6,128 @@ import copy
 import dataclasses
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nets_deap.data.convert import each
-from nets_deap.training.losses import Weighted
-from nets_deap.training.problem import Problem, Split
+from nets_deap.tickets.trained import TrainedState
+from nets_deap.training.problem import Outcome, Problem
+
+Thing = TypeVar("Thing")
+# What a problem holds in tensors; its model and recipe are copied or sent as they are.
+TENSORS = ("initial", "buffers", "train", "val", "test")
 
 
-class Places:
+def changed(thing: Thing, change: Callable[[Any], Any]) -> Thing:
+    """Return a problem, outcome or start with every array or tensor in it changed.
+
+    Streamed inputs, numbers and None go through ``change``, too.
+    """
+    found: Any = thing
+    if isinstance(found, (Problem, Outcome, TrainedState)):
+        names = TENSORS if isinstance(found, Problem) else vars(found)
+        parts = {name: changed(getattr(found, name), change) for name in names}
+        found = dataclasses.replace(found, **parts)
+    elif isinstance(found, Mapping):
+        found = {name: changed(part, change) for name, part in found.items()}
+    elif isinstance(found, (list, tuple)):
+        parts_ = [changed(part, change) for part in found]
+        found = type(found)(*parts_) if hasattr(found, "_fields") else type(found)(parts_)
+    else:
+        found = change(found)
+    result: Thing = found
+    return result
+
+
+def n_bytes(thing: Any) -> int:
+    """Return the bytes of all arrays and tensors in a thing; streamed inputs count nothing."""
+    total = 0
+
+    def add(part: Any) -> Any:
+        nonlocal total
+        total += part.nbytes if isinstance(part, (np.ndarray, Tensor)) else 0
+        return part
+
+    changed(thing, add)
+    return total
+
+
+def owned(thing: Thing) -> Thing:
+    """Return a thing on memory of its own: what Ray hands over is read-only, and held open."""
+
+    def own(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return part.clone()
+        return np.array(part) if isinstance(part, np.ndarray) else part
+
+    return changed(thing, own)
+
+
+def copied(problem: Problem, device: torch.device) -> Problem:
+    """Return a copy of a problem on a device, which another thread may train.
+
+    Data and W0 that are there already are shared, as nobody writes to them. Model, augmentation and
+    cache are its own: engines do write to those.
+    """
+    augment: Any = problem.augment
+    return dataclasses.replace(
+        changed(problem, lambda part: part if part is None else part.to(device)),
+        model=copy.deepcopy(problem.model).to(device),
+        recipe=problem.recipe.on(device),
+        augment=copy.deepcopy(augment).to(device) if hasattr(augment, "to") else augment,
+    )
+
+
+class SearchPath:
     """Where Python looks for modules; unpickled elsewhere, it looks there as well.
 
     A module of the user's own may lie beside a script, and workers know only the installed ones.
     """
 
     def __reduce__(self) -> tuple[Any, tuple[list[str]]]:
-        return _look_in, ([str(Path(place).absolute()) for place in sys.path],)
+        return _look_in, ([str(Path(folder).absolute()) for folder in sys.path],)
 
 
-def _look_in(places: list[str]) -> Places:
-    """Let Python look in more places, after its own."""
-    sys.path.extend(place for place in places if place not in sys.path and Path(place).exists())
-    return Places()
+def _look_in(folders: list[str]) -> SearchPath:
+    """Let Python look in more folders, after its own."""
+    sys.path.extend(path for path in folders if path not in sys.path and Path(path).exists())
+    return SearchPath()
 
 
 @dataclass(frozen=True, eq=False)
-class Crate:
+class SharedProblem:
     """A problem whose tensors are arrays, so that processes of one node can share their memory.
 
+    Ray puts the bytes of NumPy's arrays into shared memory, where any process of the node reads
+    them in place. Tensors it would pickle, a copy for each process.
+
     Attributes:
-        places: Comes first: the problem is unpickled with it.
-        problem: The problem; data and initial state hold ``Stored`` instead of tensors.
+        path: Comes first: the problem is unpickled with it.
+        problem: The problem; data and initial state hold ``StoredTensor`` instead of tensors.
     """
 
-    places: Places
+    path: SearchPath
     problem: Problem
 
     @classmethod
-    def of(cls, problem: Problem) -> Crate:
-        """Put a problem into a crate; on the CPU nothing but the model is copied."""
-        here = moved(problem, torch.device("cpu"))
-        return cls(Places(), _changed(here, Stored.of))
+    def of(cls, problem: Problem) -> SharedProblem:
+        """Return what to send of a problem; on the CPU nothing but the model is copied."""
+        here = copied(problem, torch.device("cpu"))
+        return cls(SearchPath(), changed(here, StoredTensor.of))
 
-    def open(self, device: torch.device) -> Problem:
-        """Return the problem on a device; on the CPU it reads the crate's own memory."""
-        return moved(_changed(self.problem, Stored.tensor), device)
+    def on(self, device: torch.device) -> Problem:
+        """Return the problem on a device; on the CPU it reads the shared memory itself."""
+        return copied(changed(self.problem, StoredTensor.tensor), device)
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class StoredTensor:
     """A tensor as an array; ``dtype`` names one that NumPy does not have."""
 
     array: NDArray[Any]
@@ -80,55 +146,10 @@ class Stored:
     @staticmethod
     def tensor(stored: Any) -> Any:
         """Return the tensor on the array's memory, which nobody may write; else as it is."""
-        if not isinstance(stored, Stored):
+        if not isinstance(stored, StoredTensor):
             return stored
         with warnings.catch_warnings():
             # Memory that is shared between processes is read-only, and so are data and W0.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
             found = torch.from_numpy(np.asarray(stored.array))
         return found if found.dtype == stored.dtype else found.view(stored.dtype)
-
-
-def moved(problem: Problem, device: torch.device) -> Problem:
-    """Return a problem on a device; what is there already is shared, but for the model."""
-    replica = _changed(problem, lambda part: part.to(device))
-    augment: Any = problem.augment
-    return dataclasses.replace(
-        replica,
-        model=copy.deepcopy(problem.model).to(device),
-        recipe=problem.recipe.on(device),
-        augment=copy.deepcopy(augment).to(device) if hasattr(augment, "to") else augment,
-    )
-
-
-def n_bytes(problem: Problem) -> int:
-    """Return the bytes of a problem's data and initial state; streamed inputs count nothing."""
-    total = 0
-
-    def add(part: Any) -> Any:
-        nonlocal total
-        total += part.nbytes if isinstance(part, Tensor) else 0
-        return part
-
-    _changed(problem, add)
-    return total
-
-
-def _changed(problem: Problem, change: Callable[[Any], Any]) -> Problem:
-    """Return a problem with every tensor of its data and initial state changed."""
-
-    def split(given: Split) -> Split:
-        inputs, targets = given
-        there = change(inputs)
-        if isinstance(targets, Weighted):
-            return there, Weighted(each(targets.target, change), change(targets.weight))
-        return there, each(targets, change)
-
-    return dataclasses.replace(
-        problem,
-        initial={name: change(tensor) for name, tensor in problem.initial.items()},
-        buffers={name: change(tensor) for name, tensor in problem.buffers.items()},
-        train=split(problem.train),
-        val=split(problem.val),
-        test=None if problem.test is None else split(problem.test),
-    )

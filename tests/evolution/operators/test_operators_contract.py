@@ -220,15 +220,15 @@ def test_random_seed_alone_repeats_a_run_and_no_other_state_is_touched(name):
 
 
 @every_operator
-def test_learnt_is_forgotten_exactly_where_bits_changed(name):
+def test_trained_is_forgotten_exactly_where_bits_changed(name):
     changed = 0
     for seed in range(30):
         tickets = parents(name, seed=seed)
-        before, learnt = masks(tickets), [ticket.learnt for ticket in tickets]
+        before, states = masks(tickets), [ticket.trained for ticket in tickets]
         bound(name)(*tickets, rng=np.random.default_rng(seed))
         same = [now == then for now, then in zip(masks(tickets), before, strict=True)]
-        expected = [known if kept else None for known, kept in zip(learnt, same, strict=True)]
-        assert [ticket.learnt for ticket in tickets] == expected
+        expected = [known if kept else None for known, kept in zip(states, same, strict=True)]
+        assert [ticket.trained for ticket in tickets] == expected
         changed += same.count(False)
     assert changed > 0
 
@@ -238,8 +238,8 @@ def test_asked_for_no_change_the_parents_come_back(name, kind):
     for density, seed in TRIALS:
         tickets, rng = parents(name, kind, density, seed), np.random.default_rng(seed)
         if name in BETWEEN:  # between equal parents there is only one child
-            tickets[1].gates, tickets[1].learnt = tickets[0].gates, tickets[0].learnt
-        before, learnt = masks(tickets), [ticket.learnt for ticket in tickets]
+            tickets[1].gates, tickets[1].trained = tickets[0].gates, tickets[0].trained
+        before, states = masks(tickets), [ticket.trained for ticket in tickets]
         bound(name, NEUTRAL if name not in BETWEEN else -1, kind)(*tickets, rng=rng)
         assert masks(tickets) == before
-        assert [ticket.learnt for ticket in tickets] == learnt
+        assert [ticket.trained for ticket in tickets] == states

@@ -117,40 +117,42 @@ def test_a_gene_that_mends_an_empty_layer_keeps_its_own_weight():
                 assert (value == -9.0) == (place in (2, 15))
 
 
-def test_what_was_learnt_of_a_gene_goes_with_it():
+def test_the_trained_value_of_a_gene_goes_with_it():
     one, two = pair(3)
-    learn(one, one.own_values() + 100, others={"bias": np.ones(2)}, steps=3)
-    learn(two, two.own_values() - 100, others={"bias": np.zeros(2)}, steps=3)
+    learn(one, one.own_values() + 100, unmasked={"bias": np.ones(2)}, steps=3)
+    learn(two, two.own_values() - 100, unmasked={"bias": np.zeros(2)}, steps=3)
     cx_genes(one, two, rng=np.random.default_rng(3))
     for child, bias in ((one, 1.0), (two, 0.0)):
-        assert child.learnt is None
-        moved = child.heritage.at(child.mask) - child.own_values()
+        assert child.trained is None
+        moved = child.inherited.at(child.mask) - child.own_values()
         np.testing.assert_allclose(np.abs(moved), 100)
         assert len(set(np.sign(moved))) == 2
-        assert child.heritage.others["bias"].tolist() == [bias] * 2
+        assert child.inherited.unmasked["bias"].tolist() == [bias] * 2
 
 
 def test_of_an_untrained_parent_the_weights_themselves_are_inherited():
     one, two = pair(3)
-    learn(two, two.own_values() - 100, others={"bias": np.ones(2)})
+    learn(two, two.own_values() - 100, unmasked={"bias": np.ones(2)})
     weights = one.weights
     cx_genes(one, two, rng=np.random.default_rng(3))
-    assert one.heritage.others == {}
-    values, own = one.heritage.at(one.mask), one.own_values()
+    assert one.inherited.unmasked == {}
+    values, own = one.inherited.at(one.mask), one.own_values()
     mine = own == weights[one.mask]
     assert 0 < mine.sum() < len(mine)
     np.testing.assert_array_equal(values[mine], own[mine])
     np.testing.assert_allclose(values[~mine], own[~mine] - 100)
 
 
-def test_slopes_go_with_their_genes():
+def test_gradients_go_with_their_genes():
     one, two = pair(3)
     for genome, slope in ((one, 1.0), (two, 2.0)):
-        learn(genome, genome.own_values(), slopes=np.full(genome.kept, slope))
+        learn(genome, genome.own_values(), gradients=np.full(genome.kept, slope))
     theirs = two.weights
     cx_genes(one, two, rng=np.random.default_rng(3))
     expected = np.where(one.own_values() == theirs[one.mask], 2.0, 1.0)
-    np.testing.assert_array_equal(one.heritage.slopes_at(one.mask), expected)
+    np.testing.assert_array_equal(
+        one.inherited.spread(one.inherited.gradients, len(one))[one.mask], expected
+    )
 
 
 def test_masks_of_genomes_with_other_weights_are_not_crossed_alone():

@@ -60,8 +60,8 @@ def weights_of(layout, level, unit):
 
 def values_of(ticket):
     values = np.zeros(len(ticket))
-    learnt = ticket.learnt
-    values[ticket.mask] = learnt.values if learnt else ticket.layout.initial[ticket.mask]
+    state = ticket.trained
+    values[ticket.mask] = state.values if state else ticket.layout.initial[ticket.mask]
     return values
 
 

@@ -85,13 +85,13 @@ def test_regrown_weights_and_those_pruned_without_knowing_any_are_random():
 
 def test_a_ticket_in_range_is_left_alone_and_fitness_always_is():
     ticket = Ticket(np.arange(D) < 30, LAYOUT, fitness_class(("loss",), (-1.0,))((0.5,)))
-    learnt = learn(ticket, np.ones(30))
+    trained = learn(ticket, np.ones(30))
     state = random.getstate()
     keep_density(0.2, 0.6)(unchanged)(ticket)
-    assert ticket.learnt is learnt
+    assert ticket.trained is trained
     assert random.getstate() == state
     repaired(ticket, 0.9)
-    assert ticket.learnt is None
+    assert ticket.trained is None
     assert ticket.fitness.values == (0.5,)
 
 

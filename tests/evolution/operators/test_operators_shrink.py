@@ -52,7 +52,7 @@ def test_the_weakest_units_go():
     parts = LAYOUT.split(values)
     parts["a"][:, :10] = 0.01
     parts["a"][:8] *= 0.01
-    ticket.heritage = None
+    ticket.inherited = None
     learn(ticket, values)
     operators.mut_shrink(ticket, fraction=0.35, sigma=0.0, thin=1.0)
     inputs, one, _, _ = structure.live_units(LAYOUT, ticket.mask)
@@ -65,7 +65,7 @@ def test_weights_are_thinned_step_by_step_to_the_density_that_suits_the_size():
     ticket = trained()
     operators.mut_shrink(ticket, fraction=0.0, sigma=0.0, thin=0.25)
     assert ticket.kept == round(0.6 * 1900)
-    values = np.abs(ticket.heritage.values)
+    values = np.abs(ticket.inherited.values)
     assert ticket.mask[values > np.quantile(values, 0.41)].all()
     for _ in range(4):
         operators.mut_shrink(ticket, fraction=0.0, sigma=0.0, thin=0.25)
@@ -118,4 +118,4 @@ def test_both_children_of_a_crossover_are_mutated():
     children = operators.cx_then_mutate(one, two, cross=operators.cx_average, mutate=prune)
     assert children == (one, two)
     assert [child.kept for child in children] == [950, 950]
-    assert one.heritage is two.heritage
+    assert one.inherited is two.inherited

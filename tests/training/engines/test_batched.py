@@ -21,13 +21,14 @@ from torch import nn
 
 from nets_deap import Recipe, Task, tasks
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.engines import batched
 from nets_deap.training.engines.batched import Layered, default_chunk, suits, train_batched
 from nets_deap.training.engines.cuda import schedule
 from nets_deap.training.engines.cuda.graph import Replay
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.problem import Plan, Problem, Start
+from nets_deap.training.problem import Plan, Problem
 
 PLAN = Plan(steps=50, seed=3, curve_points=3, test=True, keep_states=True)
 each_optimizer = pytest.mark.parametrize("optimizer", RECIPES)
@@ -56,7 +57,7 @@ def test_it_equals_the_reference_in_float32_where_images_are_flattened():
     task = Task(deep(flatten=True), train=data, val=data, test=data, recipe=recipe, device="cpu")
     masks = masks_of(task)
     batch = train_batched(task.problem, masks, PLAN)
-    assert batch.values[0].dtype == np.float32
+    assert batch.trained[0].values.dtype == np.float32
     assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-4)
 
 
@@ -67,7 +68,7 @@ def test_any_part_of_a_network_may_be_maskable(maskable):
     batch = train_batched(task.problem, masks, PLAN)
     assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-9)
     masked = set(task.layout.names)
-    assert set(batch.others[0]) == {n for n in task.problem.initial if n not in masked}
+    assert set(batch.trained[0].unmasked) == {n for n in task.problem.initial if n not in masked}
 
 
 def test_results_follow_their_masks_in_any_order_chunk_and_company():
@@ -93,7 +94,7 @@ def test_a_machine_is_used_again_and_keeps_nothing_of_what_it_did(monkeypatch):
     masks = masks_of(task)
     first = train_batched(task.problem, masks, PLAN)
     machine = machine_of(task)
-    starts = [None, Start(first.values[1], first.others[1]), Start(first.values[2])]
+    starts = [None, first.trained[1], TrainedState(first.trained[2].values)]
     for some, plan, begin in (
         (masks[::-1], Plan(31, 9, curve_points=4, keep_states=True), None),
         (masks, Plan(7, 1, keep_states=True), starts),
@@ -168,9 +169,9 @@ def test_pruned_weights_and_their_moments_are_exactly_zero(optimizer):
         for name, gone in task.layout.split(~stack).items():
             assert torch.count_nonzero(tensors[name][torch.from_numpy(gone)]) == 0
             assert torch.count_nonzero(tensors[name][torch.from_numpy(~gone)]) > 0
-    for mask, values in zip(stack, outcome.values, strict=True):
-        assert values.shape == (mask.sum(),)
-        assert np.isfinite(values).all()
+    for mask, end in zip(stack, outcome.trained, strict=True):
+        assert end.values.shape == (mask.sum(),)
+        assert np.isfinite(end.values).all()
 
 
 @pytest.mark.parametrize("huge", [1e200, np.inf, np.nan])
@@ -197,7 +198,7 @@ def test_a_certain_output_has_no_gradient_at_all():
     recipe = Recipe(lr=0.01, batch_size=60)
     task = Task(model, train=(x, y), val=(x, y), recipe=recipe, device="cpu")
     outcome = train_batched(task.problem, [task.dense_ticket().packed], Plan(50, 1))
-    assert outcome.values[0].tolist() == [-500.0, 500.0]
+    assert outcome.trained[0].values.tolist() == [-500.0, 500.0]
 
 
 def test_what_it_cannot_train_goes_elsewhere():

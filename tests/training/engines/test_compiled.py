@@ -1,11 +1,17 @@
 """The compiled engine and the start of training: the same numbers as the slow reference."""
 
+import os
+import pickle
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numba.core import caching, dispatcher
 from support.networks import (
     FULLY_CONNECTED,
     RECIPES,
@@ -21,13 +27,14 @@ from torch import nn
 from nets_deap import Recipe, Task, models
 from nets_deap.errors import MissingExtraError
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.engines import dispatch
 from nets_deap.training.engines.batched import train_batched
 from nets_deap.training.engines.cpu import engine as compiled
 from nets_deap.training.engines.cpu import network
 from nets_deap.training.engines.cpu.engine import suits, train_compiled
 from nets_deap.training.engines.vmap import train_vmap
-from nets_deap.training.problem import Plan, Start
+from nets_deap.training.problem import Plan
 
 PLAN = Plan(steps=300, seed=3, curve_points=3, test=True, keep_states=True)
 each_engine = pytest.mark.parametrize("engine", [train_vmap, train_compiled, reference])
@@ -69,7 +76,7 @@ def test_a_partly_maskable_network_keeps_its_other_weights():
     task = make_task("mlp", RECIPES["adam"], model=deep(), maskable="2.weight")
     masks = masks_of(task, (0.3,))
     sparse = train_compiled(task.problem, masks, PLAN)
-    assert set(sparse.others[0]) == {"0.weight", "0.bias", "2.bias", "4.weight", "4.bias"}
+    assert set(sparse.trained[0].unmasked) == {"0.weight", "0.bias", "2.bias", "4.weight", "4.bias"}
     assert_same(sparse, reference(task.problem, masks, PLAN), rtol=1e-8)
 
 
@@ -86,8 +93,8 @@ def test_one_company_or_another_and_threads_change_nothing():
     assert sorted(done) == [1, 1, 2]
     for i, mask in enumerate(masks):
         alone = train_compiled(task.problem, [mask], PLAN)
-        np.testing.assert_array_equal(alone.values[0], whole.values[i])
-        np.testing.assert_array_equal(alone.values[0], shared.values[i])
+        np.testing.assert_array_equal(alone.trained[0].values, whole.trained[i].values)
+        np.testing.assert_array_equal(alone.trained[0].values, shared.trained[i].values)
 
 
 def test_what_the_compiled_engine_cannot_train_goes_elsewhere():
@@ -170,11 +177,11 @@ def test_pruned_weights_stay_exactly_zero_and_values_are_the_kept_ones(
     task = make_task("mlp", RECIPES[optimizer], torch.float32, model=deep())
     packed = masks_of(task, (0.8, 0.3))
     outcome = train_compiled(task.problem, packed, PLAN)
-    for own, state, values in zip(packed, outcome.states, outcome.values, strict=True):
+    for own, state, end in zip(packed, outcome.states, outcome.trained, strict=True):
         mask = bits.unpack(own, task.layout.size)
         flat = np.concatenate([state[name].reshape(-1) for name in task.layout.names])
         assert not flat[~mask].any()
-        np.testing.assert_array_equal(flat[mask], values)
+        np.testing.assert_array_equal(flat[mask], end.values)
 
 
 def test_auto_takes_the_compiled_engine_and_keeps_the_order():
@@ -196,7 +203,7 @@ def test_a_diverged_network_shows_in_its_numbers_and_disturbs_no_other(
     task = make_task("mlp", RECIPES["adam"], torch.float32, model=deep())
     (mask,) = masks_of(task, (0.5,))
     kept = int(np.unpackbits(mask).sum())
-    starts = [None, Start(np.full(kept, bad, np.float32)), None]
+    starts = [None, TrainedState(np.full(kept, bad, np.float32)), None]
     outcome = train_compiled(task.problem, [mask] * 3, PLAN, starts=starts)
     assert not np.isfinite(outcome.metrics["val_loss"][1])
     alone = train_compiled(task.problem, [mask], PLAN)
@@ -212,15 +219,15 @@ def test_training_in_two_halves_of_one_network_starts_where_the_first_ended(engi
     task = make_task("mlp", RECIPES["adam"], model=deep())
     masks = masks_of(task, (0.7, 0.4))
     first = engine(task.problem, masks, Plan(20, 1, keep_states=True))
-    starts = [Start(first.values[0], first.others[0]), None]
+    starts = [first.trained[0], None]
     nothing = engine(task.problem, masks, Plan(1, 2, keep_states=True), starts=starts)
-    moved = nothing.values[0] - first.values[0]
+    moved = nothing.trained[0].values - first.trained[0].values
     # Adam's first step moves each weight by at most the learning rate.
     assert 0 < np.abs(moved).max() <= RECIPES["adam"].lr * (1 + 1e-6)
-    bias = nothing.others[0]["4.bias"] - first.others[0]["4.bias"]
+    bias = nothing.trained[0].unmasked["4.bias"] - first.trained[0].unmasked["4.bias"]
     assert 0 < np.abs(bias).max() <= RECIPES["adam"].lr * (1 + 1e-6)
     fresh = engine(task.problem, masks[1:], Plan(1, 2, keep_states=True))
-    np.testing.assert_allclose(nothing.values[1], fresh.values[0], rtol=1e-12)
+    np.testing.assert_allclose(nothing.trained[1].values, fresh.trained[0].values, rtol=1e-12)
 
 
 @pytest.mark.parametrize("module", ["conv2d", "frozen", "tied", "buffers"])
@@ -228,7 +235,7 @@ def test_starts_agree_between_the_engines_with_buffers_and_frozen_layers(module)
     task = make_task(module, RECIPES["adam"])
     masks = masks_of(task)
     first = train_vmap(task.problem, masks, PLAN)
-    starts = [Start(v, o) for v, o in zip(first.values, first.others, strict=True)]
+    starts = list(first.trained)
     starts[1] = None
     again = train_vmap(task.problem, masks, PLAN, starts=starts, chunk=2)
     assert_same(again, reference(task.problem, masks, PLAN, starts=starts), rtol=1e-8)
@@ -246,7 +253,7 @@ def test_a_certain_output_has_no_gradient_at_all():
     recipe = Recipe(lr=0.01, batch_size=60)
     task = Task(model, train=(x, y), val=(x, y), recipe=recipe, device="cpu")
     outcome = train_compiled(task.problem, [task.dense_ticket().packed], Plan(50, 1))
-    assert outcome.values[0].tolist() == [-500.0, 500.0]
+    assert outcome.trained[0].values.tolist() == [-500.0, 500.0]
 
 
 def test_masked_biases_are_left_to_the_engines_that_mask_them():
@@ -265,18 +272,113 @@ def test_weights_of_any_size_overflow_only_where_the_reference_does(activation):
     ours, theirs = (f(task.problem, [mask], plan) for f in (train_compiled, reference))
     for name in ("train_loss", "val_loss"):
         assert np.isfinite(ours.metrics[name]) == np.isfinite(theirs.metrics[name])
-    assert np.isfinite(ours.values[0]).all() == np.isfinite(theirs.values[0]).all()
+    assert np.isfinite(ours.trained[0].values).all() == np.isfinite(theirs.trained[0].values).all()
 
 
 def test_code_on_disk_is_not_used_once_any_source_has_changed(monkeypatch):
-    from nets_deap.training.engines.cpu import _layers, _loops
+    from nets_deap.training.engines.cpu import _compile, _loops
 
     files = _loops.train._cache._cache_file
-    assert files._source_stamp == _layers._stamp()
+    assert files._source_stamp == _compile._stamp()
     train_compiled(*_small())
     assert files._load_index(), "the compiled code was not kept"
-    monkeypatch.setattr(files, "_source_stamp", (*_layers._stamp()[:-1], (0, 0)))
+    monkeypatch.setattr(files, "_source_stamp", "another")
     assert files._load_index() == {}
+
+
+def test_every_source_of_the_kernels_is_in_the_stamp(monkeypatch):
+    from nets_deap.training.engines.cpu import _compile
+
+    read = Path.read_bytes
+    before = _compile._stamp()
+    for source in ("_vectors.py", "_layers.py", "_losses.py", "_loops.py", "network.py"):
+        changed = partial(_changed, read, source)
+        monkeypatch.setattr(Path, "read_bytes", lambda path, changed=changed: changed(path))
+        assert _compile._stamp.__wrapped__() != before, source
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert _compile._stamp.__wrapped__() == before
+
+
+def _changed(read, source, path):
+    return read(path) + b"#" * (path.name == source)
+
+
+@pytest.mark.slow
+def test_another_process_finds_the_compiled_code():
+    """Named tuples, too, must be told by what they are, not by where they are in memory."""
+    train_compiled(*_small())
+    code = (
+        "from training.engines.test_compiled import _small, train_compiled\n"
+        "from nets_deap.training.engines.cpu import _loops\n"
+        "train_compiled(*_small())\n"
+        "for made in (_loops.train, _loops.measure):\n"
+        "    assert made.stats.cache_hits and not made.stats.cache_misses, made.stats\n"
+    )
+    paths = [str(Path(__file__).parents[2]), *sys.path]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=300)
+
+
+class _OtherName(caching.IndexDataCacheFile):
+    """Index files of a numba that compares a stamp of another name."""
+
+    def __init__(self, cache_path, filename_base, source_stamp):
+        super().__init__(cache_path, filename_base, source_stamp)
+        self._text_stamp = source_stamp
+
+    def _load_index(self):
+        self._source_stamp = self._text_stamp
+        return super()._load_index()
+
+
+class _NoStamp(caching.IndexDataCacheFile):
+    """Index files of a numba that compares none."""
+
+    def _load_index(self):
+        try:
+            with open(self._index_path, "rb") as file:
+                pickle.load(file)
+                self._source_stamp, found = pickle.loads(file.read())
+                return found
+        except FileNotFoundError:
+            return {}
+
+
+class _OtherArguments(caching.IndexDataCacheFile):
+    """Index files of a numba that makes them in another way."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+
+
+@pytest.mark.parametrize("kind", [_OtherName, _NoStamp, _OtherArguments])
+def test_a_numba_with_other_index_files_keeps_no_code(kind, monkeypatch):
+    monkeypatch.setattr(caching, "IndexDataCacheFile", kind)
+    _assert_nothing_is_kept()
+
+
+def test_a_numba_with_another_cache_keeps_no_code(monkeypatch):
+    class Other(caching.FunctionCache):
+        def __init__(self, function):
+            super().__init__(function)
+            self._files = self.__dict__.pop("_cache_file")
+
+    monkeypatch.setattr(dispatcher, "FunctionCache", Other)
+    _assert_nothing_is_kept()
+
+
+def _assert_nothing_is_kept():
+    from nets_deap.training.engines.cpu import _compile
+
+    with pytest.warns(RuntimeWarning, match="keeps compiled code in a way that is not known"):
+        made = _compile.compiled(_one_more)
+    assert made(1) == 2
+    assert made.stats.cache_path is None
+    assert not made.stats.cache_hits
+
+
+def _one_more(n):
+    return n + 1
 
 
 def _small():
@@ -288,11 +390,11 @@ def test_a_start_of_another_dtype_is_converted():
     task = make_task("mlp", RECIPES["adam"], torch.float32, model=deep())
     (mask,) = masks_of(task, (0.5,))
     kept = int(np.unpackbits(mask).sum())
-    starts = [Start(np.zeros(kept), {"0.bias": np.zeros(9)})]
+    starts = [TrainedState(np.zeros(kept), {"0.bias": np.zeros(9)})]
     outcome = train_compiled(task.problem, [mask], PLAN, starts=starts)
-    assert outcome.values[0].dtype == np.float32
+    assert outcome.trained[0].values.dtype == np.float32
     expected = reference(task.problem, [mask], PLAN, starts=starts)
-    np.testing.assert_allclose(outcome.values[0], expected.values[0], 1e-3, 1e-4)
+    np.testing.assert_allclose(outcome.trained[0].values, expected.trained[0].values, 1e-3, 1e-4)
 
 
 def test_no_networks_are_refused_in_words():

@@ -22,6 +22,7 @@ from torch import nn
 
 from nets_deap import Recipe
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cache import Cache
 from nets_deap.training.engines.cuda import graph as replay_module
 from nets_deap.training.engines.cuda import schedule as tables_module
@@ -31,7 +32,7 @@ from nets_deap.training.engines.cuda.schedule import Tables
 from nets_deap.training.engines.cuda.weights import Weights
 from nets_deap.training.engines.replayed import Replayed
 from nets_deap.training.engines.vmap import train_vmap
-from nets_deap.training.problem import Plan, Start
+from nets_deap.training.problem import Plan
 
 PLAN = Plan(20, 3, curve_points=3, test=True, keep_states=True)
 
@@ -53,7 +54,7 @@ def test_any_module_on_a_machine_equals_single_trainings(monkeypatch, module):
     first = train_replayed(task.problem, masks, PLAN)
     assert_same(first, reference(task.problem, masks, PLAN), rtol=1e-9)
     machine = machine_of(task)
-    starts = [Start(first.values[2], first.others[2]), None, Start(first.values[0])]
+    starts = [first.trained[2], None, TrainedState(first.trained[0].values)]
     plan, turned = Plan(13, 8, keep_states=True), masks[::-1]
     again = train_replayed(task.problem, turned, plan, starts=starts)
     rest = reference(task.problem, turned, plan, starts=starts)

@@ -52,7 +52,7 @@ def test_a_batch_equals_single_trainings_in_float32(module):
         optimizer = "sgd"
     task = make_task(module, RECIPES[optimizer], torch.float32)
     batch = train_vmap(task.problem, masks_of(task), PLAN)
-    assert batch.values[0].dtype == np.float32
+    assert batch.trained[0].values.dtype == np.float32
     assert_same(batch, reference(task.problem, masks_of(task), PLAN), rtol=1e-4)
 
 
@@ -176,11 +176,11 @@ def test_pruned_weights_and_their_optimiser_state_stay_exactly_zero(module, opti
 
     outcome = train_vmap(task.problem, packed, PLAN, watch=watch)
     assert seen == list(range(STEPS))
-    for mask, state, values in zip(stack, outcome.states, outcome.values, strict=True):
+    for mask, state, end in zip(stack, outcome.states, outcome.trained, strict=True):
         flat = np.concatenate([state[name].reshape(-1) for name in task.layout.names])
         assert not flat[~mask].any()
-        np.testing.assert_array_equal(flat[mask], values)
-        assert np.isfinite(values).all()
+        np.testing.assert_array_equal(flat[mask], end.values)
+        assert np.isfinite(end.values).all()
 
 
 def test_a_frozen_maskable_weight_is_masked_and_stays():

@@ -23,7 +23,6 @@ from nets_deap.tickets import bits
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.engines.loop import takes_threads, train_loop
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.problem import Start
 
 
 @pytest.fixture
@@ -90,7 +89,7 @@ def test_starts_chunks_and_order_change_nothing(module):
     task = make_task(module, RECIPES["adam"])
     masks = masks_of(task)
     first = train_loop(task.problem, masks, PLAN)
-    starts = [Start(v, o) for v, o in zip(first.values, first.others, strict=True)]
+    starts = list(first.trained)
     starts[1] = None
     again = train_loop(task.problem, masks, PLAN, starts=starts, chunk=1)
     assert_same(again, reference(task.problem, masks, PLAN, starts=starts), rtol=1e-8)
@@ -103,12 +102,12 @@ def test_pruned_weights_stay_exactly_zero(module):
     task = make_task(module, RECIPES["adamw"], torch.float32)
     packed = masks_of(task, (0.7, 0.2))
     outcome = train_loop(task.problem, packed, PLAN)
-    for own, state, values in zip(packed, outcome.states, outcome.values, strict=True):
+    for own, state, end in zip(packed, outcome.states, outcome.trained, strict=True):
         mask = bits.unpack(own, task.layout.size)
         flat = np.concatenate([state[name].reshape(-1) for name in task.layout.names])
         assert not flat[~mask].any()
-        np.testing.assert_array_equal(flat[mask], values)
-        assert np.isfinite(values).all()
+        np.testing.assert_array_equal(flat[mask], end.values)
+        assert np.isfinite(end.values).all()
 
 
 def test_random_modules_take_no_threads_and_large_ones_are_taken_by_auto():

@@ -15,8 +15,7 @@ from support.running import who
 import nets_deap as nets
 from nets_deap.errors import InvalidTypeError, InvalidValueError
 from nets_deap.training.executor import executor_of, set_journal
-from nets_deap.training.workers.devices import balanced
-from nets_deap.training.workers.speed import Work
+from nets_deap.training.workers.speed import Work, balanced
 
 
 @given(
@@ -58,7 +57,7 @@ def test_two_devices_give_the_population_of_one(inherit):
 
 
 class Kept:
-    """A keeper that has seen some outcomes."""
+    """A journal that has seen some outcomes."""
 
     def __init__(self, found):
         self.found, self.places = found, []
@@ -71,23 +70,23 @@ class Kept:
 
     def part(self, places, outcome):
         self.places += places
-        assert len(outcome.values) == len(places)
+        assert len(outcome.trained) == len(places)
 
     def cut_short(self):
         self.places.append("cut")
 
 
-def test_the_keeper_sees_each_network_and_what_it_kept_is_not_trained_again():
+def test_the_journal_sees_each_network_and_what_it_kept_is_not_trained_again():
     task = nets.tasks.xor(hidden=5, dtype="float64", device=["cpu", "cpu", "cpu"])
     population = nets.make_toolbox(task).population(n=8)
-    keeper, told = Kept({}), []
-    set_journal(task.problem, keeper)
+    journal, told = Kept({}), []
+    set_journal(task.problem, journal)
     whole = task.train_all(population, on_chunk=told.append)
-    assert sorted(keeper.places) == list(range(8))
+    assert sorted(journal.places) == list(range(8))
     assert sum(told) == 8
-    assert executor_of(task.problem).speed.expect(Work(1, 100, 50)) > 0
+    assert executor_of(task.problem).speed.predict(Work(1, 100, 50)) > 0
     set_journal(task.problem, None)
-    del keeper
+    del journal
     again = task.train_all(population[::-1])[::-1]
     assert [r.val_loss for r in again] == [r.val_loss for r in whole]
 

@@ -1,8 +1,11 @@
 """Workers of Ray: the same results as one process, whatever happens to them."""
 
+import copy
 import logging
+import pickle
 import random
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +21,8 @@ from nets_deap.runs.checkpoint.partial import Unfinished
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.training.executor import executed_by, set_journal
 from nets_deap.training.workers import ray_executor
-from nets_deap.training.workers.ray_options import Terms
-from nets_deap.training.workers.ray_session import Session
+from nets_deap.training.workers.ray_options import RayOptions
+from nets_deap.training.workers.ray_session import RaySession
 
 pytestmark = pytest.mark.extra
 
@@ -29,13 +32,13 @@ pytest.importorskip("ray", reason='workers need the extra "ray"')
 @pytest.fixture(scope="module", autouse=True)
 def session():
     """One Ray for all tests here: it takes seconds to start."""
-    session = Session("local", cpus=9, gpus=0, store=0)
+    session = RaySession("local", cpus=9, gpus=0, store=0)
     yield session
     session.close()
 
 
 @pytest.fixture(scope="module")
-def crews(session):
+def task_and_maps(session):
     """A task in float64 with one worker, and with three."""
     recipe = nets.Recipe(lr=0.05, batch_size=4, steps=40, loss="binary_cross_entropy")
     task = nets.tasks.xor(hidden=6, dtype="float64", recipe=recipe)
@@ -85,9 +88,9 @@ def evolve(task, workers=None, ngen=2, **options):
 
 
 @pytest.mark.parametrize("inherit", ["none", "weights"])
-def test_any_number_of_workers_gives_the_same_population_to_the_last_digit(inherit, crews):
+def test_any_number_of_workers_gives_the_same_population_to_the_last_digit(inherit, task_and_maps):
     options = {"inherit": inherit, "gradient": inherit == "weights"}
-    task, *workers = crews
+    task, *workers = task_and_maps
     alone = evolve(task, **options)
     for some in workers:
         before = some.traffic.networks
@@ -95,11 +98,11 @@ def test_any_number_of_workers_gives_the_same_population_to_the_last_digit(inher
         assert some.traffic.networks - before == alone[2]["networks"]
 
 
-def test_curves_and_trained_networks_come_back_as_they_are_in_one_process(crews):
-    task, _, workers = crews
+def test_curves_and_trained_networks_come_back_as_they_are_in_one_process(task_and_maps):
+    task, _, workers = task_and_maps
     population = nets.make_toolbox(task).population(n=9)
     here = task.train_all(population, steps=30, points=4)
-    with executed_by(task.problem, workers.crew):
+    with executed_by(task.problem, workers.executor):
         there = task.train_all(population, steps=30, points=4)
     for a, b in zip(here, there, strict=True):
         assert (a.val_loss, a.test_loss) == (b.val_loss, b.test_loss)
@@ -152,7 +155,7 @@ def test_a_network_that_kills_every_worker_is_isolated_and_gets_the_worst(traps_
     here.pop(3)
     assert there == here
     assert 2 <= lost <= 5
-    assert (workers.traffic.condemned, task.ledger.diverged - diverged) == (1, 1)
+    assert (workers.traffic.failed, task.ledger.diverged - diverged) == (1, 1)
     assert "failed 2 times alone" in caplog.text
 
 
@@ -174,7 +177,7 @@ def test_an_interrupt_ends_what_workers_do_and_the_next_call_is_right(traps_set,
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    with executed_by(task.problem, workers.crew), pytest.raises(KeyboardInterrupt):
+    with executed_by(task.problem, workers.executor), pytest.raises(KeyboardInterrupt):
         task.train_all(tickets, on_chunk=interrupt)
     here, there, _ = before_and_after(task, workers, tickets)
     assert there == here
@@ -194,22 +197,22 @@ def test_without_workers_a_run_ends_and_what_is_finished_is_not_trained_again(
     tickets = traps.tickets(task, range(12, 32))
     here = [result.val_loss for result in task.train_all(tickets)]
     traps.set_trap(folder, "exit", 99)
-    monkeypatch.setattr(Terms, "most_losses", 0)
+    monkeypatch.setattr(RayOptions, "most_losses", 0)
     # One by one, the costliest first: the trap is in the last.
     monkeypatch.setattr("nets_deap.training.workers.chunks.portion", lambda *_, **__: 1)
     run = RunFolder(tmp_path / "run")
-    keeper = Unfinished(run, 1)
-    set_journal(task.problem, keeper)
+    journal = Unfinished(run, 1)
+    set_journal(task.problem, journal)
     with (
-        executed_by(task.problem, workers.crew),
+        executed_by(task.problem, workers.executor),
         pytest.raises(ExecutorLostError, match=r"All workers are lost: 1 .*nets-deap resume RUN"),
     ):
         task.train_all(tickets)
     (folder / "exit").unlink()
     monkeypatch.undo()
-    keeper, before = Unfinished(run, 1), workers.traffic.networks
-    set_journal(task.problem, keeper)
-    with executed_by(task.problem, workers.crew):
+    journal, before = Unfinished(run, 1), workers.traffic.networks
+    set_journal(task.problem, journal)
+    with executed_by(task.problem, workers.executor):
         there = [result.val_loss for result in task.train_all(tickets)]
     set_journal(task.problem, None)
     run.close()
@@ -218,7 +221,17 @@ def test_without_workers_a_run_ends_and_what_is_finished_is_not_trained_again(
 
 
 def test_workers_share_the_data_of_their_node(session):
-    """8 MB of data; each process more would show in what it does not share."""
+    """8 MB of data, which lie in the memory that Ray shares."""
+
+    def inputs_lie_in(worker):
+        """Return the bytes of the training inputs, and the mapping of memory that they lie in."""
+        inputs = worker.problem.train[0]
+        for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
+            begin, end = (int(part, 16) for part in line.split()[0].split("-"))
+            if begin <= inputs.data_ptr() < end:
+                return inputs.nbytes, line
+        return inputs.nbytes, ""
+
     x = torch.randn(10_000, 100, dtype=torch.float64)
     y = (x[:, 0] > 0).long()
     task = nets.Task(
@@ -227,7 +240,8 @@ def test_workers_share_the_data_of_their_node(session):
     )  # fmt: skip
     with RayMap(task, workers=2) as workers:
         task.train_all(nets.make_toolbox(task).population(n=4))
-        held = [session.ray.get(hand.ask("shared")) for hand in workers.crew.hands]
+        actors = [handle.actor for handle in workers.executor.handles]
+        held = session.ray.get([actor.__ray_call__.remote(inputs_lie_in) for actor in actors])
     assert [bytes_ for bytes_, _ in held] == [x.nbytes, x.nbytes]
     assert all("plasma" in where or "/dev/shm" in where for _, where in held)
 
@@ -245,16 +259,26 @@ def test_what_cannot_be_is_said_before_ray_is_looked_for(xor_task):
         RayMap(xor_task, gpus_per_worker=1)
 
 
-def test_closed_workers_say_so(xor_task):
+def test_closed_workers_say_so_and_what_they_did_can_still_be_read(xor_task):
     workers = RayMap(xor_task, workers=1)
+    assert repr(workers) == "<RayMap of 1 workers, open: 0 networks trained, 0 workers lost>"
     workers.close()
     workers.close()
-    with pytest.raises(CallOrderError, match="workers are closed"):
-        workers(abs, [1])
+    for call in (lambda: workers(abs, [1]), workers.__enter__):
+        with pytest.raises(CallOrderError, match="workers are closed"):
+            call()
+    assert workers.traffic.networks == 0
+    assert "closed" in repr(workers)
 
 
-def test_islands_train_on_workers_as_in_one_process(crews):
-    task, _, three = crews
+@pytest.mark.parametrize("way", [pickle.dumps, copy.deepcopy])
+def test_workers_stay_in_their_process(way, task_and_maps):
+    with pytest.raises(InvalidTypeError, match="map must stay in its process"):
+        way(task_and_maps[1])
+
+
+def test_islands_train_on_workers_as_in_one_process(task_and_maps):
+    task, _, three = task_and_maps
     options = {"islands": 3, "population": 4, "generations": 3, "progress": "none", "seed": 1}
     options["migration"] = nets.Migration(every=2)
     toolbox = nets.make_toolbox(task)

@@ -9,7 +9,6 @@ from support.running import who
 
 import nets_deap as nets
 from nets_deap.evolution.ray_map import RayMap
-from nets_deap.training.workers.ray_handle import BUSY
 
 pytestmark = pytest.mark.extra
 
@@ -52,7 +51,7 @@ def test_a_node_that_is_lost_in_the_middle_of_a_run_changes_nothing(cluster, tmp
     task, lost = traps.task(tmp_path, seconds=0.01), []
 
     def lose():
-        busy = {hand.about.node for hand in workers.crew.hands if hand.state == BUSY}
+        busy = {handle.node for handle in workers.executor.handles if handle.chunk}
         found = [node for node in cluster[1] if node.node_id in busy]
         if found and not lost:
             lost.append(1)
@@ -63,7 +62,7 @@ def test_a_node_that_is_lost_in_the_middle_of_a_run_changes_nothing(cluster, tmp
     workers = RayMap(task, workers=4, address=cluster[0].address, start_seconds=120)
     with caplog.at_level(logging.WARNING, logger="nets_deap"), workers:
         there = evolve(task, lose)
-        assert workers.traffic.condemned == 0
+        assert workers.traffic.failed == 0
         assert workers.traffic.lost >= 1
     assert lost
     assert there == here

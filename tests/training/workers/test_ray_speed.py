@@ -1,6 +1,7 @@
 """How long chunks take, how large they should be, and what is tried again: without Ray."""
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from nets_deap.cli.bench.scaling_model import ScalingModel
 from nets_deap.errors import InvalidValueError
-from nets_deap.training.workers.chunks import Assignments
+from nets_deap.training.workers.chunks import Chunks
 from nets_deap.training.workers.speed import Speed, Work, portion
 
 
@@ -22,12 +23,12 @@ def truth(work, each=0.01, step=1e-4, kept=1e-3):
 
 def test_a_fit_finds_what_chunks_cost_and_predicts_others():
     speed = Speed()
-    assert speed.expect(one()) is None
+    assert speed.predict(one()) is None
     for n, density in ((1, 0.9), (3, 0.5), (8, 0.1), (2, 0.02), (5, 0.3)):
         work = Work.total([one(density=density)] * n)
-        speed.note(work, truth(work))
+        speed.observe(work, truth(work))
     unseen = Work.total([one(250, 0.7)] * 4)
-    assert speed.expect(unseen) == pytest.approx(truth(unseen), rel=1e-3)
+    assert speed.predict(unseen) == pytest.approx(truth(unseen), rel=1e-3)
     assert speed.overhead == pytest.approx(0.01, rel=0.01)
 
 
@@ -36,7 +37,7 @@ def test_a_worker_half_as_fast_is_expected_to_take_twice_as_long_and_gets_half_a
     for _ in range(20):
         for worker, pace in (("fast", 1.0), ("slow", 2.0)):
             work = Work.total([one()] * 8)
-            speed.note(work, 0.4 * pace, worker)
+            speed.observe(work, 0.4 * pace, worker)
     ratio = speed.pace("slow") / speed.pace("fast")
     assert ratio == pytest.approx(2, rel=0.05)
     left = [one()] * 1000
@@ -54,7 +55,7 @@ def test_chunks_take_between_a_tenth_and_one_second_where_networks_allow(seconds
     for _ in range(40):
         n = portion(works, speed, workers=4)
         sizes.append(n)
-        speed.note(Work.total(works[:n]), n * seconds)
+        speed.observe(Work.total(works[:n]), n * seconds)
     assert sizes[0] == math.ceil(4000 / 32)
     assert 0.099 <= sizes[-1] * seconds <= 1.0 or sizes[-1] == 1
     assert portion([], speed, workers=4) == 0
@@ -62,7 +63,7 @@ def test_chunks_take_between_a_tenth_and_one_second_where_networks_allow(seconds
 
 def test_the_last_chunks_are_short_so_that_all_workers_end_together():
     speed = Speed()
-    speed.note(Work.total([one()] * 50), 5.0)
+    speed.observe(Work.total([one()] * 50), 5.0)
     sizes = [portion([one()] * left, speed, workers=4) for left in (200, 40, 16, 4)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[1] == 5  # 4 s left, 8 portions
@@ -76,36 +77,38 @@ def test_the_last_chunks_are_short_so_that_all_workers_end_together():
     poison=st.sets(st.integers(0, 39), max_size=4),
     accidents=st.sets(st.integers(0, 30), max_size=8),
 )
-def test_every_network_is_done_once_and_only_poison_is_condemned(
+def test_every_network_is_done_once_and_only_poison_is_given_up(
     n, workers, retries, poison, accidents
 ):
     """Accidents are no fault of a chunk; poison kills whatever it is in."""
     speed = Speed()
     works = [one(density=(i + 1) / n) for i in range(n)]
-    book = Assignments(works, speed, workers=workers, retries=retries)
-    done, trials = [], 0
-    while not book.finished:
-        piece = book.take()
-        assert piece
+    chunks = Chunks(works, speed, workers=workers, retries=retries)
+    done, given_up, alone, trials = [], [], Counter(), 0
+    while len(done) + len(given_up) < n:
+        chunk = chunks.take()
+        assert chunk
         trials += 1
         assert trials < 500
         if trials in accidents:
-            book.failed(piece, blame=False)
-        elif poison & set(piece):
-            gone = book.failed(piece)
-            assert not gone or (len(piece) == 1 and book.tried(gone[0]) == retries + 1)
+            chunks.again(chunk)
+        elif poison & set(chunk):
+            alone[chunk] += len(chunk) == 1
+            ends = chunks.failed(chunk)
+            assert ends == (alone[chunk] == retries + 1)
+            given_up += chunk * ends
         else:
-            done += piece
-            book.done(piece, 0.01 * len(piece))
-    assert sorted([*done, *book.condemned]) == list(range(n))
-    assert set(book.condemned) == {i for i in poison if i < n}
-    assert not book.waiting
+            done += chunk
+            speed.observe(chunks.work(chunk), 0.01 * len(chunk))
+    assert sorted([*done, *given_up]) == list(range(n))
+    assert set(given_up) == {i for i in poison if i < n}
+    assert not chunks.take()
 
 
 def test_the_longest_networks_go_first():
     works = [one(density=d) for d in (0.1, 0.9, 0.5)]
-    book = Assignments(works, Speed(), workers=3, most=1)
-    assert [book.take() for _ in range(4)] == [(1,), (2,), (0,), ()]
+    chunks = Chunks(works, Speed(), workers=3)
+    assert [chunks.take() for _ in range(4)] == [(1,), (2,), (0,), ()]
 
 
 def test_the_model_finds_contention_and_says_what_limits():

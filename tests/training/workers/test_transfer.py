@@ -1,4 +1,4 @@
-"""Copies of a problem: arrays in a crate, and the same results from what comes out."""
+"""Copies of a problem: on devices and in shared memory, with the same results."""
 
 import copy
 import pickle
@@ -11,7 +11,13 @@ import torch
 import nets_deap as nets
 from nets_deap.training.engines.dispatch import train
 from nets_deap.training.problem import Plan
-from nets_deap.training.workers.transfer import Crate, Places, Stored, moved, n_bytes
+from nets_deap.training.workers.transfer import (
+    SearchPath,
+    SharedProblem,
+    StoredTensor,
+    copied,
+    n_bytes,
+)
 
 
 def weighted(outputs, targets):
@@ -36,32 +42,33 @@ TASKS = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_what_comes_out_of_a_crate_trains_the_same_without_another_copy_of_the_data(name):
+def test_a_shared_problem_trains_the_same_without_another_copy_of_the_data(name):
     task = TASKS[name](torch.randn(40, 4, dtype=torch.float64))
-    crate = Crate.of(task.problem)
-    for out in (crate, pickle.loads(pickle.dumps(crate))):
-        problem = out.open(torch.device("cpu"))
+    shared = SharedProblem.of(task.problem)
+    for out in (shared, pickle.loads(pickle.dumps(shared))):
+        problem = out.on(torch.device("cpu"))
         masks = [ticket.packed_mask for ticket in nets.make_toolbox(task).population(n=3)]
         here, there = (train(p, masks, Plan(9, 1)) for p in (task.problem, problem))
         assert here.metrics["val_loss"].tolist() == there.metrics["val_loss"].tolist()
-        for a, b in zip(here.values, there.values, strict=True):
-            np.testing.assert_array_equal(a, b)
-    shared = crate.open(torch.device("cpu"))
-    assert shared.train[0].data_ptr() == task.problem.train[0].data_ptr()
-    assert n_bytes(shared) == n_bytes(task.problem) > 40 * 4 * 8
+        for a, b in zip(here.trained, there.trained, strict=True):
+            np.testing.assert_array_equal(a.values, b.values)
+    problem = shared.on(torch.device("cpu"))
+    assert problem.train[0].data_ptr() == task.problem.train[0].data_ptr()
+    assert n_bytes(problem) == n_bytes(task.problem) > 40 * 4 * 8
 
 
 def test_data_in_memory_that_cannot_be_written_trains_without_a_warning():
     task = TASKS["classes"](torch.randn(40, 4, dtype=torch.float64))
-    crate = Crate.of(task.problem)
+    shared = SharedProblem.of(task.problem)
     for name in ("train", "val"):
         inputs, targets = (
-            Stored(copy.deepcopy(part.array), part.dtype) for part in getattr(crate.problem, name)
+            StoredTensor(copy.deepcopy(part.array), part.dtype)
+            for part in getattr(shared.problem, name)
         )
         inputs.array.setflags(write=False)
         targets.array.setflags(write=False)
-        object.__setattr__(crate.problem, name, (inputs, targets))
-    problem = crate.open(torch.device("cpu"))
+        object.__setattr__(shared.problem, name, (inputs, targets))
+    problem = shared.on(torch.device("cpu"))
     masks = [task.dense_ticket().packed_mask]
     for engine in ("compiled", "vmap", "loop"):
         assert np.isfinite(train(problem, masks, Plan(4, 1), engine=engine).metrics["val_loss"])
@@ -69,14 +76,14 @@ def test_data_in_memory_that_cannot_be_written_trains_without_a_warning():
 
 def test_numbers_that_numpy_does_not_have_come_back():
     tensor = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3)
-    stored = Stored.of(tensor)
-    assert torch.equal(Stored.tensor(stored), tensor)
-    assert Stored.of("else") == Stored.tensor("else") == "else"
+    stored = StoredTensor.of(tensor)
+    assert torch.equal(StoredTensor.tensor(stored), tensor)
+    assert StoredTensor.of("else") == StoredTensor.tensor("else") == "else"
 
 
-def test_a_copy_has_a_model_and_a_shelf_of_its_own():
+def test_a_copy_has_a_model_and_a_cache_of_its_own():
     problem = TASKS["classes"](torch.randn(40, 4, dtype=torch.float64)).problem
-    replica = moved(problem, torch.device("cpu"))
+    replica = copied(problem, torch.device("cpu"))
     assert replica.model is not problem.model
     assert replica.cache is not problem.cache
     assert replica.train[0] is problem.train[0]
@@ -84,7 +91,7 @@ def test_a_copy_has_a_model_and_a_shelf_of_its_own():
 
 def test_python_looks_where_it_looked_when_it_was_packed(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path), "/not/there"])
-    packed = pickle.dumps(Places())
+    packed = pickle.dumps(SearchPath())
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(tmp_path)])
     pickle.loads(packed)
     assert sys.path[-1] == str(tmp_path)

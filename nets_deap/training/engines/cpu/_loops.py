@@ -1,37 +1,65 @@
 """Compiled loops over steps and networks: minibatches, optimiser, validation.
 
-How a network is held: see ``_layers``.
+How a network is held: see ``_layers``; what the arguments are: see ``arguments``.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from nets_deap.training.engines.cpu._layers import backward, compiled, forward
+from nets_deap.training.engines.cpu._compile import compiled
+from nets_deap.training.engines.cpu._layers import backward, forward
 from nets_deap.training.engines.cpu._losses import count_correct, loss_and_deltas
+from nets_deap.training.engines.cpu.arguments import (
+    Array,
+    Buffers,
+    Data,
+    Kept,
+    Layers,
+    Optimizer,
+    Parameters,
+    Schedule,
+)
 from nets_deap.training.engines.cpu.network import LANES, TILE
 
 
 @compiled
-def optimise(
-    theta: Any, grad: Any, m: Any, v: Any, gates: Any, rule: Any, lr: float, step: int
-) -> None:
-    """Take one step of the optimiser; where there are gates, pruned weights stay exactly zero.
+def network_of(kept: Kept, p: int) -> Kept:
+    """Return what one network of a group keeps, its layers' starts counted from its own."""
+    # cols and masks stay those of the group: slices of them would need starts of their own.
+    return Kept(
+        kept.dense[p], kept.starts[p] - kept.starts[p, 0], kept.col_starts[p], kept.mask_starts[p],
+        kept.rows[p], kept.cols, kept.masks, kept.live,
+    )  # fmt: skip
 
-    ``rule``: 0 for Adam or 1 for SGD, beta1 or momentum, beta2 or 1 for Nesterov's, L2 term,
-    decoupled decay.
+
+@compiled
+def optimizer_step(
+    optimizer: Optimizer, own: Parameters, grad: Array, mask: Array, lr: float, step: int
+) -> None:
+    """Take one step of a layer's parameters; ``step`` counts from 1.
+
+    A layer with a mask has its pruned weights' gradients set to zero first.
     """
+    theta, m, v = own
     one, zero = theta.dtype.type(1), theta.dtype.type(0)
-    if len(gates):
-        for i in range(len(gates)):
-            grad[i] = grad[i] if gates[i] else zero
-    b1, l2, keep = one * rule[1], one * rule[3], one * (1 - lr * rule[4])
-    if rule[0] == 0:
-        size = one * (lr / (1 - rule[1] ** step))
-        root = one * (1 / np.sqrt(1 - rule[2] ** step))
-        b2, eps = one * rule[2], one * 1e-8
+    # A pruned weight starts at 0. With no gradient its momentum stays 0, and decay of 0 is 0, so
+    # that it stays exactly 0 under every rule. Sparse layers hold no pruned weights, and have no
+    # mask; nor has a whole matrix that keeps all. The mask covers the weights, not the biases.
+    if len(mask):
+        for i in range(len(mask)):
+            grad[i] = grad[i] if mask[i] else zero
+    # The settings are float64; ``one *`` rounds them to the networks' dtype, without which numba
+    # would widen a float32 loop to float64, at half the lanes. What needs powers and roots is
+    # rounded only after those, as in torch.
+    b1, l2, keep = one * optimizer.momentum, one * optimizer.l2, one * (1 - lr * optimizer.decay)
+    if optimizer.adam:
+        # The corrections of both means for having started at 0, taken out of the loop over the
+        # weights: that of m goes into the step's size, that of v into a factor of its root (not
+        # into v, because eps is added to the corrected root).
+        size = one * (lr / (1 - optimizer.momentum**step))
+        root = one * (1 / np.sqrt(1 - optimizer.beta2**step))
+        b2, eps = one * optimizer.beta2, one * 1e-8
         for i in range(len(theta)):
             w = theta[i] * keep
             g = grad[i] + l2 * w
@@ -39,7 +67,8 @@ def optimise(
             v[i] = v[i] * b2 + g * g * (one - b2)
             theta[i] = w - size * m[i] / (np.sqrt(v[i]) * root + eps)
     else:
-        rate, ahead = one * lr, one * rule[2]
+        # Nesterov's step is g + b1 m, the plain one m: a factor 0 or 1 instead of a branch.
+        rate, ahead = one * lr, one * optimizer.nesterov
         for i in range(len(theta)):
             g = grad[i] + l2 * theta[i]
             m[i] = m[i] * b1 + g
@@ -47,13 +76,18 @@ def optimise(
 
 
 @compiled
-def fetch(data: Any, chosen: Any, live: Any, x: Any, x0: int, xt: Any, xt0: int) -> None:
-    """Put examples into a block: (inputs, LANES) of the live inputs, and example by example."""
-    n, width = len(chosen), data.shape[1]
+def fetch(data: Data, chosen: Array, live: Array, block: int, work: Buffers) -> None:
+    """Gather chosen examples, at most LANES, into one block of the buffers."""
+    n, width = len(chosen), data.inputs.shape[1]
     stride = (width + TILE - 1) // TILE * TILE
-    if len(xt):
+    x, x0 = work.inputs, block * width
+    if len(work.examples):
+        # The padding beyond width was zero when the buffer was made, and is never written.
         for b in range(n):
-            xt[xt0 + b * stride : xt0 + b * stride + width] = data[chosen[b]]
+            at = (block * LANES + b) * stride
+            work.examples[at : at + width] = data.inputs[chosen[b]]
+    # Inputs that no network reads (most of MNIST's edge, for sparse tickets) are not gathered:
+    # their places in the buffer hold whatever was there, and nothing looks there.
     for b in range(n, LANES):
         for j in range(len(live)):
             x[(x0 + live[j]) * LANES + b] = 0
@@ -61,90 +95,80 @@ def fetch(data: Any, chosen: Any, live: Any, x: Any, x0: int, xt: Any, xt0: int)
         i = live[j]
         own = x[(x0 + i) * LANES : (x0 + i + 1) * LANES]
         for b in range(n):
-            own[b] = data[chosen[b], i]
+            own[b] = data.inputs[chosen[b], i]
+    for b in range(n):
+        if len(data.labels):
+            work.labels[block, b] = data.labels[chosen[b]]
+        else:
+            work.targets[block, b] = data.targets[chosen[b]]
 
 
 @compiled
 def train(
-    kinds: Any, data: Any, labels: Any, targets: Any, batches: Any, live: Any, sizes: Any,
-    biased: Any, dense: Any, starts: Any, col_starts: Any, gate_starts: Any, rows: Any,
-    cols: Any, gates: Any, theta: Any, m: Any, v: Any, lrs: Any, rule: Any, first: int,
-    losses: Any, tail: int, span: int,
-    x: Any, xt: Any, acts: Any, deltas: Any, turned: Any, grad: Any, more: Any,
+    layers: Layers, kept: Kept, parameters: Parameters, data: Data, optimizer: Optimizer,
+    schedule: Schedule, losses: Array, work: Buffers,
 ) -> None:  # fmt: skip
-    """Take the steps of ``batches`` (S, B) with G networks, ``span`` steps of each in turn.
+    """Take the steps of a schedule with G networks, ``span`` steps of each in turn.
 
-    ``kinds`` are the activation and the loss; examples have labels or targets, not both.
-    The arrays after ``span`` are room to work in; ``starts`` and its like have a row a network.
+    ``kept`` and ``parameters`` are those of the group. The networks' mean losses of the steps from
+    ``tail`` on are added to ``losses``, float64 (G,).
     """
-    size, n_in = batches.shape[1], sizes[0]
+    batches, span, starts = schedule.batches, schedule.span, kept.starts
+    size = batches.shape[1]
     blocks = (size + LANES - 1) // LANES
-    stride = (n_in + TILE - 1) // TILE * TILE
-    top = len(acts) - sizes[-1] * LANES
-    y = np.zeros((span * blocks, LANES), np.int64)
-    t = np.zeros((span * blocks, LANES, targets.shape[1]), targets.dtype)
+    top = len(work.acts) - layers.sizes[-1] * LANES
     for s0 in range(0, len(batches), span):
         s1 = min(s0 + span, len(batches))
+        # Gathering is done once for all networks of the group: they see the same minibatches.
         for s in range(s0, s1):
             for block in range(blocks):
                 chosen = batches[s, block * LANES : (block + 1) * LANES]
-                place = (s - s0) * blocks + block
-                fetch(data, chosen, live, x, place * n_in, xt, place * LANES * stride)
-                for b in range(len(chosen)):
-                    if len(labels):
-                        y[place, b] = labels[chosen[b]]
-                    else:
-                        t[place, b] = targets[chosen[b]]
+                fetch(data, chosen, kept.live, (s - s0) * blocks + block, work)
         for p in range(len(starts)):
+            own = network_of(kept, p)
             a, z = starts[p, 0], starts[p, -1]
-            own, w, g = starts[p] - a, theta[a:z], grad[: z - a]
+            theta, m, v = parameters.theta[a:z], parameters.m[a:z], parameters.v[a:z]
+            grad = work.grad[: z - a]
             for s in range(s0, s1):
                 loss = 0.0
                 for block in range(blocks):
                     place = (s - s0) * blocks + block
                     n = min(LANES, size - block * LANES)
-                    forward(
-                        kinds[0], sizes, biased, dense[p], own, col_starts[p], rows[p], cols, w,
-                        x, place * n_in, acts, n,
-                    )  # fmt: skip
+                    forward(layers, own, theta, work.inputs, place, work.acts, n)
                     loss += loss_and_deltas(
-                        kinds[1], acts[top:], y[place], t[place], n, size, deltas[top:]
-                    )
-                    into = g if block == 0 else more[: z - a]
-                    backward(
-                        kinds[0], sizes, biased, dense[p], own, col_starts[p], rows[p], cols, w,
-                        x, place * n_in, xt, place * LANES * stride, acts, deltas, turned, into, n,
+                        layers.loss, work.acts[top:], work.labels[place], work.targets[place],
+                        n, size, work.deltas[top:],
                     )  # fmt: skip
+                    # backward sets a gradient rather than adding to it, which spares a pass that
+                    # clears it; the usual minibatch fits one block and needs no second pass.
+                    into = grad if block == 0 else work.block_grad[: z - a]
+                    backward(layers, own, theta, work, place, into, n)
                     if block > 0:
                         for i in range(z - a):
-                            g[i] += into[i]
-                for layer in range(len(sizes) - 1):
-                    i, j = starts[p, layer], starts[p, layer + 1]
-                    gate = gates[gate_starts[p, layer] : gate_starts[p, layer + 1]]
-                    optimise(
-                        theta[i:j], grad[i - a : j - a], m[i:j], v[i:j], gate, rule, lrs[s],
-                        first + s + 1,
-                    )  # fmt: skip
-                if first + s >= tail:
+                            grad[i] += into[i]
+                for layer in range(len(layers.sizes) - 1):
+                    i, j = own.starts[layer], own.starts[layer + 1]
+                    mask = own.masks[own.mask_starts[layer] : own.mask_starts[layer + 1]]
+                    part = Parameters(theta[i:j], m[i:j], v[i:j])
+                    step = schedule.first + s + 1
+                    optimizer_step(optimizer, part, grad[i:j], mask, schedule.lrs[s], step)
+                if schedule.first + s >= schedule.tail:
                     losses[p] += loss / size
 
 
 @compiled
 def measure(
-    kinds: Any, x: Any, labels: Any, targets: Any, n_examples: int, sizes: Any, biased: Any,
-    dense: Any, starts: Any, col_starts: Any, rows: Any, cols: Any, theta: Any, acts: Any,
-    deltas: Any,
-) -> tuple[float, float]:  # fmt: skip
-    """Return the mean loss and the accuracy of one network on a split in blocks."""
-    top = len(acts) - sizes[-1] * LANES
+    layers: Layers, kept: Kept, p: int, theta: Array, data: Data, acts: Array, deltas: Array
+) -> tuple[float, float]:
+    """Return the mean loss and the accuracy of one network of a group on a split in blocks."""
+    own, theta = network_of(kept, p), theta[kept.starts[p, 0] : kept.starts[p, -1]]
+    n_examples = max(len(data.labels), len(data.targets))
+    top = len(acts) - layers.sizes[-1] * LANES
     total, correct = 0.0, 0.0
     for first in range(0, n_examples, LANES):
         n = min(LANES, n_examples - first)
-        y, t = labels[first : first + n], targets[first : first + n]
-        forward(
-            kinds[0], sizes, biased, dense, starts, col_starts, rows, cols, theta,
-            x, first // LANES * sizes[0], acts, n,
-        )  # fmt: skip
-        total += loss_and_deltas(kinds[1], acts[top:], y, t, n, n, deltas[top:])
-        correct += count_correct(kinds[1], acts[top:], y, t, n)
+        y, t = data.labels[first : first + n], data.targets[first : first + n]
+        forward(layers, own, theta, data.inputs, first // LANES, acts, n)
+        total += loss_and_deltas(layers.loss, acts[top:], y, t, n, n, deltas[top:])
+        correct += count_correct(layers.loss, acts[top:], y, t, n)
     return total / n_examples, correct / n_examples

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from nets_deap.training.engines.cpu._layers import compiled
+from nets_deap.training.engines.cpu._compile import compiled
+from nets_deap.training.engines.cpu.arguments import BINARY, CROSS_ENTROPY, SQUARED, Array
 from nets_deap.training.engines.cpu.network import LANES
-
-CROSS_ENTROPY, BINARY, SQUARED = 0, 1, 2
 
 
 @compiled
 def loss_and_deltas(
-    kind: int, outputs: Any, labels: Any, targets: Any, n: int, size: int, deltas: Any
-) -> Any:
+    kind: int, outputs: Array, labels: Array, targets: Array, n: int, size: int, deltas: Array
+) -> float:
     """Return the summed loss of ``n`` examples; write the gradient of the mean over ``size``.
 
     ``outputs`` and ``deltas`` are (units, LANES), flat; ``labels`` (n,) are classes for the cross
@@ -25,11 +22,15 @@ def loss_and_deltas(
         return _cross_entropy(outputs, labels, n, size, deltas)
     units = len(outputs) // LANES
     zero, one = outputs.dtype.type(0), outputs.dtype.type(1)
+    # float64 for the loss alone: it is reported, while training sees only the deltas, which keep
+    # the networks' dtype. ``one *`` in the divisors keeps the integers from widening them.
     total = 0.0
     for c in range(units):
         for b in range(n):
             z, t = outputs[c * LANES + b], targets[b, c]
             if kind == BINARY:
+                # log(1 + exp(z)) - z t, written so that exp only gets numbers below 0 and cannot
+                # overflow.
                 far = np.exp(-abs(z))
                 total += max(z, zero) - z * t + np.log1p(far)
                 # Stable on either side, and exactly 0 or 1 where the output is certain.
@@ -38,17 +39,21 @@ def loss_and_deltas(
             else:
                 total += (z - t) * (z - t)
                 deltas[c * LANES + b] = (one + one) * (z - t) / (one * size * units)
+        # backward sums over whole vectors: a lane without an example must add nothing.
         deltas[c * LANES + n : (c + 1) * LANES] = 0
     return total / units
 
 
 @compiled
-def _cross_entropy(logits: Any, labels: Any, n: int, size: int, deltas: Any) -> Any:
+def _cross_entropy(logits: Array, labels: Array, n: int, size: int, deltas: Array) -> float:
     """Return the summed cross entropy of ``n`` examples; write its gradient over ``size``."""
     classes = len(logits) // LANES
     one = logits.dtype.type(1)
     top = logits[:LANES].copy()
     sums = np.zeros(LANES, logits.dtype)
+    # Classes outside and lanes inside in every loop, as the memory lies. The greatest logit of each
+    # example goes first: exp(logit - top) is at most 1, and 1 for one class, so that neither does
+    # exp overflow nor the sum vanish. A NaN may lose the comparison; it comes back through exp.
     for c in range(1, classes):
         own = logits[c * LANES : (c + 1) * LANES]
         for b in range(LANES):
@@ -61,7 +66,9 @@ def _cross_entropy(logits: Any, labels: Any, n: int, size: int, deltas: Any) -> 
     total = 0.0
     for b in range(n):
         total += np.log(sums[b]) + top[b] - logits[labels[b] * LANES + b]
-    # Softmax first, then - 1, then / size: exactly zero where the output is certain.
+    # Softmax first, then - 1, then / size: where the output is certain, e / sum is exactly 1 and
+    # the delta exactly 0. Any other order leaves a rounding error, which Adam, whose steps do not
+    # depend on the gradient's size, would turn into steps of the full learning rate.
     for c in range(classes):
         for b in range(n):
             deltas[c * LANES + b] /= sums[b]
@@ -75,7 +82,7 @@ def _cross_entropy(logits: Any, labels: Any, n: int, size: int, deltas: Any) -> 
 
 
 @compiled
-def count_correct(kind: int, outputs: Any, labels: Any, targets: Any, n: int) -> float:
+def count_correct(kind: int, outputs: Array, labels: Array, targets: Array, n: int) -> float:
     """Count the correct outputs of ``n`` examples; NaN where the loss defines none."""
     units, correct = len(outputs) // LANES, 0.0
     if kind == SQUARED:
@@ -84,6 +91,7 @@ def count_correct(kind: int, outputs: Any, labels: Any, targets: Any, n: int) ->
         if kind == CROSS_ENTROPY:
             best = 0
             for c in range(units):
+                # Strictly greater: the first of equal ones counts, as in torch's argmax.
                 if outputs[c * LANES + b] > outputs[best * LANES + b]:
                     best = c
             correct += best == labels[b]

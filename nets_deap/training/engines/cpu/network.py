@@ -11,19 +11,24 @@ from numpy.typing import NDArray
 
 from nets_deap.models.feedforward import Feedforward
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
+from nets_deap.training.engines.cpu.arguments import Array, Kept
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 
-# Examples in a block: the lanes of all vectors. Whole matrices have a multiple of TILE columns.
-LANES, TILE = 64, 16
+# Examples in a block: the lanes of all vectors. As many as the sums of one unit can be while they
+# stay in registers of every processor since AVX2, and just more than the usual minibatch of 60.
+LANES = 64
+# Columns of a tile of the dense product, which divide those of all whole matrices.
+TILE = 16
 # A layer that keeps at least this share of its weights trains faster as a whole matrix: measured
-# on AVX-512, where a weight of a whole matrix costs about half of one that is looked up.
+# on AVX-512, where a weight of a whole matrix costs 0.57 of one that is looked up, over a step.
 DENSE_FROM = 0.6
 
-Array = NDArray[Any]
 
-
-def room(n: int, dtype: Any) -> Array:
-    """Return ``n`` zeros that start at a multiple of 64 bytes: whole vectors on whole lines."""
+def aligned_zeros(n: int, dtype: Any) -> Array:
+    """Return ``n`` zeros, flat, that start at a multiple of 64 bytes."""
+    # As wide as a cache line and a register of AVX-512: a unit's lanes, 256 bytes in float32, then
+    # fill whole lines, and no load needs two. NumPy itself promises 16 bytes.
     item = np.dtype(dtype).itemsize
     raw = np.zeros(n + 64 // item, dtype)
     start = -raw.ctypes.data % 64 // item
@@ -32,48 +37,53 @@ def room(n: int, dtype: Any) -> Array:
 
 @dataclass
 class _Layer:
-    """One layer: its parameters in a row, and what tells which weight each one is."""
+    """One layer: its parameters in a row, and what tells which weight each one is.
+
+    ``mask`` (units, inputs) is the layer's own; the arrays are parts of those of ``Kept``.
+    """
 
     name: str
     bias: str | None
-    gate: Array
+    mask: Array
     dense: bool
     theta: Array
     rows: Array
     cols: Array
-    kept: Array
+    masks: Array
 
     @classmethod
-    def of(cls, name: str, bias: str | None, tensor: Array, gate: Array, tail: Array) -> _Layer:
+    def of(cls, name: str, bias: str | None, tensor: Array, mask: Array, biases: Array) -> _Layer:
         """Hold a layer in the form that trains faster."""
-        n_out, n_in = gate.shape
-        counts = gate.sum(axis=1)
+        n_out, n_in = mask.shape
+        counts = mask.sum(axis=1)
         kept = int(counts.sum())
-        none = np.zeros(0, np.int32)
-        if kept < DENSE_FROM * gate.size:
+        cols, masks = np.zeros(0, np.int32), np.zeros(0, np.uint8)
+        if kept < DENSE_FROM * mask.size:
             rows = np.concatenate([[0], np.cumsum(counts)])
-            flat = np.flatnonzero(gate)
+            flat = np.flatnonzero(mask)
+            # Half the bytes of int64: beside the weight, this is all that a kept weight reads.
             cols = (flat % n_in).astype(np.int32)
-            theta = np.concatenate([tensor.reshape(-1)[flat], tail])
-            return cls(name, bias, gate, False, theta, rows, cols, none.astype(np.uint8))
-        stride = -(-n_in // TILE) * TILE
+            theta = np.concatenate([tensor.reshape(-1)[flat], biases])
+            return cls(name, bias, mask, False, theta, rows, cols, masks)
+        # Padded to whole tiles, so that the kernels have no case for a tile's rest.
+        stride = padded(n_in)
         whole = np.zeros((n_out, stride), tensor.dtype)
-        whole[:, :n_in] = np.where(gate, tensor, 0)
-        marks = none.astype(np.uint8)
-        if kept < gate.size:
-            padded = np.zeros((n_out, stride), np.uint8)
-            padded[:, :n_in] = gate
-            marks = padded.reshape(-1)
-        theta = np.concatenate([whole.reshape(-1), tail])
-        return cls(name, bias, gate, True, theta, stride * np.arange(n_out + 1), none, marks)
+        # Exactly 0 from the start, also where W0 holds NaN: 0 times NaN would not be 0.
+        whole[:, :n_in] = np.where(mask, tensor, 0)
+        if kept < mask.size:
+            marks = np.zeros((n_out, stride), np.uint8)
+            marks[:, :n_in] = mask
+            masks = marks.reshape(-1)
+        theta = np.concatenate([whole.reshape(-1), biases])
+        return cls(name, bias, mask, True, theta, stride * np.arange(n_out + 1), cols, masks)
 
     def read(self, theta: Array) -> tuple[Array, Array]:
         """Return the kept weights in mask order and the biases."""
         end = int(self.rows[-1])
         weights = theta[:end]
         if self.dense:
-            n_out, n_in = self.gate.shape
-            weights = weights.reshape(n_out, -1)[:, :n_in][self.gate]
+            n_out, n_in = self.mask.shape
+            weights = weights.reshape(n_out, -1)[:, :n_in][self.mask]
         return weights, theta[end:]
 
 
@@ -84,7 +94,7 @@ class Network:
         self, problem: Problem, stack: Feedforward, packed: bits.Bytes, start: Start | None
     ) -> None:
         self.mask = bits.unpack(packed, problem.layout.size)
-        gates = problem.layout.split(self.mask)
+        masks = problem.layout.split(self.mask)
         values = {name: tensor.numpy() for name, tensor in problem.initial.items()}
         if start is not None:
             begin = start.tensors(problem.layout, self.mask)
@@ -92,11 +102,12 @@ class Network:
         self.layers = []
         for weight, bias in zip(stack.weights, stack.biases, strict=True):
             tensor = values[weight]
-            gate = gates.get(weight)
-            if gate is None:
-                gate = np.ones(tensor.shape, dtype=np.bool_)
-            tail = values[bias] if bias else np.zeros(len(tensor), tensor.dtype)
-            self.layers.append(_Layer.of(weight, bias, tensor, gate, tail))
+            mask = masks.get(weight)
+            if mask is None:  # not maskable
+                mask = np.ones(tensor.shape, dtype=np.bool_)
+            # Places for biases also where there are none: the layout is the same, and these stay 0.
+            biases = values[bias] if bias else np.zeros(len(tensor), tensor.dtype)
+            self.layers.append(_Layer.of(weight, bias, tensor, mask, biases))
 
     def outcome(
         self, problem: Problem, plan: Plan, theta: Array, metrics: dict[str, float],
@@ -111,17 +122,17 @@ class Network:
             at += len(layer.theta)
             values[layer.name] = weights
             if plan.keep_states or layer.name not in problem.layout.names:
-                tensor = np.zeros(layer.gate.shape, theta.dtype)
-                tensor[layer.gate] = weights
+                tensor = np.zeros(layer.mask.shape, theta.dtype)
+                tensor[layer.mask] = weights
                 named[layer.name] = torch.from_numpy(tensor)
             if layer.bias:
                 named[layer.bias] = torch.from_numpy(biases.copy())
+        kept = np.concatenate([values[name] for name in problem.layout.names])
         return Outcome(
             metrics={name: np.array([value]) for name, value in metrics.items()},
             curve_steps=plan.curve_steps,
             curve=np.array([curve], dtype=np.float64).reshape(1, -1),
-            values=[np.concatenate([values[name] for name in problem.layout.names])],
-            others=[problem.others_of(named)],
+            trained=[TrainedState(kept, problem.unmasked_of(named))],
             states=[named] if plan.keep_states else [],
         )
 
@@ -131,14 +142,7 @@ class Group:
 
     Attributes:
         theta: All parameters, network by network.
-        starts: Where each layer starts in ``theta``, shape (G, L + 1); the last is the end.
-        col_starts: The same in ``cols``.
-        gate_starts: The same in ``gates``.
-        dense: Which layers are whole matrices, shape (G, L).
-        rows: Where each neuron's weights start in its layer, shape (G, neurons + L).
-        cols: Inputs of the sparse layers' weights.
-        gates: Marks of the kept weights in whole matrices that do not keep all.
-        live: Inputs of the network that some member reads.
+        kept: Which weights each network keeps, and where its parameters are; shapes (G, ...).
         longest: Parameters of the largest network.
     """
 
@@ -147,23 +151,34 @@ class Group:
         layers = [layer for network in networks for layer in network.layers]
         n_layers = len(networks[0].layers)
         self.theta = np.concatenate([layer.theta for layer in layers])
-        self.cols = np.concatenate([layer.cols for layer in layers])
-        self.gates = np.concatenate([layer.kept for layer in layers])
-        self.starts = _places([len(layer.theta) for layer in layers], n_layers)
-        self.col_starts = _places([len(layer.cols) for layer in layers], n_layers)
-        self.gate_starts = _places([len(layer.kept) for layer in layers], n_layers)
-        self.rows = np.stack([np.concatenate([la.rows for la in net.layers]) for net in networks])
-        self.dense = np.array([layer.dense for layer in layers]).reshape(-1, n_layers)
-        self.longest = int((self.starts[:, -1] - self.starts[:, 0]).max())
-        n_in = networks[0].layers[0].gate.shape[1]
-        read = np.zeros(n_in, dtype=np.bool_)
+        dense = np.array([layer.dense for layer in layers]).reshape(-1, n_layers)
+        starts = _places([len(layer.theta) for layer in layers], n_layers)
+        # A whole first layer reads every input; sparse ones only those of their columns.
+        n_in = networks[0].layers[0].mask.shape[1]
+        read = np.full(n_in, dense[:, 0].any())
         for network in networks:
             read[network.layers[0].cols] = True
-        self.live = np.arange(n_in) if self.dense[:, 0].any() else np.flatnonzero(read)
+        self.kept = Kept(
+            dense=dense,
+            starts=starts,
+            col_starts=_places([len(layer.cols) for layer in layers], n_layers),
+            mask_starts=_places([len(layer.masks) for layer in layers], n_layers),
+            # As long in every network, however many weights it keeps: one entry a unit.
+            rows=np.stack([np.concatenate([la.rows for la in net.layers]) for net in networks]),
+            cols=np.concatenate([layer.cols for layer in layers]),
+            masks=np.concatenate([layer.masks for layer in layers]),
+            live=np.flatnonzero(read),
+        )
+        self.longest = int((starts[:, -1] - starts[:, 0]).max())
 
     def theta_of(self, p: int) -> Array:
         """Return the parameters of one network, a view."""
-        return self.theta[self.starts[p, 0] : self.starts[p, -1]]
+        return self.theta[self.kept.starts[p, 0] : self.kept.starts[p, -1]]
+
+
+def padded(n: int) -> int:
+    """Return the least multiple of TILE that is at least ``n``."""
+    return -(-n // TILE) * TILE
 
 
 def _places(lengths: list[int], n_layers: int) -> NDArray[np.int64]:

@@ -135,8 +135,7 @@ class Machine(ABC):
             metrics={name: measured[:, i].copy() for i, name in enumerate(METRICS)},
             curve_steps=plan.curve_steps,
             curve=np.ascontiguousarray(numbers[:, len(found) :]),
-            values=self.weights.values(),
-            others=self.weights.others(),
+            trained=self.weights.trained_states(),
             states=self.weights.states() if plan.keep_states else [],
         )
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import Layer, MaskLayout
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.problem import Problem, Start, State
 
 
@@ -104,7 +105,7 @@ class Weights:
                 chosen = upload(chosen.numpy(), problem.device)
                 keep &= chosen.view(-1, *[1] * (keep.ndim - 1))
                 tensor.masked_scatter_(keep, values)
-        self._begin_others(starts)
+        self._begin_unmasked(starts)
 
     def keep(self, layer: Layer) -> Tensor:
         """Unpack one layer's masks: a fresh bool tensor (P, ...)."""
@@ -119,7 +120,12 @@ class Weights:
         vector: NDArray[np.int64] = self._counts[:, self.problem.layout.names.index(name)]
         return vector
 
-    def values(self) -> list[NDArray[Any]]:
+    def trained_states(self) -> list[TrainedState]:
+        """Return each network's weights: those at its kept positions in one copy, and the rest."""
+        pairs = zip(self._values(), self._unmasked(), strict=True)
+        return [TrainedState(values, unmasked) for values, unmasked in pairs]
+
+    def _values(self) -> list[NDArray[Any]]:
         """Return each network's weights at its kept positions, in mask order, in one copy."""
         parts = []
         for layer in self.problem.layout.layers:
@@ -130,7 +136,7 @@ class Weights:
         pieces = np.split(flat, ends[:-1])  # all networks' first layer, then all their second...
         return [np.concatenate(pieces[i :: self.p]) for i in range(self.p)]
 
-    def others(self) -> list[dict[str, NDArray[Any]]]:
+    def _unmasked(self) -> list[dict[str, NDArray[Any]]]:
         """Return what training changed outside of each mask, by name."""
         masked = set(self.problem.layout.names)
         named = {
@@ -167,14 +173,14 @@ class Weights:
         kind = torch.empty(0, dtype=dtype).numpy().dtype
         return np.concatenate(parts).astype(kind, copy=False)
 
-    def _begin_others(self, starts: Sequence[Start | None]) -> None:
+    def _begin_unmasked(self, starts: Sequence[Start | None]) -> None:
         """Copy in what some networks start with outside of their masks."""
         given: dict[str, list[int]] = {}
         for i, start in enumerate(starts):
-            for name in start.others if start is not None else ():
+            for name in start.unmasked if start is not None else ():
                 given.setdefault(name, []).append(i)
         for name, places in given.items():
-            rows = np.stack([np.asarray(starts[i].others[name]) for i in places])  # type: ignore[union-attr]
+            rows = np.stack([np.asarray(starts[i].unmasked[name]) for i in places])  # type: ignore[union-attr]
             tensor = self._home(name)[name]
             index = upload(np.array(places), self.problem.device)
             tensor.index_copy_(0, index, upload(rows, self.problem.device).to(tensor.dtype))

@@ -1,0 +1,58 @@
+"""The command ``compare``: evolution and every baseline over several seeds, with statistics."""
+
+from __future__ import annotations
+
+import functools
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from nets_deap.cli import picture
+from nets_deap.cli.options import add_preset, budget_of, configured, numbers
+
+
+def add(parsers: Any) -> None:
+    """Add the command to the command line."""
+    command = parsers.add_parser(
+        "compare",
+        help="evolution and every baseline over several seeds, with statistics",
+        description="Run evolution and the baselines, paired by seed, train everything they find "
+        "from W0, and leave a table, tests, a figure and the raw rows. What a folder holds already "
+        "is not run again.",
+    )
+    add_preset(command, seed=False)
+    command.add_argument("--seeds", type=int, default=10, help="how many (default: 10)")
+    command.add_argument("--first-seed", type=int, default=0, help="the first (default: 0)")
+    command.add_argument(
+        "--budget",
+        type=int,
+        help="steps x networks of evolution (default: the preset's); IMP and evolution-adds get "
+        "three times as many, which the table states",
+    )
+    command.add_argument("--methods", help="names with commas between (default: all)")
+    command.add_argument("--densities", help="levels with commas between (default: 0.107 to 0.007)")
+    command.add_argument("--out", help="folder (default: runs/compare-PRESET)")
+    command.set_defaults(command=compare)
+
+
+def compare(options: Namespace) -> int:
+    """Compare methods; draw and print the summary."""
+    config = configured(options)
+    from nets_deap.experiments import compare as experiment
+    from nets_deap.experiments.methods import METHODS
+    from nets_deap.plots.comparison import comparison_figure
+
+    path = options.out or f"runs/compare-{options.preset}"
+    summary = experiment.compare(
+        config,
+        path,
+        seeds=range(options.first_seed, options.first_seed + options.seeds),
+        budget=budget_of(options, config),
+        methods=options.methods.split(",") if options.methods else tuple(METHODS),
+        densities=numbers("--densities", options.densities, float) or experiment.DENSITIES,
+        on_done=functools.partial(print, flush=True),
+    )
+    for note in picture.save(lambda: comparison_figure(summary), Path(path) / "comparison.png"):
+        print(note)
+    print(f"\n{summary.text()}\n\nfolder: {path}")
+    return 0

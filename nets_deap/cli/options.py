@@ -1,0 +1,143 @@
+"""What several commands take: the arguments, and what is made of them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from nets_deap import _checks
+from nets_deap.experiments.config import Config
+from nets_deap.experiments.presets import preset
+
+PROGRESS = ("auto", "bar", "lines", "none")
+
+
+def add_preset(command: ArgumentParser, *, seed: bool = True, named: bool = True) -> None:
+    """Add what every command on a preset takes; the preset is ``named`` or an option."""
+    if named:
+        command.add_argument("preset", metavar="PRESET", help="which experiment: nets-deap presets")
+    else:
+        command.add_argument(
+            "--preset", help="which experiment (default: lenet-mnist, or that of the run folder)"
+        )
+    if seed:
+        command.add_argument("--seed", type=int, help="seed of everything (default: 0)")
+    command.add_argument("--device", help="auto (CUDA when there), cpu, cuda:N or cuda:all")
+    command.add_argument(
+        "--data-dir", help="folder of data sets, such as MNIST/raw (default: $NETS_DEAP_DATA)"
+    )
+    add_set(command)
+
+
+def add_set(command: ArgumentParser) -> None:
+    """Add what sets single fields of a preset."""
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="set any field, such as recipe.lr=0.002; may be repeated",
+    )
+
+
+def configured(options: Namespace) -> Config:
+    """Return the preset's configuration with what the command line sets."""
+    config = preset(options.preset or "lenet-mnist")
+    overrides: dict[str, Any] = {}
+    for item in options.set:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise _checks.bad_value("--set", "be FIELD=VALUE", "an '='", repr(item))
+        overrides[name.strip()] = value
+    given = vars(options)
+    flags = {
+        "seed": given.get("seed"),
+        "search.generations": given.get("generations"),
+        "search.population": given.get("population"),
+        "task.device": options.device,
+        "task.data_dir": options.data_dir,
+    }
+    for name, value in flags.items():
+        if value is not None and name in overrides:
+            raise _checks.bad_value(name, "be set once", "its flag or --set", "both")
+        if value is not None:
+            overrides[name] = value
+    return config.override(overrides)
+
+
+def configured_as_found(options: Namespace) -> Config:
+    """Return the configuration for a ticket's file: what is not given is that of its run folder."""
+    try:
+        text = (Path(options.file).resolve().parent.parent / "config.json").read_text("utf-8")
+        facts = json.loads(text)
+        found, seed = facts["preset"], facts["config"]["seed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = None
+    if options.preset is None and found:
+        options.preset = found
+        options.seed = seed if options.seed is None else options.seed
+    return configured(options)
+
+
+def budget_of(options: Namespace, config: Config) -> int:
+    """Return the budget that is asked for, or the preset's."""
+    budget: int | None = config.search.budget if options.budget is None else options.budget
+    if budget is None:
+        none = "none, as the preset has none"
+        raise _checks.bad_value("--budget", "be given", "steps x networks", none)
+    return budget
+
+
+def numbers(flag: str, text: str | None, kind: type) -> tuple[Any, ...]:
+    """Return numbers with commas between; none for no text."""
+    try:
+        return tuple(kind(part) for part in (text or "").split(",") if part)
+    except ValueError:
+        example = "8,64" if kind is int else "0.1,0.02"
+        raise _checks.bad_value(flag, "be numbers", example, repr(text)) from None
+
+
+def add_where(command: ArgumentParser) -> None:
+    """Add where everything is trained, which changes no result."""
+    command.add_argument(
+        "--map",
+        choices=["local", "ray"],
+        default="local",
+        help="train in this process, or on workers of Ray, each with the engine that "
+        "task.engine names (default: local)",
+    )
+    command.add_argument(
+        "--workers", type=int, help="workers of Ray (default: as many as have room)"
+    )
+    command.add_argument(
+        "--address",
+        help="'local' starts Ray here (default); 'auto' or 'HOST:PORT' is a cluster that runs",
+    )
+    command.add_argument(
+        "--gpus-per-worker",
+        type=float,
+        metavar="GPUS",
+        help="of each worker, 0.25 for a quarter (default: 1 on CUDA, else 0)",
+    )
+
+
+def where(options: Namespace) -> dict[str, Any]:
+    """Return where everything is to be trained, as arguments of ``experiments.run``.
+
+    Raises:
+        InvalidValueError: There are options of workers, and no workers.
+    """
+    names = ("workers", "address", "gpus_per_worker")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.map == "ray":
+        from nets_deap.evolution.ray_map import RayMap
+
+        return {"map": functools.partial(RayMap, **given)}
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        leave = f"Or leave out {flags}."
+        raise _checks.bad_value("--map", "have workers", "ray", options.map, leave)
+    return {}
