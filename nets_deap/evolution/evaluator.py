@@ -73,13 +73,12 @@ class Evaluator(Batched):
         self.objectives = resolve(objectives)
         self.inherit = _checks.choice("inherit", inherit, INHERIT)
         self.budget, self.gradients = budget, gradients
-        names = [objective.name for objective in self.objectives]
-        if "val_accuracy" in names and not task.has_accuracy:
+        if any(o.needs_accuracy for o in self.objectives) and not task.has_accuracy:
             raise _checks.bad_value(
                 "objectives",
                 "be defined for the loss",
                 f"losses only under {name_of(task.recipe.loss)}",
-                names,
+                [objective.name for objective in self.objectives],
             )
         self.restart()
 

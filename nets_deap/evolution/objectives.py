@@ -1,4 +1,9 @@
-"""Objectives: what evolution optimises, each with its name, direction and worst value."""
+"""Objectives: what evolution optimises, each with its name, direction and worst value.
+
+To add one: write a function of what was measured (``measures`` holds those of the trained network)
+and give it a line in ``OBJECTIVES``, or in ``FACTORIES`` if it takes a number. The record says what
+the evaluator has to measure for it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks
-from nets_deap.evolution import measures as extra
+from nets_deap.evolution import measures
 from nets_deap.evolution.measured import Measured
 from nets_deap.tickets.ticket import Ticket
 
@@ -33,6 +38,7 @@ class Objective:
         needs_curve: Whether the validation curve must be measured during training.
         reference_offset: Added to the reference.
         needs_state: Whether it needs the trained network itself (``Measured.state``).
+        needs_accuracy: Whether it is defined only for losses that have an accuracy.
     """
 
     name: str
@@ -43,6 +49,7 @@ class Objective:
     needs_curve: bool = False
     reference_offset: float = 0.0
     needs_state: bool = False
+    needs_accuracy: bool = False
 
     def __post_init__(self) -> None:
         _checks.choice("direction", self.direction, DIRECTIONS)
@@ -169,8 +176,8 @@ def noise_accuracy(sigma: float) -> Objective:
     Args:
         sigma: Standard deviation of the noise on each input, >= 0; the same noise every time.
     """
-    measure = extra.noise_accuracy(sigma)
-    worst = extra.WORST_ACCURACY
+    measure = measures.noise_accuracy(sigma)
+    worst = measures.WORST_ACCURACY
     name = f"noise_accuracy_{sigma:g}"
     return Objective(name, "max", worst, measure, reference=0.0, needs_state=True)
 
@@ -194,18 +201,27 @@ OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
     for objective in (
         Objective("val_loss", "min", WORST_LOSS, _metric("val_loss")),
-        Objective("val_accuracy", "max", 0.0, _metric("val_accuracy"), reference=0.0),
+        Objective(
+            "val_accuracy",
+            "max",
+            0.0,
+            _metric("val_accuracy"),
+            reference=0.0,
+            needs_accuracy=True,
+        ),
         Objective("train_loss", "min", WORST_LOSS, _metric("train_loss")),
         Objective("density", "min", 1.0, lambda measured: measured.ticket.density, reference=1.0),
         Objective(
-            "multiply_adds", "min", extra.WORST_COUNT, extra.multiply_adds, reference="dense"
+            "multiply_adds", "min", measures.WORST_COUNT, measures.multiply_adds, reference="dense"
         ),
-        Objective("live_inputs", "min", extra.WORST_COUNT, extra.live_inputs, reference="dense"),
+        Objective(
+            "live_inputs", "min", measures.WORST_COUNT, measures.live_inputs, reference="dense"
+        ),
         Objective(
             "int8_accuracy",
             "max",
-            extra.WORST_ACCURACY,
-            extra.int8_accuracy,
+            measures.WORST_ACCURACY,
+            measures.int8_accuracy,
             reference=0.0,
             needs_state=True,
         ),

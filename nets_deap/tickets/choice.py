@@ -96,6 +96,10 @@ def lognormal(sigma: float, n: int, rng: Rng) -> Scores:
 
 def _bracketed(scores: Scores, k: int) -> Mask | None:
     """Mark the ``k`` smallest, 0 < k < N, by bounds that close in; None where NaN is frequent."""
+    # A sorted sample guesses where the k-th smallest lies. Each pass compares all scores with one
+    # of its values, which is a pass that memory bandwidth bounds, while a partition moves numbers
+    # about. Guesses only cost time: what is marked follows from counts over all scores, never
+    # from the sample.
     n = len(scores)
     size = min(SAMPLE, n // 8)
     sample = scores[(_even()[:size] * n).astype(np.int64)]
@@ -115,6 +119,9 @@ def _bracketed(scores: Scores, k: int) -> Mask | None:
         fewer: Mask = scores < bound
         count = int(np.count_nonzero(fewer))
         if count <= k:
+            # A value that the sample holds twice may be one that many scores share, as zeros are:
+            # no bound lies between equal scores, so the passes would not close in on k among
+            # them.
             if bound == sample[min(at + 1, size - 1)]:
                 equal = np.flatnonzero(scores == bound)
                 if k <= count + len(equal):
@@ -128,6 +135,7 @@ def _bracketed(scores: Scores, k: int) -> Mask | None:
         # Aims a little beyond the k-th, so that it soon lies between two near bounds.
         step = (k - count) * size / n
         place = at + step + np.copysign(3 + abs(step) ** 0.5, step)
+    # What lies between the bounds is partitioned: mostly below 1 / 128 of all scores.
     middle = np.flatnonzero(rest > marked)
     if below < k:
         marked[middle[np.argpartition(scores[middle], k - below - 1)[: k - below]]] = True
@@ -145,7 +153,10 @@ def _smallest_keys(mask: Mask | None, size: int, n: int, k: int, rng: Rng) -> Ma
         found: Mask = keys < bound if mask is None else (keys < bound) & mask
         return found, int(np.count_nonzero(found))
 
-    bound = k * 256 // n
+    # One byte a weight is drawn instead of a float64, an eighth of the random numbers. Bytes have
+    # ties; the last byte that is needed takes a random part of its ties, so that subsets stay
+    # equally likely.
+    bound = k * 256 // n  # where the k-th lies on average, so that a step or two reach it
     marked, count = under(bound)
     while count > k:
         bound -= 1

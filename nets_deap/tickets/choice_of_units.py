@@ -1,7 +1,7 @@
 """Choices among bits by the weights that they gate: one each, or units of several.
 
 Rates and bounds of operators are numbers of weights. Where each bit gates one weight, these are
-the plain choices of ``_choice``; else whole units are chosen whose weights come nearest.
+the plain choices of ``tickets.choice``; else whole units are chosen whose weights come nearest.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def smallest_of(
     """
     if units is None or units.unit_sizes is None:
         return smallest(scores, k)
+    # Units differ in size at the ragged edges of a layer and between layers, so that how many are
+    # needed is known only once they stand in order.
     order = np.argsort(scores, kind="stable")
     totals = np.cumsum(units.unit_sizes[kept][order])
     n = int(np.searchsorted(totals, k))  # the first n gate fewer than k, one more at least k

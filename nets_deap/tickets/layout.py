@@ -80,8 +80,8 @@ class MaskLayout:
             initial_digest = digest_of(initial)
         self.initial = initial
         self.initial_digest: str = initial_digest or ""
-        structure = json.dumps([[layer.name, layer.shape] for layer in self.layers])
-        text = f"{structure}\n{self.initial_digest}"
+        names = json.dumps([[layer.name, layer.shape] for layer in self.layers])
+        text = f"{names}\n{self.initial_digest}"
         self._register(hashlib.sha256(text.encode()).hexdigest())
 
     def _place(self, layers: Sequence[tuple[str, Sequence[int]]]) -> None:

@@ -56,7 +56,7 @@ def layer_counts(
         )
     sizes = layout.sizes().astype(np.float64)
     wanted = _proportions(layout, distribution)
-    most = np.ones(len(sizes)) if units is None else units.room() / sizes
+    most = np.ones(len(sizes)) if units is None else units.capacity() / sizes
     goal = total if units is None else total - units.fixed
     full = np.zeros(len(sizes), dtype=bool)
     while True:
@@ -118,11 +118,15 @@ def _round_to(
     ideal: NDArray[np.float64], sizes: NDArray[np.int64], total: int
 ) -> NDArray[np.int64]:
     """Round to whole numbers in [1, size] that add up to ``total``, nearest to ``ideal``."""
+    # Rounded down, at most one a layer is missing, or more are kept than wanted where ideals
+    # below 1 were raised to 1. Each step goes where the ideal is missed by most: the largest-
+    # remainder method, kept within the bounds. It ends, as L <= total <= D leaves a layer that
+    # can move.
     counts = np.clip(np.floor(ideal).astype(np.int64), 1, sizes)
     while counts.sum() != total:
         step = 1 if counts.sum() < total else -1
-        room = counts < sizes if step > 0 else counts > 1
-        gap = np.where(room, (ideal - counts) * step, -np.inf)
+        movable = counts < sizes if step > 0 else counts > 1
+        gap = np.where(movable, (ideal - counts) * step, -np.inf)
         counts[int(np.argmax(gap))] += step
     return counts
 
@@ -131,16 +135,17 @@ def _round_units(ideal: NDArray[np.float64], units: UnitLayout, goal: int) -> ND
     """Round to at least one unit of each layer, as near to ``ideal`` and to ``goal`` in all."""
     bits_of = np.array([layer.size for layer in units.layers])
     unit = units.sizes() / bits_of
-    most = np.floor(units.room() / unit + 1e-9)
+    most = np.floor(units.capacity() / unit + 1e-9)
     n = np.clip(np.floor(ideal / unit), 1, most)
     while True:
         gap = goal - float((n * unit).sum())
         step = 1 if gap > 0 else -1
-        # Only steps that end nearer to the goal than they began.
-        room = ((n < most) if step > 0 else (n > 1)) & (unit < 2 * abs(gap))
-        if not room.any():
+        # Only steps that end nearer to the goal than they began, so that it ends: units of layers
+        # differ in size, and the goal need not be a sum of them.
+        movable = ((n < most) if step > 0 else (n > 1)) & (unit < 2 * abs(gap))
+        if not movable.any():
             break
-        lack = np.where(room, (ideal / unit - n) * step, -np.inf)
+        lack = np.where(movable, (ideal / unit - n) * step, -np.inf)
         n[int(np.argmax(lack))] += step
     counts: NDArray[np.int64] = np.round(n * unit).astype(np.int64)
     return counts

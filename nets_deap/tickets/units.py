@@ -118,7 +118,7 @@ class UnitLayout(MaskLayout):
     def density_range(self) -> tuple[float, float]:
         """Least and greatest density of a ticket without an empty layer."""
         least = self.fixed + sum(self.least_sizes().tolist())
-        return least / self.weights.size, (self.fixed + self.room().sum()) / self.weights.size
+        return least / self.weights.size, (self.fixed + self.capacity().sum()) / self.weights.size
 
     # ---- bits to weights
 
@@ -134,6 +134,8 @@ class UnitLayout(MaskLayout):
         for name, part in self.split(gates).items():
             layer = self.weights.layer(name)
             rows, columns = self._tile(name)
+            # A unit's bit is repeated over its tile; tiles that stick out of the matrix are cut
+            # off.
             full = part.reshape(self._grids[name])
             if rows > 1:
                 full = np.repeat(full, rows, axis=0)[: layer.shape[0]]
@@ -149,6 +151,8 @@ class UnitLayout(MaskLayout):
             InvalidValueError: It prunes a part of some unit.
         """
         self.weights.check_bits(mask.size)
+        # Each unit that keeps any weight is set; a unit that keeps a part is then seen, as the bits
+        # do not give the mask back.
         gates: bits.Mask = np.array(mask)
         if self.unit_sizes is not None or self.fixed:
             gates = self._sums(mask.astype(np.float64)) > 0
@@ -184,11 +188,13 @@ class UnitLayout(MaskLayout):
         """
         if self._groups is None:
             return wanted
+        # Groups short of inputs are filled up with the place D, one past the last bit: each vector
+        # gets one more entry, False or 0, which stands for what is not there.
         inside = np.append(wanted, False)[self._groups]
-        room = np.full(len(inside), MOST)
+        free = np.full(len(inside), MOST)
         if held is not None:
-            room -= np.append(held, False)[self._groups].sum(axis=1)
-        full = np.flatnonzero(inside.sum(axis=1) > room)
+            free -= np.append(held, False)[self._groups].sum(axis=1)
+        full = np.flatnonzero(inside.sum(axis=1) > free)
         if not len(full):
             return wanted
         if keys is None:
@@ -196,9 +202,10 @@ class UnitLayout(MaskLayout):
         places = self._groups[full]
         ranked = np.where(inside[full], np.append(keys, 0)[places], -np.inf)
         order = np.argsort(-ranked, axis=1, kind="stable")
+        # The inverse of an order is each entry's rank; a stable one, so ties go to the first input.
         rank = np.argsort(order, axis=1, kind="stable")
         marked = np.append(wanted, False)
-        marked[places] = inside[full] & (rank < room[full, None])
+        marked[places] = inside[full] & (rank < free[full, None])
         return marked[:-1]
 
     # ---- what units hold
@@ -213,7 +220,7 @@ class UnitLayout(MaskLayout):
         """Count the weights of each layer that bits gate, shape (L,)."""
         return np.array([self.weights.layer(name).size for name in self.names])
 
-    def room(self) -> NDArray[np.int64]:
+    def capacity(self) -> NDArray[np.int64]:
         """Count the weights that each of these layers can keep at most, shape (L,)."""
         if self._groups is None:
             return self.sizes()

@@ -199,7 +199,7 @@ def settle(ticket: Ticket) -> None:
             ticket.assign(bits.pack(gates))
 
 
-def gated(ticket: Ticket) -> int:
+def kept_by_bits(ticket: Ticket) -> int:
     """Count the kept weights that a bit gates: all, but for those of layers without bits."""
     units = ticket.units
     return ticket.kept if units is None else ticket.kept - units.fixed

@@ -8,9 +8,9 @@ from nets_deap import _checks
 from nets_deap.evolution.operators._common import (
     check_pair,
     draw_fraction,
-    gated,
     generator,
     inherit_average,
+    kept_by_bits,
     layers_of,
     marked,
     saliency,
@@ -51,6 +51,8 @@ def cx_uniform(
     check_pair(ind1, ind2)
     source = generator(rng)
     p = _checks.real("indpb", indpb, low=0, high=1)
+    # Fair coins are the bits of random bytes. Others are drawn exactly, too: first how many bits
+    # are swapped, which is binomial, then which, every set of that many being equally likely.
     if p == 0.5:
         swap = np.frombuffer(source.bytes(len(ind1.packed)), dtype=np.uint8)
     else:
@@ -138,7 +140,7 @@ def cx_interpolate(
     before = ind1.packed, ind2.packed
     one, other = ind1.gates, ind2.gates
     both, apart = one & other, one ^ other
-    k1, k2, shared = gated(ind1), gated(ind2), weights_in(ind1.units, both)
+    k1, k2, shared = kept_by_bits(ind1), kept_by_bits(ind2), weights_in(ind1.units, both)
     first = round(k1 + source.random() * (k2 - k1))
     for child, k in ((ind1, first), (ind2, k1 + k2 - first)):
         free = together(child.units, apart, source, both)
@@ -184,7 +186,7 @@ def cx_average(
     less = 1 - draw_fraction("fraction", fraction, source)
     sigma = _checks.real("noise", noise, low=0)
     before = ind1.packed, ind2.packed
-    counts = gated(ind1), gated(ind2)
+    counts = kept_by_bits(ind1), kept_by_bits(ind2)
     packed = ind1.packed | ind2.packed
     for child in (ind1, ind2):
         child.assign(packed)

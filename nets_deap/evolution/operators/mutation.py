@@ -43,6 +43,9 @@ def mut_flip(
     """
     check_ticket(individual)
     source = generator(rng)
+    # Exactly a coin for each bit: the number of flips is binomial, and given the number every set
+    # of that many bits is equally likely. Where flips are few, that draws few numbers instead of
+    # D.
     n = source.binomial(len(individual), _checks.real("indpb", indpb, low=0, high=1))
     mask = individual.gates ^ subset(len(individual), n, source)
     write(individual, mask, source, allow_empty_layers)

@@ -10,8 +10,8 @@ import numpy as np
 
 from nets_deap import _checks
 from nets_deap.evolution.operators._common import (
-    gated,
     generator,
+    kept_by_bits,
     marked,
     saliency,
     settle,
@@ -82,7 +82,7 @@ def _repair(child: Ticket, low: float, high: float, rng: Rng | None) -> None:
         spared = len(spans)
         if child.units is not None:
             spared = weights_in(child.units, marked(len(child), places, scores == np.inf))
-        n = min(kept - most, gated(child) - spared)
+        n = min(kept - most, kept_by_bits(child) - spared)
         mask ^= marked(
             len(child), places, smallest_of(child.units, places, scores, n, at_least=True)
         )

@@ -1,7 +1,9 @@
 """The contract that every operator keeps, over the registry of operators."""
 
 import functools
+import importlib
 import inspect
+import pkgutil
 import random
 
 import numpy as np
@@ -11,39 +13,13 @@ from deap import base, creator
 from support.learning import learn
 
 from nets_deap import MaskLayout, Ticket, operators
-from nets_deap.evolution.operators import crossover, genome, mutation, neurons, shrink
 from nets_deap.tickets.fitness import fitness_class
 from nets_deap.tickets.genome import Genome
 from nets_deap.tickets.units import UnitLayout
 
-# Arguments by operator: (ordinary ones, harsh ones, those that ask for no change).
-OFTEN, NEVER, ALL, NO = {"indpb": 0.9}, {"indpb": 0.0}, {"fraction": 1.0}, {"fraction": 0.0}
-SETTINGS: dict[str, tuple[dict, ...]] = {
-    "cx_uniform": ({}, OFTEN, NEVER),
-    "cx_layers": ({}, OFTEN, NEVER),
-    "cx_neurons": ({}, OFTEN, NEVER),
-    "cx_interpolate": ({}, {}),
-    "cx_average": ({"noise": 0.3}, ALL, {}),
-    "cx_structure": ({}, OFTEN, NEVER),
-    "mut_flip": ({"indpb": 0.5}, {"indpb": 1.0}, NEVER),
-    "mut_prune": ({}, ALL, NO),
-    "mut_regrow": ({}, ALL, NO),
-    "mut_swap": ({}, ALL, {"fraction": (0, 0)}),
-    "mut_layer": ({}, {"sigma": 1e6}, {"sigma": 1e-12}),
-    "mut_columns": ({}, ALL, NO),
-    "mut_inputs": ({"fraction": (0.2, 0.8)}, ALL, NO),
-    "mut_neurons": ({"fraction": (0.2, 0.8)}, ALL, NO),
-    "mut_shrink": ({"fraction": (0.2, 0.8)}, ALL, {"fraction": 0.0, "thin": 1.0}),
-    "cx_then_mutate": ({}, {}, {}),
-    "mut_one_of": ({}, {}, {}),
-    "cx_genes": ({}, OFTEN, NEVER),
-    "mut_noise": (
-        {"sigma": 0.5, "indpb": 0.5},
-        {"sigma": 1e6, "indpb": 1.0},
-        {"sigma": 0.0, "indpb": 1.0},
-    ),
-    "mut_resample": ({"indpb": 0.5}, {"indpb": 1.0}, NEVER),
-}
+# Those that change tickets; the arguments stand in their records.
+CHANGING = ("crossover", "mutation", "combination")
+RECORDS = {name: o for name, o in operators.OPERATORS.items() if o.kind in CHANGING}
 USUAL, HARSH, NEUTRAL = range(3)
 SHAPES = {  # no D is a multiple of 8
     "plain": [("mask", (13,))],
@@ -52,9 +28,6 @@ SHAPES = {  # no D is a multiple of 8
     "many": [("a", (5, 3)), ("b", (4, 2, 3, 3)), ("c", (1, 1)), ("d", (3, 4))],
     "chain": [("a", (4, 8)), ("b", (4, 4)), ("c", (3, 4))],
 }
-BETWEEN = ("cx_interpolate", "cx_average")
-STRUCTURED = {op.__name__ for op in operators.STRUCTURED}
-GENOME = {op.__name__ for op in operators.GENOME}
 W0 = np.random.default_rng(1).normal(size=100)
 LAYOUTS = {k: MaskLayout(s, W0[: MaskLayout(s).size]) for k, s in SHAPES.items()}
 MANY = LAYOUTS["many"]
@@ -64,16 +37,13 @@ UNITS = {
     "2:4": [(1, 1)] * 4,
 }
 LAYOUTS |= {unit: UnitLayout(MANY, unit, tiles) for unit, tiles in UNITS.items()}
+# Layouts that operators do not take, by what these need.
+UNFIT = {"any": (), "neurons": {*LAYOUTS} - {"chain"}, "genome": ("plain", *UNITS)}
 TRIALS = [(density, seed) for density in (0.0, 0.5, 1.0) for seed in range(5)]
-every_operator = pytest.mark.parametrize("name", SETTINGS)
+every_operator = pytest.mark.parametrize("name", RECORDS)
 every_pair = pytest.mark.parametrize(
     ("name", "kind"),
-    [
-        (n, k)
-        for n in SETTINGS
-        for k in LAYOUTS
-        if not ((n in STRUCTURED and k != "chain") or (n in GENOME and k in ("plain", *UNITS)))
-    ],
+    [(n, k) for n, record in RECORDS.items() for k in LAYOUTS if k not in UNFIT[record.needs]],
 )
 
 
@@ -90,24 +60,24 @@ def bound(name, setting=USUAL, kind=None, **more):
         more["mutate"] = bound("mut_prune", setting, kind)
     if kind == "plain" and takes(name, "by"):
         more["by"] = "random"
-    return functools.partial(getattr(operators, name), **SETTINGS[name][setting], **more)
+    return functools.partial(getattr(operators, name), **RECORDS[name].settings[setting], **more)
 
 
 def kind_of(name):
     """Return the class of individuals that an operator works on."""
-    return Genome if name in GENOME else Ticket
+    return Genome if RECORDS[name].needs == "genome" else Ticket
 
 
 def parents(name, kind=None, density=0.5, seed=0, cls=None):
     """Return one or two evaluated and trained tickets without an empty layer."""
     cls = cls or kind_of(name)
-    kind = kind or ("chain" if name in STRUCTURED else "many")
+    kind = kind or ("chain" if RECORDS[name].needs == "neurons" else "many")
     rng, layout, found = np.random.default_rng(seed), LAYOUTS[kind], []
     for i in range(2 if name.startswith("cx_") else 1):
         mask = rng.random(layout.size) < density
         mask[[layer.start + rng.integers(layer.size) for layer in layout.layers]] = True
         ticket = cls(mask, None if kind == "plain" else layout)
-        if name in GENOME:
+        if issubclass(cls, Genome):
             ticket.weights = rng.normal(size=layout.size)
         ticket.fitness = ticket.fitness or fitness_class(("loss",), (-1.0,))()
         ticket.fitness.values = (0.25 + i,)
@@ -125,18 +95,40 @@ def masks(tickets):
     ]
 
 
-def test_contract_covers_every_operator_there_is():
-    def named(names):
-        return {name for name in names if name.startswith(("cx_", "mut_"))}
+def test_every_operator_there_is_has_a_record():
+    """Of what stands in the files of the room and begins as operators do."""
+    begin = {"cx": "crossover", "mut": "mutation", "init": "init", "sel": "selection"}
+    rooms = [
+        importlib.import_module(f"{operators.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(operators.__path__)
+    ]
+    written = {
+        name
+        for room in rooms
+        for name, value in vars(room).items()
+        if name.partition("_")[0] in begin and getattr(value, "__module__", "") == room.__name__
+    }
+    assert written == {name for name in operators.OPERATORS if name.partition("_")[0] in begin}
+    assert {*operators.__all__} >= {*operators.OPERATORS}
+    for name, record in operators.OPERATORS.items():
+        assert getattr(operators, name) is record.function
+        if record.kind not in ("combination", "repair") and name != "elitist":
+            assert record.kind == begin[name.partition("_")[0]]
 
-    registry = {op.__name__ for op in operators.CROSSOVERS + operators.MUTATIONS}
-    rooms = (crossover, mutation, neurons, shrink, genome)
-    homes = set().union(*(named(vars(room)) for room in rooms))
-    assert named(operators.__all__) == homes
-    assert named(operators.__all__) == named(dir(operators)) == set(SETTINGS)
-    assert registry | STRUCTURED | GENOME == set(SETTINGS) - {"mut_one_of", "cx_then_mutate"}
-    crossed = {op.__name__ for op in operators.CROSSOVERS} | {"cx_structure", "cx_genes"}
-    assert crossed | {"cx_then_mutate"} == {name for name in SETTINGS if name[:3] == "cx_"}
+
+def test_each_list_of_operators_follows_from_the_records():
+    lists = operators.CROSSOVERS, operators.MUTATIONS, operators.STRUCTURED, operators.GENOME
+    listed = [op.__name__ for some in lists for op in some]
+    assert sorted(listed) == sorted(n for n, r in RECORDS.items() if r.kind != "combination")
+    assert all(op.__name__.startswith("cx_") for op in operators.CROSSOVERS)
+    assert all(op.__name__.startswith("mut_") for op in operators.MUTATIONS)
+
+
+def test_an_unknown_kind_or_need_is_refused():
+    with pytest.raises(ValueError, match="kind must be a known name"):
+        operators.Operator(operators.mut_flip, "mutate")
+    with pytest.raises(ValueError, match="needs must be a known name"):
+        operators.Operator(operators.mut_flip, "mutation", "weights")
 
 
 @pytest.mark.parametrize("setting", [USUAL, HARSH])
@@ -163,7 +155,7 @@ def test_in_place_with_fitness_untouched_and_nothing_empty(name, kind, setting):
 def test_no_network_is_ever_empty(name, kind):
     allow = {"allow_empty_layers": True} if takes(name, "allow_empty_layers") else {}
     for setting, seed in (
-        (setting, seed) for setting in range(len(SETTINGS[name])) for seed in range(6)
+        (setting, seed) for setting in range(len(RECORDS[name].settings)) for seed in range(6)
     ):
         sparse, empty = (parents(name, kind, 0.0, seed) for _ in range(2))
         for ticket in empty:
@@ -235,11 +227,13 @@ def test_trained_is_forgotten_exactly_where_bits_changed(name):
 
 @every_pair
 def test_asked_for_no_change_the_parents_come_back(name, kind):
+    if RECORDS[name].neutral is None:
+        pytest.skip("nothing that it can be asked for leaves a ticket as it is")
     for density, seed in TRIALS:
         tickets, rng = parents(name, kind, density, seed), np.random.default_rng(seed)
-        if name in BETWEEN:  # between equal parents there is only one child
+        if RECORDS[name].between:  # between equal parents there is only one child
             tickets[1].gates, tickets[1].trained = tickets[0].gates, tickets[0].trained
         before, states = masks(tickets), [ticket.trained for ticket in tickets]
-        bound(name, NEUTRAL if name not in BETWEEN else -1, kind)(*tickets, rng=rng)
+        bound(name, NEUTRAL, kind)(*tickets, rng=rng)
         assert masks(tickets) == before
         assert [ticket.trained for ticket in tickets] == states
