@@ -275,15 +275,15 @@ class Carried(Genotype):
 
 def _record_of(ticket: Any) -> files.Record:
     """Return what the file of a ticket holds."""
-    learnt = ticket.trained
+    state = ticket.trained
     # A ticket from a file was not bred here: it has the parents that its origin tells of.
     parents = list(ticket.parents) or ticket.origin.get("parents", [])
-    metrics = {} if learnt is None else {name: float(v) for name, v in learnt.metrics.items()}
+    metrics = {} if state is None else {name: float(v) for name, v in state.metrics.items()}
     return files.Record(
         packed=ticket.packed,
         layout=ticket.layout,
         fitness=ticket.fitness,
-        metrics={} if learnt is None else {"steps": learnt.steps, **metrics},
+        metrics={} if state is None else {"steps": state.steps, **metrics},
         origin={**ticket.origin, "parents": parents},
     )
 
