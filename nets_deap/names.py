@@ -59,6 +59,8 @@ NETWORKS: dict[str, KnownNetwork] = {
     "resnet20": KnownNetwork(),
     "torchvision": KnownNetwork(channels=3),
 }
+# How random masks spread over layers; see ``evolution.operators.layer_counts``.
+DISTRIBUTIONS = ("uniform", "er", "erk")
 
 
 def check_pair(argument: str, network: str, dataset: str) -> KnownData:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -102,7 +103,7 @@ def numbers(flag: str, text: str | None, kind: type) -> tuple[Any, ...]:
 def add_where(command: ArgumentParser) -> None:
     """Add where everything is trained, which changes no result."""
     command.add_argument(
-        "--engine",
+        "--map",
         choices=["local", "ray"],
         default="local",
         help="train in this process, or on workers of Ray, each with the engine that "
@@ -113,7 +114,6 @@ def add_where(command: ArgumentParser) -> None:
     )
     command.add_argument(
         "--address",
-        default="local",
         help="'local' starts Ray here (default); 'auto' or 'HOST:PORT' is a cluster that runs",
     )
     command.add_argument(
@@ -125,6 +125,19 @@ def add_where(command: ArgumentParser) -> None:
 
 
 def where(options: Namespace) -> dict[str, Any]:
-    """Return where everything is to be trained, as arguments of ``experiments.run``."""
-    names = ("engine", "workers", "address", "gpus_per_worker")
-    return {name: getattr(options, name) for name in names}
+    """Return where everything is to be trained, as arguments of ``experiments.run``.
+
+    Raises:
+        InvalidValueError: There are options of workers, and no workers.
+    """
+    names = ("workers", "address", "gpus_per_worker")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.map == "ray":
+        from nets_deap.evolution.ray_map import RayMap
+
+        return {"map": functools.partial(RayMap, **given)}
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        leave = f"Or leave out {flags}."
+        raise _checks.bad_value("--map", "have workers", "ray", options.map, leave)
+    return {}

@@ -96,12 +96,12 @@ def carry_out(
         number = signal.Signals(getattr(stop, "signal", signal.SIGINT))
         there = (path / "config.json").exists()
         how_on = f"all that is done is saved; go on with: nets-deap resume {path}"
-        _complain(
+        _print_error(
             f"{number.name}: {how_on if there else 'nothing was written yet; start it again'}"
         )
         return 128 + number
     except ExecutorLostError as error:
-        _complain(f"{error} The run folder: {path}")
+        _print_error(f"{error} The run folder: {path}")
         return 1
     print(f"\n{name}: front after {report.final.steps} steps from W0, densest first\n")
     print(report.table())
@@ -111,6 +111,6 @@ def carry_out(
     return 0
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     """Print a line to standard error."""
     print(f"nets-deap: {text}", file=sys.stderr, flush=True)

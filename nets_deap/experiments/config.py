@@ -5,12 +5,13 @@ Nothing here imports torch, so that the command line answers at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from nets_deap import _checks
 from nets_deap.errors import InvalidValueError, NetsError
+from nets_deap.evolution.settings import Settings, at_least_0, one_of, setting
 from nets_deap.experiments.overrides import read_field
 from nets_deap.names import (
     DATASETS,
@@ -20,59 +21,59 @@ from nets_deap.names import (
     check_pair,
     parse_unit,
 )
+from nets_deap.runs.search.settings import SearchSettings
 from nets_deap.training.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class TaskConfig:
-    """Which network on which data.
+def _unit(name: str, value: Any) -> str:
+    """Return the name of what one bit gates."""
+    parse_unit(name, value)
+    return str(value)
 
-    ``kind`` is ``"xor"`` (``hidden`` units, ``noise`` of the validation points), or a network of
-    ``names.NETWORKS`` on the images of ``dataset``; for ``"torchvision"``, ``model`` names the
-    network. ``maskable`` holds names or patterns of parameters, or types of modules (``Conv2d``);
-    None for the weights of all linear and convolutional layers. ``precision`` is that of matrix
-    products: ``"float32"``, ``"tf32"`` or ``"bf16"``.
-    ``unit`` is what one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
-    ``"block(RxC)"`` or ``"2:4"``.
-    """
 
-    kind: str = "lenet"
-    model: str | None = None
-    hidden: int = 10
-    noise: float = 0.1
-    dataset: str = "mnist"
-    data_dir: str | None = None
-    maskable: tuple[str, ...] | None = None
-    dtype: str = "float32"
-    device: str = "auto"
-    chunk: int | None = None
-    engine: str = "auto"
-    precision: str = "float32"
-    unit: str = "weight"
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig(Settings):
+    """Which network on which data, and how it trains."""
+
+    subject: ClassVar[str] = "task"
+    prefix: ClassVar[str] = "task."
+
+    kind: str = setting(
+        "lenet",
+        '``"xor"``, or a network of ``names.NETWORKS`` on the images of ``dataset``.',
+        one_of(("xor", *NETWORKS)),
+    )
+    model: str | None = setting(None, 'The network, for ``kind="torchvision"``.')
+    hidden: int = setting(10, 'Hidden units, for ``kind="xor"``.', _checks.whole)
+    noise: float = setting(0.1, 'Of the validation points, for ``kind="xor"``.', at_least_0)
+    dataset: str = setting("mnist", "The images.", one_of(DATASETS))
+    data_dir: str | None = setting(None, "Their folder; None for ``$NETS_DEAP_DATA``.")
+    maskable: tuple[str, ...] | None = setting(
+        None,
+        "Names or patterns of parameters, or types of modules (``Conv2d``); None for the weights "
+        "of all linear and convolutional layers.",
+    )
+    dtype: str = setting("float32", "Of weights and data.", one_of(("float32", "float64")))
+    device: str = setting("auto", "See ``nets.Task``.")
+    chunk: int | None = setting(None, "See ``nets.Task``.", _checks.whole)
+    engine: str = setting("auto", "See ``nets.Task``.", one_of(ENGINES))
+    precision: str = setting("float32", "Of matrix products.", one_of(PRECISIONS))
+    unit: str = setting(
+        "weight",
+        'What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``, '
+        '``"block(RxC)"`` or ``"2:4"``.',
+        _unit,
+    )
 
     def __post_init__(self) -> None:
-        _checks.together(
-            "task",
-            (
-                lambda: _checks.choice("task.kind", self.kind, ("xor", *NETWORKS)),
-                lambda: _checks.whole("task.hidden", self.hidden),
-                lambda: _checks.real("task.noise", self.noise, low=0),
-                lambda: _checks.choice("task.dataset", self.dataset, DATASETS),
-                lambda: _checks.choice("task.dtype", self.dtype, ("float32", "float64")),
-                lambda: _checks.unless_none(_checks.whole, "task.chunk", self.chunk),
-                lambda: _checks.choice("task.engine", self.engine, ENGINES),
-                lambda: _checks.choice("task.precision", self.precision, PRECISIONS),
-                lambda: parse_unit("task.unit", self.unit),
-            ),
-        )
+        super().__post_init__()
         self._check_pair()
 
     def _check_pair(self) -> None:
         """Refuse what the kind does not use, and data that it does not take."""
         unused = {"xor": ("model", "dataset"), "torchvision": ("hidden", "noise")}
-        plain = {f.name: f.default for f in fields(self)}
         names = unused.get(self.kind, ("model", "hidden", "noise"))
-        given = [name for name in names if getattr(self, name) != plain[name]]
+        given = [name for name in self.changed(TaskConfig) if name in names]
         if given:
             raise _checks.bad_value(
                 "task.kind",
@@ -89,86 +90,27 @@ class TaskConfig:
             check_pair("task.dataset", self.kind, self.dataset)
 
 
-def _density_pair(name: str, pair: tuple[float, float] | None) -> None:
-    """Raise unless a pair of densities is an interval, or None."""
-    if pair is not None:
-        _checks.interval(name, pair, _checks.density)
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(SearchSettings):
+    """How tickets evolve: what ``nets.search`` is given, and what only a configuration has."""
 
+    prefix: ClassVar[str] = "search."
 
-@dataclass(frozen=True)
-class SearchConfig:
-    """How tickets evolve; the fields are arguments of ``nets.search`` and ``nets.make_toolbox``.
+    genome: str = setting(
+        "mask",
+        '``"mask"``, or ``"weights"`` for genomes whose initial weights evolve with their masks, '
+        "by ``experiments.nets2023``, which has its own inheritance, budget and algorithm.",
+        one_of(("mask", "weights")),
+    )
+    islands: int | None = setting(
+        None, "So many populations evolve side by side; None for one.", _checks.whole
+    )
+    migrate_every: int = setting(
+        5, "Tickets move between them once in so many generations.", _checks.whole
+    )
 
-    ``genome`` is ``"mask"``, or ``"weights"`` for genomes whose initial weights evolve with their
-    masks, by ``experiments.nets2023``, which has its own inheritance, budget and algorithm.
-    With ``islands`` so many populations evolve side by side; tickets move between them once in
-    ``migrate_every`` generations.
-    """
-
-    population: int = 40
-    offspring: int | None = None
-    generations: int = 20
-    cxpb: float = 0.1
-    mutpb: float = 0.9
-    objectives: tuple[str, ...] = ("val_loss", "density")
-    genome: str = "mask"
-    inherit: str = "none"
-    algorithm: str | None = None
-    budget: int | None = None
-    growth: float = 1.0
-    density: tuple[float, float] = (0.01, 1.0)
-    first_density: tuple[float, float] | None = None
-    distribution: str = "erk"
-    prune: tuple[float, float] | None = None
-    flips: float | None = None
-    noise: float | None = None
-    sigma: float | None = None
-    gradient: bool = False
-    reevaluate: bool = False
-    islands: int | None = None
-    migrate_every: int = 5
-    patience: int | None = None
-    max_steps: int | None = None
-    max_seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        total = self.cxpb + self.mutpb
-        whole, real, unless_none = _checks.whole, _checks.real, _checks.unless_none
-        distributions = ("uniform", "er", "erk")
-        _checks.together(
-            "search",
-            (
-                lambda: whole("search.population", self.population, low=2 if self.cxpb else 1),
-                lambda: unless_none(whole, "search.offspring", self.offspring),
-                lambda: whole("search.generations", self.generations, low=0),
-                lambda: real("search.cxpb", self.cxpb, low=0, high=1),
-                lambda: real("search.mutpb", self.mutpb, low=0, high=1),
-                lambda: real("search.cxpb + search.mutpb", total, high=1 + 1e-9),
-                lambda: _checks.interval("search.density", self.density, _checks.density),
-                lambda: _checks.choice("search.genome", self.genome, ("mask", "weights")),
-                self._check_genome,
-                self._check_islands,
-                lambda: _checks.choice("search.inherit", self.inherit, ("none", "weights")),
-                lambda: _checks.choice(
-                    "search.algorithm", self.algorithm or "plus", ("plus", "comma")
-                ),
-                lambda: unless_none(whole, "search.budget", self.budget),
-                lambda: real("search.growth", self.growth, low=0, open_low=True),
-                lambda: _density_pair("search.first_density", self.first_density),
-                lambda: _checks.choice("search.distribution", self.distribution, distributions),
-                lambda: _density_pair("search.prune", self.prune),
-                lambda: unless_none(real, "search.noise", self.noise, low=0),
-                lambda: unless_none(real, "search.sigma", self.sigma, low=0),
-                lambda: unless_none(real, "search.flips", self.flips, low=0, high=1),
-                lambda: unless_none(whole, "search.islands", self.islands),
-                lambda: whole("search.migrate_every", self.migrate_every),
-                lambda: unless_none(whole, "search.patience", self.patience),
-                lambda: unless_none(whole, "search.max_steps", self.max_steps),
-                lambda: unless_none(
-                    real, "search.max_seconds", self.max_seconds, low=0, open_low=True
-                ),
-            ),
-        )
+    def _rules(self) -> Iterable[Callable[[], object]]:
+        return (*super()._rules(), self._check_genome, self._check_islands)
 
     def _check_islands(self) -> None:
         """Refuse migration where there is nowhere to go."""
@@ -178,11 +120,9 @@ class SearchConfig:
 
     def _check_genome(self) -> None:
         """Refuse what genomes with weights of their own do not use."""
-        fixed = ["inherit", "budget", "growth", "algorithm", "distribution", "density", "gradient"]
-        plain = {f.name: f.default for f in fields(self)}
-        given = [
-            name for name in (*fixed, "noise", "islands") if getattr(self, name) != plain[name]
-        ]
+        unused = {"inherit", "budget", "growth", "algorithm", "distribution", "density"}
+        unused |= {"gradient", "noise", "reevaluate", "islands"}
+        given = [name for name in self.changed(SearchConfig) if name in unused]
         if self.genome == "weights" and given:
             raise _checks.bad_value(
                 "search.genome",
@@ -193,21 +133,15 @@ class SearchConfig:
             )
 
 
-@dataclass(frozen=True)
-class FinalConfig:
-    """How the front is trained from W0 at the end: ``steps``, and how many ``members`` of it."""
+@dataclass(frozen=True, kw_only=True)
+class FinalConfig(Settings):
+    """How the front is trained from W0 at the end."""
 
-    steps: int = 2000
-    members: int = 8
+    subject: ClassVar[str] = "final"
+    prefix: ClassVar[str] = "final."
 
-    def __post_init__(self) -> None:
-        _checks.together(
-            "final",
-            (
-                lambda: _checks.whole("final.steps", self.steps),
-                lambda: _checks.whole("final.members", self.members, low=1),
-            ),
-        )
+    steps: int = setting(2000, "Optimiser steps of each.", _checks.whole)
+    members: int = setting(8, "How many members of the front.", _checks.whole)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deap import base, tools
 
@@ -23,12 +23,11 @@ from nets_deap.evolution.operators import (
     mut_resample,
     sel_roulette_low,
 )
+from nets_deap.experiments.config import SearchConfig
+from nets_deap.runs.search.settings import AlgorithmSettings, LimitSettings
 from nets_deap.tickets.fitness import fitness_class
 from nets_deap.tickets.genome import Genome
 from nets_deap.training.task import Task
-
-if TYPE_CHECKING:
-    from nets_deap.experiments.config import SearchConfig
 
 SELECTIONS: dict[str, Callable[..., Any]] = {
     "tournament": functools.partial(tools.selTournament, tournsize=3),
@@ -129,18 +128,16 @@ def search_options(task: Task, config: SearchConfig, **options: Any) -> dict[str
     Raises:
         InvalidValueError: The objective is another one.
     """
-    names = tuple(config.objectives)
-    if len(names) != 1 or not names[0].startswith("penalised:"):
+    names: Any = config.objectives
+    if len(names) != 1 or not str(names[0]).startswith("penalised:"):
         raise _checks.bad_value(
             "search.objectives", "be the penalised one alone", "('penalised:0.2',)", names
         )
     resolve(names)
     target = float(names[0].partition(":")[2])
-    kept = ("population", "offspring", "generations", "cxpb", "mutpb")
-    limits = ("patience", "max_steps", "max_seconds")
     given = {name: getattr(config, name) for name in ("first_density", "prune", "flips")}
     settings = {name: value for name, value in given.items() if value is not None}
     if config.sigma:
         settings["sigma"] = config.sigma
     toolbox = toolbox_2023(task, target_density=target, **{**settings, **options})
-    return {"toolbox": toolbox, **{name: getattr(config, name) for name in kept + limits}}
+    return {"toolbox": toolbox, **config.part(AlgorithmSettings, LimitSettings)}

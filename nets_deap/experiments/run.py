@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from nets_deap._table import table
 from nets_deap.evolution.objectives import resolve
-from nets_deap.evolution.ray_map import check_where, trained_by
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front
+from nets_deap.experiments.nets2023 import search_options
 from nets_deap.models.maskable import Selector
 from nets_deap.runs.checkpoint.partial import Unfinished
 from nets_deap.runs.progress import Progress
 from nets_deap.runs.search.islands import Migration
 from nets_deap.runs.search.search import SearchResult, search
+from nets_deap.runs.search.settings import SearchSettings
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.rows import front_rows, named_values
+from nets_deap.training import tasks
 from nets_deap.training.executor import set_journal
 from nets_deap.training.task import Task
 
@@ -59,8 +64,6 @@ class RunReport:
 
 def build_task(config: Config) -> Task:
     """Return the task of a configuration."""
-    from nets_deap.training import tasks
-
     shared: dict[str, Any] = {
         "recipe": config.recipe,
         "seed": config.seed,
@@ -89,8 +92,6 @@ def maskable_of(names: tuple[str, ...] | None) -> Selector:
     """Return names and patterns of parameters as they are, and types of ``torch.nn`` as types."""
     if names is None:
         return None
-    from torch import nn
-
     return [getattr(nn, name) if isinstance(getattr(nn, name, 0), type) else name for name in names]
 
 
@@ -103,10 +104,7 @@ def run(
     overwrite: bool = False,
     resume: bool = False,
     force: bool = False,
-    engine: str = "local",
-    workers: int | None = None,
-    address: str = "local",
-    gpus_per_worker: float | None = None,
+    map: Callable[[Task], AbstractContextManager[object]] | None = None,
 ) -> RunReport:
     """Run an experiment: search, final training from W0, table, run folder.
 
@@ -118,51 +116,35 @@ def run(
         overwrite: Replace an earlier run in the folder.
         resume: Go on with the run in the folder.
         force: See ``nets.resume``.
-        engine: Where everything trains; see ``nets.make_toolbox``. It changes no result, and a run
-            may be resumed with another one.
-        workers: See ``nets.RayMap``.
-        address: See ``nets.RayMap``.
-        gpus_per_worker: See ``nets.RayMap``.
+        map: Makes of the task the workers that all of it trains on, such as
+            ``functools.partial(nets.RayMap, workers=4)``; None for this process. It changes no
+            result, and a run may be resumed with another one.
 
     Raises:
         NetsError: Something in the configuration cannot be; nothing has been written then.
         ExecutorLostError: All workers are lost; the run can be resumed.
     """
     resolve(config.search.objectives)
-    check_where(engine, workers, address, gpus_per_worker)
     task = build_task(config)
-    where: dict[str, Any] = {"workers": workers, "address": address}
-    with trained_by(task, engine, gpus_per_worker=gpus_per_worker, **where):
-        return _run(
-            config, task, path, preset=preset, progress=progress, overwrite=overwrite,
-            resume=resume, force=force,
-        )  # fmt: skip
+    with nullcontext() if map is None else map(task):
+        result = search(
+            task,
+            **options_of(config, task),
+            path=path,
+            seed=config.seed,
+            progress=progress,
+            overwrite=overwrite,
+            resume=resume,
+            force=force,
+            config={"preset": preset, "config": config.as_dict()},
+        )
+        return _finish(config, task, result, Path(path), progress)
 
 
-def _run(
-    config: Config,
-    task: Task,
-    path: str | Path,
-    *,
-    preset: str,
-    progress: str,
-    overwrite: bool,
-    resume: bool,
-    force: bool,
+def _finish(
+    config: Config, task: Task, result: SearchResult, path: Path, progress: str
 ) -> RunReport:
-    """Run an experiment on its task; see ``run``."""
-    options = options_of(config, task)
-    result = search(
-        task,
-        **options,
-        path=path,
-        seed=config.seed,
-        progress=progress,
-        overwrite=overwrite,
-        resume=resume,
-        force=force,
-        config={"preset": preset, "config": config.as_dict()},
-    )
+    """Train the front that a search found from W0, and complete its run folder."""
     show = Progress(progress)
 
     def on_trained(done: int, total: int) -> None:
@@ -187,19 +169,17 @@ def _run(
     unfinished.forget(len(result.logbook))
     notes = [] if result.stopped is None else [f"stopped early: {result.stopped}"]
     folder.close()
-    return RunReport(result, final, Path(path), notes)
+    return RunReport(result, final, path, notes)
 
 
 def options_of(config: Config, task: Task) -> dict[str, Any]:
     """Return the arguments of ``search`` that a configuration asks for."""
     if config.search.genome == "weights":
-        from nets_deap.experiments.nets2023 import search_options
-
         return search_options(task, config.search)
-    options = {name: value for name, value in vars(config.search).items() if name != "genome"}
-    every = options.pop("migrate_every")
+    options = config.search.part(SearchSettings)
     if config.search.islands is not None:
-        options["migration"] = Migration(every=every)
+        options["islands"] = config.search.islands
+        options["migration"] = Migration(every=config.search.migrate_every)
     return options
 
 

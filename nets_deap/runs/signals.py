@@ -22,7 +22,7 @@ ENDINGS = tuple(
 
 @contextmanager
 def listening(*, only_free: bool = False, advice: str = "") -> Iterator[None]:
-    """Let the first of these signals halt a run where it can be resumed, the second end it at once.
+    """Let the first of these signals interrupt a run where it can be resumed, the second end it.
 
     Handlers are put back at the end. In other threads than the main one nothing is changed.
 
@@ -32,7 +32,7 @@ def listening(*, only_free: bool = False, advice: str = "") -> Iterator[None]:
         advice: How to go on, told where one of these signals has ended what is inside.
 
     Raises:
-        Halted: With ``only_free``, also where a signal came too late to halt what is inside.
+        Interrupted: With ``only_free``, also where a signal came too late for what is inside.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -43,7 +43,7 @@ def listening(*, only_free: bool = False, advice: str = "") -> Iterator[None]:
         yield
         if only_free and before:
             interrupt.check()
-    except interrupt.Halted as stop:
+    except interrupt.Interrupted as stop:
         if before and advice:
             name = signal.Signals(stop.signal).name
             logger.warning("%s: all that is done is saved; go on with %s", name, advice)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
+from nets_deap.names import DISTRIBUTIONS
 from nets_deap.tickets import bits
 from nets_deap.tickets.choice import Rng, choose, subset
 from nets_deap.tickets.choice_of_units import choose_of, together
@@ -15,9 +16,6 @@ from nets_deap.tickets.layout import Layer, MaskLayout
 from nets_deap.tickets.units import UnitLayout
 
 Distribution = str | Mapping[str, float]
-
-
-DISTRIBUTIONS = ("uniform", "er", "erk")
 
 
 def layer_counts(

@@ -55,7 +55,7 @@ def minibatch(problem: Problem, plan: Plan, step: int, rows: Tensor) -> Split:
     the same for every network, chunk and thread.
     """
     targets = rows_of(problem.train[1], rows)
-    if problem.augment is None and isinstance(problem.train[0], Tensor):
+    if problem.is_resident:
         return rows_of(problem.train[0], rows), targets
     text = f"augment {plan.seed} {step}".encode()
     seed = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1

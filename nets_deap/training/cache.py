@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, Generic
-
-from nets_deap.training.engines.cuda.graph import T
+from typing import Any, Generic, TypeVar
 
 MOST_KEPT = 4
+
+T = TypeVar("T")
 
 
 class Cache(Generic[T]):

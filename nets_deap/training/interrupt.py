@@ -1,4 +1,9 @@
-"""The request to halt: set by a signal's handler, looked at where work can be put down."""
+"""The request to interrupt work: set by a signal's handler, looked at where it can be put down.
+
+A signal belongs to the whole process, and its handler may run between any two lines of Python, in
+the midst of a write. So the handler only notes the signal here, and work asks for it where nothing
+is half done.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +26,7 @@ def tell(sign: Sign) -> None:
     _signs.add(sign)
 
 
-class Halted(KeyboardInterrupt, SystemExit):
+class Interrupted(KeyboardInterrupt, SystemExit):
     """Raised where work is put down because a signal asked for it.
 
     A program that does not catch it ends with 128 + signal, as one that the signal ended.
@@ -31,12 +36,12 @@ class Halted(KeyboardInterrupt, SystemExit):
     """
 
     def __init__(self, signal: int) -> None:
-        super().__init__(f"halted by signal {signal}")
+        super().__init__(f"interrupted by signal {signal}")
         self.signal, self.code = signal, 128 + signal
 
 
 def ask(signal: int) -> bool:
-    """Note that a signal asks to halt; tell whether one had asked before."""
+    """Note that a signal asks to interrupt; return whether one had asked before."""
     again = bool(_asked)
     _asked.append(signal)
     return again
@@ -48,16 +53,16 @@ def forget() -> None:
 
 
 def asked() -> bool:
-    """Return whether work is to halt."""
+    """Return whether work is to be interrupted."""
     return bool(_asked)
 
 
 def check() -> None:
-    """Give signs of life, and raise ``Halted`` if a signal has asked for it.
+    """Give signs of life, and raise ``Interrupted`` if a signal has asked for it.
 
     To be called every second or so.
     """
     for sign in tuple(_signs):
         sign.beat()
     if _asked:
-        raise Halted(_asked[0])
+        raise Interrupted(_asked[0])

@@ -54,7 +54,11 @@ def check_precision(precision: str, dtype: torch.dtype, device: torch.device) ->
 
 @contextmanager
 def products(precision: str) -> Iterator[None]:
-    """Take matrix products in a precision inside; put torch's settings back after."""
+    """Take matrix products in a precision inside; put torch's settings back after.
+
+    The settings belong to the whole process: what another thread multiplies on CUDA meanwhile is
+    rounded the same way. Nothing is set for ``"float32"``.
+    """
     if precision == "tf32":
         with _tf32():
             yield
@@ -101,7 +105,12 @@ def _whole_sums() -> Iterator[None]:
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Compute attention from products; fused kernels cannot be batched."""
+    """Compute attention from products; fused kernels cannot be batched.
+
+    Both switches belong to the whole process, the fast path of transformer layers in evaluation
+    mode and the choice of kernels: another thread that attends meanwhile takes the plain path, too,
+    slower, with the same results to float rounding.
+    """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

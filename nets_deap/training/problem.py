@@ -94,10 +94,15 @@ class Problem:
         return device
 
     @property
+    def is_resident(self) -> bool:
+        """Whether the inputs of a minibatch are rows of a tensor in memory as they are."""
+        return isinstance(self.train[0], Tensor) and self.augment is None
+
+    @property
     def is_plain(self) -> bool:
         """Whether a minibatch is rows of two tensors as they are, and the loss one with a name."""
-        tensors = all(isinstance(part, Tensor) for part in self.train)
-        return tensors and self.augment is None and isinstance(self.recipe.loss, str)
+        named = isinstance(self.recipe.loss, str)
+        return self.is_resident and isinstance(self.train[1], Tensor) and named
 
     @property
     def dtype(self) -> torch.dtype:

@@ -1,4 +1,7 @@
-"""``Task``: a model, its data and a recipe; the layout and initial weights that follow."""
+"""``Task``: a model, its data and a recipe; the layout and initial weights that follow.
+
+One file: it is one class, and half of it says what its arguments and methods take.
+"""
 
 from __future__ import annotations
 

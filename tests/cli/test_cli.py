@@ -1,7 +1,9 @@
 """The command line, in this process and as users start it."""
 
 import csv
+import importlib
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import sys
 import pytest
 from torchvision.datasets import CIFAR10
 
+from nets_deap import cli
 from nets_deap.cli.main import main
 
 TINY = ["--generations", "1", "--population", "6", "--progress", "none"]
@@ -252,6 +255,16 @@ def test_help_and_errors_as_users_start_it():
     bad = call("run", "xor-mlp10", "--set", "recipe.lr=-1")
     assert bad.returncode == 2
     assert "Traceback" not in bad.stderr
+
+
+def test_every_command_has_a_file_of_its_name_and_every_file_with_a_command_is_listed(capsys):
+    files = {info.name for info in pkgutil.iter_modules(cli.__path__)}
+    modules = {name: importlib.import_module(f"nets_deap.cli.{name}") for name in files}
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = set(re.findall(r"^    (\w+)", capsys.readouterr().out, re.M)) - {"COMMAND"}
+    assert commands == {name for name, module in modules.items() if hasattr(module, "add")}
+    assert {"run", "bench", "completion"} < commands
 
 
 def test_overwrite_replaces_the_default_folder(tmp_path, monkeypatch, capsys):

@@ -13,8 +13,11 @@ import pytest
 from support.running import TINY, left_by, start
 
 import nets_deap as nets
+from nets_deap.cli.main import main
 from nets_deap.errors import InvalidValueError
 from nets_deap.evolution.batch_map import batch_map, unwrap
+from nets_deap.experiments.presets import PRESETS
+from nets_deap.experiments.run import run
 from nets_deap.training.workers import ray_session
 from nets_deap.training.workers.ray_session import TempFolder
 
@@ -28,22 +31,60 @@ def left_over():
     return found + [str(file) for file in Path("/tmp").glob("nets-ray-*")]
 
 
-def test_names_of_places_are_not_names_of_engines(xor_task):
+def test_a_map_is_not_an_engine(xor_task):
     assert unwrap(nets.make_toolbox(xor_task).map) is batch_map
-    with pytest.raises(InvalidValueError, match=r"engine must be a known.*Task\(engine='vmap'"):
-        nets.make_toolbox(xor_task, engine="vmap")
-    with pytest.raises(InvalidValueError, match=r"engine must have workers.*leave out"):
-        nets.make_toolbox(xor_task, workers=2)
-    with pytest.raises(InvalidValueError, match=r"engine must have workers.*gpus_per_worker"):
-        nets.make_toolbox(xor_task, gpus_per_worker=0.5)
+    with pytest.raises(TypeError, match=r"map must be callable: expected such as nets\.RayMap"):
+        nets.make_toolbox(xor_task, map="ray")
     with pytest.raises(InvalidValueError, match="engine must be a known name"):
         nets.tasks.xor(hidden=3, engine="ray")
 
 
-def test_without_ray_the_extra_is_named(xor_task, monkeypatch):
+@pytest.mark.parametrize("command", ["run", "resume"])
+@pytest.mark.parametrize(
+    "flags",
+    [["--workers", "2"], ["--address", "auto"], ["--gpus-per-worker", "0.5", "--workers", "2"]],
+)
+def test_options_of_workers_want_workers(command, flags, tmp_path, capsys):
+    nets.search(nets.tasks.xor(hidden=3), generations=0, path=tmp_path / "run", progress="none")
+    (tmp_path / "run" / "config.json").rename(tmp_path / "config.json")
+    facts = json.loads((tmp_path / "config.json").read_text())
+    facts["config"] = PRESETS["xor-mlp10"].as_dict()
+    (tmp_path / "run" / "config.json").write_text(json.dumps(facts))
+    name = "xor-mlp10" if command == "run" else str(tmp_path / "run")
+    assert main([command, name, *flags]) == 2
+    message = capsys.readouterr().err
+    assert "--map must have workers: expected ray, got local. Or leave out --" in message
+    assert all(flag in message for flag in flags if flag.startswith("--"))
+
+
+@pytest.mark.parametrize("mapped", ["search", "toolbox"])
+def test_a_map_gets_each_generation_and_is_the_callers_to_close(mapped, xor_task):
+    seen = []
+
+    class Map:
+        def __call__(self, function, tickets):
+            seen.append(len(tickets))
+            return batch_map(function, tickets)
+
+        def close(self):
+            raise AssertionError("closed by somebody else")
+
+    options = {"population": 4, "generations": 2, "progress": "none"}
+    if mapped == "search":
+        nets.search(xor_task, map=Map(), **options)
+    else:
+        nets.search(xor_task, toolbox=nets.make_toolbox(xor_task, map=Map()), **options)
+    assert seen[0] == 4
+    assert len(seen) == 3
+
+
+def test_without_ray_the_extra_is_named(xor_task, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(nets.NetsError, match=r'pip install "nets-deap\[ray\]"'):
-        nets.make_toolbox(xor_task, engine="ray", workers=1)
+        nets.RayMap(xor_task, workers=1)
+    with pytest.raises(nets.NetsError, match=r'pip install "nets-deap\[ray\]"'):
+        run(PRESETS["xor-mlp10"], tmp_path / "run", map=nets.RayMap)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_program_left_is_swept_and_what_is_in_use_is_not(tmp_path):
@@ -68,7 +109,7 @@ def test_a_run_on_workers_that_is_interrupted_ends_as_in_one_process(tmp_path):
     before = left_over()
     more = ["run", "xor-mlp10", *TINY, "--set", "task.dtype=float64"]
     for name in ("whole", "cut"):
-        where = [] if name == "whole" else ["--engine", "ray", "--workers", 2]
+        where = [] if name == "whole" else ["--map", "ray", "--workers", 2]
         process = start(*more, "--out", tmp_path / name, *where)
         if name == "cut":
             log = tmp_path / "cut" / "log.jsonl"
@@ -81,7 +122,7 @@ def test_a_run_on_workers_that_is_interrupted_ends_as_in_one_process(tmp_path):
     if process.returncode:
         assert "go on with: nets-deap resume" in error
     process = start(
-        "resume", tmp_path / "cut", "--engine", "ray", "--workers", 1, "--progress", "none"
+        "resume", tmp_path / "cut", "--map", "ray", "--workers", 1, "--progress", "none"
     )
     out, error = process.communicate(timeout=120)
     assert process.returncode == 0, error

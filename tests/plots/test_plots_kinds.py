@@ -60,6 +60,7 @@ def ax():
     plt.close(figure)
 
 
+NOT_OF_THIS_RUN = {"comparison", "attainment", "inputs", "filters"}
 both = pytest.mark.parametrize("where", ["folder", "live"])
 
 
@@ -81,11 +82,11 @@ def test_every_kind_draws_on_the_axes_it_gets_or_says_what_is_missing(name, fold
     known = plots.KINDS[name]
     assert known.name == name
     assert known.about.endswith(".")
-    try:
-        assert known.draw(folder, ax) is ax
-    except InvalidValueError as error:
-        assert "expected" in str(error)
+    if name in NOT_OF_THIS_RUN:
+        with pytest.raises(InvalidValueError, match=r"must .*: expected"):
+            known.draw(folder, ax)
     else:
+        assert known.draw(folder, ax) is ax
         assert ax.has_data()
 
 

@@ -264,16 +264,16 @@ def test_a_generation_cut_short_does_not_train_again_what_was_trained(
     trained = []
     part = Unfinished.part
 
-    def count_and_halt(self, places, outcome):
+    def count_and_interrupt(self, places, outcome):
         part(self, places, outcome)
         if recorder.generation == 0:
             trained.append(len(places))
             interrupt.ask(15)
             interrupt.check()
 
-    monkeypatch.setattr(Unfinished, "part", count_and_halt)
+    monkeypatch.setattr(Unfinished, "part", count_and_interrupt)
     try:
-        with pytest.raises(interrupt.Halted):
+        with pytest.raises(interrupt.Interrupted):
             go("plus", toolbox, population, recorder, until=1)
     finally:
         interrupt.forget()

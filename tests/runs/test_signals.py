@@ -37,7 +37,7 @@ def whole(tmp_path_factory):
 def interrupted(path, number):
     """Search until the signal ends it, then go on; return what is left."""
     before = [signal.getsignal(each) for each in ENDINGS]
-    with pytest.raises(interrupt.Halted) as caught, listening():
+    with pytest.raises(interrupt.Interrupted) as caught, listening():
         nets.search(new_task(), path=path, **OPTIONS)
     assert caught.value.signal == number
     assert [signal.getsignal(each) for each in ENDINGS] == before
@@ -122,7 +122,7 @@ def test_other_threads_change_nothing():
 
 
 @pytest.mark.parametrize("engine", ["vmap", "loop", "batched"])
-def test_every_engine_halts_between_steps(engine):
+def test_every_engine_can_be_interrupted_between_steps(engine):
     loss = "cross_entropy" if engine == "batched" else "binary_cross_entropy"
     recipe = nets.Recipe(lr=0.05, batch_size=4, steps=10**5, loss=loss)
     if engine == "batched":
@@ -136,7 +136,7 @@ def test_every_engine_halts_between_steps(engine):
     timer = threading.Timer(0.5, interrupt.ask, [15])
     timer.start()
     try:
-        with pytest.raises(interrupt.Halted):
+        with pytest.raises(interrupt.Interrupted):
             task.train(task.dense_ticket())
     finally:
         timer.join()

@@ -226,7 +226,7 @@ FULLY_CONNECTED = {
 }
 
 
-def machine_of(task):
-    """The one machine that a task keeps."""
-    (machine,) = (kept for kept, _ in task.problem.cache._kept.values())
-    return machine
+def chunk_of(task):
+    """The one chunk that a task keeps."""
+    (chunk,) = (kept for kept, _ in task.problem.cache._kept.values())
+    return chunk

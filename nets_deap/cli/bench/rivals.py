@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from nets_deap.tickets import bits
-from nets_deap.training.engines.optimizers import make_optimizer
 from nets_deap.training.losses import loss_of
+from nets_deap.training.optimizers import make_optimizer
 from nets_deap.training.task import Task
 
 Steps = Callable[[Tensor], None]

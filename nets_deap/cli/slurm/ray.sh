@@ -41,10 +41,10 @@ done
 workers=$$((SLURM_JOB_NUM_NODES * $each))
 if [ -e "$$run/config.json" ]; then
     nets-deap resume "$$run" --progress lines \
-        --engine ray --address "$$address:$$port" --workers "$$workers" &
+        --map ray --address "$$address:$$port" --workers "$$workers" &
 else
     nets-deap run $preset --seed $first --out "$$run" --progress lines$settings \
-        --engine ray --address "$$address:$$port" --workers "$$workers" &
+        --map ray --address "$$address:$$port" --workers "$$workers" &
 fi
 search=$$!
 trap 'kill -USR1 $$search' USR1

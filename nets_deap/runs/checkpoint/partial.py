@@ -59,7 +59,7 @@ class Unfinished:
         try:
             with listening(only_free=True, advice=again):
                 yield
-        except interrupt.Halted:
+        except interrupt.Interrupted:
             self.cut_short()
             raise
 

@@ -1,93 +1,60 @@
-"""``Algorithm``: how one population evolves, as DEAP's (mu + lambda) or (mu, lambda) does."""
+"""``Population``: tickets that evolve as DEAP's (mu + lambda) or (mu, lambda) has them do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import torch
 from deap import base
 from deap.algorithms import varOr
 
 from nets_deap import _checks
-from nets_deap.evolution.batch_map import unwrap
-from nets_deap.evolution.evaluator import Evaluator
+from nets_deap.runs.checkpoint import random_states
+from nets_deap.runs.search.settings import AlgorithmSettings, SearchSettings
 from nets_deap.tickets.ticket import Ticket
 
-ALGORITHMS = ("plus", "comma")
 
-
-@dataclass(frozen=True)
-class Algorithm:
-    """Sizes, probabilities and the algorithm of a population's evolution.
-
-    Attributes:
-        population: Tickets that survive each generation (mu).
-        offspring: Tickets made each generation (lambda).
-        cxpb: Probability that a child comes from crossover.
-        mutpb: Probability that it comes from mutation.
-        algorithm: ``"plus"`` or ``"comma"``.
-    """
-
-    population: int
-    offspring: int
-    cxpb: float
-    mutpb: float
-    algorithm: str
+@dataclass(frozen=True, kw_only=True)
+class Algorithm(AlgorithmSettings):
+    """How one population evolves, with nothing left open."""
 
     @classmethod
-    def of(
-        cls,
-        where: str,
-        toolbox: base.Toolbox,
-        options: Mapping[str, Any],
-        *,
-        population: int,
-        offspring: int | None,
-        cxpb: float,
-        mutpb: float,
-        algorithm: str | None,
-    ) -> Algorithm:
+    def of(cls, settings: SearchSettings, *, inherits: bool) -> Algorithm:
         """Return an algorithm with what was left to us filled in.
 
         Args:
-            where: What is named where several arguments are bad.
-            toolbox: The toolbox; where it inherits weights, the default algorithm is comma.
-            options: What ``make_toolbox`` got.
-            population: mu.
-            offspring: lambda; None for as many as ``population``, or twice as many with comma.
-            cxpb: Of crossover.
-            mutpb: Of mutation.
-            algorithm: ``"plus"``, ``"comma"``, or None.
+            settings: Of the search, or of an island.
+            inherits: Whether tickets inherit trained weights: comma is then the default.
 
         Raises:
-            InvalidValueError: Something is out of range; all that is gets listed.
+            InvalidValueError: Settings do not go with the algorithm.
         """
-        check_numbers(where, population, offspring, cxpb, mutpb, 0)
-        usual = "comma" if inherits(toolbox) else "plus"
-        kind = _checks.choice("algorithm", algorithm or usual, ALGORITHMS)
-        if kind == "comma" and options.get("reevaluate"):
+        kind = settings.algorithm or ("comma" if inherits else "plus")
+        population, offspring = settings.population, settings.offspring
+        if kind == "comma" and settings.reevaluate:
             raise _checks.bad_value(
                 "reevaluate",
                 "be left out where parents die",
                 "algorithm='plus'",
                 "algorithm='comma'",
             )
-        twice = 2 * population if kind == "comma" else population
-        children = twice if offspring is None else offspring
-        if kind == "comma" and children < population:
+        if offspring is None:
+            offspring = 2 * population if kind == "comma" else population
+        if kind == "comma" and offspring < population:
             raise _checks.bad_value(
                 "offspring",
                 "be enough for algorithm='comma'",
                 f"at least population = {population}",
-                children,
+                offspring,
                 "Give more offspring or a smaller population.",
             )
-        return cls(int(population), int(children), float(cxpb), float(mutpb), kind)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return asdict(self)
+        given = settings.part(AlgorithmSettings)
+        return cls(**{**given, "offspring": offspring, "algorithm": kind})
 
     def vary(self, tickets: list[Ticket], toolbox: base.Toolbox) -> list[Ticket]:
         """Return a generation's offspring: crossed, mutated or the same as a parent."""
@@ -103,35 +70,65 @@ class Algorithm:
         return list(toolbox.select(those, self.population))
 
 
-def check_numbers(
-    where: str,
-    population: int,
-    offspring: int | None,
-    cxpb: float,
-    mutpb: float,
-    generations: int,
-) -> None:
-    """Raise unless sizes and probabilities are in range, with all that are not."""
-    _checks.together(
-        where,
-        (
-            lambda: _checks.whole("population", population, low=2 if cxpb else 1),
-            lambda: _checks.unless_none(_checks.whole, "offspring", offspring),
-            lambda: _checks.whole("generations", generations, low=0),
-            lambda: _checks.real("cxpb", cxpb, low=0, high=1),
-            lambda: _checks.real("mutpb", mutpb, low=0, high=1),
-            lambda: _checks.real("cxpb + mutpb", cxpb + mutpb, low=0, high=1 + 1e-9),
-        ),
-    )
+@dataclass
+class Population:
+    """Tickets that evolve together.
 
+    Attributes:
+        algorithm: How they do.
+        toolbox: Its operators.
+        seed: Of its evolution.
+        about: More of it for ``config.json``, as plain data.
+        tickets: Who lives now.
+        random: The states of its own random generators between its turns; None where it has the
+            global ones for itself.
+    """
 
-def evaluator_in(toolbox: base.Toolbox) -> Evaluator | None:
-    """Return the evaluator that is registered in a toolbox; None where there is another."""
-    found = unwrap(toolbox.evaluate)
-    return found if isinstance(found, Evaluator) else None
+    algorithm: Algorithm
+    toolbox: base.Toolbox
+    seed: int
+    about: dict[str, Any] = field(default_factory=dict)
+    tickets: list[Ticket] = field(default_factory=list)
+    random: dict[str, Any] | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return how it evolves as plain data."""
+        return {**self.algorithm.part(AlgorithmSettings), **self.about, "seed": self.seed}
 
-def inherits(toolbox: base.Toolbox) -> bool:
-    """Return whether a toolbox lets tickets inherit trained weights."""
-    evaluator = evaluator_in(toolbox)
-    return evaluator is not None and evaluator.inherit == "weights"
+    def begin(self) -> None:
+        """Draw the first tickets; the global random generators are then this population's.
+
+        All of them are seeded: operators of the user's may draw from NumPy's or torch's, too.
+        """
+        random.seed(self.seed)
+        np.random.seed(self.seed % 2**32)  # noqa: NPY002
+        torch.default_generator.manual_seed(self.seed)
+        self.tickets = self.toolbox.population(n=self.algorithm.population)
+
+    def vary(self) -> list[Ticket]:
+        """Return the offspring of a generation, the changed ones without fitness."""
+        with self._turn():
+            return self.algorithm.vary(self.tickets, self.toolbox)
+
+    def select(self, offspring: Sequence[Ticket]) -> None:
+        """Let those who are selected live on."""
+        with self._turn():
+            self.tickets = self.algorithm.select(self.tickets, offspring, self.toolbox)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let the global random generators be this population's for a while.
+
+        DEAP and its operators draw from the global ones. Each island has its own states of them, so
+        it evolves as it would alone, whatever the others draw.
+        """
+        if self.random is None:
+            yield
+            return
+        outside = random_states.states()
+        random_states.set_states(self.random)
+        try:
+            yield
+        finally:
+            self.random = random_states.states()
+            random_states.set_states(outside)

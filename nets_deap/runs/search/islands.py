@@ -1,68 +1,86 @@
-"""Islands: the populations of a search, which evolve in step, with migration between them."""
+"""Islands: the populations of a search, which evolve in step, with migration between them.
+
+One file, as what an island is, how tickets move and how all go in step only make sense together.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from itertools import chain
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain, islice
 from numbers import Integral
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from deap import base, tools
 
 from nets_deap import _checks
 from nets_deap.errors import NetsError, RunFileError
+from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.operators import sel_nsga2
-from nets_deap.evolution.toolbox import make_toolbox
+from nets_deap.evolution.settings import OperatorSettings, ToolboxSettings, check_names
+from nets_deap.evolution.toolbox import register_operators
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.recorder import Recorder
-from nets_deap.runs.search.algorithm import Algorithm
+from nets_deap.runs.search.algorithm import Algorithm, Population
+from nets_deap.runs.search.settings import AlgorithmSettings, SearchSettings
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.recipe import name_of
-from nets_deap.training.task import Task
 
-_WHERE = {"engine", "workers", "address", "gpus_per_worker"}
-_SHARED = {"budget", "gradient", "inherit", "objectives", "reevaluate", *_WHERE}
 # What DEAP's algorithms call, and an island may have of its own.
 _OPERATORS = ("mate", "mutate", "select", "clone", "population")
+_NONE: Mapping[str, Any] = MappingProxyType({})
 Migrate = Callable[[list[list[Ticket]]], Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, init=False)
 class Island:
-    """One population of a search on islands; what is None is as in the call of ``nets.search``.
+    """One population of a search on islands; all that is not given is as in ``nets.search``.
 
-    Attributes:
+    Args:
         seed: Seed of its evolution; None for the search's seed plus its place among the islands.
-        population: Tickets that survive each generation (mu).
-        offspring: Tickets made each generation (lambda).
-        cxpb: Probability that a child comes from crossover.
-        mutpb: Probability that it comes from mutation.
-        algorithm: ``"plus"`` or ``"comma"``.
-        options: Options of ``nets.make_toolbox`` for this island, over those of the search, such as
-            ``{"density": (0.01, 0.1)}``.
+        options: Settings of its operators over those of the search, such as
+            ``{"density": (0.01, 0.1)}``: what ``nets.make_toolbox`` takes beside ``map`` and what
+            concerns the evaluation, which all islands share.
         operators: Operators to register in its toolbox over those there, by DEAP's names, such as
             ``{"mutate": functools.partial(nets.operators.mut_flip, indpb=1e-4)}``; nothing keeps
             their children within ``density``.
+        **settings: ``population``, ``offspring``, ``cxpb``, ``mutpb`` and the like, over those of
+            the search: the fields of ``AlgorithmSettings``.
+
+    Raises:
+        InvalidTypeError: A setting is unknown.
     """
 
-    seed: int | None = None
-    population: int | None = None
-    offspring: int | None = None
-    cxpb: float | None = None
-    mutpb: float | None = None
-    algorithm: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    operators: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    seed: int | None
+    options: Mapping[str, Any]
+    operators: Mapping[str, Callable[..., Any]]
+    settings: Mapping[str, Any]
+
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        options: Mapping[str, Any] = _NONE,
+        operators: Mapping[str, Callable[..., Any]] = _NONE,
+        **settings: Any,
+    ) -> None:
+        check_names("Island's argument", settings, (f.name for f in fields(AlgorithmSettings)))
+        given = {name: value for name, value in settings.items() if value is not None}
+        vars(self).update(seed=seed, options=options, operators=operators, settings=given)
+
+    def over(self, main: SearchSettings) -> SearchSettings:
+        """Return the settings of the search with this island's own over them."""
+        changes = {**self.settings, **self.options}
+        if "population" in changes:  # how many offspring is then left open, unless it is said
+            changes.setdefault("offspring", None)
+        return replace(main, **changes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data, operators by their names."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        return plain | {name: _plain(plain[name]) for name in ("options", "operators")}
+        """Return what is beside the settings as plain data, operators by their names."""
+        return {"options": plain(self.options), "operators": plain(self.operators)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,64 +139,7 @@ class Migration:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {"every": self.every, "move": _plain(self.move)}
-
-
-@dataclass
-class Population:
-    """Tickets that evolve together.
-
-    Attributes:
-        algorithm: How they do.
-        toolbox: Its operators.
-        seed: Of its evolution.
-        tickets: Who lives now.
-        random: The states of its own random generators between its turns; None where it has the
-            global ones for itself.
-        island: What the user said it is like.
-    """
-
-    algorithm: Algorithm
-    toolbox: base.Toolbox
-    seed: int
-    island: Island = field(default_factory=Island)
-    tickets: list[Ticket] = field(default_factory=list)
-    random: dict[str, Any] | None = None
-
-    def begin(self) -> None:
-        """Draw the first tickets; the global random generators are then this population's."""
-        random.seed(self.seed)
-        np.random.seed(self.seed % 2**32)  # noqa: NPY002
-        torch.default_generator.manual_seed(self.seed)
-        self.tickets = self.toolbox.population(n=self.algorithm.population)
-
-    def vary(self) -> list[Ticket]:
-        """Return the offspring of a generation, the changed ones without fitness."""
-        with self._turn():
-            return self.algorithm.vary(self.tickets, self.toolbox)
-
-    def select(self, offspring: Sequence[Ticket]) -> None:
-        """Let those who are selected live on."""
-        with self._turn():
-            self.tickets = self.algorithm.select(self.tickets, offspring, self.toolbox)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Let the global random generators be this population's for a while.
-
-        DEAP and its operators draw from the global ones. Each island has its own states of them, so
-        it evolves as it would alone, whatever the others draw.
-        """
-        if self.random is None:
-            yield
-            return
-        outside = random_states.states()
-        random_states.set_states(self.random)
-        try:
-            yield
-        finally:
-            self.random = random_states.states()
-            random_states.set_states(outside)
+        return {"every": self.every, "move": plain(self.move)}
 
 
 class Islands:
@@ -199,47 +160,50 @@ class Islands:
     @classmethod
     def of(
         cls,
-        islands: int | Sequence[Island],
-        main: Mapping[str, Any],
-        toolbox: base.Toolbox,
-        options: Mapping[str, Any] | None,
-        task: Task,
-        seed: int,
+        islands: Sequence[Island],
         migration: Migration | None,
+        toolbox: base.Toolbox,
+        settings: SearchSettings,
+        *,
+        seed: int,
+        inherits: bool,
+        evaluator: Evaluator | None,
     ) -> Islands:
         """Return the islands of a search.
 
         Args:
-            islands: How many, or what each is like.
-            main: The arguments of ``Algorithm.of`` that the search got.
-            toolbox: The toolbox of the search.
-            options: What ``make_toolbox`` got for it; None where the user made it.
-            task: The task.
-            seed: The seed of the search.
+            islands: What each is like.
             migration: None for the default.
+            toolbox: The toolbox of the search.
+            settings: Of the search.
+            seed: Of the search.
+            inherits: Whether tickets inherit trained weights.
+            evaluator: That of the toolbox where ``nets.search`` has made it; None where the user
+                has, and islands cannot have other settings of its operators.
 
         Raises:
-            InvalidValueError: An argument of an island is out of range.
+            InvalidValueError: Something of an island is out of range.
         """
-        if not isinstance(migration, Migration | None):
-            raise _checks.bad_type("migration", "be one", "a nets.Migration", migration)
-        if (options or {}).get("reevaluate"):
+        if settings.reevaluate:
             raise _checks.bad_value("reevaluate", "be left out on islands", "False", True)
         each = []
-        for number, island in enumerate(_listed(islands)):
+        for number, island in enumerate(islands):
             where = f"islands[{number}]"
-            box = _toolbox_of(island, where, toolbox, options, task)
-            given = {f.name: getattr(island, f.name) for f in fields(island) if f.name in main}
-            settings = {**main, **{n: v for n, v in given.items() if v is not None}}
-            if island.population is not None and island.offspring is None:
-                settings["offspring"] = None
+            _check_island(island, where, made=evaluator is not None)
             try:
-                algorithm = Algorithm.of(where, box, {}, **settings)
+                own = island.over(settings)
+                algorithm = Algorithm.of(own, inherits=inherits)
             except NetsError as error:
                 raise type(error)(f"{where}: {error}") from error
-            own = seed + number if island.seed is None else island.seed
-            own = _checks.whole(f"{where}.seed", own, low=0)
-            each.append(Population(algorithm, box, own, island))
+            box = base.Toolbox()
+            vars(box).update(vars(toolbox))  # so that its ``map`` and ``evaluate`` are the same
+            if island.options and evaluator is not None:
+                register_operators(box, evaluator, own)
+            for name, operator in island.operators.items():
+                box.register(name, operator)
+            chosen = seed + number if island.seed is None else island.seed
+            chosen = _checks.whole(f"{where}.seed", chosen, low=0)
+            each.append(Population(algorithm, box, chosen, island.as_dict()))
         return cls(each, migration or Migration())
 
     @property
@@ -256,7 +220,7 @@ class Islands:
         """Return everything about islands as plain data; empty without islands."""
         if self._migration is None:
             return {}
-        each = [{**p.island.as_dict(), **p.algorithm.as_dict(), "seed": p.seed} for p in self._each]
+        each = [population.as_dict() for population in self._each]
         return {"islands": each, "migration": self._migration.as_dict()}
 
     def begin(self) -> None:
@@ -298,7 +262,7 @@ class Islands:
         for population, size, state in zip(self._each, sizes, held["random"], strict=True):
             random_states.set_states(state)  # which raises if it is none
             population.random = state
-            population.tickets = [next(coming) for _ in range(size)]
+            population.tickets = list(islice(coming, size))
         random_states.set_states(now)
 
     def evolve(self, recorder: Recorder, generations: int) -> None:
@@ -315,7 +279,9 @@ class Islands:
             }
         for generation in range(generations + 1):
             # The first time round all that there is counts as new. Of a run that goes on nothing
-            # is: its tickets have their fitness, and the recorder passes over them.
+            # is: its tickets have their fitness, and the recorder passes over them, after which it
+            # sets the evaluator and the global generators to what they were. So nothing may draw
+            # before it is called, and tickets may not move again.
             new = [p.vary() if generation else p.tickets for p in self._each]
             self._evaluate(new)
             for population, offspring in zip(self._each, new, strict=True):
@@ -327,11 +293,10 @@ class Islands:
             recorder.compile(self.tickets)
 
     def _evaluate(self, parts: Sequence[Sequence[Ticket]]) -> None:
-        """Give all tickets without a fitness theirs, by one call of the toolbox's ``map``.
-
-        It is called for an empty list, too: the evaluator counts generations by its batches, and
-        takes other minibatches for each.
-        """
+        """Give all tickets without a fitness theirs, by one call of the toolbox's ``map``."""
+        # One batch for all islands means the same minibatches for all: tickets that meet on one
+        # front, or on one island after migration, were measured alike. The map is called for an
+        # empty list, too, as the evaluator counts generations by its batches.
         toolbox = self._each[0].toolbox
         invalid = [ticket for ticket in chain(*parts) if not ticket.fitness.valid]
         values = list(toolbox.map(toolbox.evaluate, invalid))
@@ -348,8 +313,8 @@ class Islands:
                 population.tickets = tickets
 
 
-def _listed(islands: Any) -> list[Island]:
-    """Return what each island is like.
+def check_islands(name: str, islands: Any) -> list[Island]:
+    """Return what each island is like; a number is for so many that differ in their seeds.
 
     Raises:
         InvalidValueError: There is none, or something else.
@@ -361,19 +326,13 @@ def _listed(islands: Any) -> list[Island]:
         each = list(islands)
     if not each or not all(isinstance(island, Island) for island in each):
         raise _checks.bad_value(
-            "islands", "be a number or a list", "at least one, nets.Island(...)s", islands
+            name, "be a number or a list", "at least one, nets.Island(...)s", islands
         )
     return each
 
 
-def _toolbox_of(
-    island: Island,
-    where: str,
-    toolbox: base.Toolbox,
-    options: Mapping[str, Any] | None,
-    task: Task,
-) -> base.Toolbox:
-    """Return the toolbox of an island, which evaluates as that of the search does."""
+def _check_island(island: Island, where: str, *, made: bool) -> None:
+    """Raise unless an island's options and operators are some."""
     for name in ("options", "operators"):
         if not isinstance(getattr(island, name), Mapping):
             raise _checks.bad_type(
@@ -385,39 +344,32 @@ def _toolbox_of(
             raise _checks.bad_type(
                 f"{where}.operators[{name!r}]", "be callable", "a function", operator
             )
-    made = toolbox
-    if island.options:
-        if options is None:
-            raise _checks.bad_value(
-                f"{where}.options",
-                "go with a toolbox that nets.search makes",
-                "no toolbox= beside them",
-                sorted(island.options),
-                "Give operators= instead.",
-            )
-        fixed = _SHARED & set(island.options)
-        if fixed:
-            raise _checks.bad_value(
-                f"{where}.options",
-                "leave the evaluation as it is, which all islands share",
-                "options of operators and densities",
-                sorted(fixed),
-            )
-        own = {name: value for name, value in options.items() if name not in _WHERE}
-        made = make_toolbox(task, **{**own, **island.options})
-    found = base.Toolbox()
-    found.__dict__.update({**vars(made), "map": toolbox.map, "evaluate": toolbox.evaluate})
-    for name, operator in island.operators.items():
-        found.register(name, operator)
-    return found
+    if island.options and not made:
+        raise _checks.bad_value(
+            f"{where}.options",
+            "go with a toolbox that nets.search makes",
+            "no toolbox= beside them",
+            sorted(island.options),
+            "Give operators= instead.",
+        )
+    own = {item.name for item in fields(OperatorSettings)}
+    shared = {item.name for item in fields(ToolboxSettings)} - own
+    if shared & set(island.options):
+        raise _checks.bad_value(
+            f"{where}.options",
+            "leave the evaluation as it is, which all islands share",
+            "options of operators and densities",
+            sorted(shared & set(island.options)),
+        )
+    check_names(f"{where}.options", island.options, sorted(own))
 
 
-def _plain(thing: Any) -> Any:
-    """Return options and operators as plain data, functions and other objects by name."""
+def plain(thing: Any) -> Any:
+    """Return settings and operators as plain data, functions and other objects by name."""
     if isinstance(thing, Mapping):
-        return {name: _plain(value) for name, value in thing.items()}
+        return {name: plain(value) for name, value in thing.items()}
     if isinstance(thing, (list, tuple)):
-        return [_plain(value) for value in thing]
+        return [plain(value) for value in thing]
     if isinstance(thing, np.generic):
         return thing.item()
     return thing if thing is None or isinstance(thing, (bool, int, float, str)) else name_of(thing)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from nets_deap import _checks
 from nets_deap.models.feedforward import Stack, stack_of
 from nets_deap.tickets import bits
+from nets_deap.training.engine import Engine
+from nets_deap.training.engines.chunk import Chunk, fitting, train_chunks
 from nets_deap.training.engines.cuda import optimizer
-from nets_deap.training.engines.cuda.chunk import Machine, memory_limit, train_with
 from nets_deap.training.engines.cuda.traffic import INDEX_BYTES
-from nets_deap.training.engines.engine import Engine
 from nets_deap.training.problem import (
     EVAL_ROWS,
     OnPart,
@@ -31,8 +31,6 @@ from nets_deap.training.problem import (
 )
 
 EVAL_BYTES = 2**29
-CPU_CHUNK_BYTES = 64 * 2**20
-CPU_CHUNK_MAX = 512
 
 _backward = torch.ops.aten
 # In place, and the gradient by the output alone: what each activation leaves is all that is kept.
@@ -80,18 +78,18 @@ def train_batched(
 ) -> Outcome:
     """Train one network for each mask; see ``Train``."""
     size = default_chunk(problem) if chunk is None else _checks.whole("chunk", chunk)
-    return train_with(Layered, problem, masks, plan, starts=starts, size=size, on_part=on_part)
+    return train_chunks(
+        BatchedChunk, problem, masks, plan, starts=starts, size=size, on_part=on_part
+    )
 
 
 def default_chunk(problem: Problem) -> int:
     """Return how many networks to train at once: what memory (CUDA) or the cache (CPU) holds."""
-    one = Layered.bytes_of_one(problem)
+    size = fitting(problem.device, BatchedChunk.bytes_of_one(problem))
     if problem.device.type == "cuda":
         largest = max(tensor.numel() for tensor in problem.initial.values())
-        return max(
-            1, min(memory_limit(problem.device) // one, optimizer.GREATEST_TENSOR // largest)
-        )
-    return max(1, min(CPU_CHUNK_MAX, CPU_CHUNK_BYTES // one))
+        return max(1, min(size, optimizer.GREATEST_TENSOR // largest))
+    return size
 
 
 ENGINE = Engine(
@@ -106,15 +104,15 @@ ENGINE = Engine(
 )
 
 
-class Layered(Machine):
+class BatchedChunk(Chunk):
     """P stacks of fully connected layers."""
 
-    def __init__(self, problem: Problem, networks: int, rooms: Mapping[str, int]) -> None:
+    def __init__(self, problem: Problem, networks: int, capacities: Mapping[str, int]) -> None:
         stack = stack_of(problem.model)
         assert stack is not None
         self.stack: Stack = stack
         self._low = torch.bfloat16 if problem.precision == "bf16" else None
-        super().__init__(problem, networks, rooms)
+        super().__init__(problem, networks, capacities)
         width, real = self.width(problem), problem.dtype
         dtype, device = self._low or real, problem.device
         self._inputs = self._flat(problem.train[0])
@@ -155,7 +153,7 @@ class Layered(Machine):
         return (
             parameters
             * (itemsize * (1 + optimizer.moments_of(problem.recipe)) + product * (1 + low))
-            + 2 * units * Layered.width(problem) * product
+            + 2 * units * BatchedChunk.width(problem) * product
             + problem.layout.n_bytes
             + problem.layout.size * (INDEX_BYTES + 3 + itemsize)
         )

@@ -56,6 +56,8 @@ def at_step(keys: Tensor, step: int | Tensor) -> Tensor:
 
 def mixed(numbers: Tensor) -> Tensor:
     """Return the hash of int32 numbers."""
+    # torch computes little with unsigned numbers: a shift of signed ones brings in copies of the
+    # sign, which the masks take off again.
     found = numbers ^ (numbers >> 16).bitwise_and_(0xFFFF)
     found *= FIRST
     found ^= (found >> 15).bitwise_and_(0x1FFFF)
@@ -68,7 +70,13 @@ def mixed(numbers: Tensor) -> Tensor:
 def keyed(key: Tensor) -> Iterator[Callable[[], int]]:
     """Make the dropout of ``torch.nn.functional``, and so of all its modules, follow from a key.
 
-    It holds in this thread alone; elsewhere dropout stays as it is.
+    Modules look their function up in ``torch.nn.functional`` when they are called, and there is no
+    hook on the way: the functions there are replaced, for the whole process, while at least one
+    thread is inside. What replaces them looks for a key in this thread, and calls torch's own
+    function where there is none: another thread, the user's own training say, drops out as ever.
+    The last thread to leave puts torch's own back. A module that has kept a reference to one of
+    them from before (``from torch.nn.functional import dropout``) is not reached; ``probe`` finds
+    that it draws, and it trains alone.
 
     Args:
         key: Of one network at one step, int32 (2,); under ``vmap`` each network has its own.
@@ -116,6 +124,8 @@ def _kept(shape: Sequence[int], p: float, device: torch.device) -> Tensor:
     """Return which places are kept: bool, each with probability 1 - p."""
     key: Tensor = _here.key
     _here.calls += 1
+    # Both halves of the key go in, in a round each: 32 bits alone would soon give two networks of
+    # a large population the same patterns.
     first, second = mixed(key + _here.calls * GOLDEN).unbind(-1)
     places = torch.arange(math.prod(shape), dtype=torch.int32, device=device)
     numbers = mixed(mixed(places ^ first) + second).bitwise_and_(BELOW)

@@ -88,7 +88,7 @@ class Functional:
         """Return a function of (trained, fixed, buffers, keys, x, y).
 
         It gives the gradients, and the losses (P,) with the buffers after the step; ``keys`` (P, 2)
-        are those of the step, see ``noise``.
+        are those of the step, see ``dropout``.
         """
         batched = vmap(grad_and_value(self._loss, has_aux=True), in_dims=(0, 0, 0, 0, None, None))
 

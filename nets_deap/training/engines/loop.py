@@ -25,13 +25,13 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import minibatch, pieces
 from nets_deap.training.device import seeded
+from nets_deap.training.engine import Engine
 from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
-from nets_deap.training.engines.engine import Engine
-from nets_deap.training.engines.optimizers import make_optimizer, set_lr
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.engines.threads import Stop, share_out
 from nets_deap.training.losses import Loss, loss_of, n_correct
+from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start
+from nets_deap.training.threads import Stop, share_out
 
 # A forward pass of a minibatch with at least so many operations outweighs what Python costs.
 WORTH_FLOPS = 5e6

@@ -27,7 +27,7 @@ class Probe:
 
     Attributes:
         flops: Operations of a forward pass of a minibatch.
-        drops: Whether dropout is at work, so that each network needs keys; see ``noise``.
+        drops: Whether dropout is at work, so that each network needs keys; see ``dropout``.
         draws: What draws random numbers of other kinds, which only a network alone can: a layer,
             or what runs after it; empty for nothing.
     """

@@ -13,6 +13,7 @@ from support.running import Cut, left_by, new_task
 import nets_deap as nets
 from nets_deap.errors import NetsError, RunFileError
 from nets_deap.runs.checkpoint import checkpoints
+from nets_deap.runs.search.islands import Islands
 
 BANDS = [
     nets.Island(seed=5, options={"density": (0.5, 1.0)}, population=4),
@@ -299,15 +300,14 @@ HELD = [
 def test_what_is_no_state_of_islands_is_refused_and_the_folder_is_free_then(
     held, tmp_path, monkeypatch
 ):
-    made = nets.search.__globals__["Islands"]
-    go_on = made.go_on
+    go_on = Islands.go_on
 
     def other(self, beside, tickets):
         return go_on(self, {**beside, **held} if isinstance(held, dict) and held else held, tickets)
 
     go(tmp_path / "run", islands=2, generations=2)
     with monkeypatch.context() as patch:
-        patch.setattr(made, "go_on", other)
+        patch.setattr(Islands, "go_on", other)
         with pytest.raises(RunFileError):
             go(tmp_path / "run", islands=2, generations=3, resume=True)
     go(tmp_path / "run", islands=2, generations=3, resume=True)

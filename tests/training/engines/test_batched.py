@@ -9,8 +9,8 @@ from support.networks import (
     FULLY_CONNECTED,
     RECIPES,
     assert_same,
+    chunk_of,
     deep,
-    machine_of,
     make_task,
     masks_of,
     needs_cuda,
@@ -23,9 +23,9 @@ from nets_deap import Recipe, Task, tasks
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.engines import batched
-from nets_deap.training.engines.batched import Layered, default_chunk, suits, train_batched
+from nets_deap.training.engines.batched import BatchedChunk, default_chunk, suits, train_batched
 from nets_deap.training.engines.cuda import schedule
-from nets_deap.training.engines.cuda.graph import Replay
+from nets_deap.training.engines.cuda.graph import Graph
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.problem import Plan, Problem
@@ -93,7 +93,7 @@ def test_a_machine_is_used_again_and_keeps_nothing_of_what_it_did(monkeypatch):
     task = make_task("mlp", RECIPES["adamw"], model=deep())
     masks = masks_of(task)
     first = train_batched(task.problem, masks, PLAN)
-    machine = machine_of(task)
+    chunk = chunk_of(task)
     starts = [None, first.trained[1], TrainedState(first.trained[2].values)]
     for some, plan, begin in (
         (masks[::-1], Plan(31, 9, curve_points=4, keep_states=True), None),
@@ -103,11 +103,11 @@ def test_a_machine_is_used_again_and_keeps_nothing_of_what_it_did(monkeypatch):
     ):
         if begin is not None and plan.steps == 8:
             some = [masks[1], masks[1], masks[0]]
-        machine.weights.trained["0.weight"].fill_(torch.nan)
+        chunk.weights.trained["0.weight"].fill_(torch.nan)
         again = train_batched(task.problem, some, plan, starts=begin)
         assert_same(again, reference(task.problem, some, plan, starts=begin), rtol=1e-9)
     assert_same(again, first, rtol=0)
-    assert machine_of(task) is machine
+    assert chunk_of(task) is chunk
 
 
 @pytest.mark.parametrize("steps", [2, 50])
@@ -117,7 +117,7 @@ def test_steps_that_warm_up_leave_no_trace(monkeypatch, steps):
             step()
         return True
 
-    monkeypatch.setattr(Replay, "prepare", prepare)
+    monkeypatch.setattr(Graph, "prepare", prepare)
     task = make_task("mlp", RECIPES["adam"], model=deep(), precision="float32")
     masks, plan = masks_of(task), Plan(steps, 3, curve_points=2, test=True, keep_states=True)
     warmed = train_batched(task.problem, masks, plan)
@@ -143,7 +143,7 @@ def test_the_shelf_holds_some_shapes_and_a_copied_task_starts_with_an_empty_one(
 @each_optimizer
 @pytest.mark.parametrize("width", [8, 11])
 def test_columns_that_fill_the_width_change_nothing(monkeypatch, width, optimizer):
-    monkeypatch.setattr(Layered, "width", staticmethod(lambda problem: width))
+    monkeypatch.setattr(BatchedChunk, "width", staticmethod(lambda problem: width))
     task = make_task("mlp", RECIPES[optimizer], model=deep())
     batch = train_batched(task.problem, masks_of(task), PLAN)
     assert_same(batch, reference(task.problem, masks_of(task), PLAN), rtol=1e-9)
@@ -161,9 +161,9 @@ def test_pruned_weights_and_their_moments_are_exactly_zero(optimizer):
     task = make_task("mlp", RECIPES[optimizer], torch.float32, model=deep())
     packed = masks_of(task, (0.7, 0.2))
     outcome = train_batched(task.problem, packed, PLAN)
-    machine = machine_of(task)
+    chunk = chunk_of(task)
     stack = np.stack([bits.unpack(mask, task.layout.size) for mask in packed])
-    found = [machine.weights.trained, *machine.optimiser.moments()]
+    found = [chunk.weights.trained, *chunk.optimiser.moments()]
     assert len(found) == (3 if "adam" in optimizer else 2)
     for tensors in found:
         for name, gone in task.layout.split(~stack).items():
@@ -228,29 +228,32 @@ def test_it_trains_by_name():
 def test_memory_is_counted_as_it_is_taken(optimizer, precision):
     task = make_task("mlp", RECIPES[optimizer], torch.float32, model=deep(), precision=precision)
     train_batched(task.problem, masks_of(task), Plan(2, 1))
-    machine = machine_of(task)
-    held = [machine.weights.trained, machine.gradients_held, *machine.optimiser.moments()]
+    chunk = chunk_of(task)
+    held = [chunk.weights.trained, chunk.gradients_held, *chunk.optimiser.moments()]
     if precision == "bf16":
-        held.append(machine.halves_held)
+        held.append(chunk.halves_held)
     tensors = [t for named in held for t in named.values()]
-    tensors += [*machine._h, *machine._d, machine.weights.packed]
+    tensors += [*chunk._h, *chunk._d, chunk.weights.packed]
     taken = sum(tensor.nbytes for tensor in tensors) / 3
     fleeting = task.layout.size * (3 + 4 + 4)
-    assert Layered.bytes_of_one(task.problem) == taken + fleeting
+    assert BatchedChunk.bytes_of_one(task.problem) == taken + fleeting
 
 
 def test_on_cuda_auto_is_batched_and_the_chunk_follows_from_all_memory(monkeypatch):
     """Without a GPU: which engine, and how many networks, are decided before any is needed."""
     dense, other = make_task("mlp", Recipe(), model=deep()), make_task("conv2d", Recipe())
     lenet = tasks.lenet(dataset="mnist5k", device="cpu").problem
-    one, like = Layered.bytes_of_one(lenet), type("Properties", (), {"total_memory": 141 * 10**9})
+    one, like = (
+        BatchedChunk.bytes_of_one(lenet),
+        type("Properties", (), {"total_memory": 141 * 10**9}),
+    )
     probe(dense.problem)  # tries a step, where the problem really is
     monkeypatch.setattr(Problem, "device", property(lambda self: torch.device("cuda")))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: like)
     assert pick_engine("auto", dense.problem) == "batched"
     assert pick_engine("auto", other.problem) == "vmap"
     assert pick_engine("vmap", dense.problem) == "vmap"
-    assert Layered.width(lenet) == 64
+    assert BatchedChunk.width(lenet) == 64
     assert 1024 <= default_chunk(lenet) <= 0.4 * 141e9 / one
     like.total_memory = 10**13
     assert default_chunk(lenet) * 784 * 300 < 2**31, "32-bit places reach every weight"
@@ -275,7 +278,7 @@ def test_on_cuda_it_equals_the_reference_on_the_cpu(model, optimizer):
     for masks in (masks_of(cpu), masks_of(cpu)[::-1]):
         batch = train_batched(cuda.problem, masks, PLAN)
         assert_same(batch, reference(cpu.problem, masks, PLAN), rtol=1e-7)
-    assert machine_of(cuda).replay.captured
+    assert chunk_of(cuda).graph.captured
 
 
 @pytest.mark.gpu
@@ -288,7 +291,7 @@ def test_on_cuda_kept_and_dense_state_agree_and_the_graph_is_used_again():
         mask = rng.random((8, task.layout.size)) < density
         masks = [task.ticket(row).packed for row in mask]
         batch = train_batched(task.problem, masks, plan)
-        kept = [bool(m.rooms) for m, _ in task.problem.cache._kept.values()]
+        kept = [bool(m.capacities) for m, _ in task.problem.cache._kept.values()]
         assert kept[-1] == (density < 0.5)
         assert_same(batch, train_batched(cpu.problem, masks, plan), rtol=1e-2)
     assert len(task.problem.cache) == 2
@@ -300,16 +303,16 @@ def test_on_cuda_steps_never_wait_for_the_device():
     task = cuda_task()
     masks = [task.dense_ticket().packed] * 4
     train_batched(task.problem, masks, Plan(3, 1))
-    machine = machine_of(task)
-    machine.tables.begin(Plan(600, 2))
+    chunk = chunk_of(task)
+    chunk.schedule.begin(Plan(600, 2))
     try:
         torch.cuda.set_sync_debug_mode("error")
         for first in (0, 512):
-            machine.replay(machine.step, machine.tables.fill(first))
-        machine.step()
+            chunk.graph(chunk.step, chunk.schedule.fill(first))
+        chunk.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert torch.isfinite(machine.tail).all()
+    assert torch.isfinite(chunk.tail).all()
 
 
 @pytest.mark.gpu

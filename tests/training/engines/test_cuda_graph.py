@@ -1,4 +1,4 @@
-"""A step that can be replayed: tables at a counter, machines of any module, capture or calls."""
+"""A step that can be replayed: a schedule at a counter, chunks of any module, capture or calls."""
 
 import logging
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from support.networks import (
     RECIPES,
     Custom,
     assert_same,
-    machine_of,
+    chunk_of,
     make_task,
     masks_of,
     needs_cuda,
@@ -23,43 +23,38 @@ from torch import nn
 from nets_deap import Recipe
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
+from nets_deap.training import interrupt
 from nets_deap.training.cache import Cache
-from nets_deap.training.engines.cuda import graph as replay_module
-from nets_deap.training.engines.cuda import schedule as tables_module
-from nets_deap.training.engines.cuda.chunk import train_with
-from nets_deap.training.engines.cuda.graph import Replay
-from nets_deap.training.engines.cuda.schedule import Tables
+from nets_deap.training.engines.cuda import graph as graph_module
+from nets_deap.training.engines.cuda import schedule as schedule_module
+from nets_deap.training.engines.cuda.graph import Graph
+from nets_deap.training.engines.cuda.schedule import Schedule
 from nets_deap.training.engines.cuda.weights import Weights
-from nets_deap.training.engines.replayed import Replayed
 from nets_deap.training.engines.vmap import train_vmap
 from nets_deap.training.problem import Plan
 
 PLAN = Plan(20, 3, curve_points=3, test=True, keep_states=True)
 
 
-def train_replayed(problem, masks, plan, *, starts=None, size=3):
-    return train_with(Replayed, problem, masks, plan, starts=starts, size=size)
-
-
-# ---- machines of any module
+# ---- chunks of any module
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_any_module_on_a_machine_equals_single_trainings(monkeypatch, module):
-    """Twice on one machine, with other masks, starts and steps; windows end between steps."""
-    monkeypatch.setattr(tables_module, "WINDOW", 6)
+def test_any_module_in_a_chunk_equals_single_trainings(monkeypatch, module):
+    """Twice on one chunk, with other masks, starts and steps; windows end between steps."""
+    monkeypatch.setattr(schedule_module, "WINDOW", 6)
     optimizer = list(RECIPES)[list(MODULES).index(module) % len(RECIPES)]
     task = make_task(module, RECIPES[optimizer])
     masks = masks_of(task)
-    first = train_replayed(task.problem, masks, PLAN)
+    first = train_vmap(task.problem, masks, PLAN)
     assert_same(first, reference(task.problem, masks, PLAN), rtol=1e-9)
-    machine = machine_of(task)
+    chunk = chunk_of(task)
     starts = [first.trained[2], None, TrainedState(first.trained[0].values)]
     plan, turned = Plan(13, 8, keep_states=True), masks[::-1]
-    again = train_replayed(task.problem, turned, plan, starts=starts)
+    again = train_vmap(task.problem, turned, plan, starts=starts)
     rest = reference(task.problem, turned, plan, starts=starts)
     assert_same(again, rest, rtol=1e-8)
-    assert machine_of(task) is machine
+    assert chunk_of(task) is chunk
 
 
 def test_what_a_module_cannot_do_as_a_batch_is_worded():
@@ -69,7 +64,7 @@ def test_what_a_module_cannot_do_as_a_batch_is_worded():
     model = Custom(function, linear=nn.Linear(6, 3))
     task = make_task("mlp", Recipe(), model=model)
     with pytest.raises(ValueError, match=r"model must train as a batch: .* engine='loop'"):
-        train_replayed(task.problem, masks_of(task), PLAN)
+        train_vmap(task.problem, masks_of(task), PLAN)
 
 
 # ---- weights
@@ -91,29 +86,29 @@ def test_masks_are_unpacked_where_they_are_needed(module):
         np.testing.assert_array_equal(values, w0[mask])
 
 
-# ---- tables
+# ---- schedule
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_tables_hold_what_a_step_needs_wherever_the_window_ends(name):
+def test_a_schedule_holds_what_a_step_needs_wherever_the_window_ends(name):
     recipe, plan = RECIPES[name], Plan(11, 4)
     task = make_task("mlp", recipe)
     problem = task.problem
-    tables, rows = Tables(problem, 10, window=4), plan.batches(25, 8)
-    tables.begin(plan)
+    schedule, rows = Schedule(problem, 10, window=4), plan.batches(25, 8)
+    schedule.begin(plan)
     tail, sizes, step = torch.zeros(1, dtype=torch.float64), [], 0
     for first in (0, 4, 8):
-        sizes.append(tables.fill(first))
+        sizes.append(schedule.fill(first))
         for _ in range(sizes[-1]):
-            assert torch.equal(tables.rows()[:8], rows[step])
-            assert torch.equal(tables.rows()[8:], rows[step, :1].expand(2))
-            lr, stepped, root = tables.rates[tables.counter].view(-1).tolist()
-            assert lr == float(tables.rate()) == problem.recipe.lr_at(step, plan.steps)
+            assert torch.equal(schedule.rows()[:8], rows[step])
+            assert torch.equal(schedule.rows()[8:], rows[step, :1].expand(2))
+            lr, stepped, root = schedule.rates[schedule.counter].view(-1).tolist()
+            assert lr == float(schedule.rate()) == problem.recipe.lr_at(step, plan.steps)
             one, two = recipe.betas if recipe.optimizer != "sgd" else (0, 0)
             assert stepped == pytest.approx(lr / (1 - one ** (step + 1)), rel=1e-14)
             assert root**2 == pytest.approx(1 - two ** (step + 1), rel=1e-12)
             early = step < plan.steps - plan.tail
-            tables.advance(tail, torch.tensor([torch.inf if early else 2.5]))
+            schedule.advance(tail, torch.tensor([torch.inf if early else 2.5]))
             step += 1
     assert sizes == [4, 4, 3]
     assert tail.item() == 2.5 * plan.tail
@@ -124,11 +119,39 @@ def test_tables_hold_what_a_step_needs_wherever_the_window_ends(name):
 
 def test_on_the_cpu_a_replay_is_a_call():
     calls = []
-    replay = Replay(torch.device("cpu"))
-    assert not replay.prepare(lambda: calls.append("warm-up"))
-    replay(lambda: calls.append("step"), 3)
+    graph = Graph(torch.device("cpu"))
+    assert not graph.prepare(lambda: calls.append("warm-up"))
+    graph(lambda: calls.append("step"), 3)
     assert calls == ["step"] * 3
-    assert not replay.captured
+    assert not graph.captured
+
+
+def test_a_step_that_works_on_the_host_is_never_captured():
+    """Streamed or augmented minibatches: no warm-up, no stream, and the step is known."""
+    calls = []
+    graph = Graph(torch.device("cuda"), capture=False)
+    assert not graph.prepare(lambda: calls.append("warm-up"))
+    graph(lambda: calls.append("step"), 2)
+    assert calls == ["step"] * 2
+    task = make_task("mlp", Recipe(), augment=lambda x: x + torch.rand_like(x))
+    assert task.problem.is_resident is False
+    assert make_task("mlp", Recipe()).problem.is_resident is True
+
+
+def test_an_interrupt_comes_between_steps_that_are_called():
+    calls = []
+
+    def step():
+        calls.append(1)
+        if len(calls) == 2:
+            interrupt.ask(15)
+
+    try:
+        with pytest.raises(interrupt.Interrupted):
+            Graph(torch.device("cpu"))(step, 5)
+    finally:
+        interrupt.forget()
+    assert len(calls) == 2
 
 
 class FakeGraph:
@@ -167,25 +190,25 @@ def test_a_step_is_captured_once_after_warming_up_or_called(monkeypatch, caplog,
         "synchronize": lambda: None,
     }.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    monkeypatch.setattr(replay_module, "seeded", nothing)
+    monkeypatch.setattr(graph_module, "seeded", nothing)
     monkeypatch.setattr(FakeGraph, "replays", 0)
     calls = []
-    replay = Replay(torch.device("cuda"))
+    graph = Graph(torch.device("cuda"))
     with caplog.at_level(logging.WARNING, "nets_deap"):
         for first in (True, False):
-            assert replay.prepare(lambda: calls.append(1)) == first
-            replay(lambda: calls.append(1), 5)
-    taken = replay_module.WARM_UP_STEPS + 1
+            assert graph.prepare(lambda: calls.append(1)) == first
+            graph(lambda: calls.append(1), 5)
+    taken = graph_module.WARM_UP_STEPS + 1
     if capture is nothing:
-        assert replay.captured
+        assert graph.captured
         assert (len(calls), FakeGraph.replays, len(caplog.records)) == (taken, 10, 0)
     else:
-        assert not replay.captured
+        assert not graph.captured
         assert (len(calls), FakeGraph.replays, len(caplog.records)) == (taken + 10, 0, 1)
         assert "could not be captured" in caplog.text
 
 
-def test_the_shelf_makes_room_before_it_builds():
+def test_the_cache_makes_room_before_it_builds():
     cache, alive = Cache(), set()
 
     class Thing:
@@ -225,7 +248,7 @@ def test_stacked_networks_are_captured_and_agree_with_the_cpu(module):
     for masks in (masks_of(cpu), masks_of(cpu)[::-1]):
         batch = train_vmap(cuda.problem, masks, PLAN)
         assert_same(batch, train_vmap(cpu.problem, masks, PLAN), rtol=1e-7)
-    assert machine_of(cuda).replay.captured
+    assert chunk_of(cuda).graph.captured
 
 
 @pytest.mark.gpu
@@ -235,7 +258,7 @@ def test_dropout_draws_anew_with_each_replay_and_the_same_from_the_same_seed():
     masks = masks_of(task)
     first, same = (train_vmap(task.problem, masks, PLAN) for _ in range(2))
     other = train_vmap(task.problem, masks, replace(PLAN, seed=4))
-    assert machine_of(task).replay.captured
+    assert chunk_of(task).graph.captured
     assert_same(first, same, rtol=1e-12)
     assert first.metrics["train_loss"][0] != other.metrics["train_loss"][0]
 
@@ -253,10 +276,10 @@ def test_what_cannot_be_captured_trains_all_the_same(caplog):
     plain = make_task("mlp", RECIPES["sgd"], model=nn.Sequential(model.linear), device="cpu")
     with caplog.at_level(logging.WARNING, "nets_deap"):
         batch = train_vmap(cuda.problem, masks_of(cuda), replace(PLAN, keep_states=False))
-    assert not machine_of(cuda).replay.captured
+    assert not chunk_of(cuda).graph.captured
     assert len(caplog.records) == 1
     expected = train_vmap(plain.problem, masks_of(plain), replace(PLAN, keep_states=False))
     assert_same(batch, expected, rtol=1e-7)
     after = make_task("dropout", RECIPES["sgd"], model=cpu.model, device="cuda")
     train_vmap(after.problem, masks_of(after), PLAN)
-    assert machine_of(after).replay.captured, "a failure leaves the device usable"
+    assert chunk_of(after).graph.captured, "a failure leaves the device usable"

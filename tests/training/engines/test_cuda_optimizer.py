@@ -15,16 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.networks import RECIPES, assert_same, deep, machine_of, make_task, masks_of, reference
+from support.networks import RECIPES, assert_same, chunk_of, deep, make_task, masks_of, reference
 
 from nets_deap.tickets import bits
 from nets_deap.training.engines.batched import train_batched
 from nets_deap.training.engines.cuda import optimizer as fused
-from nets_deap.training.engines.cuda.chunk import train_with
-from nets_deap.training.engines.cuda.schedule import Tables
+from nets_deap.training.engines.cuda.schedule import Schedule
 from nets_deap.training.engines.cuda.weights import Weights
-from nets_deap.training.engines.optimizers import make_optimizer, set_lr
-from nets_deap.training.engines.replayed import Replayed
+from nets_deap.training.engines.vmap import train_vmap
+from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.problem import Plan
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -70,18 +69,18 @@ def test_steps_are_those_of_torch_optim(monkeypatch, optimizer, kept, dtype):
     packed = np.stack(masks_of(task, (0.2, 0.1, 0.15)))
     counts = np.sum([problem.layout.counts(row) for row in packed], axis=0).tolist()
     named = dict(zip(problem.layout.names, counts, strict=True))
-    rooms = fused.rooms_of(problem, named, p)
-    assert bool(rooms) == kept
-    weights, tables = Weights(problem, p), Tables(problem, 8)
-    optimiser = fused.make(weights, tables, rooms)
+    capacities = fused.capacities_of(problem, named, p)
+    assert bool(capacities) == kept
+    weights, schedule = Weights(problem, p), Schedule(problem, 8)
+    optimiser = fused.make(weights, schedule, capacities)
     assert type(optimiser).__name__ == ("TritonOptimiser" if INTERPRETED else "TorchOptimiser")
     tail, loss = torch.zeros(p, dtype=torch.float64), torch.zeros(p, dtype=dtype)
     rng = torch.Generator().manual_seed(1)
     for plan in (Plan(2, 2), Plan(5, 1)):  # the second forgets the first
         weights.refill(packed, [None] * p)
         optimiser.reset()
-        tables.begin(plan)
-        tables.fill(0)
+        schedule.begin(plan)
+        schedule.fill(0)
         plain = {name: tensor.clone() for name, tensor in weights.trained.items()}
         stack = np.stack([bits.unpack(row, problem.layout.size) for row in packed])
         gone = {n: torch.from_numpy(~part) for n, part in problem.layout.split(stack).items()}
@@ -99,7 +98,7 @@ def test_steps_are_those_of_torch_optim(monkeypatch, optimizer, kept, dtype):
             set_lr(reference, problem.recipe.lr_at(step, plan.steps))
             reference.step()
             optimiser.step(gradients)
-            tables.advance(tail, loss)
+            schedule.advance(tail, loss)
     tolerance = 1e-12 if dtype == torch.float64 else 2e-5
     for name, tensor in plain.items():
         np.testing.assert_allclose(weights.trained[name], tensor, tolerance, tolerance)
@@ -128,9 +127,9 @@ def test_bf16_copies_follow_the_weights(monkeypatch):
         monkeypatch.setattr(fused, "SMALL", small)
         task = make_task("mlp", SOME["adam"], torch.float32, model=deep(), precision="bf16")
         train_batched(task.problem, masks_of(task, (0.4, 0.2)), PLAN)
-        machine = machine_of(task)
-        for name, half in machine.halves_held.items():
-            weight = machine.weights.trained[name]
+        chunk = chunk_of(task)
+        for name, half in chunk.halves_held.items():
+            weight = chunk.weights.trained[name]
             assert half.dtype == torch.bfloat16
             assert torch.equal(half, weight.bfloat16())
 
@@ -139,7 +138,7 @@ def test_bf16_copies_follow_the_weights(monkeypatch):
 def test_networks_of_any_module_train_as_the_reference(module):
     task = make_task(module, SOME["adamw"])
     masks = masks_of(task)
-    batch = train_with(Replayed, task.problem, masks, PLAN, starts=None, size=3)
+    batch = train_vmap(task.problem, masks, PLAN, chunk=3)
     assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-9)
 
 
@@ -176,14 +175,14 @@ def test_what_is_too_large_for_one_program_is_left_to_torch():
 def test_state_is_kept_thin_where_fewer_bytes_move(monkeypatch):
     task = make_task("mlp", SOME["adam"], torch.float32, model=deep())
     full = {layer.name: 4 * layer.size for layer in task.layout.layers}
-    assert fused.rooms_of(task.problem, dict.fromkeys(full, 1), 4) == {}, "they are small"
+    assert fused.capacities_of(task.problem, dict.fromkeys(full, 1), 4) == {}, "they are small"
     monkeypatch.setattr(fused, "SMALL", 200)
     counts = {
         name: int(share * full[name]) for name, share in zip(full, (0.85, 0.5, 0.5), strict=True)
     }
-    assert fused.rooms_of(task.problem, counts, 4) == {"2.weight": 128}
+    assert fused.capacities_of(task.problem, counts, 4) == {"2.weight": 128}
     counts["0.weight"] //= 2
-    assert fused.rooms_of(task.problem, counts, 4) == {"0.weight": 128, "2.weight": 128}
+    assert fused.capacities_of(task.problem, counts, 4) == {"0.weight": 128, "2.weight": 128}
 
 
 @needs_triton

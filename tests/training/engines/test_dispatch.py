@@ -20,8 +20,8 @@ from support.networks import (
 
 import nets_deap as nets
 from nets_deap import names
+from nets_deap.training.engine import Train
 from nets_deap.training.engines.dispatch import ENGINES
-from nets_deap.training.engines.engine import Train
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.executor import (
     executed_by,

@@ -29,6 +29,7 @@ from torch.optim import lr_scheduler
 
 from nets_deap import Recipe
 from nets_deap.tickets import bits
+from nets_deap.training.engines.chunk import Chunk
 from nets_deap.training.engines.vmap import default_chunk, train_vmap
 from nets_deap.training.problem import Plan
 
@@ -157,25 +158,28 @@ def test_the_dense_ticket_is_a_plain_torch_loop(module, optimizer):
 
 @each_optimizer
 @pytest.mark.parametrize("module", ["mlp", "conv2d", "tied", "trap"])
-def test_pruned_weights_and_their_optimiser_state_stay_exactly_zero(module, optimizer):
+def test_pruned_weights_and_their_optimiser_state_stay_exactly_zero(monkeypatch, module, optimizer):
     task = make_task(module, RECIPES[optimizer], torch.float32)
     packed = masks_of(task, (0.7, 0.2))
     stack = np.stack([bits.unpack(mask, task.layout.size) for mask in packed])
     pruned = {name: torch.from_numpy(~part) for name, part in task.layout.split(stack).items()}
     seen = []
 
-    def watch(step, trained, optim):
-        seen.append(step)
+    step = Chunk.step
+
+    def watched(chunk):
+        step(chunk)
+        seen.append(chunk.schedule.at)
+        moments = chunk.optimiser.moments()
+        assert len(moments) == (2 if "adam" in optimizer else 1)
         for name, gone in pruned.items():
-            state = optim.state[trained[name]].values()
-            moments = [value for value in state if value.shape == gone.shape]
-            assert len(moments) == (2 if "adam" in optimizer else 1)
-            for tensor in (trained[name], *moments):
+            for tensor in (chunk.weights.trained[name], *(named[name] for named in moments)):
                 assert torch.count_nonzero(tensor[gone]) == 0
                 assert torch.count_nonzero(tensor[~gone]) > 0
 
-    outcome = train_vmap(task.problem, packed, PLAN, watch=watch)
-    assert seen == list(range(STEPS))
+    monkeypatch.setattr(Chunk, "step", watched)
+    outcome = train_vmap(task.problem, packed, PLAN)
+    assert seen == list(range(1, STEPS + 1))
     for mask, state, end in zip(stack, outcome.states, outcome.trained, strict=True):
         flat = np.concatenate([state[name].reshape(-1) for name in task.layout.names])
         assert not flat[~mask].any()

@@ -18,6 +18,7 @@ from nets_deap import _checks
 from nets_deap._optional import require
 from nets_deap.models.feedforward import Stack, stack_of
 from nets_deap.tickets import bits
+from nets_deap.training.engine import Engine
 from nets_deap.training.engines.cpu.arguments import (
     BINARY,
     CROSS_ENTROPY,
@@ -34,10 +35,9 @@ from nets_deap.training.engines.cpu.arguments import (
     Schedule,
 )
 from nets_deap.training.engines.cpu.network import LANES, Group, Network, aligned_zeros, padded
-from nets_deap.training.engines.engine import Engine
-from nets_deap.training.engines.threads import Stop, share_out
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Start, once
 from nets_deap.training.recipe import Recipe
+from nets_deap.training.threads import Stop, share_out
 
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.ReLU: RELU, nn.Tanh: TANH, nn.Sigmoid: SIGMOID}
 LOSSES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY, "mse": SQUARED}

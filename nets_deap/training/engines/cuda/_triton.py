@@ -1,9 +1,14 @@
 """Triton kernels: an optimiser's step and the mask in one pass over a stacked tensor.
 
 A tensor of P networks has ``size`` weights for each. Learning rate and bias corrections are read
-from a table at a counter on the device; ``hyper`` holds beta1, beta2, epsilon, momentum, the L2
+from a schedule at a counter on the device; ``hyper`` holds beta1, beta2, epsilon, momentum, the L2
 term and the decoupled decay, in the weights' precision. Arguments have no annotations but
 ``constexpr``, because the compiler reads them.
+
+One pass over weight, gradient, moments and mask is what these kernels are for: torch's fused
+optimiser and a mask of its own read and write the gradient once more, and memory is what a step of
+many small networks waits for. A captured launch repeats its arguments: what changes from step to
+step is read on the device.
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ def _updated(
     lr = tl.load(at)
     w_new = w
     if KIND == 1:
+        # Adam's m / (1 - beta1^t) and v / (1 - beta2^t) without powers: the schedule holds
+        # lr / (1 - beta1^t) and the root of (1 - beta2^t) of each step.
         beta1, beta2 = tl.load(hyper), tl.load(hyper + 1)
         g = g + tl.load(hyper + 4) * w
         w_new = w - lr * tl.load(hyper + 5) * w
@@ -88,7 +95,7 @@ def kept_step(
     """Step the kept weights of a tensor alone, listed by ``places``; moments stand in that order.
 
     Programs stride over the list, whose length ``count`` is read on the device: the same launch
-    serves masks of any density that the list has room for.
+    serves masks of any density that the list has capacity for.
     """
     n = tl.load(count)
     for block in range(tl.program_id(0), tl.cdiv(n, BLOCK), tl.num_programs(0)):

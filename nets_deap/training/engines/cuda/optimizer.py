@@ -1,6 +1,6 @@
 """The optimiser's step with the mask in it: one pass by Triton, or torch's own and a mask pass.
 
-Both read the learning rate from ``Tables`` on the device, so that the same step can be replayed,
+Both read the learning rate from ``Schedule`` on the device, so that the same step can be replayed,
 and both keep pruned weights and their moments at exactly zero.
 """
 
@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from nets_deap.training.engines.cuda.schedule import Tables
+from nets_deap.training.engines.cuda.schedule import Schedule
 from nets_deap.training.engines.cuda.traffic import kept_below
 from nets_deap.training.engines.cuda.weights import Weights
-from nets_deap.training.engines.optimizers import make_optimizer
+from nets_deap.training.optimizers import make_optimizer
 from nets_deap.training.problem import Problem, State
 from nets_deap.training.recipe import Recipe
 
@@ -61,42 +61,42 @@ def has_triton(device: torch.device) -> bool:
     return here and find_spec("triton") is not None
 
 
-def rooms_of(problem: Problem, counts: Mapping[str, int], networks: int) -> dict[str, int]:
-    """Return for which masked tensors state is kept for kept weights alone, and room for how many.
+def capacities_of(problem: Problem, counts: Mapping[str, int], networks: int) -> dict[str, int]:
+    """Return for which masked tensors state is kept for kept weights alone, and for how many.
 
-    It is where fewer bytes move that way (``kept_below``), in tensors that are not small. Room is
-    a power of two, so that masks of about the same density find the same.
+    It is where fewer bytes move that way (``kept_below``), in tensors that are not small. A
+    capacity is a power of two, so that masks of about the same density find the same chunk.
 
     Args:
         problem: What is trained.
         counts: Kept weights of each masked tensor, of all networks together.
         networks: P.
     """
-    rooms = {}
+    capacities = {}
     for name, count in counts.items():
         whole = problem.initial[name].numel() * networks
         limit = kept_below(problem.dtype.itemsize, moments_of(problem.recipe))
-        room = _padded(max(count, 2))
+        capacity = _padded(max(count, 2))
         listed = SMALL <= whole <= GREATEST_TENSOR
         if name not in problem.frozen and listed and count < limit * whole:
-            rooms[name] = min(room, whole)
-    return rooms
+            capacities[name] = min(capacity, whole)
+    return capacities
 
 
 def make(
-    weights: Weights, tables: Tables, rooms: Mapping[str, int], halves: State | None = None
+    weights: Weights, schedule: Schedule, capacities: Mapping[str, int], halves: State | None = None
 ) -> Optimiser:
     """Return the optimiser of a recipe: by Triton where that runs.
 
     Args:
         weights: What it steps.
-        tables: Where learning rates are read.
-        rooms: See ``rooms_of``; only Triton's uses them.
+        schedule: Where learning rates are read.
+        capacities: See ``capacities_of``; only Triton's uses them.
         halves: Copies in lower precision that follow the weights, by name.
     """
     if has_triton(weights.problem.device):
-        return TritonOptimiser(weights, tables, rooms, halves or {})
-    return TorchOptimiser(weights, tables, halves or {})
+        return TritonOptimiser(weights, schedule, capacities, halves or {})
+    return TorchOptimiser(weights, schedule, halves or {})
 
 
 def fits(classes: int, width: int) -> bool:
@@ -129,8 +129,8 @@ def _padded(size: int) -> int:
 class TorchOptimiser:
     """``torch.optim``'s fused optimiser after a pass of the masks over the gradients."""
 
-    def __init__(self, weights: Weights, tables: Tables, halves: State) -> None:
-        self._weights, self._tables, self._halves = weights, tables, halves
+    def __init__(self, weights: Weights, schedule: Schedule, halves: State) -> None:
+        self._weights, self._schedule, self._halves = weights, schedule, halves
         recipe, device = weights.problem.recipe, weights.problem.device
         self._optimizer = make_optimizer(recipe, list(weights.trained.values()), fused=True)
         # Fused kernels on CUDA read float32; on the CPU a float64 model needs all its digits.
@@ -152,6 +152,7 @@ class TorchOptimiser:
         for layer in self._weights.problem.layout.layers:
             if layer.name in self._weights.trained:
                 tensor = self._weights.trained[layer.name]
+                # 1 becomes -1, whose bits are all set: a gradient passes whole, or as 0.0.
                 keep = self._weights.keep(layer).to(BITS[tensor.dtype]).neg_()
                 if layer.name in self._gates:
                     self._gates[layer.name].copy_(keep)
@@ -165,7 +166,7 @@ class TorchOptimiser:
             if name in self._gates:
                 gate = self._gates[name]
                 tensor.grad.view(gate.dtype).bitwise_and_(gate)
-        self._lr.copy_(self._tables.rate().view(()))
+        self._lr.copy_(self._schedule.rate().view(()))
         self._optimizer.step()
         for name, half in self._halves.items():
             half.copy_(self._weights.trained[name])
@@ -183,12 +184,12 @@ class TritonOptimiser:
     """One kernel a tensor: weights, moments and packed mask in, weights and moments out."""
 
     def __init__(
-        self, weights: Weights, tables: Tables, rooms: Mapping[str, int], halves: State
+        self, weights: Weights, schedule: Schedule, capacities: Mapping[str, int], halves: State
     ) -> None:
         from nets_deap.training.engines.cuda import _triton
 
         self._kernels: Any = _triton
-        self._weights, self._tables, self._halves = weights, tables, halves
+        self._weights, self._schedule, self._halves = weights, schedule, halves
         recipe, device = weights.problem.recipe, weights.problem.device
         self._recipe = recipe
         decoupled = recipe.optimizer == "adamw"
@@ -200,23 +201,25 @@ class TritonOptimiser:
                 0.0 if decoupled else recipe.weight_decay,
                 recipe.weight_decay if decoupled else 0.0,
             ],
-            dtype=tables.rates.dtype,
+            dtype=schedule.rates.dtype,
             device=device,
         )
-        self._rooms = dict(rooms)
+        self._capacities = dict(capacities)
         self._moments: list[State] = []
         for _ in range(moments_of(recipe)):
             self._moments.append(
                 {
-                    name: tensor.new_zeros(self._rooms.get(name, tensor.numel()))
+                    name: tensor.new_zeros(self._capacities.get(name, tensor.numel()))
                     for name, tensor in weights.trained.items()
                 }
             )
         self._places = {
-            name: torch.zeros(room, dtype=torch.int32, device=device)
-            for name, room in self._rooms.items()
+            name: torch.zeros(capacity, dtype=torch.int32, device=device)
+            for name, capacity in self._capacities.items()
         }
-        self._counts = {name: torch.zeros(1, dtype=torch.int32, device=device) for name in rooms}
+        self._counts = {
+            name: torch.zeros(1, dtype=torch.int32, device=device) for name in capacities
+        }
 
     def reset(self) -> None:
         """Forget all moments, and take over the present masks."""
@@ -242,7 +245,7 @@ class TritonOptimiser:
             dense = {}
             for name, tensor in self._weights.trained.items():
                 dense[name] = torch.zeros_like(tensor)
-                if name in self._rooms:
+                if name in self._capacities:
                     n = int(self._counts[name])
                     places = self._places[name][:n].long()
                     dense[name].view(-1)[places] = moments[name][:n]
@@ -258,7 +261,7 @@ class TritonOptimiser:
         half = self._halves.get(name)
         first, second = ([m[name] for m in self._moments] + [tensor, tensor])[:2]
         shared = (tensor, gradient, first, second, tensor if half is None else half)
-        steps = (self._tables.rates, self._tables.counter, self._hyper)
+        steps = (self._schedule.rates, self._schedule.counter, self._hyper)
         how = {
             "KIND": int(self._recipe.optimizer != "sgd"),
             "MOMENTUM": bool(self._moments),
@@ -266,8 +269,8 @@ class TritonOptimiser:
             "HALVES": half is not None,
             "BLOCK": BLOCK,
         }
-        if name in self._rooms:
-            grid = (min(PROGRAMS, -(-self._rooms[name] // BLOCK)),)
+        if name in self._capacities:
+            grid = (min(PROGRAMS, -(-self._capacities[name] // BLOCK)),)
             places = (self._places[name], self._counts[name])
             self._kernels.kept_step[grid](*shared, *places, *steps, **how)
             return

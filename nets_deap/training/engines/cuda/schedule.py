@@ -1,7 +1,7 @@
-"""``Tables``: what changes from step to step, on the device, read at a counter that lives there.
+"""``Schedule``: what changes from step to step, on the device, read at a counter that lives there.
 
 A step that reads everything at the counter is the same step every time: it can be captured once
-and replayed for any number of steps. The tables hold a window of steps and are filled again when
+and replayed for any number of steps. The schedule holds a window of steps and is filled again when
 it is used up.
 """
 
@@ -20,12 +20,13 @@ from nets_deap.training.recipe import Recipe
 WINDOW = 512
 
 
-class Tables:
+class Schedule:
     """A window of steps: minibatch rows, learning rates, and whether the loss counts.
 
     Attributes:
-        window: Steps that the tables hold.
+        window: Steps that the schedule holds.
         counter: The step within the window, int64, shape (1,).
+        at: The step of the plan, as the host knows it: true where steps are called, not replayed.
         rates: For each step the learning rate, the same over Adam's first bias correction, and the
             root of its second, shape (window, 3).
     """
@@ -33,6 +34,7 @@ class Tables:
     def __init__(self, problem: Problem, width: int, window: int | None = None) -> None:
         device = problem.device
         self.window = WINDOW if window is None else window
+        self.at = 0
         self.counter = torch.zeros(1, dtype=torch.int64, device=device)
         self.rates = torch.zeros((self.window, 3), dtype=problem.dtype, device=device)
         self.rates[:, 2] = 1  # a step beyond the plan, as a warm-up may take, changes nothing
@@ -58,11 +60,12 @@ class Tables:
 
     def fill(self, first: int) -> int:
         """Fill the window with the plan's steps from ``first`` on; return how many there are."""
-        tables = (self._rows, self.rates, self._counts, self._steps)
-        for table, host in zip(tables, self._plan, strict=True):
+        windows = (self._rows, self.rates, self._counts, self._steps)
+        for table, host in zip(windows, self._plan, strict=True):
             part = host[first : first + self.window]
             table[: len(part)].copy_(part, non_blocking=True)
         self.counter.zero_()
+        self.at = first
         return min(self.window, len(self._plan[0]) - first)
 
     def rows(self) -> Tensor:
@@ -83,10 +86,11 @@ class Tables:
         # Not a product: early losses may be infinite.
         tail.add_(torch.where(counts, loss, 0))
         self.counter.add_(1)
+        self.at += 1
 
 
 def rates_of(recipe: Recipe, steps: int) -> NDArray[np.float64]:
-    """Return the numbers of each step that its optimiser needs, shape (S, 3); see ``Tables``."""
+    """Return the numbers of each step that its optimiser needs, shape (S, 3); see ``Schedule``."""
     one, two = recipe.betas if recipe.optimizer != "sgd" else (0.0, 0.0)
     table = []
     for step in range(steps):

@@ -1,7 +1,8 @@
 """``Weights``: the stacked parameters of P networks, in memory that stays where it is.
 
-Masks come packed and stay packed on the device; they are unpacked there, a layer at a time, where
-they are needed.
+Masks come packed and stay packed on the device: a bit a weight instead of a byte is an eighth of
+what crosses to it and of what the optimiser reads at each step. They are unpacked there, a layer at
+a time, where they are needed.
 """
 
 from __future__ import annotations
@@ -109,6 +110,8 @@ class Weights:
 
     def keep(self, layer: Layer) -> Tensor:
         """Unpack one layer's masks: a fresh bool tensor (P, ...)."""
+        # Layers do not begin at whole bytes: the bytes that hold one are unpacked, lowest bit
+        # first, and what belongs to its neighbours is cut off.
         first, stop = layer.start // 8, bits.n_bytes(layer.stop)
         one_by_one = (self.packed[:, first:stop].unsqueeze(-1) >> self._shifts) & 1
         place = layer.start - 8 * first

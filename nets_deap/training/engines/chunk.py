@@ -1,7 +1,9 @@
-"""``Machine``: P networks in memory that stays where it is, trained by one replayable step.
+"""``Chunk``: P networks in memory that stays where it is, trained by a step that stays the same.
 
-It is built once for a number of networks, and filled again for other masks, starts and plans. What
-differs between kinds of networks is how a gradient is computed and how a split is measured.
+A chunk is built once for a number of networks, and filled again for other masks, starts and plans.
+On CUDA its step is captured as a graph and replayed; on the CPU the same step is called: what the
+tests run there is what a GPU runs. What differs between kinds of networks is how a gradient is
+computed and how a split is measured.
 """
 
 from __future__ import annotations
@@ -16,35 +18,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets_deap.tickets import bits
-from nets_deap.training import interrupt
 from nets_deap.training.device import threads_for
 from nets_deap.training.engines.cuda import optimizer
-from nets_deap.training.engines.cuda.graph import Replay
-from nets_deap.training.engines.cuda.schedule import Tables
+from nets_deap.training.engines.cuda.graph import Graph
+from nets_deap.training.engines.cuda.schedule import Schedule
 from nets_deap.training.engines.cuda.weights import Weights, counts_of
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start, State
 
 CUDA_MEMORY_SHARE = 0.4
 MOST_NETWORKS = 65535  # what the second axis of a grid of programs takes
 CPU_CACHE_BYTES = 512 * 2**20
+CPU_CHUNK_BYTES = 64 * 2**20
+CPU_CHUNK_MAX = 512
 
 
-class Machine(ABC):
-    """P networks that train together; see ``train_with``.
+class Chunk(ABC):
+    """P networks that train together; see ``train_chunks``.
 
     Args:
         problem: Model, data and recipe.
         networks: P.
-        rooms: See ``fused.rooms_of``.
+        capacities: See ``optimizer.capacities_of``.
     """
 
-    def __init__(self, problem: Problem, networks: int, rooms: Mapping[str, int]) -> None:
-        self.problem, self.p, self.rooms = problem, networks, rooms
+    def __init__(self, problem: Problem, networks: int, capacities: Mapping[str, int]) -> None:
+        self.problem, self.p, self.capacities = problem, networks, capacities
         self.weights = Weights(problem, networks)
-        self.tables = Tables(problem, self.width(problem))
+        self.schedule = Schedule(problem, self.width(problem))
         self.tail = torch.zeros(networks, dtype=torch.float64, device=problem.device)
-        self.replay = Replay(problem.device)
-        self.optimiser = optimizer.make(self.weights, self.tables, rooms, self.halves())
+        self.graph = Graph(problem.device, capture=problem.is_resident)
+        self.optimiser = optimizer.make(self.weights, self.schedule, capacities, self.halves())
 
     @staticmethod
     @abstractmethod
@@ -55,7 +58,8 @@ class Machine(ABC):
     def gradients(self, rows: Tensor) -> tuple[Tensor, State]:
         """Return each network's loss (P,) on some rows of the training data, and its gradient.
 
-        Everything it reads and writes stays where it is, and nothing waits for the device.
+        Where the step is captured, everything that it reads and writes stays where it is, and
+        nothing waits for the device.
         """
 
     @abstractmethod
@@ -76,10 +80,10 @@ class Machine(ABC):
         """Get ready for steps: called after filling and after measuring."""
 
     def step(self) -> None:
-        """Take one step at the tables' counter; the same work every time."""
-        loss, gradients = self.gradients(self.tables.rows())
+        """Take one step at the schedule's counter; the same work every time."""
+        loss, gradients = self.gradients(self.schedule.rows())
         self.optimiser.step(gradients)
-        self.tables.advance(self.tail, loss)
+        self.schedule.advance(self.tail, loss)
 
     def run(
         self,
@@ -91,9 +95,9 @@ class Machine(ABC):
         """Train, measure and hand everything over as NumPy arrays; see ``Weights.refill``."""
         size = sum(tensor.numel() for tensor in self.weights.trained.values())
         with threads_for(size, self.problem.device):
-            self.tables.begin(plan)
+            self.schedule.begin(plan)
             self._refill(stack, starts, counts)
-            if self.replay.prepare(self.step):
+            if self.graph.prepare(self.step):  # by steps that count for nothing
                 self._refill(stack, starts, counts)
             curve = self._steps(plan)
             loss, accuracy = curve[-1] if curve else self.measure(self.problem.val)
@@ -106,7 +110,7 @@ class Machine(ABC):
         self, stack: bits.Bytes, starts: list[Start | None], counts: NDArray[np.int64]
     ) -> None:
         """Put everything to where training starts."""
-        self.tables.fill(0)
+        self.schedule.fill(0)
         self.weights.refill(stack, starts, counts)
         self.optimiser.reset()
         self.tail.zero_()
@@ -115,11 +119,10 @@ class Machine(ABC):
     def _steps(self, plan: Plan) -> list[tuple[Tensor, Tensor]]:
         """Take all steps; return the points of the curve."""
         curve: list[tuple[Tensor, Tensor]] = []
-        for first in range(0, plan.steps, self.tables.window):
-            at, stop = first, first + self.tables.fill(first)
-            interrupt.check()
+        for first in range(0, plan.steps, self.schedule.window):
+            at, stop = first, first + self.schedule.fill(first)
             for point in (*(p for p in plan.curve_steps if first < p <= stop), stop):
-                self.replay(self.step, point - at)
+                self.graph(self.step, point - at)
                 at = point
                 if point in plan.curve_steps and len(curve) < plan.curve_steps.index(point) + 1:
                     curve.append(self.measure(self.problem.val))
@@ -140,8 +143,8 @@ class Machine(ABC):
         )
 
 
-def train_with(
-    kind: type[Machine],
+def train_chunks(
+    kind: type[Chunk],
     problem: Problem,
     masks: list[bits.Bytes],
     plan: Plan,
@@ -150,9 +153,9 @@ def train_with(
     size: int,
     on_part: OnPart | None = None,
 ) -> Outcome:
-    """Train one network for each mask on machines of a kind, at most ``size`` at once.
+    """Train one network for each mask in chunks of a kind, at most ``size`` at once.
 
-    Machines of the last few shapes are kept on the problem's cache.
+    Chunks of the last few shapes are kept on the problem's cache.
     """
     parts, size = [], min(size, MOST_NETWORKS)
     for start in range(0, len(masks), size):
@@ -163,10 +166,21 @@ def train_with(
         # Kernels are launched on the current device.
         with torch.cuda.device(problem.device) if problem.device.type == "cuda" else nullcontext():
             counts = counts_of(problem.layout, stack)
-            parts.append(_machine(kind, problem, counts).run(stack, plan, own, counts))
+            parts.append(_chunk(kind, problem, counts).run(stack, plan, own, counts))
         if on_part is not None:
             on_part(range(start, start + len(stack)), parts[-1])
     return Outcome.concatenate(parts)
+
+
+def fitting(device: torch.device, one: int) -> int:
+    """Return how many networks of ``one`` bytes to train at once.
+
+    What memory holds on CUDA. On two CPU cores, pieces that stay near the cache train fastest;
+    large ones are several times slower.
+    """
+    if device.type == "cuda":
+        return max(1, memory_limit(device) // one)
+    return max(1, min(CPU_CHUNK_MAX, CPU_CHUNK_BYTES // one))
 
 
 def memory_limit(device: torch.device) -> int:
@@ -179,16 +193,16 @@ def memory_limit(device: torch.device) -> int:
     return CPU_CACHE_BYTES
 
 
-def _machine(kind: type[Machine], problem: Problem, counts: NDArray[np.int64]) -> Machine:
-    """Return a machine for masks with these counts (P, L) from the cache, or build one."""
-    rooms, networks = {}, len(counts)
+def _chunk(kind: type[Chunk], problem: Problem, counts: NDArray[np.int64]) -> Chunk:
+    """Return a chunk for masks with these counts (P, L) from the cache, or build one."""
+    capacities, networks = {}, len(counts)
     if optimizer.has_triton(problem.device):
         kept = dict(zip(problem.layout.names, counts.sum(0).tolist(), strict=True))
-        rooms = optimizer.rooms_of(problem, kept, networks)
-    machine: Machine = problem.cache.get(
-        (kind, networks, tuple(rooms.items())),
-        lambda: kind(problem, networks, rooms),
+        capacities = optimizer.capacities_of(problem, kept, networks)
+    chunk: Chunk = problem.cache.get(
+        (kind, networks, tuple(capacities.items())),
+        lambda: kind(problem, networks, capacities),
         n_bytes=kind.bytes_of_one(problem) * networks,
         limit=memory_limit(problem.device),
     )
-    return machine
+    return chunk

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from nets_deap.training.engines.threads import share_out
+from nets_deap.training.threads import share_out
 
 
 def test_results_come_in_order_whatever_takes_longest():

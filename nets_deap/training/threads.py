@@ -28,7 +28,7 @@ class Stop:
         self._event.set()
 
     def check(self) -> None:
-        """Raise if work is to stop, or a signal asks to halt; to be called every second or so."""
+        """Raise if work is to stop, or a signal interrupts; to be called every second or so."""
         interrupt.check()
         if self._event.is_set():
             raise Stopped

@@ -1,0 +1,120 @@
+"""What can be set of a search in a configuration or in Python.
+
+Nothing here imports torch, so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from nets_deap import _checks
+from nets_deap.evolution.settings import (
+    EvaluationSettings,
+    OperatorSettings,
+    Settings,
+    above_0,
+    from_0,
+    one_of,
+    setting,
+    share,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmSettings(Settings):
+    """How a population evolves; each island may have its own."""
+
+    population: int = setting(
+        40,
+        "Tickets that survive each generation (mu), >= 1; >= 2 with crossover. On islands: of "
+        "each, as are the next ones.",
+        _checks.whole,
+    )
+    offspring: int | None = setting(
+        None,
+        "Tickets made each generation (lambda); None for as many as ``population``, or twice as "
+        'many with ``algorithm="comma"``, which selects among them alone.',
+        _checks.whole,
+    )
+    cxpb: float = setting(0.1, "Probability that a child comes from crossover.", share)
+    mutpb: float = setting(
+        0.9, "Probability that it comes from mutation; the two add up to at most 1.", share
+    )
+    algorithm: str | None = setting(
+        None,
+        '``"plus"`` or ``"comma"``; None for comma where weights are inherited (parents have '
+        "trained less than their children, so they cannot compete), else plus.",
+        one_of(("plus", "comma")),
+    )
+
+    def _rules(self) -> Iterable[Callable[[], object]]:
+        return (*super()._rules(), self._check_pairs, self._check_probabilities)
+
+    def _check_pairs(self) -> None:
+        """Refuse crossover without a pair."""
+        if self.cxpb and self.population == 1:
+            _checks.whole(f"{self.prefix}population", self.population, low=2)
+
+    def _check_probabilities(self) -> None:
+        """Refuse probabilities that add up to more than 1."""
+        both = self.cxpb, self.mutpb
+        if all(isinstance(p, float) for p in both):  # what is no number has been named before
+            name = f"{self.prefix}cxpb + {self.prefix}mutpb"
+            _checks.real(name, sum(both), high=1 + 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitSettings(Settings):
+    """How long a search goes on."""
+
+    generations: int = setting(20, "After the first population, >= 0.", from_0)
+    patience: int | None = setting(None, "See ``nets.Recorder``.", _checks.whole)
+    max_steps: int | None = setting(None, "See ``nets.Recorder``.", _checks.whole)
+    max_seconds: float | None = setting(None, "See ``nets.Recorder``.", above_0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings(OperatorSettings, EvaluationSettings, LimitSettings, AlgorithmSettings):
+    """What is set of a search by numbers and names."""
+
+    subject: ClassVar[str] = "search"
+
+    budget: int | None = setting(
+        None,
+        "Steps x networks of the whole search, kept exactly; None trains the recipe's steps.",
+        _checks.whole,
+    )
+    growth: float = setting(
+        1.0,
+        "Steps of the last generation over those of the first; see ``nets.StepBudget``.",
+        above_0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Settings):
+    """Where a search is kept, and whether it is a new one."""
+
+    path: str | Path | None = setting(None, "Run folder; None writes nothing.")
+    seed: int | None = setting(None, "Seed of the evolution; None for the task's.", from_0)
+    progress: str = setting("auto", "See ``nets.Recorder``.")
+    overwrite: bool = setting(False, "Replace an earlier run in the folder.")
+    resume: bool = setting(
+        False,
+        "Go on with the run in the folder; the result is that of an uninterrupted one. A run "
+        "without a checkpoint begins again, and where there is none one begins, so that a job may "
+        "call the same again and again. Without a budget more ``generations`` than before make it "
+        "longer.",
+    )
+    force: bool = setting(False, "See ``nets.resume``.")
+
+    def _rules(self) -> Iterable[Callable[[], object]]:
+        return (*super()._rules(), self._check_resume)
+
+    def _check_resume(self) -> None:
+        """Refuse to go on without knowing with what."""
+        if self.resume and self.path is None:
+            raise _checks.bad_value("path", "be given to resume", "a run folder", self.path)
