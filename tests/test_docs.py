@@ -74,8 +74,8 @@ def test_code_with_other_libraries_runs_as_written(name, tmp_path):
 # What the other side must have seen, appended to the page's own code.
 CHECKS = {
     "submitit": """
-from nets_deap.runs.storage.history import read_history
-assert [len(read_history(Path("runs") / f"seed{s}")) for s in (0, 1)] == [41, 41]
+from nets_deap.runs.storage.reader import RunReader
+assert [len(RunReader(Path("runs") / f"seed{s}").history()) for s in (0, 1)] == [41, 41]
 """,
     "boards": """
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -235,10 +235,13 @@ def test_every_objective_is_in_the_table():
 
 
 def test_every_file_of_a_run_is_described():
-    from nets_deap.runs.storage.folder import FILES
+    from nets_deap.runs.storage import paths
 
-    text = (DOCS / "files.md").read_text()
-    assert not [name for name in FILES if f"`{name}`" not in text]
+    table = (DOCS / "files.md").read_text().partition("## Run folder")[2]
+    rows = re.findall(r"^\| (`.*?`) \|", table.partition("## Ticket")[0], re.M)
+    named = {name for row in rows for name in re.findall(r"`(.*?)`", row)}
+    folders = {f"{paths.TICKETS}/*.safetensors", f"{paths.CHECKPOINTS}/*.npz"}
+    assert named == {*paths.FILES, *folders, f"{paths.CHECKPOINTS}/{paths.PARTIAL}", paths.LOCK}
 
 
 def test_every_field_of_a_ticket_and_column_of_a_log_is_described(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -70,9 +69,10 @@ def configured(options: Namespace) -> Config:
 
 def configured_as_found(options: Namespace) -> Config:
     """Return the configuration for a ticket's file: what is not given is that of its run folder."""
+    from nets_deap.runs.storage.reader import RunReader
+
     try:
-        text = (Path(options.file).resolve().parent.parent / "config.json").read_text("utf-8")
-        facts = json.loads(text)
+        facts = RunReader(Path(options.file).resolve().parent.parent).facts()
         found, seed = facts["preset"], facts["config"]["seed"]
     except (OSError, ValueError, KeyError, TypeError):
         found = None

@@ -49,7 +49,7 @@ def plot(options: Namespace) -> int:
         print(table([(kind.name, kind.about) for kind in kinds.KINDS.values()], left=(0, 1)))
         return 0
     wanted = [_checks.choice("--kind", name, kinds.KINDS) for name in options.kind]
-    paths = [source.check_folder(run) for run in options.run]
+    paths = [source.reader_of(run).path for run in options.run]
     if len(paths) > 1 and not options.out:
         raise _checks.bad_value("--out", "be given", "a folder for figures of several runs", "none")
     drawn, left = kinds.render_all(paths, wanted, form=options.format, size=options.size)

@@ -25,7 +25,7 @@ def report(options: Namespace) -> int:
     from nets_deap.plots.report import report as page_of
     from nets_deap.runs.storage.folder import RunFolder
 
-    path = source.check_folder(options.run)
+    path = source.reader_of(options.run).path
     page = page_of(path)
     target = Path(options.out) if options.out else path / "report.html"
     RunFolder.beside(target).write_text(target.name, page)

@@ -41,9 +41,9 @@ def resume(options: Namespace) -> int:
 
     def begun() -> tuple[str, Config]:
         from nets_deap.experiments.resume import config_of
-        from nets_deap.runs.resume import read_config
+        from nets_deap.runs.storage.reader import RunReader
 
-        facts = read_config(path)
+        facts = RunReader(path).config()
         config = config_of(facts)
         if options.generations is not None:
             config = config.override({"search.generations": options.generations})

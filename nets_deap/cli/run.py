@@ -17,6 +17,7 @@ from nets_deap.errors import ExecutorLostError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.runs.signals import listening
+from nets_deap.runs.storage.paths import CONFIG, FIGURE
 
 
 def add(parsers: Any) -> None:
@@ -91,17 +92,17 @@ def carry_out(
         name, config = begin()
         report = run(config, path, preset=name, progress=options.progress, **where(options), **how)
         draw = functools.partial(run_figure, report.search, report.final)
-        notes = [*report.notes, *picture.save(draw, report.path / "front.png")]
+        notes = [*report.notes, *picture.save(draw, report.path / FIGURE)]
     except KeyboardInterrupt as stop:
         number = signal.Signals(getattr(stop, "signal", signal.SIGINT))
-        there = (path / "config.json").exists()
+        there = (path / CONFIG).exists()
         how_on = f"all that is done is saved; go on with: nets-deap resume {path}"
-        _complain(
+        _print_error(
             f"{number.name}: {how_on if there else 'nothing was written yet; start it again'}"
         )
         return 128 + number
     except ExecutorLostError as error:
-        _complain(f"{error} The run folder: {path}")
+        _print_error(f"{error} The run folder: {path}")
         return 1
     print(f"\n{name}: front after {report.final.steps} steps from W0, densest first\n")
     print(report.table())
@@ -111,6 +112,6 @@ def carry_out(
     return 0
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     """Print a line to standard error."""
     print(f"nets-deap: {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The commands ``ticket show``, ``diff``, ``apply``, ``export``, ``check`` and ``cut``.
+"""The commands ``ticket show``, ``diff``, ``apply``, ``export``, ``check`` and ``compact``.
 
 One file: all six begin with a ticket's file, from which preset and W0 are found.
 """
@@ -28,7 +28,7 @@ def add(parsers: Any) -> None:
     """Add the command, with commands of its own, to the command line."""
     ticket = parsers.add_parser("ticket", help="look at ticket files and carry them elsewhere")
     what = ticket.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add_one in (_add_show, _add_diff, _add_apply, _add_export, _add_check, _add_cut):
+    for add_one in (_add_show, _add_diff, _add_apply, _add_export, _add_check, _add_compact):
         add_one(what)
 
 
@@ -130,7 +130,7 @@ def apply(options: Namespace) -> int:
     from nets_deap.tickets.ticket import Ticket
 
     ticket = Ticket.load(options.file)
-    tensors = applied.masked(ticket, _tensors(options, ticket))
+    tensors = applied.masked(ticket.layout.weights, ticket.masks(), _tensors(options, ticket))
     write_tensors(tensors, options.out, repr(ticket))
     print(f"{ticket}\nwritten: {options.out}")
     return 0
@@ -178,7 +178,9 @@ def _export_masks(options: Namespace, ticket: Ticket) -> None:
     from nets_deap.tickets import apply as applied
 
     if options.to == "prune":
-        tensors = applied.as_pruned(ticket, _tensors(options, ticket))
+        tensors = applied.as_pruned(
+            ticket.layout.weights, ticket.masks(), _tensors(options, ticket)
+        )
         write_tensors(tensors, options.out, repr(ticket))
         return
     buffer = io.BytesIO()
@@ -197,7 +199,7 @@ def _export_trained(options: Namespace, ticket: Ticket) -> None:
 
         _optional.require("onnxruntime", "onnx", "ONNX export")  # before anything is trained
     _announce_training(config, options.steps)
-    report = compacting.cut(config, ticket, steps=options.steps, repeats=options.repeats)
+    report = compacting.compact(config, ticket, steps=options.steps, repeats=options.repeats)
     print(report.table())
     if options.to == "onnx":
         difference = onnx.write_onnx(report.module, options.out, report.inputs)
@@ -251,13 +253,13 @@ def check(options: Namespace) -> int:
     return 0
 
 
-def _add_cut(what: Any) -> None:
-    """Add ``ticket cut``."""
+def _add_compact(what: Any) -> None:
+    """Add ``ticket compact``."""
     command = _add(
         what,
-        cut,
+        compact,
         "the smaller dense network: parameters, bytes, multiply-adds, latency",
-        "Train a ticket from W0, cut out what it prunes, and print what the smaller dense network "
+        "Train a ticket from W0, compact its network, and print what the smaller dense network "
         "costs beside the whole one, measured here.",
     )
     add_preset(command, named=False)
@@ -268,15 +270,15 @@ def _add_cut(what: Any) -> None:
     command.add_argument("--out", help="also write the small network's tensors (.safetensors)")
 
 
-def cut(options: Namespace) -> int:
-    """Train a ticket, cut it out and print what that saves."""
+def compact(options: Namespace) -> int:
+    """Train a ticket, compact it and print what that saves."""
     config = configured_as_found(options)
     from nets_deap.experiments import compacting
     from nets_deap.tickets.ticket import Ticket
 
     ticket = Ticket.load(options.file)
     _announce_training(config, options.steps)
-    report = compacting.cut(
+    report = compacting.compact(
         config, ticket, steps=options.steps, repeats=options.repeats, path=options.out
     )
     print(report.table())

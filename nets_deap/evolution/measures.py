@@ -1,4 +1,4 @@
-"""What only evolution optimises: size after cutting out, and accuracy under rounding and noise.
+"""What only evolution optimises: size once compact, and accuracy under rounding and noise.
 
 None of these has a gradient. Each function measures one trained ticket; ``objectives`` gives them
 names, directions and worst values. An objective of one's own is any such function.
@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.func import functional_call
 
 from nets_deap import _checks
-from nets_deap.models.compact.chain_cost import chain_multiply_adds
-from nets_deap.models.feedforward import stack_of
+from nets_deap.models.compact.footprint import CompactCost
+from nets_deap.models.feedforward import feedforward_of
 from nets_deap.tickets import live
 from nets_deap.training.batches import pieces
 from nets_deap.training.losses import n_correct
+from nets_deap.training.problem import Problem, once
 from nets_deap.training.recipe import name_of
 
 if TYPE_CHECKING:
@@ -37,30 +38,37 @@ State = Mapping[str, Tensor]
 
 
 def multiply_adds(measured: Measured) -> float:
-    """Return the multiply-adds of one example after cutting out, to minimise.
+    """Return the multiply-adds of one example through the compact network, to minimise.
 
     Args:
-        measured: Of a ticket whose layout is a chain of fully connected layers; or with its task,
-            whose model is a chain with convolutions (see ``models.compact.compact.cut_out``).
+        measured: Of a ticket whose layout is feedforward, fully connected layers in sequence; or
+            with its task, whose model is sequential (see ``models.compact.compact.compact``).
 
     Raises:
-        InvalidValueError: It is not a chain.
+        InvalidValueError: It is neither.
     """
     task: Any = getattr(measured, "task", None)
     mask = measured.ticket.mask
-    if task is None or stack_of(task.problem.model) is not None:
+    if task is None or feedforward_of(task.problem.model) is not None:
         return float(live.multiply_adds(measured.ticket.layout.weights, mask))
-    return float(chain_multiply_adds(task.problem, mask))
+    problem: Problem = task.problem
+    return float(_cost_of(problem).multiply_adds(problem.layout.split(mask)))
+
+
+@once
+def _cost_of(problem: Problem) -> CompactCost:
+    """Return what counts for a problem's model; made with one example passed through it."""
+    return CompactCost(problem.model, problem.train[0][:1].clone())
 
 
 def live_inputs(measured: Measured) -> float:
-    """Return how many inputs the network reads after cutting out, to minimise.
+    """Return how many inputs the compact network reads, to minimise.
 
     Args:
-        measured: Of a ticket whose layout is a chain of fully connected layers.
+        measured: Of a ticket whose layout is feedforward: fully connected layers in sequence.
 
     Raises:
-        InvalidValueError: The layout is not a chain.
+        InvalidValueError: The layout is not feedforward.
     """
     return float(live.live_inputs(measured.ticket.layout.weights, measured.ticket.mask))
 

@@ -1,4 +1,4 @@
-"""``cut``: train a ticket from W0, cut it out, and measure what that saves."""
+"""``compact``: train a ticket from W0, compact it, and measure what that saves."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ROWS = 1000  # that outputs are compared on
 
 
 @dataclass(frozen=True)
-class CutReport:
-    """What cutting out gave.
+class CompactReport:
+    """What compacting gave.
 
     Attributes:
         ticket: The ticket.
         trained: It, trained from W0.
-        module: The network cut out.
-        footprints: Of the ``"dense"`` network that holds the ticket, of it ``"cut out"`` and, if
+        module: The compact network.
+        footprints: Of the ``"dense"`` network that holds the ticket, of it ``"compact"`` and, if
             it has masked linear layers, on sparse rows (``"csr"``).
         difference: Greatest difference between their outputs and the dense network's.
         inputs: What they were compared on, and timed with (N, ...).
@@ -54,15 +54,15 @@ def for_ticket(config: Config, ticket: Ticket) -> Config:
     return replace(config, task=replace(config.task, unit=ticket.unit))
 
 
-def cut(
+def compact(
     config: Config,
     ticket: Ticket,
     *,
     steps: int | None = None,
     repeats: int = 100,
     path: str | Path | None = None,
-) -> CutReport:
-    """Train a ticket from W0, cut it out, and measure both.
+) -> CompactReport:
+    """Train a ticket from W0, compact it, and measure both.
 
     Args:
         config: The task that the ticket belongs to, and its final training.
@@ -72,7 +72,7 @@ def cut(
         path: Where to write the small network's tensors, as safetensors; None for nowhere.
 
     Raises:
-        InvalidValueError: The ticket belongs to another task, or its network cannot be cut out.
+        InvalidValueError: The ticket belongs to another task, or its network cannot be compacted.
         FileAccessError: The file cannot be written.
     """
     task = build_task(for_ticket(config, ticket))
@@ -80,8 +80,8 @@ def cut(
     module = trained.module()
     small = ticket.compact(module)
     inputs = (task.problem.test or task.problem.val)[0][:ROWS].cpu()
-    named = {"dense": module, "cut out": small}
-    if has_linears(module, ticket):
+    named = {"dense": module, "compact": small}
+    if has_linears(module, ticket.layout.weights.names):
         named["csr"] = ticket.to_csr(module)
     with torch.no_grad():
         expected = module(inputs)
@@ -89,7 +89,7 @@ def cut(
     footprints = measure_footprints(named, inputs, repeats=repeats)
     if path is not None:
         write_tensors(small.state_dict(), path, str(small))
-    return CutReport(ticket, trained, small, footprints, difference, inputs)
+    return CompactReport(ticket, trained, small, footprints, difference, inputs)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: str | Path, about: str) -> None:

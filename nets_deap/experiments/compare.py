@@ -155,9 +155,9 @@ def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: flo
 
 
 def _multiply_adds(ticket: Ticket) -> int | None:
-    """Return the multiply-adds after cutting out; None where the layout is not a chain."""
+    """Return the multiply-adds of the compact network; None where the layout is not feedforward."""
     try:
-        live.check_chain(ticket.layout.weights)
+        live.check_feedforward(ticket.layout.weights)
     except NetsError:
         return None
     return live.multiply_adds(ticket.layout.weights, ticket.mask)

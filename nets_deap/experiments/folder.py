@@ -9,11 +9,13 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap.errors import FileAccessError
+from nets_deap.runs.storage import schema
 from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.runs.storage.paths import TICKETS
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.ticket import Ticket
 
-HEAD = "comparison.json"
+HEAD, RESULTS = "comparison.json", "results"
 
 
 class ComparisonFolder(RunFolder):
@@ -38,7 +40,7 @@ class ComparisonFolder(RunFolder):
         plain = json.loads(json.dumps(identity))
         if (self.path / HEAD).exists():
             held = self._read(HEAD)
-            held = held if isinstance(held, dict) else {}
+            held = schema.renamed(held) if isinstance(held, dict) else {}
             different = [key for key in plain if held.get(key) != plain[key]]
             if different:
                 raise _checks.bad_value(
@@ -55,14 +57,14 @@ class ComparisonFolder(RunFolder):
             super().__init__(path)
             self.write_json(HEAD, plain)
         try:
-            for name in ("results", "tickets"):
+            for name in (RESULTS, TICKETS):
                 (self.path / name).mkdir(exist_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
 
     def has(self, seed: int, method: str) -> bool:
         """Return whether a result is there."""
-        return (self.path / self._name(seed, method)).exists()
+        return (self.path / self._held(seed, method)).exists()
 
     def put(self, seed: int, method: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write a finished result."""
@@ -70,12 +72,11 @@ class ComparisonFolder(RunFolder):
 
     def get(self, seed: int, method: str) -> list[dict[str, Any]]:
         """Read a finished result."""
-        rows: list[dict[str, Any]] = self._read(self._name(seed, method))
-        return rows
+        return by_present_names(self._read(self._held(seed, method)))
 
     def put_tickets(self, seed: int, tickets: Sequence[Ticket]) -> None:
         """Save the tickets that evolution found for a seed, densest first."""
-        folder = self.path / "tickets" / f"seed{seed}"
+        folder = self.path / TICKETS / f"seed{seed}"
         folder.mkdir(exist_ok=True)
         for old in folder.glob("*.safetensors"):
             old.unlink()
@@ -84,12 +85,18 @@ class ComparisonFolder(RunFolder):
 
     def tickets(self, seed: int, layout: MaskLayout) -> list[Ticket]:
         """Load the tickets that evolution found for a seed, with the layout of its task."""
-        files = sorted((self.path / "tickets" / f"seed{seed}").glob("*.safetensors"))
+        files = sorted((self.path / TICKETS / f"seed{seed}").glob("*.safetensors"))
         return [Ticket(Ticket.load(file).gates, layout=layout) for file in files]
 
     def _name(self, seed: int, method: str) -> str:
         """Return the file of a result."""
-        return f"results/seed{seed}-{method}.json"
+        return f"{RESULTS}/seed{seed}-{method}.json"
+
+    def _held(self, seed: int, method: str) -> str:
+        """Return the file that a result is in, which may have the method's older name."""
+        names = [method, *(old for old, now in schema.METHODS.items() if now == method)]
+        files = [self._name(seed, name) for name in names]
+        return next((file for file in files if (self.path / file).exists()), files[0])
 
     def _read(self, name: str) -> Any:
         """Read a JSON file."""
@@ -100,6 +107,20 @@ class ComparisonFolder(RunFolder):
                 f"{self.path / name} must be readable JSON: {error}. Remove the file to have it "
                 "made again."
             ) from error
+
+
+def results_in(path: Path) -> list[Path]:
+    """Return the files of all finished results in the folder of a comparison, if it is one."""
+    return sorted((path / RESULTS).glob("seed*-*.json")) if (path / HEAD).exists() else []
+
+
+def by_present_names(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a result of any version, with the methods' present names."""
+    known = schema.METHODS
+    return [
+        {**row, "method": known[row["method"]]} if row.get("method") in known else dict(row)
+        for row in rows
+    ]
 
 
 def _changed(wanted: Any, held: Any, place: str = "") -> str:

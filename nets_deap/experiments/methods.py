@@ -20,7 +20,7 @@ from nets_deap.training.task import Task
 FRACTION = 0.2
 EVOLUTION = "evolution"
 EVOLUTION_ADDS = "evolution-adds"
-# Members denser than this are large after cutting out as well, and slow to train.
+# Members denser than this are large once compact as well, and slow to train.
 DENSEST = 0.2
 # Masks hold whole weights: a member this near to a density level, as a ratio, is on it.
 NEAR = 1.01
@@ -76,7 +76,7 @@ def evolve(setting: Setting, budget: int) -> Baseline:
 
 
 def evolve_adds(setting: Setting, budget: int) -> Baseline:
-    """Search for few multiply-adds after cutting out, as the preset ``lenet-adds`` does."""
+    """Search for few multiply-adds of the compact network, as the preset ``lenet-adds`` does."""
     members, cost = _searched(setting, PRESETS["lenet-adds"], budget)
     inside = [ticket for ticket in members if ticket.density <= DENSEST]
     sparse = inside or members[-1:]
@@ -159,7 +159,7 @@ METHODS: dict[str, Method] = {
         Method(EVOLUTION, "the preset's search", evolve),
         Method(
             EVOLUTION_ADDS,
-            "objectives: validation loss and multiply-adds after cutting out",
+            "objectives: validation loss and multiply-adds once compact",
             evolve_adds,
             budgets=3.0,
         ),

@@ -11,8 +11,9 @@ from deap import tools
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError, NetsError, RunFileError
 from nets_deap.experiments.config import Config
-from nets_deap.runs.resume import Resumed, newest, read_config, take_up
+from nets_deap.runs.resume import Resumed, newest, take_up
 from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.runs.storage.reader import RunReader
 from nets_deap.training.task import Task
 
 
@@ -52,7 +53,7 @@ def resume(
         FolderInUseError: Another program writes into the folder.
         CallOrderError: The run has no checkpoint yet, or is a search on islands.
     """
-    facts = read_config(Path(path))
+    facts = RunReader(path).config()
     if task is None:
         from nets_deap.experiments.run import build_task
 

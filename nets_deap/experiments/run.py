@@ -17,12 +17,13 @@ from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front
 from nets_deap.experiments.nets2023 import search_options
 from nets_deap.models.maskable import Selector
-from nets_deap.runs.checkpoint.partial import Unfinished
+from nets_deap.runs.checkpoint.partial import Partial
 from nets_deap.runs.progress import Progress
 from nets_deap.runs.search.islands import Migration
 from nets_deap.runs.search.search import SearchResult, search
 from nets_deap.runs.search.settings import SearchSettings
 from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.runs.storage.paths import CURVES
 from nets_deap.runs.storage.rows import front_rows, named_values
 from nets_deap.training import tasks
 from nets_deap.training.executor import set_journal
@@ -152,8 +153,8 @@ def _finish(
 
     assert result.path is not None
     folder = RunFolder.taken_up(result.path)
-    unfinished = Unfinished(folder, len(result.logbook))
-    set_journal(task.problem, unfinished)
+    partial = Partial(folder, len(result.logbook))
+    set_journal(task.problem, partial)
     try:
         final = train_front(
             task,
@@ -165,8 +166,8 @@ def _finish(
     finally:
         set_journal(task.problem, None)
     folder.write_front(final_rows(result, final))
-    folder.write_json("curves.json", final.curves())
-    unfinished.forget(len(result.logbook))
+    folder.write_json(CURVES, final.curves())
+    partial.forget(len(result.logbook))
     notes = [] if result.stopped is None else [f"stopped early: {result.stopped}"]
     folder.close()
     return RunReport(result, final, path, notes)

@@ -32,7 +32,7 @@ class MethodSummary:
             of test error and log10 density, up to an error of 20 % and density 1, in per cent x
             decades.
         adds_accuracy: Test accuracy interpolated at ``SHARES`` of the dense network's
-            multiply-adds, after cutting out, shape (R, 2); NaN where it does not reach them. Of
+            multiply-adds once compact, shape (R, 2); NaN where it does not reach them. Of
             the members that no smaller one matches or beats on the validation split.
         adds_hypervolume: Likewise over log10 of that share, at shares of 0.8^0 to 0.8^20 (R,).
         search_steps: Mean steps x networks of its search.
@@ -152,7 +152,7 @@ class Summary:
             rows.append([one.name, *cells, f"{one.adds_hypervolume.mean():.2f}", *tested])
         return (
             "Test accuracy in % at shares of the dense network's multiply-adds, after dead inputs "
-            f"and neurons are cut out; wins and p: hypervolume of {EVOLUTION_ADDS} against it\n"
+            f"and neurons are gone; wins and p: hypervolume of {EVOLUTION_ADDS} against it\n"
             + table(rows)
         )
 

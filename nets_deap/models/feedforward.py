@@ -1,4 +1,4 @@
-"""``stack_of``: the layers of a model that is nothing but a stack of fully connected ones."""
+"""``feedforward_of``: the layers of a model of fully connected ones in sequence, nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from nets_deap.models import MLP
+from nets_deap.models.mlp import MLP
 
 # Each maps its inputs one by one and holds no parameters.
 ELEMENTWISE = (
@@ -19,7 +19,7 @@ ELEMENTWISE = (
 
 
 @dataclass(frozen=True)
-class Stack:
+class Feedforward:
     """The parts of a fully connected model: L linear layers, L - 1 activations between."""
 
     names: tuple[str, ...]
@@ -53,7 +53,7 @@ class Stack:
         return kinds.pop() if len(kinds) == 1 else None
 
 
-def stack_of(model: nn.Module) -> Stack | None:
+def feedforward_of(model: nn.Module) -> Feedforward | None:
     """Return the parts of a fully connected model; None for any other.
 
     Such a model is a ``models.MLP``, or an ``nn.Sequential`` of ``Linear`` layers of their own
@@ -84,7 +84,7 @@ def stack_of(model: nn.Module) -> Stack | None:
     ):
         return None
     layers = tuple(linear for linear in linears if isinstance(linear, nn.Linear))
-    return Stack(tuple(names), layers, tuple(activations), flattens)
+    return Feedforward(tuple(names), layers, tuple(activations), flattens)
 
 
 def is_plain(module: nn.Module) -> bool:

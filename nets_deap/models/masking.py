@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +14,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize, prune
 
 from nets_deap import _checks
-from nets_deap.tickets.layout import MaskLayout
-
-if TYPE_CHECKING:
-    pass
+from nets_deap.models.tensors import Mask, values_of
 
 
 class Masked(nn.Module):
@@ -40,7 +38,7 @@ class Masked(nn.Module):
         return torch.where(self.mask, weight, 0)
 
 
-def _set(tensor: Tensor, values: NDArray[Any]) -> None:
+def set_values(tensor: Tensor, values: NDArray[Any]) -> None:
     """Copy values into a tensor."""
     tensor.detach().copy_(torch.from_numpy(np.array(values)))
 
@@ -76,6 +74,41 @@ def as_bool(name: str, mask: Any) -> Tensor:
         wrong = tensor[(tensor != 0) & (tensor != 1)][0].item()
         raise _checks.bad_value(f"masks[{name!r}]", "be a mask", "zeros and ones", wrong)
     return tensor.bool()
+
+
+def check_masked(module: nn.Module, masks: Any) -> dict[str, Mask]:
+    """Return masks as bool arrays, once they are known to be those of a masked network.
+
+    Args:
+        module: The network, plain.
+        masks: Arrays or tensors of zeros and ones by parameter name, 1 = kept.
+
+    Raises:
+        InvalidTypeError: The masks are not a mapping.
+        InvalidValueError: The module has not these parameters in these shapes, or some pruned
+            weight is not zero.
+    """
+    if not isinstance(masks, Mapping):
+        expected = "a mapping of parameter names to bool arrays, as from ticket.masks()"
+        raise _checks.bad_type("masks", "be by name", expected, masks)
+    named = dict(module.named_parameters())
+    found: dict[str, Mask] = {}
+    for name, given in masks.items():
+        _checks.choice("module's parameters", name, named, "Give the network of these masks.")
+        mask: Mask = as_bool(name, given).numpy()
+        values = values_of(name, named[name])
+        _checks.shape(f"module's {name!r}", values.shape, mask.shape, "the mask's shape")
+        wrong = int(np.count_nonzero(values[~mask]))
+        if wrong:
+            raise _checks.bad_value(
+                "module",
+                "hold the ticket's network",
+                f"zero at every pruned position of {name!r}",
+                f"{wrong} other values",
+                "Take it from TrainResult.module(), or call ticket.apply(model).",
+            )
+        found[name] = mask
+    return found
 
 
 def unmasked(model: nn.Module) -> dict[str, Tensor]:
@@ -140,12 +173,18 @@ def _parametrized(module: nn.Module) -> list[tuple[str, Any]]:
     return list(found.items())
 
 
-def _owners(model: nn.Module, layout: MaskLayout, how: str) -> dict[str, nn.Module]:
-    """Return the module that owns each layer's parameter; raise where torch cannot mask it."""
+def owners_of(model: nn.Module, names: Iterable[str], how: str) -> dict[str, nn.Module]:
+    """Return the module that owns each named parameter; raise where torch cannot mask it.
+
+    Args:
+        model: Nothing masks it yet.
+        names: Of parameters of the model.
+        how: ``"prune"`` or ``"parametrize"``.
+    """
     named = list(model.named_parameters(remove_duplicate=False))
     own = dict(named)
     owners: dict[str, nn.Module] = {}
-    for name in layout.names:
+    for name in names:
         shared = [other for other, parameter in named if parameter is own[name]]
         if len(shared) > 1:
             raise _checks.bad_value(

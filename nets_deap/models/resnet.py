@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets_deap import _checks
-from nets_deap.models.conv import generator
+from nets_deap.models.convolutional import generator
 
 
 class BasicBlock(nn.Module):

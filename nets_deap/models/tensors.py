@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Mask = NDArray[np.bool_]
 
 
 def check_values(name: str, tensor: Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nets_deap import _checks
-from nets_deap.models.conv import generator
+from nets_deap.models.convolutional import generator
 
 
 def torchvision_model(

@@ -11,8 +11,9 @@ import torch
 
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
-from nets_deap.runs.storage import history
-from nets_deap.runs.storage.rows import log_rows, objective_names
+from nets_deap.runs.storage.history import SHORT
+from nets_deap.runs.storage.reader import RunReader
+from nets_deap.runs.storage.rows import objective_names
 from nets_deap.tickets.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def to_tensorboard(run: str | Path, path: str | Path) -> Path:
     _optional.require("tensorboard", "tensorboard", "TensorBoard export")
     from nets_deap.plots.pareto import pareto_front
 
-    rows = log_rows(Path(run) / "log.jsonl")
+    rows = RunReader(run).log()
     writer = _writer(path, 0)
     for row in rows:
         _write_row(writer, row.pop("generation"), row)
@@ -148,16 +149,14 @@ def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(names)
     held = {
-        (t.user_attrs.get("ticket", "")[: history.SHORT], tuple(t.values))
-        for t in study.trials
-        if t.values
+        (t.user_attrs.get("ticket", "")[:SHORT], tuple(t.values)) for t in study.trials if t.values
     }
     span = optuna.distributions.FloatDistribution(0.0, 1.0)
     for member in [*members, *_last_population(run)]:
         values = tuple(map(float, member.fitness.values))
-        if (member.digest[: history.SHORT], values) in held:
+        if (member.digest[:SHORT], values) in held:
             continue
-        held.add((member.digest[: history.SHORT], values))
+        held.add((member.digest[:SHORT], values))
         facts, layers = {"ticket": member.digest, "density": member.density}, {}
         if isinstance(member, Ticket):
             facts |= {"kept": member.kept, "generation": member.origin.get("generation")}
@@ -198,7 +197,7 @@ def _last_population(run: Any) -> Sequence[Any]:
     if hasattr(run, "population"):
         return members_of(run.population)
     if isinstance(run, (str, Path)):
-        lived = history.read_history(run)
+        lived = RunReader(run).history()
     else:
         lived = getattr(run, "history", [])
     return lived[-1].population if lived else ()
@@ -207,9 +206,7 @@ def _last_population(run: Any) -> Sequence[Any]:
 def members_of(run: Any) -> list[Ticket]:
     """Return the evaluated tickets of a run folder, of what has a ``front``, or of a list."""
     if isinstance(run, (str, Path)):
-        found = [
-            Ticket.load(file) for file in sorted((Path(run) / "tickets").glob("*.safetensors"))
-        ]
+        found = RunReader(run).tickets()
     else:
         found = list(getattr(run, "front", run))
     for member in found:

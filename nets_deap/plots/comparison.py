@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks, _optional
-from nets_deap.experiments.folder import HEAD
+from nets_deap.experiments.folder import HEAD, by_present_names, results_in
 from nets_deap.experiments.statistics import bootstrap_interval
 from nets_deap.experiments.summarise import summarise
 from nets_deap.experiments.summary import Summary
 from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
 from nets_deap.plots.style import BLUE, GREY
+from nets_deap.runs.storage.reader import read_json, reading
 
 # Okabe and Ito's other colours, then the same with dashes.
 COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -77,16 +78,17 @@ def rows_of_comparison(folder: str | Path) -> list[dict[str, Any]]:
         InvalidValueError: The folder holds no comparison, or none of its results is finished.
         FileAccessError: A file cannot be read.
     """
-    path = source.check_folder(folder)
-    files = sorted((path / "results").glob("seed*-*.json")) if (path / HEAD).exists() else []
+    path = source.reader_of(folder).path
+    files = results_in(path)
     if not files:
         raise _checks.bad_value(
             "run", "be the folder of a comparison", f"{HEAD} and finished results", str(path)
         )
     rows: list[dict[str, Any]] = []
     for file in files:
-        found = source.json_of(file)
-        with source.reading(file):
+        plain = read_json(file)
+        with reading(file):
+            found = by_present_names(plain)
             for row in found:
                 int(row["seed"]), str(row["method"]) + ""
                 float(row["density"]), float(row["test_accuracy"])
@@ -98,8 +100,8 @@ def summary_of(folder: str | Path) -> Summary:
     """Summarise what is finished in the folder of a comparison."""
     rows = rows_of_comparison(folder)
     head = Path(folder) / HEAD
-    plain = source.json_of(head)
-    with source.reading(head):
+    plain = read_json(head)
+    with reading(head):
         return summarise(rows, [float(level) for level in plain["densities"]])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,8 @@ from nets_deap import _checks
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
+from nets_deap.runs.storage.paths import CURVES
+from nets_deap.runs.storage.reader import reading
 from nets_deap.training.result import TrainResult
 
 Curve = tuple[float, list[float]]
@@ -68,11 +69,11 @@ def _curves(trained: Any, dense: TrainResult | None) -> tuple[list[int], list[Cu
     if isinstance(trained, FinalTraining):
         return _read(trained.curves())
     if source.is_folder(trained):
-        path = source.check_folder(trained) / source.CURVES
-        if not path.exists():
+        reader = source.reader_of(trained)
+        if not reader.holds(CURVES):
             return [], [], []
-        plain = source.json_of(path)
-        with source.reading(Path(path)):
+        plain = reader.curves()
+        with reading(reader.path / CURVES):
             return _read(plain)
     results: Sequence[TrainResult] = list(trained)
     steps = [step for step, _ in results[0].curve] if results else []

@@ -8,6 +8,8 @@ from typing import Any
 
 from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
+from nets_deap.runs.storage.paths import LOG
+from nets_deap.runs.storage.reader import reading
 
 
 @kind(
@@ -34,8 +36,8 @@ def hypervolume(runs: Any, ax: Any = None) -> Any:
     lines = []
     for name, run in named.items():
         rows = source.log_of(run)
-        where = source.check_folder(run) / source.LOG if source.is_folder(run) else Path()
-        with source.reading(where):
+        where = Path(run) / LOG if source.is_folder(run) else Path()
+        with reading(where):
             lines.append(
                 (
                     name,

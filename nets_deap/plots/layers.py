@@ -12,7 +12,6 @@ from nets_deap import _checks
 from nets_deap.errors import NetsError
 from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
-from nets_deap.runs.storage.history import read_history
 
 
 @kind("layers", "Density of each layer along the front.")
@@ -104,7 +103,7 @@ def _of_front(front: Any) -> tuple[tuple[str, ...], NDArray[Any], NDArray[Any]]:
     """Return names of layers, densities of members (F,) and of their layers (F, L)."""
     members: list[Any] = []
     if source.is_folder(front):
-        history = read_history(source.check_folder(front))
+        history = source.reader_of(front).history()
         if history and history[-1].layers:
             members = list(history[-1].front)
             names, parts = history[-1].layers, [member.layers for member in members]

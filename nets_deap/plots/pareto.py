@@ -18,6 +18,8 @@ from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
 from nets_deap.plots.style import BLUE, GREEN, GREY, ORANGE
 from nets_deap.runs.search.search import SearchResult
+from nets_deap.runs.storage.paths import FRONT
+from nets_deap.runs.storage.reader import reading
 from nets_deap.runs.storage.rows import objective_names
 
 
@@ -202,16 +204,18 @@ def _final_rows(final: FinalTraining | str | Path) -> tuple[NDArray[np.float64],
         ]
         dense, steps = final.dense.test_accuracy, final.steps
     else:
-        trained = [row for row in source.front_rows_of(final) if row.get("test_accuracy")]
+        trained = [
+            row for row in source.reader_of(final, FRONT).front() if row.get("test_accuracy")
+        ]
         if not trained:
             raise _checks.bad_value(
                 "final",
                 "have had a final training",
-                "a front.csv with test accuracies, as nets-deap run leaves it",
+                f"a {FRONT} with test accuracies, as nets-deap run leaves it",
                 str(final),
             )
         ours, control = "test_accuracy", "random_test_accuracy"
-        with source.reading(Path(final) / source.FRONT):
+        with reading(Path(final) / FRONT):
             found = [
                 (float(row["density"]), float(row[ours]), float(row[control])) for row in trained
             ]

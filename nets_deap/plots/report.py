@@ -15,6 +15,8 @@ from nets_deap.experiments.folder import HEAD
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.plots import source
 from nets_deap.plots.kinds import KINDS, render_all
+from nets_deap.runs.storage.paths import CONFIG, FRONT
+from nets_deap.runs.storage.reader import read_json, reading
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -42,9 +44,9 @@ def report(folder: str | Path) -> str:
         FileAccessError: A file is missing or damaged.
         MissingExtraError: matplotlib is not installed.
     """
-    path = source.check_folder(folder)
-    compared = (path / HEAD).exists()
-    facts = source.json_of(path / HEAD) if compared else source.config_of(path)
+    reader = source.reader_of(folder)
+    path, compared = reader.path, reader.holds(HEAD)
+    facts = read_json(path / HEAD) if compared else source.reader_of(path, CONFIG).facts()
     figures, left = render_all(path, form="svg")
     name = html.escape(path.resolve().name)
     parts = [
@@ -124,9 +126,9 @@ def _table(path: Path, compared: bool) -> str:
         summary = path / "summary.txt"
         if not summary.exists():
             return ""
-        with source.reading(summary):
+        with reading(summary):
             return f"<h2>Summary</h2>\n{_pre(summary.read_text(encoding='utf-8'))}"
-    rows = source.front_rows_of(path)
+    rows = source.reader_of(path, FRONT).front()
     names = list(rows[0]) if rows else []
     # A long name may be broken after its underscores, so that wide tables fit.
     heads = (html.escape(name).replace("_", "_<wbr>") for name in names)

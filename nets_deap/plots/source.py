@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nets_deap import _checks
-from nets_deap.errors import FileAccessError, NetsError
-from nets_deap.runs.storage.history import SHORT, Generation, read_history
-from nets_deap.runs.storage.rows import log_rows
+from nets_deap.runs.storage.history import SHORT, Generation
+from nets_deap.runs.storage.paths import HISTORY, LOG
+from nets_deap.runs.storage.reader import RunReader
 from nets_deap.tickets.ticket import Ticket
-
-CONFIG, LOG, FRONT, CURVES = "config.json", "log.jsonl", "front.csv", "curves.json"
 
 
 def is_folder(run: Any) -> bool:
@@ -29,15 +23,12 @@ def history_of(run: Any) -> list[Generation]:
     Raises:
         InvalidValueError: There are none.
     """
-    if is_folder(run):
-        found = read_history(check_folder(run))
-    else:
-        found = list(getattr(run, "history", run))
+    found = reader_of(run).history() if is_folder(run) else list(getattr(run, "history", run))
     if not found or not all(isinstance(one, Generation) for one in found):
         raise _checks.bad_value(
             "run",
             "hold its history",
-            "a folder with history.jsonl, a search's result or a recorder",
+            f"a folder with {HISTORY}, a search's result or a recorder",
             str(run) if is_folder(run) else f"{type(run).__name__} without one",
             "Runs of earlier versions wrote none.",
         )
@@ -51,7 +42,7 @@ def members_of(front: Any) -> tuple[list[Any], list[Any]]:
         front: Evaluated individuals, a run folder, a search's result or a recorder.
     """
     if is_folder(front):
-        history = read_history(check_folder(front))
+        history = reader_of(front).history()
         if history:
             return list(history[-1].front), _others(history, history[-1].front)
         return list(tickets_of(front)), []
@@ -67,8 +58,7 @@ def tickets_of(front: Any) -> list[Ticket]:
         InvalidValueError: There are none.
     """
     if is_folder(front):
-        files = sorted((check_folder(front) / "tickets").glob("*.safetensors"))
-        found = [Ticket.load(file) for file in files]
+        found = reader_of(front).tickets()
     elif isinstance(front, Ticket):
         found = [front]
     else:
@@ -96,10 +86,7 @@ def ticket_of(ticket: Any) -> Ticket:
 def log_of(run: Any) -> list[dict[str, Any]]:
     """Return the rows of a run's log: of its folder, its result, its recorder or a logbook."""
     if is_folder(run):
-        path = check_folder(run) / LOG
-        if not path.exists():
-            raise _checks.bad_value("run", f"hold {LOG}", "a file that runs write", str(run))
-        rows = log_rows(path)
+        rows = reader_of(run, LOG).log()
     else:
         rows = [dict(row) for row in getattr(run, "logbook", run)]
     if not rows:
@@ -107,50 +94,25 @@ def log_of(run: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def front_rows_of(folder: str | Path) -> list[dict[str, str]]:
-    """Return the rows of ``front.csv``."""
-    path = check_folder(folder) / FRONT
-    with reading(path), path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def reader_of(run: str | Path, *names: str) -> RunReader:
+    """Return the reader of a run folder.
 
+    Args:
+        run: The folder.
+        names: Files of a run that are needed.
 
-def config_of(folder: str | Path) -> dict[str, Any]:
-    """Return what ``config.json`` holds."""
-    found = json_of(check_folder(folder) / CONFIG)
-    if not isinstance(found, dict):
-        raise FileAccessError(f"{Path(folder) / CONFIG} must hold an object.")
-    return found
-
-
-def json_of(path: Path) -> Any:
-    """Read a JSON file."""
-    with reading(path):
-        return json.loads(path.read_text(encoding="utf-8"))
-
-
-def check_folder(folder: str | Path) -> Path:
-    """Return the path of a folder that is there."""
-    path = Path(folder)
-    if not path.is_dir():
-        raise _checks.bad_value("run", "be a run folder", "a folder that is there", str(path))
-    return path
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Return in words what goes wrong while a file is read, or what it holds is taken apart."""
-    try:
-        yield
-    except NetsError:
-        raise
-    except FileNotFoundError as error:
+    Raises:
+        InvalidValueError: There is no such folder, or it lacks one of the files.
+    """
+    reader = RunReader(run)
+    if not reader.path.is_dir():
         raise _checks.bad_value(
-            "run", f"hold {path.name}", "a file that runs write", str(path.parent)
-        ) from error
-    except OSError as error:
-        raise FileAccessError(f"{path} must be a readable file: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, csv.Error) as error:
-        raise FileAccessError(f"{path} does not hold what a run writes: {error!r}.") from error
+            "run", "be a run folder", "a folder that is there", str(reader.path)
+        )
+    for name in names:
+        if not reader.holds(name):
+            raise _checks.bad_value("run", f"hold {name}", "a file that runs write", str(run))
+    return reader
 
 
 def _others(history: list[Generation], front: Any) -> list[Any]:

@@ -30,7 +30,7 @@ def wiring(ticket: Any, ax: Any = None) -> Any:
     if it lies on a path of kept weights from an input to an output; outputs always are.
 
     Args:
-        ticket: A ticket of a chain of fully connected layers, its file, or a run, whose front's
+        ticket: A ticket of a fully connected network, its file, or a run, whose front's
             knee is drawn.
         ax: Where to draw; None for new axes.
 
@@ -38,7 +38,7 @@ def wiring(ticket: Any, ax: Any = None) -> Any:
         The ``matplotlib.axes.Axes``.
 
     Raises:
-        InvalidValueError: The layout is not a chain, or a layer has more than 64 units.
+        InvalidValueError: The layout is not feedforward, or a layer has more than 64 units.
     """
     chosen = source.ticket_of(ticket)
     layout, mask = chosen.layout.weights, chosen.mask

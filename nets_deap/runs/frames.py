@@ -8,7 +8,9 @@ from typing import Any
 
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
-from nets_deap.runs.storage.rows import front_rows, log_rows, named_values
+from nets_deap.runs.storage.paths import FRONT
+from nets_deap.runs.storage.reader import RunReader
+from nets_deap.runs.storage.rows import front_rows, named_values
 from nets_deap.tickets.ticket import Ticket
 
 
@@ -30,12 +32,12 @@ def log(run: Any) -> Any:
     """
     pandas = _optional.require("pandas", "pandas", "A DataFrame")
     if isinstance(run, (str, Path)):
-        rows = log_rows(Path(run) / "log.jsonl")
+        rows = RunReader(run).log()
     else:
-        book = getattr(run, "logbook", run)
-        if not hasattr(book, "chapters"):
+        logbook = getattr(run, "logbook", run)
+        if not hasattr(logbook, "chapters"):
             raise _checks.bad_type("run", "have a log", "a run folder or a logbook", run)
-        rows = _flat(book)
+        rows = _flat(logbook)
     frame = pandas.DataFrame(rows).rename(columns={"gen": "generation"})
     return frame.set_index("generation") if "generation" in frame else frame
 
@@ -60,12 +62,12 @@ def front(run: Any) -> Any:
     if isinstance(run, (str, Path)):
         import io
 
-        path = Path(run) / "front.csv"
+        text = RunReader(run).text(FRONT)
         try:  # a digest may be of digits only
-            return pandas.read_csv(io.StringIO(_text(path)), dtype={"ticket": str})
+            return pandas.read_csv(io.StringIO(text), dtype={"ticket": str})
         except ValueError as error:  # pandas' own are
             raise FileAccessError(
-                f"{path} must be a table, as a run writes it: {error}."
+                f"{Path(run) / FRONT} must be a table, as a run writes it: {error}."
             ) from error
     members = list(getattr(run, "front", run))
     if all(isinstance(member, Ticket) for member in members):
@@ -73,24 +75,13 @@ def front(run: Any) -> Any:
     return pandas.DataFrame([named_values(member.fitness) for member in members])
 
 
-def _flat(book: Any) -> list[dict[str, Any]]:
+def _flat(logbook: Any) -> list[dict[str, Any]]:
     """Return the rows of a logbook with those of its chapters beside."""
-    rows: list[dict[str, Any]] = [dict(row) for row in book]
-    for name, chapter in book.chapters.items():
+    rows: list[dict[str, Any]] = [dict(row) for row in logbook]
+    for name, chapter in logbook.chapters.items():
         inner: list[Mapping[str, Any]] = _flat(chapter)  # type: ignore[assignment]
         rows += [{} for _ in range(len(inner) - len(rows))]
         for row, more in zip(rows, inner, strict=True):
             # DEAP repeats the fields of the log itself in every chapter.
             row |= {f"{name}_{field}": v for field, v in more.items() if field not in row}
     return rows
-
-
-def _text(path: Path) -> str:
-    """Return the text of a file of a run."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FileAccessError(
-            f"run must be a run folder: cannot read {path} ({error.strerror}). "
-            "Give the folder that a recorder or 'nets-deap run' wrote."
-        ) from error

@@ -1,4 +1,7 @@
-"""``Recorder``: what goes into ``stats=`` of any DEAP algorithm to log, save, show and stop."""
+"""``Recorder``: what goes into ``stats=`` of any DEAP algorithm to log, save, show and stop.
+
+One file: one class, of which a third is what its caller reads, and all else a step of ``compile``.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,36 @@ from nets_deap import _checks
 from nets_deap.evolution.archives import ParetoFront
 from nets_deap.evolution.evaluator import evaluator_of
 from nets_deap.evolution.fronts import costs_of, hypervolume
-from nets_deap.runs import recorder as hooks
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.saver import Saver
-from nets_deap.runs.checkpoint.snapshot import Snapshot
+from nets_deap.runs.checkpoint.snapshot import Moment, Snapshot
 from nets_deap.runs.facts import facts_of
-from nets_deap.runs.limits import SearchStopped, divergence
+from nets_deap.runs.limits import Limits, SearchStopped, divergence
 from nets_deap.runs.progress import Progress
 from nets_deap.runs.storage import history
 from nets_deap.runs.storage.folder import RunFolder
+from nets_deap.runs.storage.reader import RunReader
 from nets_deap.runs.storage.rows import facts_shown, front_rows, objective_names, spread
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training import interrupt
 from nets_deap.training.task import Task
+
+Callback = Callable[["Recorder", dict[str, Any]], object]
+
+
+def checked(callbacks: Iterable[Callback]) -> list[Callback]:
+    """Return callbacks as a list.
+
+    Raises:
+        InvalidTypeError: One of them cannot be called.
+    """
+    if callable(callbacks):  # the usual slip, which "not iterable" would not explain
+        raise _checks.bad_type("callbacks", "be a list", "functions in a list", callbacks)
+    found = list(callbacks)
+    for one in found:
+        if not callable(one):
+            raise _checks.bad_type("callbacks", "be functions", "(recorder, row) -> None", one)
+    return found
 
 
 class Recorder:
@@ -74,37 +94,31 @@ class Recorder:
         overwrite: bool = False,
         config: Mapping[str, Any] | None = None,
         archive: tools.HallOfFame | None = None,
-        callbacks: Iterable[hooks.Callback] = (),
+        callbacks: Iterable[Callback] = (),
     ) -> None:
         if not isinstance(task, Task):
             raise _checks.bad_type("task", "be a task", "a nets.Task", task)
         self.fields = ["front_size", "hypervolume", "network_steps", "diverged", "seconds"]
-        self.patience = _checks.unless_none(_checks.whole, "patience", patience)
-        self.max_steps = _checks.unless_none(_checks.whole, "max_steps", max_steps)
-        self.max_seconds = _checks.unless_none(
-            _checks.real, "max_seconds", max_seconds, low=0, open_low=True
-        )
+        self._limits = Limits(patience, max_steps, max_seconds)
         _checks.unless_none(_checks.whole, "generations", generations, low=0)
         self.reference = (
             None if reference is None else [_checks.real("reference", r) for r in reference]
         )
         self.progress = Progress(progress, generations)
-        self.task, self.callbacks = task, hooks.checked(callbacks)
+        self.task, self.callbacks = task, checked(callbacks)
         self.front = ParetoFront() if archive is None else archive
         self.logbook = tools.Logbook()
         self.generation = -1
-        self.facts: dict[str, Any] = facts_of(task, self._limits(), config or {})
+        self.facts: dict[str, Any] = facts_of(task, self._limits.as_dict(), config or {})
         self.folder: RunFolder | None = None
         self._saver: Saver | None = None
         self.beside: Callable[[], Any] | None = None  # more to save: plain data and arrays
         self._resumed: Snapshot | None = None
         self._stopped: str | None = None
         self._changed = False
-        self._best_generation, self._best_volume = 0, -1.0
         self._start = time.monotonic()
-        self._spent = (task.ledger.networks, task.ledger.network_steps, task.ledger.diverged)
+        self._spent = self._before = self._now()  # before the run, and before its generation
         self.lived: list[history.Generation] = []
-        self._before = self._spent
         if path is not None:
             self._keep_in(RunFolder(path, overwrite=overwrite))
             self._write_config()
@@ -120,7 +134,7 @@ class Recorder:
     @property
     def history(self) -> list[history.Generation]:
         """Who lived in each generation so far."""
-        return self.lived if self.folder is None else history.read_history(self.folder.path)
+        return self.lived if self.folder is None else RunReader(self.folder.path).history()
 
     def compile(self, population: Sequence[Any]) -> dict[str, Any]:
         """Take note of a generation; called by the algorithm after selection.
@@ -138,7 +152,7 @@ class Recorder:
             self.folder.check()
         self.generation += 1
         self.front.update(population)
-        note_origin(self.front, self.task, self.generation)
+        self._note_origin()
         names = objective_names(population[0].fitness)
         self._fix_reference(population, names)
         row = self._row(population, names)
@@ -147,7 +161,7 @@ class Recorder:
         if self.folder is None:
             self.lived.append(lived)
         else:
-            self.folder.append(history.NAME, history.line_of(lived))
+            self.folder.append_generation(lived)
             self.folder.append_row({"generation": self.generation, **row})
             self.folder.write_front(front_rows(self.front))
             self.folder.write_tickets([t for t in self.front if t.has_layout])
@@ -158,8 +172,8 @@ class Recorder:
             changed, self._changed = self._changed, False
             if changed:
                 self._write_config()
-            self._saver.save(self, population, now=last or changed or interrupt.asked())
-        hooks.call(self.callbacks, self, row)
+            self._saver.save(self._moment(population), now=last or changed or interrupt.asked())
+        self._call_back(row)
         return self._end(row, reason, population)
 
     def _go_on(self, before: Snapshot, population: Sequence[Any]) -> dict[str, Any]:
@@ -185,13 +199,44 @@ class Recorder:
         interrupt.check()
         return row
 
-    def state(self) -> dict[str, Any]:
+    def _note_origin(self) -> None:
+        """Give the tickets on the front that are new there the origin of this generation."""
+        new = [one for one in self.front if isinstance(one, Ticket) and not one.origin]
+        if new:
+            origin = self.task.origin(generation=self.generation)
+            for ticket in new:
+                ticket.origin = origin
+
+    def _call_back(self, row: dict[str, Any]) -> None:
+        """Give a row to the callbacks; what they draw from global generators changes no run."""
+        if not self.callbacks:
+            return
+        states = random_states.states()
+        try:
+            for callback in list(self.callbacks):
+                callback(self, dict(row))
+        finally:
+            random_states.set_states(states)
+
+    def _moment(self, population: Sequence[Any]) -> Moment:
+        """Return what a checkpoint could hold of the run as it is now."""
+        return Moment(
+            task=self.task,
+            generation=self.generation,
+            facts=self.facts,
+            recorder=self._state(),
+            population=list(population),
+            archive=self.front,
+            beside=None if self.beside is None else self.beside(),
+        )
+
+    def _state(self) -> dict[str, Any]:
         """Return what a checkpoint holds of the recorder itself, as plain data."""
         return {
-            **self._limits(),
+            **self._limits.as_dict(),
             "generations": self.progress.generations,
             "reference": self.reference,
-            "best": [self._best_generation, self._best_volume],
+            "best": list(self._limits.best),
             "spent": list(self._spent),
             "before": list(self._before),
             "seconds": time.monotonic() - self._start,
@@ -211,17 +256,17 @@ class Recorder:
         then = snapshot.ledger()
         if not ledger.networks:
             vars(ledger).update(vars(then))
-        now = (ledger.networks, ledger.network_steps, ledger.diverged)
         was = (then.networks, then.network_steps, then.diverged)
         # Whatever else the task has spent in this process is not the run's.
         self._spent, self._before = (
-            tuple(n - (w - s) for n, w, s in zip(now, was, held[name], strict=True))
+            tuple(n - (w - s) for n, w, s in zip(self._now(), was, held[name], strict=True))
             for name in ("spent", "before")
         )
         self.generation, self.facts = snapshot.generation, snapshot.facts
         self._stopped, self._changed = held["stopped"], changed
         self.reference = held["reference"]
-        self._best_generation, self._best_volume = held["best"]
+        generation, volume = held["best"]
+        self._limits.best = generation, volume
         self._start = time.monotonic() - held["seconds"]
         self.progress.go_on(self.generation, held["seconds"])
         for row in rows:
@@ -237,12 +282,8 @@ class Recorder:
 
     def _row(self, population: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """Return the numbers of this generation."""
-        ledger = self.task.ledger
         networks, steps, diverged = (
-            now - then
-            for now, then in zip(
-                (ledger.networks, ledger.network_steps, ledger.diverged), self._spent, strict=True
-            )
+            now - then for now, then in zip(self._now(), self._spent, strict=True)
         )
         return {
             "evaluations": networks,
@@ -274,67 +315,18 @@ class Recorder:
 
     def _reason(self, row: Mapping[str, Any]) -> str | None:
         """Return why to stop now, if at all."""
-        ledger = self.task.ledger
-        networks, diverged = ledger.networks - self._before[0], ledger.diverged - self._before[2]
-        self._before = (ledger.networks, ledger.network_steps, ledger.diverged)
-        if 2 * diverged > networks:
-            return divergence(diverged, networks, self.task.recipe.lr)
-        if row["hypervolume"] > self._best_volume:
-            self._best_volume, self._best_generation = row["hypervolume"], self.generation
-        waited = self.generation - self._best_generation
-        if self.patience is not None and waited >= self.patience:
-            return f"no larger hypervolume for {waited} generations"
-        if self.max_steps is not None and row["network_steps"] >= self.max_steps:
-            return f"{row['network_steps']} of {self.max_steps} steps x networks are spent"
-        if self.max_seconds is not None and row["seconds"] >= self.max_seconds:
-            return f"{row['seconds']:.0f} of {self.max_seconds:g} seconds are spent"
-        return None
+        before, self._before = self._before, self._now()
+        networks, _, diverged = (now - then for now, then in zip(self._before, before, strict=True))
+        return divergence(diverged, networks, self.task.recipe.lr) or self._limits.reached(
+            self.generation, row
+        )
 
-    def _limits(self) -> dict[str, Any]:
-        """Return what stops a run early."""
-        return {name: getattr(self, name) for name in ("patience", "max_steps", "max_seconds")}
+    def _now(self) -> tuple[int, int, int]:
+        """Return what the task has spent by now: networks, network steps, diverged ones."""
+        ledger = self.task.ledger
+        return ledger.networks, ledger.network_steps, ledger.diverged
 
     def _write_config(self) -> None:
         """Write everything that was set."""
         if self.folder is not None:
-            self.folder.write_json("config.json", self.facts)
-
-
-def note_origin(members: Iterable[Any], task: Task, generation: int) -> None:
-    """Give the tickets among some members, if they have no origin yet, that of a generation."""
-    new = [member for member in members if isinstance(member, Ticket) and not member.origin]
-    if new:
-        origin = task.origin(generation=generation)
-        for ticket in new:
-            ticket.origin = origin
-
-
-Callback = Callable[["Recorder", dict[str, Any]], object]
-
-
-def checked(callbacks: Iterable[Callback]) -> list[Callback]:
-    """Return callbacks as a list.
-
-    Raises:
-        InvalidTypeError: One of them cannot be called.
-    """
-    if callable(callbacks):  # the usual slip, which "not iterable" would not explain
-        raise _checks.bad_type("callbacks", "be a list", "functions in a list", callbacks)
-    found = list(callbacks)
-    for one in found:
-        if not callable(one):
-            raise _checks.bad_type("callbacks", "be functions", "(recorder, row) -> None", one)
-    return found
-
-
-def call(callbacks: Iterable[Callback], recorder: Recorder, row: dict[str, Any]) -> None:
-    """Call them with a row each; what they draw from global generators changes no run."""
-    called = list(callbacks)
-    if not called:
-        return
-    states = random_states.states()
-    try:
-        for callback in called:
-            callback(recorder, dict(row))
-    finally:
-        random_states.set_states(states)
+            self.folder.write_config(self.facts)

@@ -12,7 +12,7 @@ from typing import Any
 from deap import tools
 
 from nets_deap import _checks
-from nets_deap.errors import FileAccessError, NetsError, RunChangedError, RunFileError
+from nets_deap.errors import NetsError, RunChangedError, RunFileError
 from nets_deap.evolution.evaluator import evaluator_of
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.checkpoints import Checkpoints
@@ -21,8 +21,8 @@ from nets_deap.runs.checkpoint.snapshot import Snapshot
 from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.storage import history
 from nets_deap.runs.storage.folder import RunFolder
-from nets_deap.runs.storage.paths import check_own
 from nets_deap.runs.storage.plain import BROKEN
+from nets_deap.runs.storage.reader import RunReader
 from nets_deap.runs.storage.rows import front_rows
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task
@@ -57,30 +57,6 @@ class Resumed:
     beside: Any = None
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return what ``config.json`` of a run holds.
-
-    Raises:
-        RunFileError: It is none.
-        FileAccessError: There is none.
-    """
-    file = path / "config.json"
-    check_own(path)
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        facts["versions"]["nets_deap"]
-        facts["task"]["fingerprint"]
-    except OSError as error:
-        raise FileAccessError(
-            f"path must be a run folder: cannot read {file} ({error.strerror}). Start a run with "
-            "nets-deap run, nets.search or nets.Recorder."
-        ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunFileError(f"{file} is not a configuration of a run: {error!r}.") from error
-    found: dict[str, Any] = facts
-    return found
-
-
 def newest(path: Path) -> Snapshot | None:
     """Return the newest checkpoint of a run; None where there is none.
 
@@ -91,7 +67,7 @@ def newest(path: Path) -> Snapshot | None:
     if found is None:
         return None
     with _worded(path):
-        return Snapshot(*found)
+        return Snapshot(found.content, found.unpacker)
 
 
 def take_up(
@@ -121,7 +97,8 @@ def take_up(
         RunChangedError: Configuration, data, model or initial weights have changed.
         RunFileError: A file does not hold what it should.
     """
-    config = read_config(folder.path)
+    reader = RunReader(folder.path)
+    config = reader.config()
     with _worded(folder.path):
         changed = _compare(snapshot.facts, config, task, force=force)
     if changed:
@@ -147,7 +124,7 @@ def take_up(
         with folder.writing():
             snapshot.truncate_logs(folder.path, force=force)
             history.cut_off(folder.path, snapshot.generation)
-            rows = _rows(folder.path / "log.jsonl", force=force)
+            rows = reader.sound_log()[0] if force else reader.log()
         recorder.adopt(folder, snapshot, rows, changed=changed or total != planned)
         evaluator = evaluator_of(task)
         if evaluator is not None:
@@ -215,23 +192,8 @@ def _planned(facts: Mapping[str, Any], generations: int) -> dict[str, Any]:
     return found
 
 
-def _rows(path: Path, *, force: bool) -> list[dict[str, Any]]:
-    """Return the rows of the log."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-            row["generation"] + 0
-        except (ValueError, KeyError, TypeError):
-            if not force:
-                raise RunFileError(f"{path} has a line that is not a row of a log") from None
-            continue
-        found.append(row)
-    return found
-
-
 class _worded:
-    """Words what is wrong with a checkpoint's content as an error of its own."""
+    """Raises what is wrong with a checkpoint's content as an error of its own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nets_deap._table import table
-from nets_deap.errors import FileAccessError, NetsError, RunFileError
-from nets_deap.runs.checkpoint.checkpoints import Checkpoints, migrated
-from nets_deap.runs.resume import read_config
-from nets_deap.runs.storage import npz
+from nets_deap.errors import NetsError, RunFileError
+from nets_deap.runs.checkpoint.checkpoints import Checkpoints
 from nets_deap.runs.storage.lock import holder, is_held
+from nets_deap.runs.storage.paths import LOG
 from nets_deap.runs.storage.plain import BROKEN
+from nets_deap.runs.storage.reader import RunReader
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def status(path: str | Path) -> Status:
         RunFileError: Its configuration is damaged.
     """
     folder = Path(path)
-    facts = read_config(folder)
+    facts = RunReader(folder).config()
     try:
         return _status(folder, facts, path)
     except BROKEN as error:
@@ -79,9 +78,14 @@ def status(path: str | Path) -> Status:
 
 def _status(folder: Path, facts: dict[str, Any], path: str | Path) -> Status:
     """Return how far a run is, from files that may be damaged."""
-    rows, health = _rows(folder / "log.jsonl")
+    reader, checkpoints = RunReader(folder), Checkpoints(folder)
+    rows, sound = reader.sound_log()
+    health = [] if sound else [f"{LOG} has a torn line, which resuming removes"]
     row = rows[-1] if rows else {}
-    content, damaged, age = _checkpoint(folder)
+    found, problems = checkpoints.find()
+    content, age = {}, None
+    if found is not None:
+        content, age = found.content, max(0.0, time.time() - found.file.stat().st_mtime)
     recorder = content.get("recorder", {})
     total = recorder.get("generations")
     generation = int(row.get("generation", -1))
@@ -95,7 +99,7 @@ def _status(folder: Path, facts: dict[str, Any], path: str | Path) -> Status:
     done = generation >= 0 and (
         (total is not None and generation >= total) or recorder.get("stopped") is not None
     )
-    final = "final_steps" in _head(folder / "front.csv") or "config" not in facts
+    final = reader.has_final_training() or "config" not in facts
     running = is_held(folder)
     state = "finished" if done and final else "interrupted"
     if recorder.get("stopped"):
@@ -118,41 +122,9 @@ def _status(folder: Path, facts: dict[str, Any], path: str | Path) -> Status:
         left=0.0 if done else left,
         checkpoint=content.get("generation"),
         age=age,
-        health=[*damaged, *health],
+        health=[*map(str, problems), *health],
         advice=advice,
     )
-
-
-def _checkpoint(folder: Path) -> tuple[dict[str, Any], list[str], float | None]:
-    """Return the newest whole checkpoint's JSON, what is wrong with newer ones, and its age."""
-    damaged: list[str] = []
-    for file in Checkpoints(folder).files:
-        try:
-            content = migrated(npz.read(file)[0], str(file))
-            return content, damaged, max(0.0, time.time() - file.stat().st_mtime)
-        except (FileAccessError, RunFileError) as error:
-            damaged.append(str(error))
-    return {}, damaged, None
-
-
-def _rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the rows of a log, and what is wrong with it."""
-    found, wrong = [], []
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    for line in text.splitlines():
-        try:
-            found.append(dict(json.loads(line)))
-        except (ValueError, TypeError, RecursionError):
-            wrong = [f"{path.name} has a torn line, which resuming removes"]
-    return found, wrong
-
-
-def _head(path: Path) -> str:
-    """Return the first line of a text file; nothing if there is none."""
-    if not path.exists():
-        return ""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.readline(1000)
 
 
 def _duration(seconds: float) -> str:

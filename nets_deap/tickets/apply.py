@@ -1,9 +1,9 @@
-"""Applied tickets: a model whose weights are W0 times the mask, in the ways that torch knows."""
+"""Applying masks: a model whose weights are W0 times the mask, in the ways that torch knows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,20 +12,26 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 from nets_deap import _checks
-from nets_deap.models.masking import Masked, _owners, _set, masks_of, unmasked
+from nets_deap.models.masking import Masked, masks_of, owners_of, set_values, unmasked
 from nets_deap.models.tensors import check_values, digest_of, values_of
 from nets_deap.tickets.layout import MaskLayout
 
-if TYPE_CHECKING:
-    from nets_deap.tickets.ticket import Ticket
+Masks = Mapping[str, Tensor]
 
 WAYS = ("inplace", "prune", "parametrize", "functional")
 
 
-def apply(ticket: Ticket, model: nn.Module, how: str = "inplace") -> Any:
-    """Make the maskable weights of ``model`` W0 times the mask; see ``Ticket.apply``."""
+def apply(layout: MaskLayout, masks: Masks, model: nn.Module, how: str = "inplace") -> Any:
+    """Make the maskable weights of a model W0 times the mask; see ``Ticket.apply``.
+
+    Args:
+        layout: Of the weights, with W0 or its digest.
+        masks: The mask of each layer, bool, by its parameter's name.
+        model: A model with these layers.
+        how: One of ``WAYS``.
+    """
     _checks.choice("how", how, WAYS)
-    masked_already = [name for name in masks_of(model) if name in ticket.layout.weights.names]
+    masked_already = [name for name in masks_of(model) if name in masks]
     if masked_already:
         raise _checks.bad_value(
             "model",
@@ -37,14 +43,15 @@ def apply(ticket: Ticket, model: nn.Module, how: str = "inplace") -> Any:
         )
     named: dict[str, Tensor] = dict(model.named_parameters())
     if how == "functional":
-        return masked(ticket, {name: tensor.detach().clone() for name, tensor in named.items()})
+        copies = {name: tensor.detach().clone() for name, tensor in named.items()}
+        return masked(layout, masks, copies)
     if how == "inplace":
-        masked(ticket, named)
+        masked(layout, masks, named)
         return model
-    initial = _initial_of(ticket, named)
-    owners = _owners(model, ticket.layout.weights, how)
-    for name, mask in ticket.masks().items():
-        _set(named[name], initial[name])
+    initial = _initial_of(layout, named)
+    owners = owners_of(model, masks, how)
+    for name, mask in masks.items():
+        set_values(named[name], initial[name])
         own, mask = name.rpartition(".")[2], mask.to(named[name].device)
         if how == "prune":
             prune.custom_from_mask(owners[name], own, mask)  # type: ignore[no-untyped-call]
@@ -53,29 +60,28 @@ def apply(ticket: Ticket, model: nn.Module, how: str = "inplace") -> Any:
     return model
 
 
-def masked(ticket: Ticket, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Set the ticket's among some named tensors to W0 times the mask, in place; return all.
+def masked(layout: MaskLayout, masks: Masks, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Set those of some named tensors that are masked to W0 times the mask, in place; return all.
 
     Raises:
         InvalidValueError: They are those of another model, or hold other initial weights.
     """
-    initial, masks = _initial_of(ticket, tensors), ticket.layout.weights.split(ticket.mask)
-    for name, values in initial.items():
-        _set(tensors[name], np.where(masks[name], values, values.dtype.type(0)))
+    for name, values in _initial_of(layout, tensors).items():
+        kept = masks[name].numpy()
+        set_values(tensors[name], np.where(kept, values, values.dtype.type(0)))
     return tensors
 
 
-def as_pruned(ticket: Ticket, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def as_pruned(layout: MaskLayout, masks: Masks, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return named tensors with W0 and masks under the names of ``torch.nn.utils.prune``.
 
     Raises:
         InvalidValueError: They are those of another model, or hold other initial weights.
     """
     found = dict(tensors)
-    masks = ticket.masks()
-    for name, values in _initial_of(ticket, tensors).items():
+    for name, values in _initial_of(layout, tensors).items():
         original = torch.empty_like(found.pop(name))
-        _set(original, values)
+        set_values(original, values)
         found[f"{name}_orig"], found[f"{name}_mask"] = original, masks[name].to(original.dtype)
     return found
 
@@ -100,9 +106,8 @@ def layout_with(masks: Mapping[str, Any], model: nn.Module) -> MaskLayout:
     return MaskLayout(shapes, np.concatenate(flat))
 
 
-def _initial_of(ticket: Ticket, named: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+def _initial_of(layout: MaskLayout, named: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
     """Return W0 by name: the layout's, or what tensors of the same shapes hold if that is W0."""
-    layout = ticket.layout.weights
     hint = (
         "The ticket was made for another model, or these are pruned already. For the same layers "
         "under other names make one by Ticket.from_masks({its name: mask, ...}, model)."

@@ -1,4 +1,4 @@
-"""``Carried``: what a ticket can be carried in: files, models, masks by name, other formats."""
+"""``Exportable``: what a ticket goes into: files, models, masks by name, other formats."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from nets_deap.tickets.layout import MaskLayout
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Self = TypeVar("Self", bound="Carried")
+Self = TypeVar("Self", bound="Exportable")
 
 
-class Carried(Genotype):
+class Exportable(Genotype):
     """A gated mask that can be saved, loaded, applied to models and given to other tools.
 
     Every method imports what it needs when it is called, so that tickets cost no import of torch.
@@ -53,7 +53,7 @@ class Carried(Genotype):
         """
         if task is not None:
             self.origin = task.origin()
-        return files.write(path, _record_of(self), include_initial=include_initial)
+        return files.write(path, files.Record.of(self), include_initial=include_initial)
 
     @classmethod
     def load(cls: type[Self], path: str | Path) -> Self:
@@ -63,72 +63,6 @@ class Carried(Genotype):
             TicketFileError: The file is damaged, of a newer schema or no ticket.
         """
         return _ticket_of(cls, files.read(path))
-
-    def save_pretrained(
-        self, folder: str | Path, *, include_initial: bool = True, task: Any = None
-    ) -> Path:
-        """Save into a folder as model hubs want it: ``ticket.safetensors`` and a card.
-
-        Args:
-            folder: Where to; made if it is not there.
-            include_initial: See ``save``; True, so that others need nothing else.
-            task: See ``save``.
-
-        Returns:
-            The folder.
-        """
-        from nets_deap.tickets import hub
-
-        return hub.save_pretrained(self, folder, include_initial=include_initial, task=task)  # type: ignore[arg-type]
-
-    @classmethod
-    def from_pretrained(
-        cls: type[Self], source: str | Path, *, revision: str | None = None
-    ) -> Self:
-        """Load from a folder of ``save_pretrained``, or from a repository of Hugging Face's hub.
-
-        Args:
-            source: The folder; or, if there is none, the repository, such as ``"me/lenet"``.
-            revision: Branch, tag or commit of the repository; None for its main branch.
-
-        Raises:
-            FileAccessError: There is no such folder or repository, or it has no ticket.
-            TicketFileError: The file is damaged, of a newer schema or no ticket.
-            MissingExtraError: The extra ``hub`` is not installed, and there is no such folder.
-        """
-        from nets_deap.tickets import hub
-
-        return hub.from_pretrained(cls, source, revision=revision)  # type: ignore[type-var]
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool = False,
-        message: str = "",
-        include_initial: bool = True,
-        task: Any = None,
-    ) -> str:
-        """Upload what ``save_pretrained`` writes to a repository of Hugging Face's hub.
-
-        Args:
-            repo_id: The repository, such as ``"me/lenet"``; made if it is not there.
-            private: Whether it is made private.
-            message: Of the commit; empty for the ticket's digest.
-            include_initial: See ``save_pretrained``.
-            task: See ``save``.
-
-        Returns:
-            The address of the commit.
-
-        Raises:
-            FileAccessError: The hub cannot be reached, or does not let you.
-            MissingExtraError: The extra ``hub`` is not installed.
-        """
-        from nets_deap.tickets import hub
-
-        options = {"include_initial": include_initial, "task": task}
-        return hub.push_to_hub(self, repo_id, private=private, message=message, **options)  # type: ignore[arg-type]
 
     # ---- models
 
@@ -156,7 +90,7 @@ class Carried(Genotype):
         """
         from nets_deap.tickets import apply
 
-        return apply.apply(self, model, how)  # type: ignore[arg-type]
+        return apply.apply(self.layout.weights, self.masks(), model, how)
 
     def masks(self) -> dict[str, Tensor]:
         """Return the mask of each layer by its parameter's name: bool tensors, 1 = kept."""
@@ -213,20 +147,20 @@ class Carried(Genotype):
     def compact(self, module: nn.Module) -> nn.Module:
         """Return a smaller dense network with the function of a trained, masked one.
 
-        Dead inputs, neurons and filters are gone; see ``models.compact.compact.cut_out``.
+        Dead inputs, neurons and filters are gone; see ``models.compact.compact.compact``.
 
         Args:
             module: The ticket's network, as from ``TrainResult.module()`` or ``apply``, pruned
                 or parametrized or not; it stays untouched.
 
         Raises:
-            InvalidValueError: It is not a network that can be cut out, or holds weights that the
-                ticket prunes.
+            InvalidValueError: It is not a network that can be compacted, or holds weights that
+                the ticket prunes.
         """
         from nets_deap.models import masking
         from nets_deap.models.compact import compact
 
-        return compact.cut_out(masking.plain(module), self)  # type: ignore[arg-type]
+        return compact.compact(masking.plain(module), self.masks())
 
     def to_csr(self, module: nn.Module) -> nn.Module:
         """Return a copy of a trained, masked network on compressed sparse rows, for inference.
@@ -244,7 +178,7 @@ class Carried(Genotype):
         """
         from nets_deap.models.compact import sparse
 
-        return sparse.to_csr(module, self)  # type: ignore[arg-type]
+        return sparse.to_csr(module, self.masks())
 
     def to_onnx(
         self, module: nn.Module, path: str | Path, example: Tensor, *, compact: bool = True
@@ -271,21 +205,6 @@ class Carried(Genotype):
 
         network = self.compact(module) if compact else masking.plain(module)
         return onnx.write_onnx(network, path, example)
-
-
-def _record_of(ticket: Any) -> files.Record:
-    """Return what the file of a ticket holds."""
-    learnt = ticket.trained
-    # A ticket from a file was not bred here: it has the parents that its origin tells of.
-    parents = list(ticket.parents) or ticket.origin.get("parents", [])
-    metrics = {} if learnt is None else {name: float(v) for name, v in learnt.metrics.items()}
-    return files.Record(
-        packed=ticket.packed,
-        layout=ticket.layout,
-        fitness=ticket.fitness,
-        metrics={} if learnt is None else {"steps": learnt.steps, **metrics},
-        origin={**ticket.origin, "parents": parents},
-    )
 
 
 def _ticket_of(cls: type[Self], record: files.Record) -> Self:

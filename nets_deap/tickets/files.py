@@ -43,6 +43,21 @@ class Record:
     metrics: Mapping[str, float] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, ticket: Any) -> Record:
+        """Return what the file of a ticket is to hold."""
+        state = ticket.trained
+        # A ticket from a file was not bred here: it has the parents that its origin tells of.
+        parents = list(ticket.parents) or ticket.origin.get("parents", [])
+        metrics = {} if state is None else {n: float(v) for n, v in state.metrics.items()}
+        return cls(
+            packed=ticket.packed,
+            layout=ticket.layout,
+            fitness=ticket.fitness,
+            metrics={} if state is None else {"steps": state.steps, **metrics},
+            origin={**ticket.origin, "parents": parents},
+        )
+
 
 def write(path: str | Path, record: Record, *, include_initial: bool = False) -> Path:
     """Write the file of a ticket, whole or not at all; return its path.
@@ -165,8 +180,8 @@ def _record(description: dict[str, Any], tensors: dict[str, Any]) -> Record:
         kind = fitness_class(*(tuple(stored[part]) for part in ("names", "weights", "reference")))
         fitness = kind()
         if stored["values"] is not None:
-            _checks.length("values", len(stored["values"]), len(fitness.weights), "M")
-            fitness.values = tuple(stored["values"])
+            pairs = zip(stored["values"], fitness.weights, strict=True)
+            fitness.values = tuple(value for value, _ in pairs)
     return Record(
         packed=packed,
         layout=layout,

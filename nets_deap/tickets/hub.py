@@ -1,4 +1,4 @@
-"""Tickets in the manner of model hubs: a folder with a file and a card, here or on a hub."""
+"""``Shareable``: tickets in the manner of model hubs: a folder with a file and a card."""
 
 from __future__ import annotations
 
@@ -6,69 +6,114 @@ import html
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from nets_deap import _atomic, _optional
 from nets_deap.errors import FileAccessError
-
-if TYPE_CHECKING:
-    from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.export import Exportable
 
 FILE, CARD = "ticket.safetensors", "README.md"
-_T = TypeVar("_T", bound="Ticket")
+Self = TypeVar("Self", bound="Shareable")
 
 
-def save_pretrained(ticket: Ticket, folder: str | Path, **options: Any) -> Path:
-    """Write a ticket's file and card into a folder; see ``Ticket.save_pretrained``."""
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        ticket.save(folder / FILE, **options)
-        _atomic.write(folder / CARD, card_of(ticket))
-    except OSError as error:
-        raise FileAccessError(
-            f"folder must be writable: cannot write in {folder} ({error.strerror}). "
-            "Choose another place."
-        ) from error
-    return folder
+class Shareable(Exportable):
+    """A ticket that can be put into such folders and repositories, by ``save`` and ``load``."""
 
+    def save_pretrained(
+        self, folder: str | Path, *, include_initial: bool = True, task: Any = None
+    ) -> Path:
+        """Save into a folder as model hubs want it: ``ticket.safetensors`` and a card.
 
-def from_pretrained(cls: type[_T], source: str | Path, *, revision: str | None = None) -> _T:
-    """Load a ticket from a folder or a hub; see ``Ticket.from_pretrained``."""
-    if Path(source).is_dir():
-        return cls.load(Path(source) / FILE)
-    hub = _optional.require("huggingface_hub", "hub", f"{source} is not a folder, and a hub")
-    try:
-        path = hub.hf_hub_download(repo_id=str(source), filename=FILE, revision=revision)
-    except (OSError, ValueError) as error:  # what the hub's errors are: no such name, no network
-        raise FileAccessError(
-            f"source must be a folder or a repository: cannot get {FILE} from {source} ({error})."
-        ) from error
-    return cls.load(path)
+        Args:
+            folder: Where to; made if it is not there.
+            include_initial: See ``save``; True, so that others need nothing else.
+            task: See ``save``.
 
-
-def push_to_hub(
-    ticket: Ticket, repo_id: str, *, private: bool = False, message: str = "", **options: Any
-) -> str:
-    """Upload a ticket's file and card; see ``Ticket.push_to_hub``."""
-    api = _optional.require("huggingface_hub", "hub", "Pushing a ticket").HfApi()
-    with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(ticket, folder, **options)
+        Returns:
+            The folder.
+        """
+        folder = Path(folder)
         try:
-            api.create_repo(repo_id=repo_id, private=private, exist_ok=True)
-            found = api.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                commit_message=message or f"Ticket {ticket.digest[:16]}",
-            )
-        except (OSError, ValueError) as error:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.save(folder / FILE, include_initial=include_initial, task=task)
+            _atomic.write(folder / CARD, card_of(self))
+        except OSError as error:
             raise FileAccessError(
-                f"repo_id must be a repository that you can write: {repo_id} ({error})."
+                f"folder must be writable: cannot write in {folder} ({error.strerror}). "
+                "Choose another place."
             ) from error
-    return str(found)
+        return folder
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self], source: str | Path, *, revision: str | None = None
+    ) -> Self:
+        """Load from a folder of ``save_pretrained``, or from a repository of Hugging Face's hub.
+
+        Args:
+            source: The folder; or, if there is none, the repository, such as ``"me/lenet"``.
+            revision: Branch, tag or commit of the repository; None for its main branch.
+
+        Raises:
+            FileAccessError: There is no such folder or repository, or it has no ticket.
+            TicketFileError: The file is damaged, of a newer schema or no ticket.
+            MissingExtraError: The extra ``hub`` is not installed, and there is no such folder.
+        """
+        if Path(source).is_dir():
+            return cls.load(Path(source) / FILE)
+        hub = _optional.require("huggingface_hub", "hub", f"{source} is not a folder, and a hub")
+        try:
+            path = hub.hf_hub_download(repo_id=str(source), filename=FILE, revision=revision)
+        except (OSError, ValueError) as error:  # no such name, no network
+            raise FileAccessError(
+                f"source must be a folder or a repository: cannot get {FILE} from {source} "
+                f"({error})."
+            ) from error
+        return cls.load(path)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        message: str = "",
+        include_initial: bool = True,
+        task: Any = None,
+    ) -> str:
+        """Upload what ``save_pretrained`` writes to a repository of Hugging Face's hub.
+
+        Args:
+            repo_id: The repository, such as ``"me/lenet"``; made if it is not there.
+            private: Whether it is made private.
+            message: Of the commit; empty for the ticket's digest.
+            include_initial: See ``save_pretrained``.
+            task: See ``save``.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            FileAccessError: The hub cannot be reached, or does not let you.
+            MissingExtraError: The extra ``hub`` is not installed.
+        """
+        api = _optional.require("huggingface_hub", "hub", "Pushing a ticket").HfApi()
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, include_initial=include_initial, task=task)
+            try:
+                api.create_repo(repo_id=repo_id, private=private, exist_ok=True)
+                found = api.upload_folder(
+                    repo_id=repo_id,
+                    folder_path=folder,
+                    commit_message=message or f"Ticket {self.digest[:16]}",
+                )
+            except (OSError, ValueError) as error:
+                raise FileAccessError(
+                    f"repo_id must be a repository that you can write: {repo_id} ({error})."
+                ) from error
+        return str(found)
 
 
-def card_of(ticket: Ticket) -> str:
+def card_of(ticket: Shareable) -> str:
     """Return a model card: what the ticket is, and how to use it."""
     layers = "\n".join(
         f"| {_in_table(name)} | {100 * density:.3f} % |"

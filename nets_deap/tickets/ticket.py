@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from nets_deap import _checks
 from nets_deap.names import WEIGHT
 from nets_deap.tickets import bits
-from nets_deap.tickets.export import Carried
+from nets_deap.tickets.hub import Shareable
 from nets_deap.tickets.layout import MaskLayout, known_layout
 from nets_deap.tickets.trained import Average, TrainedState
 
 Self = TypeVar("Self", bound="Ticket")
 
 
-class Ticket(Carried):
+class Ticket(Shareable):
     """A mask over initial weights, as a list-like DEAP individual of ``D`` bits.
 
     Holds packed bits, 33 kB for LeNet-300-100. Single bits read as ``bool``; slices are copies

@@ -13,7 +13,7 @@ from torch import nn
 
 from nets_deap import _checks
 from nets_deap.data.convert import Given, as_split, each
-from nets_deap.data.holdout import cut
+from nets_deap.data.holdout import hold_out
 from nets_deap.data.normalize import Normalize
 from nets_deap.data.splits import digest_of_parts
 from nets_deap.data.streamed import Streamed, room_for_data
@@ -65,7 +65,7 @@ class Examples:
             recipe: Its loss and the size of its minibatches.
             dtype: Of floating-point inputs.
             normalize: Mean and standard deviation of uint8 images; None for none.
-            seed: Of the cut between training and validation data.
+            seed: Of the draw of validation data.
             in_memory: See ``as_split``.
             device: Where the data will go: its memory limits what is kept.
 
@@ -85,7 +85,7 @@ class Examples:
         splits: dict[str, Given] = {}
         for name, data in given.items():
             if name == "val" and isinstance(data, Real):
-                splits |= _cut(splits["train"], float(data), seed)
+                splits |= _hold_out(splits["train"], float(data), seed)
                 continue
             place = torch.device("cpu") if device is None else device
             room = room_for_data(place)
@@ -127,14 +127,14 @@ class Examples:
         return found
 
 
-def _cut(train: Given, share: float, seed: int) -> dict[str, Given]:
+def _hold_out(train: Given, share: float, seed: int) -> dict[str, Given]:
     """Return training data without, and validation data with, a share of the examples."""
     argument = "val"
     _checks.real(argument, share, low=0, high=1, open_low=True, open_high=True)
     n = len(train.inputs)
     if n < 2:
-        raise _checks.bad_value("train", "be enough to cut val off", "N >= 2", n, "Give val=...")
-    stay, off = cut(train.targets, n, share, seed)
+        raise _checks.bad_value("train", "be enough to hold out val", "N >= 2", n, "Give val=...")
+    stay, off = hold_out(train.targets, n, share, seed)
     return {"train": train.take(stay), "val": train.take(off)}
 
 
@@ -143,7 +143,7 @@ def _split(name: str, given: Given, fit: Fit) -> Split:
     if given.weights is None:
         return given.inputs, fit.targets
     largest = given.weights.max()
-    if not bool(largest > 0):  # the cut may have left none
+    if not bool(largest > 0):  # the holdout may have left none
         rule, hint = "weigh examples", "Give val=... with some that count."
         raise _checks.bad_value(f"{name} weights", rule, "some > 0", "all 0", hint)
     shares = given.weights / largest

@@ -57,7 +57,7 @@ class Task:
         train: Inputs (N, ...) and targets (N, ...), with weights (N,) of the examples or not:
             tensors or arrays, targets also tuples and dictionaries of them; or a map-style torch
             data set of the same.
-        val: The same for validation; or the share of ``train`` that is cut off for it, by class.
+        val: The same for validation; or the share of ``train`` that is held out for it, by class.
         test: The same for the final test, if there is one.
         loss: Overrides ``recipe.loss``. A module with several outputs needs a function.
         recipe: How networks are trained during the search.
@@ -66,7 +66,7 @@ class Task:
             layers.
         unit: What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
             ``"block(RxC)"`` or ``"2:4"``; see ``tickets.layout_of.layout_of``.
-        seed: Seed of all minibatches, and of the validation cut.
+        seed: Seed of all minibatches, and of the validation holdout.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, or a list.
         normalize: Mean and standard deviation, of all pixels or of each channel, by which uint8
             images become (x / 255 - mean) / std; they stay bytes until they are on the device.

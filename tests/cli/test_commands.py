@@ -256,7 +256,7 @@ def test_ticket_needs_a_command_of_its_own(capsys):
     assert "COMMAND" in capsys.readouterr().err
 
 
-# ---- ticket cut
+# ---- ticket compact
 
 
 @pytest.fixture
@@ -267,22 +267,22 @@ def neurons(tmp_path):
     return str(ticket.save(tmp_path / "n.safetensors"))
 
 
-def test_ticket_cut_prints_what_is_saved_and_writes_the_network(neurons, tmp_path, capsys):
+def test_ticket_compact_prints_what_is_saved_and_writes_the_network(neurons, tmp_path, capsys):
     from safetensors import safe_open
 
     out = str(tmp_path / "small.safetensors")
-    assert main(["ticket", "cut", neurons, *SMALL, "--repeats", "1", "--out", out]) == 0
+    assert main(["ticket", "compact", neurons, *SMALL, "--repeats", "1", "--out", out]) == 0
     text, complaint = capsys.readouterr()
     assert complaint.startswith("nets-deap: trains the ticket from W0 for 3 steps first")
     lines = text.splitlines()
     assert lines[0].startswith("Ticket(10 of 100 units 'neuron', 120 of 300 weights")
     assert lines[1].endswith("after 3 steps from W0")
     dense, small = (
-        line.split() for line in lines if line.lstrip().startswith(("dense", "cut out"))
+        line.split() for line in lines if line.lstrip().startswith(("dense", "compact"))
     )
     assert (dense[1], dense[3]) == ("401", "300")
-    assert small[2:4] == ["41", "(9.8x)"]
-    assert small[6:8] == ["30", "(10.0x)"]
+    assert small[1:3] == ["41", "(9.8x)"]
+    assert small[5:7] == ["30", "(10.0x)"]
     assert lines[-1] == f"written: {out}"
     with safe_open(out, framework="pt") as file:
         shapes = {name: tuple(file.get_tensor(name).shape) for name in file.keys()}  # noqa: SIM118
@@ -294,16 +294,16 @@ def test_ticket_commands_take_the_unit_from_the_file(neurons, ticket, capsys):
     assert main(["ticket", "check", neurons, *SMALL, "--seeds", "2", "--steps", "2"]) == 0
     [row] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ticket ")]
     assert row.split()[1] == "40.00"
-    assert main(["ticket", "cut", ticket, *SMALL, "--repeats", "1", "--steps", "2"]) == 0
+    assert main(["ticket", "compact", ticket, *SMALL, "--repeats", "1", "--steps", "2"]) == 0
     assert "30 of 300 weights" in capsys.readouterr().out
 
 
-def test_bad_input_to_ticket_cut_is_status_2(neurons, tmp_path, capsys):
+def test_bad_input_to_ticket_compact_is_status_2(neurons, tmp_path, capsys):
     target = str(tmp_path / "missing" / "a.safetensors")
     few = ["--repeats", "1"]
-    assert main(["ticket", "cut", neurons, *SMALL, *few, "--out", target]) == 2
+    assert main(["ticket", "compact", neurons, *SMALL, *few, "--out", target]) == 2
     assert "--out must be writable: cannot write" in capsys.readouterr().err
-    assert main(["ticket", "cut", neurons, *SMALL, *few, "--seed", "1"]) == 2
+    assert main(["ticket", "compact", neurons, *SMALL, *few, "--seed", "1"]) == 2
     assert "ticket must belong to this task" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""Objectives without a gradient: size after cutting out, accuracy under rounding and noise."""
+"""Objectives without a gradient: size once compact, accuracy under rounding and noise."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def trained(task, mask=None):
     return Measured(ticket, metrics, 30, task=task, state=lambda: outcome.states[0])
 
 
-def test_counts_are_those_of_the_cut_out_network():
+def test_counts_are_those_of_the_compact_network():
     task = mlp_task()
     mask = np.ones(task.layout.size, dtype=bool)
     parts = list(task.layout.split(mask).values())
@@ -145,8 +145,10 @@ def test_sigma_is_checked():
         extra.noise_accuracy(-0.1)
 
 
-def test_counts_need_a_chain():
+def test_counts_need_a_feedforward_layout():
     task = task_of(nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 2, 6), nn.Flatten()))
     for measure in (extra.multiply_adds, extra.live_inputs):
-        with pytest.raises(ValueError, match=r"layout must be a chain .*got '1.weight' of shape"):
+        with pytest.raises(
+            ValueError, match=r"layout must be feedforward.*got '1.weight' of shape"
+        ):
             measure(Measured(task.dense_ticket(), {}, 30))

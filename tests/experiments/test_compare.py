@@ -62,7 +62,7 @@ def refuse(*_, **__):
 
 
 def conv_task(config):
-    """Three classes of 1 x 4 x 4 noise with a two-layer network that is not a chain."""
+    """Three classes of 1 x 4 x 4 noise with a two-layer network that is not feedforward."""
     torch.manual_seed(config.seed)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
     rng = np.random.default_rng(0)

@@ -140,3 +140,18 @@ def test_tickets_come_back_in_order_with_the_layout_and_old_ones_go(tmp_path, xo
     assert back == tickets(5, 2)
     assert back[0].layout is xor_task.layout
     assert folder.tickets(1, xor_task.layout) == tickets(3)
+
+
+def test_results_under_a_methods_older_name_count(tmp_path):
+    """``finetune`` was ``chain``, and the engine ``vmap`` was ``stacked``."""
+    identity = changed(config={**IDENTITY["config"], "task": {"engine": "vmap"}})
+    folder = ComparisonFolder(tmp_path, identity)
+    head = tmp_path / HEAD
+    head.write_text(head.read_text().replace('"vmap"', '"stacked"'))
+    folder.put(0, "chain", [{"seed": 0, "method": "chain"}])
+    folder.put(0, "erk", [{"seed": 0, "method": "erk"}])
+    again = ComparisonFolder(tmp_path, identity)
+    assert again.has(0, "finetune")
+    assert not again.has(1, "finetune")
+    assert again.get(0, "finetune") == [{"seed": 0, "method": "finetune"}]
+    assert again.get(0, "erk") == [{"seed": 0, "method": "erk"}]

@@ -1,10 +1,10 @@
-"""Which models are stacks of fully connected layers, and nothing else."""
+"""Which models are fully connected layers in sequence, and nothing else."""
 
 import pytest
 from torch import nn
 
 from nets_deap import models
-from nets_deap.models.feedforward import stack_of
+from nets_deap.models.feedforward import feedforward_of
 
 
 def plain(*more):
@@ -48,19 +48,19 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_whatever_computes_something_else_is_no_stack(name):
-    assert stack_of(OTHERS[name]()) is None
+def test_whatever_computes_something_else_is_not_feedforward(name):
+    assert feedforward_of(OTHERS[name]()) is None
 
 
-def test_the_parts_of_a_stack():
+def test_the_parts_of_a_feedforward_model():
     relu = nn.ReLU()
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 8, bias=False), relu, nn.Linear(8, 4), relu)
     model.append(nn.Linear(4, 3))
-    stack = stack_of(model)
-    assert stack.weights == ("1.weight", "3.weight", "5.weight")
-    assert stack.biases == (None, "3.bias", "5.bias")
-    assert stack.sizes.tolist() == [6, 8, 4, 3]
-    assert (stack.flattens, stack.activation) == (True, nn.ReLU)
+    parts = feedforward_of(model)
+    assert parts.weights == ("1.weight", "3.weight", "5.weight")
+    assert parts.biases == (None, "3.bias", "5.bias")
+    assert parts.sizes.tolist() == [6, 8, 4, 3]
+    assert (parts.flattens, parts.activation) == (True, nn.ReLU)
     model[2] = nn.Tanh()
-    assert stack_of(model).activation is None
-    assert stack_of(nn.Sequential(nn.Linear(2, 2))).activation is nn.ReLU
+    assert feedforward_of(model).activation is None
+    assert feedforward_of(nn.Sequential(nn.Linear(2, 2))).activation is nn.ReLU

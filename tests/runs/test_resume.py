@@ -21,7 +21,7 @@ from nets_deap.errors import (
     RunFileError,
 )
 from nets_deap.runs.checkpoint import checkpoints
-from nets_deap.runs.checkpoint.partial import Unfinished
+from nets_deap.runs.checkpoint.partial import Partial
 from nets_deap.training import interrupt
 from nets_deap.training.engines import dispatch
 
@@ -262,7 +262,7 @@ def test_a_generation_cut_short_does_not_train_again_what_was_trained(
     go("plus", toolbox, whole, recorder, until=1)
     toolbox, population, recorder = begin(tmp_path / "cut", {}, task=task())
     trained = []
-    part = Unfinished.part
+    part = Partial.part
 
     def count_and_interrupt(self, places, outcome):
         part(self, places, outcome)
@@ -271,7 +271,7 @@ def test_a_generation_cut_short_does_not_train_again_what_was_trained(
             interrupt.ask(15)
             interrupt.check()
 
-    monkeypatch.setattr(Unfinished, "part", count_and_interrupt)
+    monkeypatch.setattr(Partial, "part", count_and_interrupt)
     try:
         with pytest.raises(interrupt.Interrupted):
             go("plus", toolbox, population, recorder, until=1)
@@ -279,9 +279,7 @@ def test_a_generation_cut_short_does_not_train_again_what_was_trained(
         interrupt.forget()
     assert (tmp_path / "cut" / "checkpoints" / "unfinished.npz").exists()
     done, trained[:] = sum(trained), []
-    monkeypatch.setattr(
-        Unfinished, "part", lambda s, p, o: (trained.append(len(p)), part(s, p, o))[1]
-    )
+    monkeypatch.setattr(Partial, "part", lambda s, p, o: (trained.append(len(p)), part(s, p, o))[1])
     fresh = task()
     run = nets.resume(tmp_path / "cut", task=fresh, progress="none")
     go("plus", new_toolbox(fresh, {}), run.population, run.recorder, run.remaining, until=1)
@@ -389,7 +387,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(FileAccessError, match="must be a run folder"):
         nets.resume(tmp_path / "nothing", task=new_task())
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(RunFileError, match="no configuration of a run"):
+    with pytest.raises(RunFileError, match="not a configuration of a run"):
         nets.resume(tmp_path, task=new_task())
     _, _, cut = whole_and_cut(tmp_path, "plus", {}, until=1)
     with pytest.raises(InvalidTypeError, match="task must be a task"):

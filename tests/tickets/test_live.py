@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from nets_deap import MaskLayout
 from nets_deap.models import lenet_300_100
 from nets_deap.tickets.live import (
-    check_chain,
+    check_feedforward,
     is_connected,
     live_inputs,
     live_units,
     multiply_adds,
-    structured_saliency,
+    neuron_saliency,
     unit_norms,
 )
 
 quick = settings(deadline=None, max_examples=80)
 
 
-def chain(sizes):
+def feedforward(sizes):
     """Return the layout of a fully connected network of these sizes, inputs first."""
     return MaskLayout([(f"w{i}", pair[::-1]) for i, pair in enumerate(itertools.pairwise(sizes))])
 
@@ -31,7 +31,7 @@ def chain(sizes):
 def masks(draw):
     """Draw sizes of a tiny network, its layout and a mask (D,), often disconnected."""
     sizes = draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
-    layout = chain(sizes)
+    layout = feedforward(sizes)
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     return sizes, layout, rng.random(layout.size) < draw(st.sampled_from([0.1, 0.3, 0.6, 1.0]))
 
@@ -84,7 +84,7 @@ def test_saliency_is_magnitude_times_powers_of_both_units(drawn, a, b):
     sizes, layout, mask = drawn
     weights = np.random.default_rng(1).normal(size=layout.size) * mask
     parts = list(layout.split(weights).values())
-    scores = layout.split(structured_saliency(layout, weights, a, b))
+    scores = layout.split(neuron_saliency(layout, weights, a, b))
     for i, (part, score) in enumerate(zip(parts, scores.values(), strict=True)):
         for j, k in np.ndindex(*part.shape):
             expected = abs(part[j, k])
@@ -102,7 +102,10 @@ def test_saliency_is_magnitude_times_powers_of_both_units(drawn, a, b):
     ("layers", "text"),
     [
         ([("conv", (4, 1, 3, 3)), ("fc", (2, 4))], r"every shape \(out, in\), got 'conv' of shape"),
-        ([("bias", (3,))], r"got 'bias' of shape \(3,\)\. Structure is defined where all weights"),
+        (
+            [("bias", (3,))],
+            r"got 'bias' of shape \(3,\)\. Live units are defined where all weights",
+        ),
         (
             [("a", (3, 2)), ("c", (1, 4))],
             r"each layer's in = the out of the layer before, got 'c' of shape \(1, 4\) after 'a'",
@@ -113,14 +116,16 @@ def test_other_layouts_are_refused_by_name(layers, text):
     layout = MaskLayout(layers)
     ones = np.ones(layout.size, dtype=bool)
     for call in (live_units, multiply_adds, live_inputs, is_connected):
-        with pytest.raises(ValueError, match="layout must be a chain of fully connected .*" + text):
+        with pytest.raises(
+            ValueError, match="layout must be feedforward: fully connected .*" + text
+        ):
             call(layout, ones)
     with pytest.raises(ValueError, match=text):
-        structured_saliency(layout, ones.astype(float), 1, 1)
+        neuron_saliency(layout, ones.astype(float), 1, 1)
     with pytest.raises(ValueError, match=text):
-        check_chain(layout)
+        check_feedforward(layout)
 
 
 def test_a_mask_of_another_length_is_refused():
     with pytest.raises(ValueError, match="mask must have the right length: expected D = 8, got 7"):
-        live_units(chain([2, 2, 2]), np.ones(7, dtype=bool))
+        live_units(feedforward([2, 2, 2]), np.ones(7, dtype=bool))

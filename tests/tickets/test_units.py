@@ -338,7 +338,9 @@ def test_operators_that_see_columns_refuse_units():
     task = nets.tasks.xor(hidden=4, unit="neuron")
     for operator in operators.STRUCTURED:
         tickets = [task.dense_ticket() for _ in range(2 if "cx" in operator.__name__ else 1)]
-        with pytest.raises(ValueError, match=r"layout must be a chain of .* a bit for each weight"):
+        with pytest.raises(
+            ValueError, match=r"layout must be feedforward: .* a bit for each weight"
+        ):
             operator(*tickets)
 
 

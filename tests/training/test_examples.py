@@ -1,4 +1,4 @@
-"""The data of a task: weights, several outputs, own losses, cuts, streams, changed minibatches."""
+"""The data of a task: weights, several outputs, own losses, holdout, streams, augmentation."""
 
 import logging
 from dataclasses import replace
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from nets_deap import Recipe, Task, make_toolbox
 from nets_deap.data import streamed
-from nets_deap.data.holdout import cut
+from nets_deap.data.holdout import hold_out
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.engines.loop import takes_threads, train_loop
 from nets_deap.training.engines.probe import probe
@@ -213,17 +213,17 @@ def test_bad_losses(loss, message):
 )
 def test_every_class_gives_its_share(labels, share, seed):
     y, n = torch.tensor(labels), len(labels)
-    stay, off = cut(y, n, share, seed)
+    stay, off = hold_out(y, n, share, seed)
     assert sorted([*stay, *off]) == list(range(n))
     assert len(off) == min(max(round(share * n), 1), n - 1)
     total = np.bincount(labels, minlength=5)
     given = np.bincount(y[off].numpy(), minlength=5)
     assert (np.abs(given - total * len(off) / n) < 1 + 1e-9).all()
-    again = cut(y.reshape(-1, 1).double() if set(labels) <= {0, 1} else y, n, share, seed)
+    again = hold_out(y.reshape(-1, 1).double() if set(labels) <= {0, 1} else y, n, share, seed)
     assert np.array_equal(again[1], off)
 
 
-def test_without_validation_data_a_tenth_is_cut_off():
+def test_without_validation_data_a_tenth_is_held_out():
     x, y = numbers(400)
     tasks = [Task(nn.Linear(6, 3), train=(x, y), seed=seed) for seed in (0, 0, 1)]
     sizes = [len(task.problem.val[0]) for task in tasks]

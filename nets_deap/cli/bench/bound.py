@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nets_deap.cli.bench.cost import Cost, Term, kept_cost, step_cost
-from nets_deap.models.feedforward import stack_of
+from nets_deap.models.feedforward import feedforward_of
 from nets_deap.training.engines.cpu.network import DENSE_FROM
 from nets_deap.training.losses import loss_of
 from nets_deap.training.task import Task
@@ -23,7 +23,7 @@ def cost_of(task: Task, engine: str, density: float, networks: int) -> Cost:
     convolutions, and the bytes of parameters, gradients, optimiser state and of what each layer
     puts out, forward and backward.
     """
-    stack, recipe = stack_of(task.problem.model), task.recipe
+    stack, recipe = feedforward_of(task.problem.model), task.recipe
     if stack is None:
         return _counted(task)
     sizes, moments = stack.sizes.tolist(), MOMENTS[recipe.optimizer]

@@ -93,7 +93,7 @@ def measure_operators(
         heritages: What they have learnt, of ``HERITAGES``.
         only: Names of the rows; None for all.
         repeats: Calls that each median is of, >= 1.
-        layout: A chain of fully connected layers that knows W0; None for LeNet-300-100's.
+        layout: A feedforward one that knows W0; None for LeNet-300-100's.
 
     Raises:
         InvalidValueError: A name is not known.

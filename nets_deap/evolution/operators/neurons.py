@@ -1,6 +1,6 @@
 """Operators that see structure: whole neurons and inputs of fully connected networks.
 
-They lead to tickets that are small after cutting out (see ``structure``). Each works on chain
+They lead to tickets that are small once compact (see ``tickets.live``). Each works on feedforward
 layouts only. A child of a connected network is always connected: the strongest of what an
 operator would take comes back until some input reaches an output.
 """
@@ -29,10 +29,10 @@ from nets_deap.tickets import bits
 from nets_deap.tickets import live as structure
 from nets_deap.tickets.choice import Rng, smallest
 from nets_deap.tickets.layout import MaskLayout
-from nets_deap.tickets.live import structured_saliency, unit_norms
+from nets_deap.tickets.live import neuron_saliency, unit_norms
 from nets_deap.tickets.ticket import Ticket
 
-__all__ = ["cx_structure", "mut_columns", "mut_inputs", "mut_neurons", "structured_saliency"]
+__all__ = ["cx_structure", "mut_columns", "mut_inputs", "mut_neurons", "neuron_saliency"]
 
 Mutated = tuple[Ticket]
 Interval = float | tuple[float, float]
@@ -56,13 +56,13 @@ def mut_neurons(
     mean of its layer, times log-normal noise. Never disconnects the network.
 
     Args:
-        individual: A ticket with a chain layout.
+        individual: A ticket with a feedforward layout.
         fraction: Of the live hidden neurons, in [0, 1], rounded; or an interval to draw from.
         noise: Standard deviation of the noise's logarithm, >= 0; 0 takes exactly the weakest.
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidValueError: The layout is not a chain, or has no weights to go by.
+        InvalidValueError: The layout is not feedforward, or has no weights to go by.
     """
     layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)
@@ -96,12 +96,12 @@ def mut_inputs(
     (trained ones when the ticket has them, else W0). Never disconnects the network.
 
     Args:
-        individual: A ticket with a chain layout.
+        individual: A ticket with a feedforward layout.
         fraction: Of the live inputs, in [0, 1], rounded; or an interval to draw from.
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidValueError: The layout is not a chain, or has no weights to go by.
+        InvalidValueError: The layout is not feedforward, or has no weights to go by.
     """
     layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)
@@ -120,25 +120,25 @@ def mut_columns(
 ) -> Mutated:
     """Prune a fraction of the kept weights, those of weak inputs and neurons before others.
 
-    In place; returns a tuple; fitness untouched. The weights of smallest ``structured_saliency``
+    In place; returns a tuple; fitness untouched. The weights of smallest ``neuron_saliency``
     go, over the whole network. With a = b = 0 that is pruning by magnitude. Never disconnects the
     network.
 
     Args:
-        individual: A ticket with a chain layout.
+        individual: A ticket with a feedforward layout.
         fraction: Of the kept weights, in [0, 1], rounded; or an interval to draw from.
         a: Power of the norm of network inputs, in [0, 10]; or an interval to draw from.
         b: Power of the norm of hidden neurons, in [0, 10]; or an interval to draw from.
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidValueError: The layout is not a chain, or has no weights to go by.
+        InvalidValueError: The layout is not feedforward, or has no weights to go by.
     """
     layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)
     powers = _draw_power("a", a, source), _draw_power("b", b, source)
     kept = bits.places(before)
-    scores = structured_saliency(layout, values, *powers)
+    scores = neuron_saliency(layout, values, *powers)
     n = round(share * individual.kept)
     lost = marked(len(before), kept, smallest(scores[kept], n))
     mask = connected(layout, before, n, functools.partial(without, before, lost, scores))
@@ -156,18 +156,18 @@ def cx_structure(
     neurons as well.
 
     Args:
-        ind1: One parent, with a chain layout.
+        ind1: One parent, with a feedforward layout.
         ind2: The other, of the same layout.
         indpb: Probability of a swap of each hidden neuron, in [0, 1].
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidValueError: The layouts differ or are not chains.
+        InvalidValueError: The layouts differ or are not feedforward.
     """
     check_pair(ind1, ind2)
     source = generator(rng)
     layout = ind1.layout
-    structure.check_chain(layout)
+    structure.check_feedforward(layout)
     p = _checks.real("indpb", indpb, low=0, high=1)
     draws = [np.flatnonzero(source.random(la.shape[0]) < p) for la in layout.layers[:-1]]
     level = np.repeat(np.arange(1, len(layout.layers)), [len(units) for units in draws])
@@ -191,7 +191,7 @@ def cx_structure(
 def begin(individual: Ticket, rng: Rng | None) -> tuple[MaskLayout, bits.Mask, Vector, Rng]:
     """Return layout, mask, |w| (D,) and generator of a ticket that has weights to go by."""
     check_ticket(individual)
-    structure.check_chain(individual.layout)
+    structure.check_feedforward(individual.layout)
     mask = individual.mask
     values = magnitudes(individual, mask)
     if values is None:

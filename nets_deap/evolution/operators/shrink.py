@@ -47,8 +47,8 @@ def mut_shrink(
     denser they must be inside. Never disconnects the network.
 
     Args:
-        individual: A ticket with a chain layout.
-        fraction: Of the multiply-adds after cutting out, in [0, 1]; or an interval to draw from.
+        individual: A ticket with a feedforward layout.
+        fraction: Of the compact network's multiply-adds, in [0, 1]; or an interval to draw from.
         sigma: Standard deviation of the change of each logarithm, >= 0.
         thin: Density of a network that has lost no unit, in (0, 1]; 1 keeps all weights between
             units that survive. It does not evolve: sparser networks lose units sooner, so
@@ -56,7 +56,7 @@ def mut_shrink(
         rng: NumPy generator; None for one seeded from ``random``.
 
     Raises:
-        InvalidValueError: The layout is not a chain, or has no weights to go by.
+        InvalidValueError: The layout is not feedforward, or has no weights to go by.
     """
     layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)

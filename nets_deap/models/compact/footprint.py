@@ -1,20 +1,25 @@
-"""``measure_footprints``: parameters, bytes, multiply-adds and latency of networks."""
+"""What networks cost: parameters, bytes, multiply-adds and latency; what masks leave of that."""
 
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks, _table
+from nets_deap.models.compact.layers import Linear
+from nets_deap.models.compact.sequential import analyse, sequential_of, weighing_of
 from nets_deap.models.compact.sparse import CsrLinear
+from nets_deap.models.tensors import Mask
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ def measure_footprints(
     batch_sizes: Sequence[int] = (1, 256),
     repeats: int = 100,
 ) -> dict[str, Footprint]:
-    """Count and measure what networks cost, such as a masked one and the same cut out.
+    """Count and measure what networks cost, such as a masked one and the same compacted.
 
     Args:
         modules: By name, in evaluation mode or not, on the device of ``inputs``.
@@ -93,6 +98,60 @@ def count_multiply_adds(module: nn.Module, example: Tensor) -> int:
             layer.register_forward_hook(count)
     counted(example.clone())
     return total
+
+
+class CompactCost:
+    """The multiply-adds of a sequential network under any masks, without compacting it.
+
+    Each layer takes live in x live out x kernel at each place of its output. Filters that no
+    input reaches count as gone: what they send is known only after training, and where it meets a
+    border of zeros ``compact`` keeps one of them. Layers that are not masked count whole.
+
+    Args:
+        model: The network (see ``models.compact.compact.compact``); it stays untouched.
+        example: One input (1, ...); its size decides how often a kernel is used.
+
+    Raises:
+        InvalidValueError: The model is not sequential.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor) -> None:
+        counted = copy.deepcopy(model).eval()
+        self._steps = sequential_of(counted)
+        self._places: dict[str, int] = {}  # of each layer's output; 1 once it is flat
+
+        def hook_of(name: str) -> Any:
+            def look(layer: Any, given: Any, output: Tensor) -> None:
+                self._places[name] = output[0].numel() // len(layer.weight)
+
+            return look
+
+        for step in weighing_of(self._steps):
+            step.module.register_forward_hook(hook_of(step.name))
+        with torch.no_grad():
+            counted(example.clone())
+
+    def multiply_adds(self, masks: Mapping[str, Mask]) -> int:
+        """Count the multiply-adds for one example.
+
+        Args:
+            masks: Kept weights by parameter name.
+        """
+        weighing = weighing_of(self._steps)
+        gates = {
+            step.name: masks.get(step.weight_name, np.ones(step.module.weight.shape, np.bool_))
+            for step in weighing
+        }
+        inputs = analyse(self._steps, gates, constants=False)
+        total = 0
+        for i, step in enumerate(weighing):
+            n_out, n_in, *kernel = step.module.weight.shape
+            if i or isinstance(step, Linear):  # channels of images stay
+                n_in = int(inputs[step.name].live.sum())
+            if i + 1 < len(weighing):
+                n_out = int(inputs[weighing[i + 1].name].live_channels.sum())
+            total += self._places[step.name] * n_out * n_in * math.prod(kernel)
+        return total
 
 
 def _numbers_of(module: nn.Module) -> int:

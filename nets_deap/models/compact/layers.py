@@ -1,93 +1,166 @@
-"""Narrow layers: copies that have only some of the inputs and outputs of others."""
+"""What compacting knows of each type of layer: a class each, by the types in ``LAYERS``.
+
+Another type of layer is a class here, or in a file of its own, and a line of ``LAYERS``. It says
+where it may stand (``check``), what it makes of inputs that are constant (``pass_constants``), and
+what is left of it where channels go (``compact``). One that works on each channel alone is a
+``Step``; one whose weights join channels is a ``Weighing``.
+"""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nets_deap import _checks
-from nets_deap.tickets import bits
+from nets_deap.models.compact.inputs import Inputs
+from nets_deap.models.compact.step import Step, Weighing, places, refused
+from nets_deap.models.feedforward import ELEMENTWISE
 
 
-class SelectInputs(nn.Module):
-    """Gathers some inputs by their places; flattens first if asked to.
+class Linear(Weighing):
+    """A fully connected layer."""
 
-    Args:
-        index: Places of the selected inputs, an integer tensor (n,).
-        n_inputs: How many inputs there are to select from.
-        flatten: Whether inputs (B, ...) are flattened to (B, n_inputs) first.
+    empty = True
+    sizes = ("out_features", "in_features")
+
+    def check(self, flat: bool) -> None:
+        """Raise unless inputs are flat."""
+        self.require(flat)
+
+    def takes(self, inputs: Inputs) -> Inputs:
+        """Return features: behind Flatten, several of each channel."""
+        return inputs.as_features(self.module.weight.shape[1])
+
+
+class Convolution(Weighing):
+    """A convolution of all channels together; torch has none of no channels."""
+
+    sizes = ("out_channels", "in_channels")
+
+    def check(self, flat: bool) -> None:
+        """Raise unless it joins all channels of images."""
+        self.require(not flat and self.module.groups == 1)
+
+    def takes(self, inputs: Inputs) -> Inputs:
+        """Return the inputs; with zeros around them no constant is left."""
+        return inputs.padded() if self._pads else inputs
+
+    @property
+    def _pads(self) -> bool:
+        """Whether it puts zeros around its inputs."""
+        module = self.module
+        if module.padding_mode != "zeros":  # the others put values of the image there
+            return False
+        if module.padding == "same":
+            return any(size > 1 for size in module.kernel_size)
+        return module.padding != "valid" and any(module.padding)
+
+
+class Norm(Step):
+    """Batch normalisation in evaluation mode: each channel times a scale, plus a shift."""
+
+    def check(self, flat: bool) -> None:
+        """Raise unless it always does the same."""
+        self.require(self.module.running_mean is not None, ", which keeps no statistics")
+        self.require_evaluation()
+
+    def pass_constants(self, inputs: Inputs) -> Inputs:
+        """Return constants times the scale, plus the shift."""
+        norm = self.module
+        scale = (norm.running_var.double() + norm.eps).rsqrt()
+        shift = -norm.running_mean.double() * scale
+        if norm.affine:
+            weight = norm.weight.detach().double()
+            scale, shift = scale * weight, shift * weight + norm.bias.detach().double()
+        inputs = inputs.as_features(norm.num_features)
+        return inputs.mapped(inputs.constant * scale + shift)
+
+    def compact(self, later: Inputs | None) -> Any:
+        """Return scales, shifts and statistics of the live channels or features only."""
+        norm = copy.deepcopy(self.module)
+        if later is None:
+            return norm
+        # It may stand before Flatten, where channels are counted, or behind it, where features are.
+        features = norm.num_features == len(later.live)
+        here = places(later.live if features else later.live_channels, norm.running_mean)
+        norm.num_features = len(here)
+        for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers()):
+            if tensor.ndim:  # all but the count of minibatches
+                part = tensor.detach()[here]
+                setattr(norm, name, nn.Parameter(part) if name in norm._parameters else part)
+        return norm
+
+
+class Elementwise(Step):
+    """An activation."""
+
+    empty = True
+
+    def pass_constants(self, inputs: Inputs) -> Inputs:
+        """Return constants as the activation maps them."""
+        return inputs.mapped(copy.deepcopy(self.module)(inputs.constant.clone()))  # may be in place
+
+
+class Pool(Step):
+    """Pooling: a constant image stays constant, also at its borders."""
+
+    def check(self, flat: bool) -> None:
+        """Raise unless it gives images of images."""
+        self.require(not flat and not getattr(self.module, "return_indices", False))
+
+
+class AveragePool(Pool):
+    """The average over windows; with zeros around the image that count, borders differ."""
+
+    def pass_constants(self, inputs: Inputs) -> Inputs:
+        """Return constants as they are; those that differ at borders as varying."""
+        padding = self.module.padding
+        pads = any(padding) if isinstance(padding, tuple) else bool(padding)
+        divisor = getattr(self.module, "divisor_override", None)  # in one dimension there is none
+        differs = (pads and self.module.count_include_pad) or divisor is not None
+        return inputs.at_borders() if differs else inputs
+
+
+class Dropout(Step):
+    """Dropout in evaluation mode: nothing."""
+
+    def check(self, flat: bool) -> None:
+        """Raise unless in evaluation mode."""
+        self.require_evaluation()
+
+
+class Flatten(Step):
+    """Channels become features; what reads these counts them, see ``Inputs.as_features``."""
+
+    empty = True
+
+    def check(self, flat: bool) -> None:
+        """Raise unless examples stay apart, and all else becomes one axis."""
+        self.require((self.module.start_dim, self.module.end_dim) == (1, -1))
+
+
+LAYERS: dict[type[nn.Module], type[Step]] = {
+    nn.Linear: Linear,
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), Convolution),
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), Norm),
+    **dict.fromkeys(ELEMENTWISE, Elementwise),
+    **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), Pool),
+    **dict.fromkeys((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), AveragePool),
+    **dict.fromkeys((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d), Pool),
+    **dict.fromkeys((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d), Pool),
+    **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), Dropout),
+    nn.Flatten: Flatten,
+}
+
+
+def step_of(name: str, module: nn.Module) -> Step:
+    """Return what compacting knows of a layer.
+
+    Raises:
+        InvalidValueError: Its type, exactly, is not in ``LAYERS``.
     """
-
-    index: Tensor
-
-    def __init__(self, index: Tensor, n_inputs: int, *, flatten: bool = True) -> None:
-        super().__init__()
-        self.register_buffer("index", index)
-        self.n_inputs = n_inputs
-        self.flatten = flatten
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map inputs (B, ...) to the selected ones (B, n)."""
-        x = x.flatten(1) if self.flatten else x
-        _checks.length("inputs", x.shape[-1], self.n_inputs, "n_inputs")
-        return x.index_select(-1, self.index)
-
-    def extra_repr(self) -> str:
-        """Return how many inputs are selected."""
-        return f"{len(self.index)} of {self.n_inputs}, flatten={self.flatten}"
-
-
-def linear_of(weight: Tensor, bias: Tensor, biased: bool) -> nn.Linear:
-    """Return a linear layer with copies of these values; no bias if it had none and needs none."""
-    biased = biased or bool(bias.any())
-    # Made small and empty: the constructor would draw weights, and warn where there are none.
-    linear = nn.Linear(1, 1, bias=biased, device="meta", dtype=weight.dtype)
-    linear.out_features, linear.in_features = weight.shape
-    linear.weight = nn.Parameter(weight.clone())
-    if biased:
-        linear.bias = nn.Parameter(bias.clone())
-    return linear
-
-
-def places(chosen: bits.Mask, like: Tensor) -> Tensor:
-    """Return the places of what is chosen, on a tensor's device."""
-    return torch.from_numpy(np.flatnonzero(chosen)).to(like.device)
-
-
-def narrowed(layer: Any, weight: Tensor, bias: Tensor, rows: Tensor | None, columns: Tensor) -> Any:
-    """Return a linear or convolutional layer like another, with some of its outputs and inputs.
-
-    Args:
-        layer: The other.
-        weight: Weights to take, in its shape.
-        bias: Biases to take, (out,); left out where all are zero and the other has none.
-        rows: Places of the outputs; None for all.
-        columns: Places of the inputs.
-    """
-    rows = torch.arange(len(weight), device=weight.device) if rows is None else rows
-    if isinstance(layer, nn.Linear):
-        return linear_of(
-            weight[rows][:, columns], bias[rows].to(weight.dtype), layer.bias is not None
-        )
-    narrow: Any = copy.deepcopy(layer)  # hooks and all, which a shallow copy would share
-    narrow._parameters = dict.fromkeys(layer._parameters)
-    narrow.out_channels, narrow.in_channels = len(rows), len(columns)
-    narrow.weight = nn.Parameter(weight[rows][:, columns].clone())
-    if layer.bias is not None or bias[rows].any():
-        narrow.bias = nn.Parameter(bias[rows].to(weight.dtype))
-    return narrow
-
-
-def narrow_norm(norm: Any, places: Tensor) -> Any:
-    """Return a copy of batch normalisation for some of its channels."""
-    narrow = copy.deepcopy(norm)
-    narrow.num_features = len(places)
-    for name, tensor in (*norm.named_parameters(), *norm.named_buffers()):
-        if tensor.ndim:  # all but the count of minibatches
-            part = tensor.detach()[places].clone()
-            setattr(narrow, name, nn.Parameter(part) if name in norm._parameters else part)
-    return narrow
+    kind = LAYERS.get(type(module))
+    if kind is None:
+        raise refused(f"{name!r}, {module}")
+    return kind(name, module)

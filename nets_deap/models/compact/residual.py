@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from nets_deap.models.compact.sequential import Step, check_step
+from nets_deap.models.compact.layers import step_of
+from nets_deap.models.compact.step import Step
 from nets_deap.models.feedforward import is_plain
 
 _BASIC = ("conv1", "bn1", "", "conv2")  # an empty name is ReLU
@@ -36,11 +37,11 @@ def blocks_of(module: nn.Module) -> Iterator[tuple[Step, ...]]:
         if parts is None or not all(is_plain(part) for part in block.modules()):
             continue
         steps = tuple(
-            Step(f"{name}.{part}" if name else part, getattr(block, part))
+            step_of(f"{name}.{part}" if name else part, getattr(block, part))
             if part
-            else Step("", nn.ReLU())
+            else step_of("", nn.ReLU())
             for part in parts
         )
         for step in steps:
-            check_step(step, flat=False)
+            step.check(flat=False)
         yield steps

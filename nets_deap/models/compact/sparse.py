@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nets_deap import _checks
 from nets_deap.models.feedforward import is_plain
-from nets_deap.models.masking import plain
-from nets_deap.models.tensors import values_of
-from nets_deap.tickets.ticket import Ticket
+from nets_deap.models.masking import check_masked, plain
 
 
 class CsrLinear(nn.Module):
@@ -82,42 +81,35 @@ class CsrLinear(nn.Module):
         return f"{size}, kept={len(self.values)}, bias={self.bias is not None}"
 
 
-def has_linears(module: nn.Module, ticket: Ticket) -> bool:
-    """Return whether ``to_csr`` would find a linear layer that the ticket masks."""
+def has_linears(module: nn.Module, masks: Iterable[str]) -> bool:
+    """Return whether ``to_csr`` would find a linear layer among masked parameters' owners."""
     modules = dict(module.named_modules())
-    owners = (name.rpartition(".")[0] for name in ticket.layout.weights.names)
-    return any(type(modules.get(owner)) is nn.Linear for owner in owners)
+    return any(type(modules.get(name.rpartition(".")[0])) is nn.Linear for name in masks)
 
 
-def to_csr(module: nn.Module, ticket: Ticket) -> nn.Module:
+def to_csr(module: nn.Module, masks: Mapping[str, Any]) -> nn.Module:
     """Return a copy of a masked network whose masked linear layers are ``CsrLinear``.
 
     All else, masked convolutions and linear layers with hooks too, stays dense. See
     ``Ticket.to_csr``.
+
+    Args:
+        module: The network, pruned or parametrized by torch or not; it stays untouched.
+        masks: Arrays or tensors of zeros and ones by parameter name, 1 = kept.
+
+    Raises:
+        InvalidValueError: No linear layer is masked, the masks are not those of the module, or
+            torch has no sparse product for its numbers.
     """
-    layout = ticket.layout.weights
     copied = plain(module)
-    tensors = dict(copied.named_parameters())
     changed = 0
-    for name, mask in layout.split(ticket.mask).items():
-        _checks.choice("module's parameters", name, tensors, "Give the ticket's own network.")
-        _checks.shape(f"module's {name!r}", tensors[name].shape, mask.shape, "the layout's shape")
-        kept = torch.from_numpy(np.array(mask)).to(tensors[name].device)
-        wrong = int(np.count_nonzero(values_of(name, tensors[name])[~mask]))
-        if wrong:
-            raise _checks.bad_value(
-                "module",
-                "hold the ticket's network",
-                f"zero at every pruned position of {name!r}",
-                f"{wrong} other values",
-                "Take it from TrainResult.module(), or call ticket.apply(model).",
-            )
+    for name, mask in check_masked(copied, masks).items():
         path, _, own = name.rpartition(".")
         layer = copied.get_submodule(path)
         # Exactly Linear: attention, say, reads the weight of its own subclass past ``forward``.
         # And plain: hooks, or a forward of its own, would be lost.
         if type(layer) is nn.Linear and own == "weight" and is_plain(layer):
-            new = CsrLinear(layer, kept).train(layer.training)
+            new = CsrLinear(layer, torch.from_numpy(mask)).train(layer.training)
             changed += 1
             if not path:
                 return new

@@ -11,7 +11,7 @@ from deap import tools
 from nets_deap import _checks
 from nets_deap.errors import RunFileError
 from nets_deap.evolution.archives import NicheArchive, ParetoFront
-from nets_deap.runs.checkpoint.tickets import name_of
+from nets_deap.runs.storage.schema import name_of
 
 _ARGUMENTS: dict[type, tuple[str, ...]] = {
     ParetoFront: (),

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nets_deap._atomic import sweep
 from nets_deap.errors import RunFileError
 from nets_deap.runs.storage import npz
 from nets_deap.runs.storage.paths import CHECKPOINTS, checkpoints_in
 from nets_deap.runs.storage.plain import Packer, Unpacker
+from nets_deap.runs.storage.schema import SCHEMA, Content, NewerSchema, migrated
 
 logger = logging.getLogger("nets_deap")
 
-SCHEMA = 1
 KEPT = 3
 # What saving may cost of the time of a run.
 SHARE = 0.02
 
-Content = dict[str, Any]
-# What makes content of a schema that of the next one.
-MIGRATIONS: dict[int, Callable[[Content], Content]] = {}
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint that is whole.
+
+    Attributes:
+        file: Where it is.
+        content: Its JSON, of the present schema.
+        unpacker: Gives its arrays.
+    """
+
+    file: Path
+    content: Content
+    unpacker: Unpacker
 
 
 class Checkpoints:
@@ -65,33 +75,39 @@ class Checkpoints:
         self._last = time.monotonic()
         self._cost = self._last - began
 
-    def newest(self) -> tuple[Content, Unpacker] | None:
-        """Return the newest checkpoint that is whole; None where there is none at all.
-
-        Raises:
-            RunFileError: There are some, and all are damaged; or one is of a newer schema.
-        """
-        problems: list[str] = []
+    def find(self) -> tuple[Found | None, list[Exception]]:
+        """Return the newest checkpoint that is whole, if any, and what is wrong with newer ones."""
+        problems: list[Exception] = []
         for file in self.files:
             try:
                 content, flat = npz.read(file)
                 content = migrated(content, str(file))
                 if content["generation"] != int(file.stem):
                     raise RunFileError(f"{file} holds generation {content['generation']}.")
-            except NewerSchema:
-                raise
-            except (OSError, RunFileError, KeyError, ValueError) as error:
-                problems.append(str(error))
-                continue
-            for problem in problems:
-                logger.warning("%s The one before it is used.", problem)
-            return content, Unpacker(flat)
-        if problems:
+                return Found(file, content, Unpacker(flat)), problems
+            except (OSError, RunFileError, KeyError) as error:
+                problems.append(error)
+        return None, problems
+
+    def newest(self) -> Found | None:
+        """Return the newest checkpoint that is whole; None where there is none at all.
+
+        Raises:
+            RunFileError: There are some, and all are damaged; or one is of a newer schema.
+        """
+        found, problems = self.find()
+        for problem in problems:
+            if isinstance(problem, NewerSchema):  # to go on from before it would lose its work
+                raise problem
+        words = " ".join(map(str, problems))
+        if found is None and problems:
             raise RunFileError(
-                f"no checkpoint in {self.path} can be read: {' '.join(problems)} Nothing was "
-                "changed. Start the run again in another folder."
+                f"no checkpoint in {self.path} can be read: {words} Nothing was changed. Start the "
+                "run again in another folder."
             )
-        return None
+        for problem in problems:
+            logger.warning("%s The one before it is used.", problem)
+        return found
 
     def drop_after(self, generation: int) -> None:
         """Remove checkpoints later than a generation: the run goes on from there."""
@@ -102,27 +118,3 @@ class Checkpoints:
     def sweep(self) -> None:
         """Remove what writers that died have left."""
         sweep(self.path)
-
-
-class NewerSchema(RunFileError):
-    """A file is of a schema that this version does not know."""
-
-
-def migrated(content: Mapping[str, Any], name: str) -> Content:
-    """Return content as of the present schema.
-
-    Raises:
-        RunFileError: It has no schema, or a newer one.
-    """
-    found = dict(content)
-    schema = found.get("schema")
-    if type(schema) is not int or schema < 1:
-        raise RunFileError(f"{name} has no schema.")
-    if schema > SCHEMA:
-        raise NewerSchema(
-            f"{name} must be of schema {SCHEMA} or older: got {schema}. Update nets_deap to read "
-            "it."
-        )
-    for step in range(schema, SCHEMA):
-        found = {**MIGRATIONS[step](found), "schema": step + 1}
-    return found

@@ -1,4 +1,4 @@
-"""``Unfinished``: outcomes of a generation that is still being trained, saved between chunks."""
+"""``Partial``: outcomes of a generation that is still being trained, saved between chunks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from nets_deap.errors import NetsError, RunFileError
-from nets_deap.runs.checkpoint.checkpoints import SCHEMA, migrated
 from nets_deap.runs.signals import listening
 from nets_deap.runs.storage import npz
 from nets_deap.runs.storage.folder import RunFolder
-from nets_deap.runs.storage.paths import CHECKPOINTS, UNFINISHED
+from nets_deap.runs.storage.paths import CHECKPOINTS, PARTIAL
 from nets_deap.runs.storage.plain import BROKEN, Packer, Unpacker
+from nets_deap.runs.storage.schema import SCHEMA, migrated
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training import interrupt
@@ -31,7 +31,7 @@ MINUTES = 5.0
 Part = tuple[list[str], Outcome]
 
 
-class Unfinished:
+class Partial:
     """Keeps outcomes between chunks, every few minutes and when a generation is cut short.
 
     The generation is then made again from the same random states, and what was trained already is
@@ -44,7 +44,7 @@ class Unfinished:
 
     def __init__(self, folder: RunFolder, generation: int) -> None:
         self._folder, self._generation = folder, generation
-        self._file = folder.path / CHECKPOINTS / UNFINISHED
+        self._file = folder.path / CHECKPOINTS / PARTIAL
         self._held: list[Part] | None = None
         self._fresh: list[Part] = []
         self._keys: list[str] = []

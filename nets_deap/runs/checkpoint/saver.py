@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from nets_deap.errors import NetsError
 from nets_deap.runs.checkpoint.checkpoints import Checkpoints
-from nets_deap.runs.checkpoint.partial import Unfinished
-from nets_deap.runs.checkpoint.snapshot import Moment
+from nets_deap.runs.checkpoint.partial import Partial
+from nets_deap.runs.checkpoint.snapshot import Moment, Noted
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.training.executor import journal_of, set_journal
 from nets_deap.training.task import Task
-
-if TYPE_CHECKING:
-    from nets_deap.runs.recorder import Recorder
 
 logger = logging.getLogger("nets_deap")
 
@@ -33,31 +28,30 @@ class Saver:
     def __init__(self, folder: RunFolder, task: Task, generation: int) -> None:
         self._folder = folder
         self._checkpoints = Checkpoints(folder.path)
-        self._unfinished = Unfinished(folder, generation)
-        self._moment: Moment | None = None
+        self._partial = Partial(folder, generation)
+        self._noted: Noted | None = None
         self._saved = generation - 1
         self._problem = task.problem
-        set_journal(self._problem, self._unfinished)
+        set_journal(self._problem, self._partial)
 
-    def save(self, recorder: Recorder, population: Sequence[Any], *, now: bool) -> None:
+    def save(self, moment: Moment, *, now: bool) -> None:
         """Save the state after a generation.
 
         Where generations take fractions of a second not each one is saved: saving costs at most 2 %
         of the run. The first and the last always are, and on closing the one before.
 
         Args:
-            recorder: The recorder, which has taken note of the generation.
-            population: The population after selection.
+            moment: The run after that generation.
             now: Save it whatever it costs.
 
         Raises:
             FileAccessError: The folder cannot be written; earlier checkpoints are still there.
         """
         with self._folder.writing():
-            self._moment = Moment.of(recorder, population, self._folder.path)
+            self._noted = moment.noted(self._folder.path)
         if now or self._checkpoints.is_due():
-            self._write(self._moment)
-        self._unfinished.forget(recorder.generation)
+            self._write(self._noted)
+        self._partial.forget(moment.generation)
 
     def close(self) -> None:
         """Let go of the task, unless it is another run's by now, and save the last generation.
@@ -66,21 +60,21 @@ class Saver:
 
         Tickets that are evaluated again may have changed since: then the checkpoint before stays.
         """
-        if journal_of(self._problem) is self._unfinished:
+        if journal_of(self._problem) is self._partial:
             set_journal(self._problem, None)
-        moment, self._moment = self._moment, None
-        if moment is None or moment.again or moment.generation == self._saved:
+        noted, self._noted = self._noted, None
+        if noted is None or noted.again or noted.generation == self._saved:
             return
         try:
             self._folder.check()
-            self._write(moment)
+            self._write(noted)
         except NetsError as error:
             logger.warning("The last generation could not be saved: %s", error)
 
-    def _write(self, moment: Moment) -> None:
+    def _write(self, noted: Noted) -> None:
         """Write a checkpoint."""
         began = time.monotonic()
         with self._folder.writing():
-            content, packer = moment.pack()
-            self._checkpoints.save(moment.generation, content, packer, began=began)
-        self._saved = moment.generation
+            content, packer = noted.pack()
+            self._checkpoints.save(noted.generation, content, packer, began=began)
+        self._saved = noted.generation

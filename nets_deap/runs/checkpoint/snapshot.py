@@ -1,4 +1,4 @@
-"""What a run needs to go on exactly: gathered from a recorder, and given back to one."""
+"""What a run needs to go on exactly: handed over by a recorder, and given back to one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deap import tools
 
@@ -14,26 +14,76 @@ from nets_deap.errors import RunFileError
 from nets_deap.evolution.evaluator import Evaluator, evaluator_of
 from nets_deap.runs.checkpoint import archives, random_states
 from nets_deap.runs.checkpoint.tickets import TicketReader, TicketWriter
+from nets_deap.runs.storage.paths import LOG, LOG_TABLE
 from nets_deap.runs.storage.plain import Packer, Unpacker
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.task import Ledger
+from nets_deap.training.task import Ledger, Task
 
-if TYPE_CHECKING:
-    from nets_deap.runs.recorder import Recorder
-
-LOGS = ("log.jsonl", "log.csv")
+LOGS = LOG, LOG_TABLE
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A run after a generation, noted at little cost: what could be saved of it until it goes on.
+    """A run after a generation, as its recorder hands it over to be saved.
 
     Attributes:
-        generation: Which one.
+        task: The task.
+        generation: Which generation.
+        facts: What ``config.json`` holds.
+        recorder: The recorder's own state, as plain data.
+        population: The population after selection.
+        archive: The hall of fame.
+        beside: What else belongs to the run, as plain data and arrays.
+    """
+
+    task: Task
+    generation: int
+    facts: dict[str, Any]
+    recorder: dict[str, Any]
+    population: list[Any]
+    archive: tools.HallOfFame
+    beside: Any
+
+    def noted(self, folder: Path) -> Noted:
+        """Return the moment with all that changes as soon as the run goes on.
+
+        Args:
+            folder: The run folder, for its logs.
+        """
+        ledger, evaluator = self.task.ledger, evaluator_of(self.task)
+        where = None
+        if evaluator is not None:
+            spent = None if evaluator.budget is None else evaluator.budget.spent
+            where = {"generation": evaluator.generation, "spent": spent}
+        plain = {
+            "kind": "checkpoint",
+            "generation": self.generation,
+            "facts": self.facts,
+            "recorder": self.recorder,
+            "ledger": [ledger.networks, ledger.network_steps, ledger.diverged],
+            "logs": {name: _measure((folder / name).read_bytes()) for name in LOGS},
+            "evaluator": where,
+            "random": random_states.states(),
+            "beside": self.beside,
+        }
+        again = [] if evaluator is None else list(evaluator.again)
+        members = list(self.archive)
+        return Noted(self.generation, plain, self.population, self.archive, members, again)
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A moment, noted at little cost: what could be saved of it until the run goes on.
+
+    Most are never written (see ``Saver.save``), so tickets are packed only in ``pack``.
+
+    Attributes:
+        generation: Which generation.
         plain: What is plain data already.
         population: The population.
-        members: The members of the hall of fame.
+        archive: The hall of fame, for its kind.
+        members: The members that it had.
         again: Tickets that wait to be evaluated again, which changes them.
     """
 
@@ -43,34 +93,6 @@ class Moment:
     archive: tools.HallOfFame
     members: list[Any]
     again: list[Any]
-
-    @classmethod
-    def of(cls, recorder: Recorder, population: Sequence[Any], folder: Path) -> Moment:
-        """Note the present moment of a run."""
-        ledger, evaluator = recorder.task.ledger, evaluator_of(recorder.task)
-        where = None
-        if evaluator is not None:
-            spent = None if evaluator.budget is None else evaluator.budget.spent
-            where = {"generation": evaluator.generation, "spent": spent}
-        plain = {
-            "kind": "checkpoint",
-            "generation": recorder.generation,
-            "facts": recorder.facts,
-            "recorder": recorder.state(),
-            "ledger": [ledger.networks, ledger.network_steps, ledger.diverged],
-            "logs": {name: _measure((folder / name).read_bytes()) for name in LOGS},
-            "evaluator": where,
-            "random": random_states.states(),
-            "beside": None if recorder.beside is None else recorder.beside(),
-        }
-        return cls(
-            generation=recorder.generation,
-            plain=plain,
-            population=list(population),
-            archive=recorder.front,
-            members=list(recorder.front),
-            again=[] if evaluator is None else list(evaluator.again),
-        )
 
     def pack(self) -> tuple[dict[str, Any], Packer]:
         """Return everything as JSON and arrays."""

@@ -11,6 +11,7 @@ from deap import base, creator
 
 from nets_deap.errors import RunFileError
 from nets_deap.runs.storage.plain import Packer, Unpacker, Unstorable
+from nets_deap.runs.storage.schema import name_of
 from nets_deap.tickets import bits
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.layout import MaskLayout, known_layout
@@ -181,11 +182,6 @@ class TicketReader:
             if name.startswith("__") or callable(own) or isinstance(own, property):
                 raise RunFileError(f"{name} is not an attribute of {type(thing).__name__}")
         vars(thing).update(attributes)
-
-
-def name_of(kind: type) -> str:
-    """Return what a class is called in files."""
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def class_named(name: str, parent: type) -> Any:

@@ -96,7 +96,10 @@ class Population:
         return {**self.algorithm.part(AlgorithmSettings), **self.about, "seed": self.seed}
 
     def begin(self) -> None:
-        """Draw the first tickets; the global random generators are then this population's."""
+        """Draw the first tickets; the global random generators are then this population's.
+
+        All of them are seeded: operators of the user's may draw from NumPy's or torch's, too.
+        """
         random.seed(self.seed)
         np.random.seed(self.seed % 2**32)  # noqa: NPY002
         torch.default_generator.manual_seed(self.seed)

@@ -279,7 +279,9 @@ class Islands:
             }
         for generation in range(generations + 1):
             # The first time round all that there is counts as new. Of a run that goes on nothing
-            # is: its tickets have their fitness, and the recorder passes over them.
+            # is: its tickets have their fitness, and the recorder passes over them, after which it
+            # sets the evaluator and the global generators to what they were. So nothing may draw
+            # before it is called, and tickets may not move again.
             new = [p.vary() if generation else p.tickets for p in self._each]
             self._evaluate(new)
             for population, offspring in zip(self._each, new, strict=True):
@@ -291,11 +293,10 @@ class Islands:
             recorder.compile(self.tickets)
 
     def _evaluate(self, parts: Sequence[Sequence[Ticket]]) -> None:
-        """Give all tickets without a fitness theirs, by one call of the toolbox's ``map``.
-
-        It is called for an empty list, too: the evaluator counts generations by its batches, and
-        takes other minibatches for each.
-        """
+        """Give all tickets without a fitness theirs, by one call of the toolbox's ``map``."""
+        # One batch for all islands means the same minibatches for all: tickets that meet on one
+        # front, or on one island after migration, were measured alike. The map is called for an
+        # empty list, too, as the evaluator counts generations by its batches.
         toolbox = self._each[0].toolbox
         invalid = [ticket for ticket in chain(*parts) if not ticket.fitness.valid]
         values = list(toolbox.map(toolbox.evaluate, invalid))

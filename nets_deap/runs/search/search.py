@@ -29,7 +29,7 @@ from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.diff import differences
 from nets_deap.runs.limits import SearchStopped
 from nets_deap.runs.recorder import Callback, Recorder, checked
-from nets_deap.runs.resume import Resumed, newest, read_config, take_up
+from nets_deap.runs.resume import Resumed, newest, take_up
 from nets_deap.runs.search.algorithm import Algorithm, Population
 from nets_deap.runs.search.islands import (
     Island,
@@ -46,7 +46,8 @@ from nets_deap.runs.search.settings import (
 )
 from nets_deap.runs.signals import listening
 from nets_deap.runs.storage.folder import RunFolder
-from nets_deap.runs.storage.history import Generation, read_history
+from nets_deap.runs.storage.history import Generation
+from nets_deap.runs.storage.reader import RunReader
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task
 
@@ -84,7 +85,7 @@ class SearchResult:
     @property
     def history(self) -> list[Generation]:
         """Who lived in each generation, for figures; read from the run folder if there is one."""
-        return self.lived if self.path is None else read_history(self.path)
+        return self.lived if self.path is None else RunReader(self.path).history()
 
 
 def _migration(name: str, value: Any) -> Migration:
@@ -266,7 +267,7 @@ def _held_run(
     force = settings.force
     if not Path(path).is_dir() or not any(Path(path).iterdir()):
         return None
-    read_config(Path(path))
+    RunReader(path).config()
     folder = RunFolder.taken_up(path, force=force)
     try:
         snapshot = newest(folder.path)
@@ -275,7 +276,7 @@ def _held_run(
         now = json.loads(json.dumps(facts))
         then = snapshot.facts.get("search", {})
         longer = now["generations"] > then.get("generations", 0) and not now.get("budget")
-        if longer:  # as it would have gone on
+        if longer:  # a budget aside, no generation depends on how many come after it
             then = {**then, "generations": now["generations"]}
         changed = differences(then, now)
         if changed and not force:

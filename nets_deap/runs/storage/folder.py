@@ -8,16 +8,31 @@ import errno
 import io
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nets_deap import _checks
-from nets_deap._atomic import sweep
+from nets_deap._atomic import sweep, write
 from nets_deap.errors import FileAccessError, NetsError
+from nets_deap.runs.storage.history import SHORT, Generation, line_of
 from nets_deap.runs.storage.lock import Lock
-from nets_deap.runs.storage.paths import CHECKPOINTS, FILES, OWN, TICKETS, check_own
+from nets_deap.runs.storage.paths import (
+    CHECKPOINTS,
+    CONFIG,
+    FILES,
+    FRONT,
+    HISTORY,
+    LOG,
+    LOG_TABLE,
+    OWN,
+    PARTIAL,
+    TICKETS,
+    check_own,
+    checkpoints_in,
+    tickets_in,
+)
+from nets_deap.runs.storage.reader import RunReader
 
 
 class RunFolder:
@@ -142,46 +157,45 @@ class RunFolder:
         self.write_text(name, json.dumps(content, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file: a temporary file first, then put in place."""
+        """Write a text file, whole or not at all."""
         self.write_bytes(name, text.encode())
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write any file likewise."""
-        target = self.path / name
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(content)
-            os.replace(part, target)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise self._unwritable(error) from error
+        with self.writing():
+            write(self.path / name, content)
 
     def append(self, name: str, line: str) -> None:
         """Add a line to a text file."""
-        try:
-            with (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            raise self._unwritable(error) from error
+        with self.writing(), (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def write_config(self, facts: Mapping[str, Any]) -> None:
+        """Write everything that was set."""
+        self.write_json(CONFIG, facts)
+
+    def append_generation(self, generation: Generation) -> None:
+        """Add who lived in a generation to the history."""
+        self.append(HISTORY, line_of(generation))
 
     def append_row(self, row: Mapping[str, Any]) -> None:
-        """Add a generation to ``log.jsonl`` and ``log.csv``."""
-        self.append("log.jsonl", json.dumps(row))
+        """Add a generation to the log, in both its forms."""
+        self.append(LOG, json.dumps(row))
         lines = csv_text([row]).splitlines()
-        if not (self.path / "log.csv").exists():
-            self.append("log.csv", lines[0])
-        self.append("log.csv", lines[1])
+        if not (self.path / LOG_TABLE).exists():
+            self.append(LOG_TABLE, lines[0])
+        self.append(LOG_TABLE, lines[1])
 
     def write_front(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write ``front.csv``."""
-        self.write_text("front.csv", csv_text(rows))
+        """Write the front's table."""
+        self.write_text(FRONT, csv_text(rows))
 
     def write_tickets(self, tickets: Sequence[Any]) -> None:
         """Make ``tickets/`` hold exactly these tickets, each under the start of its digest."""
         folder = self.path / TICKETS
-        try:
+        with self.writing():
             folder.mkdir(exist_ok=True)
-            wanted = {f"{ticket.digest[:16]}.safetensors": ticket for ticket in tickets}
+            wanted = {f"{ticket.digest[:SHORT]}.safetensors": ticket for ticket in tickets}
             for name, ticket in wanted.items():
                 # The same mask can come back with other values, from another generation.
                 held = _held_by(ticket)
@@ -191,18 +205,10 @@ class RunFolder:
             for name in self._written.keys() - wanted.keys():
                 (folder / name).unlink(missing_ok=True)
                 del self._written[name]
-        except FileAccessError:
-            raise
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def sync_tickets(self, tickets: Sequence[Any]) -> None:
         """Write these tickets anew, and remove all others that a run has written."""
-        folder = self.path / TICKETS
-        if folder.is_dir():
-            names = [entry.name for entry in folder.iterdir()]
-            old = [n for n in names if re.fullmatch(r"[0-9a-f]{16}\.safetensors", n)]
-            self._written = dict.fromkeys(old, ())
+        self._written = {path.name: () for path in tickets_in(self.path / TICKETS)}
         self.write_tickets(tickets)
 
     def _make(self) -> None:
@@ -214,25 +220,21 @@ class RunFolder:
 
     def _remove_earlier_run(self) -> None:
         """Remove the files of an earlier run, and nothing else; refuse if there was none."""
-        try:
-            facts = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-            facts["versions"]["nets_deap"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        if not RunReader(self.path).is_run():
             raise _checks.bad_value(
                 "path",
                 "hold an earlier run to overwrite",
                 "a config.json that a run wrote",
                 f"{self.path} without one",
                 "Choose another folder; nothing was removed.",
-            ) from error
+            )
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
-        for entry in (self.path / TICKETS).glob("*.safetensors"):
-            if re.fullmatch(r"[0-9a-f]{16}", entry.stem):
-                entry.unlink()
-        for entry in (self.path / CHECKPOINTS).glob("*.npz"):
-            if re.fullmatch(r"[0-9]{8}|unfinished", entry.stem):
-                entry.unlink()
+        for path in tickets_in(self.path / TICKETS):
+            path.unlink()
+        for path in checkpoints_in(self.path / CHECKPOINTS):
+            path.unlink()
+        (self.path / CHECKPOINTS / PARTIAL).unlink(missing_ok=True)
         for folder in (self.path / TICKETS, self.path / CHECKPOINTS):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()

@@ -1,4 +1,4 @@
-"""``history.jsonl``: who lived in each generation of a run, for figures; a line a generation."""
+"""Who lived in each generation of a run, for figures: a line of ``history.jsonl`` each."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nets_deap.errors import FileAccessError
+from nets_deap.runs.storage.paths import HISTORY
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
 
-NAME = "history.jsonl"
 SHORT = 16  # of a digest, as files of tickets are named
 
 
@@ -90,43 +89,12 @@ def line_of(generation: Generation) -> str:
     return json.dumps(plain, separators=(",", ":"))
 
 
-def read_history(folder: str | Path) -> list[Generation]:
-    """Read the generations of a run, in order; none where a run has not written them down.
-
-    Of a generation that is there twice, as a run that was taken up may leave it, the last one
-    counts. A last line that is cut off is left out.
-
-    Raises:
-        FileAccessError: The file cannot be read, or is not a history.
-    """
-    path = Path(folder) / NAME
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-    except (OSError, ValueError) as error:
-        raise FileAccessError(f"{path} must be a readable text file: {error}.") from error
-    found: dict[int, Generation] = {}
-    for i, line in enumerate(lines):
-        if not line:
-            continue
-        try:
-            generation = _read(json.loads(line))
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            if i == len(lines) - 1:
-                break
-            raise FileAccessError(
-                f"{path} must hold a generation a line: line {i + 1} is none ({error!r}). Remove "
-                "the file to do without."
-            ) from error
-        found[generation.number] = generation
-    return [found[number] for number in sorted(found)]
-
-
 def cut_off(folder: Path, generation: int) -> None:
     """Cut the file off after a generation, for a run that goes on from there.
 
     Generations are looked at, not a checksum: of long runs it would take long at each checkpoint.
     """
-    path = folder / NAME
+    path = folder / HISTORY
     if not path.exists():
         return
     with path.open("rb+") as file:
@@ -156,8 +124,13 @@ def _plain(member: Member) -> dict[str, Any]:
     }
 
 
-def _read(plain: Mapping[str, Any]) -> Generation:
-    """Make a generation of JSON."""
+def generation_from(plain: Mapping[str, Any]) -> Generation:
+    """Make a generation of the JSON of its line.
+
+    Raises:
+        ValueError: It has other numbers than members, objectives and layers need; or what else
+            taking plain data apart raises.
+    """
     objectives = plain["objectives"]
     weights = tuple(float(weight) for weight in objectives.values())
     if not weights or not all(weights):

@@ -21,6 +21,7 @@ try:
 except ImportError:  # Windows: the heartbeat alone tells
     fcntl = None  # type: ignore[assignment]
 
+# Sixty beats: file systems that machines share may show a change only after minutes.
 STALE_SECONDS = 600.0
 BEAT_SECONDS = 10.0
 # Others hold the file for a moment to see whether it is held.
@@ -52,6 +53,7 @@ class Lock:
         if earlier is not None:
             earlier.release()
         self._handle = self._acquire(force)
+        # The key tells two locks of one process apart; process ids come again.
         held = {"host": socket.gethostname(), "pid": os.getpid(), "key": os.urandom(8).hex()}
         self._text_of_ours = (json.dumps(held) + "\n").encode()
         self._finalizer = weakref.finalize(self, _close, self._handle, self.file)
@@ -108,7 +110,9 @@ class Lock:
             try:
                 if fcntl is not None:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not _is_at(handle, self.file):  # its owner removed it just now
+                # Between "open" and the lock its owner may have removed the file: then this is
+                # a lock on a file without a name, which keeps nobody out.
+                if not _is_at(handle, self.file):
                     os.close(handle)
                     continue
                 self._refuse_recent(handle, force)

@@ -42,6 +42,9 @@ def write(path: Path, content: Mapping[str, Any], packer: Packer) -> None:
             _add(archive, "json", "|u1", [np.frombuffer(text, dtype=np.uint8)])
             for name, parts in packer.parts.items():
                 _add(archive, name, name, parts)
+            # The checksum stands in the file that it is of: zeros hold its place, are part of it,
+            # and are written over at the end. As the zip file's comment it is no member, so that
+            # any reader of npz files leaves it alone.
             archive.comment = BLANK
         file.replace_end(file.sha256.hexdigest().encode())
 
@@ -104,11 +107,11 @@ def _read(file: IO[bytes]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     file.seek(0)
     total, left = hashlib.sha256(), size - DIGITS
     while left:
-        piece = file.read(min(left, 2**20))
-        if not piece:
+        chunk = file.read(min(left, 2**20))
+        if not chunk:
             raise RunFileError("it became shorter while it was read")
-        total.update(piece)
-        left -= len(piece)
+        total.update(chunk)
+        left -= len(chunk)
     total.update(BLANK)
     if total.hexdigest().encode() != wanted:
         raise RunFileError("its SHA-256 does not match")

@@ -1,4 +1,7 @@
-"""What lies in a run folder: names, and that under them are files and folders of its own."""
+"""What lies in a run folder: names, and that under them are files and folders of its own.
+
+The one place that names them. ``storage.reader`` knows what they hold, ``storage.folder`` writes.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from pathlib import Path
 
 from nets_deap.errors import FileAccessError, RunFileError
 
-CONFIG, LOCK = "config.json", ".lock"
-FILES = (
-    *(CONFIG, "log.jsonl", "log.csv", "history.jsonl"),
-    *("front.csv", "curves.json", "front.png"),
-)
-TICKETS, CHECKPOINTS, UNFINISHED = "tickets", "checkpoints", "unfinished.npz"
+CONFIG, LOG, LOG_TABLE, HISTORY = "config.json", "log.jsonl", "log.csv", "history.jsonl"
+FRONT, CURVES, FIGURE = "front.csv", "curves.json", "front.png"
+FILES = CONFIG, LOG, LOG_TABLE, HISTORY, FRONT, CURVES, FIGURE
+TICKETS, CHECKPOINTS, LOCK = "tickets", "checkpoints", ".lock"
+PARTIAL = "unfinished.npz"  # as earlier versions called it: a generation under way goes on
 OWN = re.compile(r"\.lock|\..*\.part")  # what runs leave while they run, or when they die
 CONFIG_BYTES = 2**25
-_CHECKPOINT = re.compile(r"[0-9]{8,15}\.npz")
+_CHECKPOINT = re.compile(r"[0-9]{8,15}\.npz")  # the generation
+_TICKET = re.compile(r"[0-9a-f]{16}\.safetensors")  # the start of the digest
 
 
 def check_own(path: Path) -> None:
@@ -31,7 +34,7 @@ def check_own(path: Path) -> None:
         RunFileError: There is such a thing, or a configuration too large to be one.
         FileAccessError: The folder cannot be looked at.
     """
-    inside = (f"{CHECKPOINTS}/{UNFINISHED}", *(f"{CHECKPOINTS}/{p.name}" for p in _saved(path)))
+    inside = (f"{CHECKPOINTS}/{PARTIAL}", *(f"{CHECKPOINTS}/{p.name}" for p in _saved(path)))
     try:
         for name in (*FILES, LOCK):
             _check(path / name, stat.S_ISREG, "file")
@@ -49,6 +52,11 @@ def checkpoints_in(folder: Path) -> list[Path]:
     """Return the checkpoints in their folder, newest first; other files there are not a run's."""
     found = [path for path in _entries(folder) if _CHECKPOINT.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.stem), reverse=True)
+
+
+def tickets_in(folder: Path) -> list[Path]:
+    """Return the tickets that a run wrote into a folder; other files there are not a run's."""
+    return [path for path in _entries(folder) if _TICKET.fullmatch(path.name)]
 
 
 def _saved(path: Path) -> list[Path]:

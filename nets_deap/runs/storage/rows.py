@@ -1,15 +1,11 @@
-"""Rows of tables: objectives by name, a front as rows, the spread of a generation, a log."""
+"""Rows of tables: objectives by name, a front as rows, the spread of a generation."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from nets_deap.errors import FileAccessError
 
 
 def objective_names(fitness: Any) -> tuple[str, ...]:
@@ -52,33 +48,3 @@ def facts_shown(row: Mapping[str, Any], fitness: Any) -> dict[str, Any]:
         for name, weight in zip(objective_names(fitness), fitness.weights, strict=True)
     }
     return {**best, "front": row["front_size"], "hypervolume": row["hypervolume"]}
-
-
-def log_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a ``log.jsonl``; a last line that was cut off, as a kill may leave it, is left out.
-
-    Raises:
-        FileAccessError: The file cannot be read, or another line is not a row.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise FileAccessError(
-            f"run must be a run folder: cannot read {path} ({error.strerror}). "
-            "Give the folder that a recorder or 'nets-deap run' wrote."
-        ) from error
-    except ValueError as error:
-        raise FileAccessError(f"{path} must be a text file: {error}.") from error
-    rows = []
-    for i, line in enumerate(lines):
-        try:
-            row = json.loads(line) if line else None
-            if row is not None:
-                rows.append({**row, "generation": row["generation"] + 0})
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            if i == len(lines) - 1:
-                break
-            raise FileAccessError(
-                f"{path} must hold a generation a line: line {i + 1} is none ({error!r})."
-            ) from error
-    return rows

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap import _checks
-from nets_deap.models.feedforward import Stack, stack_of
+from nets_deap.models.feedforward import Feedforward, feedforward_of
 from nets_deap.tickets import bits
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.chunk import Chunk, fitting, train_chunks
@@ -54,7 +54,7 @@ def suits(problem: Problem) -> bool:
     It takes ``models.MLP`` and ``nn.Sequential`` of ``Flatten``, ``Linear`` and ``ReLU``, ``Tanh``
     or ``Sigmoid``, with cross entropy and nothing frozen, on any device.
     """
-    stack = stack_of(problem.model)
+    stack = feedforward_of(problem.model)
     return (
         stack is not None
         and all(type(activation) in FORWARD for activation in stack.activations)
@@ -108,9 +108,9 @@ class BatchedChunk(Chunk):
     """P stacks of fully connected layers."""
 
     def __init__(self, problem: Problem, networks: int, capacities: Mapping[str, int]) -> None:
-        stack = stack_of(problem.model)
+        stack = feedforward_of(problem.model)
         assert stack is not None
-        self.stack: Stack = stack
+        self.stack: Feedforward = stack
         self._low = torch.bfloat16 if problem.precision == "bf16" else None
         super().__init__(problem, networks, capacities)
         width, real = self.width(problem), problem.dtype
@@ -143,7 +143,7 @@ class BatchedChunk(Chunk):
         weights alone, its mask bit, and while a chunk is filled or handed over three bytes and
         the weight again.
         """
-        stack = stack_of(problem.model)
+        stack = feedforward_of(problem.model)
         assert stack is not None
         parameters = sum(tensor.numel() for tensor in problem.initial.values())
         itemsize = problem.dtype.itemsize

@@ -16,7 +16,7 @@ from nets_deap.evolution.operators.neurons import (
     mut_columns,
     mut_inputs,
     mut_neurons,
-    structured_saliency,
+    neuron_saliency,
 )
 from nets_deap.tickets.live import is_connected, live_units, multiply_adds, unit_norms
 
@@ -108,7 +108,7 @@ def test_units_go_whole_in_order_and_as_many_as_asked(drawn, operator, fraction)
 def test_columns_takes_the_smallest_scores(drawn, fraction, a, b):
     ticket, rng = drawn
     layout, before = ticket.layout, ticket.mask
-    scores, k = structured_saliency(layout, values_of(ticket), a, b), round(fraction * ticket.kept)
+    scores, k = neuron_saliency(layout, values_of(ticket), a, b), round(fraction * ticket.kept)
     mut_columns(ticket, fraction=fraction, a=a, b=b, rng=rng)
     lost = before & ~ticket.mask
     kept_on = ticket.mask
@@ -251,7 +251,10 @@ UNIT = r"must be in range: expected a finite float in \[0, 1\], got"
 @pytest.mark.parametrize(
     ("layout", "text"),
     [
-        (OTHER, r"layout must be a chain of fully connected layers: .* got 'c' of shape"),
+        (
+            OTHER,
+            r"layout must be feedforward: fully connected layers in sequence: .* got 'c' of shape",
+        ),
         (BARE, r"individual must have weights to go by: .* Give the ticket a layout with initial"),
         (None, "The ticket has no layout"),
     ],

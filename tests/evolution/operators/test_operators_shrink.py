@@ -108,7 +108,7 @@ def test_bad_arguments_are_refused():
     ):
         with pytest.raises(ValueError, match=text):
             operators.mut_shrink(trained(), **options)
-    with pytest.raises(ValueError, match="layout must be a chain"):
+    with pytest.raises(ValueError, match="layout must be feedforward"):
         operators.mut_shrink(Ticket(np.ones(12), MaskLayout(LOOSE, np.ones(12))))
 
 

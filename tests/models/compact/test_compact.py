@@ -1,4 +1,4 @@
-"""Cutting out: the same function from smaller dense matrices."""
+"""Compacting: the same function from smaller dense matrices."""
 
 import itertools
 
@@ -11,16 +11,17 @@ from torch import nn
 
 import nets_deap as nets
 from nets_deap.models import MLP
-from nets_deap.models.compact.compact import SelectInputs, cut_out
+from nets_deap.models.compact.compact import compact
 from nets_deap.models.compact.footprint import measure_latency
+from nets_deap.models.compact.select_inputs import SelectInputs
 from nets_deap.tickets.live import live_inputs, multiply_adds
 
 quick = settings(deadline=None, max_examples=80)
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.Softplus)
 
 
-def stack(sizes, activation, seed, *, bias=True, flatten=True):
-    """Return a float64 stack with random weights and biases."""
+def feedforward(sizes, activation, seed, *, bias=True, flatten=True):
+    """Return a float64 feedforward network with random weights and biases."""
     torch.manual_seed(seed)
     parts = [nn.Flatten()] if flatten else []
     for n_in, n_out in itertools.pairwise(sizes):
@@ -50,12 +51,12 @@ def multiply_adds_of(model):
     seed=st.integers(0, 2**31),
 )
 def test_the_function_stays_and_the_rest_goes(sizes, activation, density, bias, flatten, seed):
-    model = stack(sizes, activation, seed, bias=bias, flatten=flatten)
+    model = feedforward(sizes, activation, seed, bias=bias, flatten=flatten)
     layout, ticket = masked(model, density, seed)
     x = torch.randn(7, sizes[0], dtype=torch.float64)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for source in (ticket, layout):
-        small = cut_out(model.eval(), source)
+    for masks in (ticket.masks(), None):
+        small = compact(model.eval(), masks)
         torch.testing.assert_close(small(x), model(x), rtol=1e-10, atol=1e-10)
         assert multiply_adds_of(small) == multiply_adds(layout, ticket.mask)
         assert not small.training
@@ -72,7 +73,7 @@ def test_float32_and_images(activation):
         for layer in model.layers:
             layer.bias.normal_()
     layout, ticket = masked(model, 0.04, 3)
-    small, x = cut_out(model, ticket), torch.randn(50, 1, 8, 8)
+    small, x = compact(model, ticket.masks()), torch.randn(50, 1, 8, 8)
     torch.testing.assert_close(small(x), model(x), rtol=1e-5, atol=1e-5)
     assert 0 < live_inputs(layout, ticket.mask) < 64
     assert small[0].extra_repr().startswith(f"{live_inputs(layout, ticket.mask)} of 64")
@@ -86,49 +87,51 @@ def test_a_trained_ticket(xor_task):
     mask[[0, 1, 5, 9]] = False  # neuron 0 loses its inputs, neuron 1 its output
     result = xor_task.train(xor_task.ticket(mask))
     module, x = result.module(), xor_task.problem.val[0]
-    small = cut_out(module, xor_task.ticket(mask))
+    small = compact(module, xor_task.ticket(mask).masks())
     torch.testing.assert_close(small(x), module(x), rtol=1e-5, atol=1e-5)
     assert [tuple(p.weight.shape) for p in small if isinstance(p, nn.Linear)] == [(2, 2), (1, 2)]
 
 
 def test_constant_neurons_are_folded_with_and_without_biases():
-    model = stack([2, 3, 2], nn.Sigmoid, 0, bias=False)
+    model = feedforward([2, 3, 2], nn.Sigmoid, 0, bias=False)
     with torch.no_grad():
         model[1].weight[0] = 0  # sends sigmoid(0) = 0.5
-    small = cut_out(model, nets.MaskLayout.of(model))
+    small = compact(model)
     assert small[-1].bias.tolist() == pytest.approx((0.5 * model[3].weight[:, 0]).tolist())
     assert small[1].bias is None
 
 
 def test_nothing_connected_leaves_a_constant():
-    model = stack([3, 4, 4, 2], nn.Tanh, 0)
+    model = feedforward([3, 4, 4, 2], nn.Tanh, 0)
     with torch.no_grad():
         model[3].weight.zero_()
-    small, x = cut_out(model, nets.MaskLayout.of(model)), torch.randn(5, 3).double()
+    small, x = compact(model), torch.randn(5, 3).double()
     torch.testing.assert_close(small(x), model(x), rtol=1e-12, atol=1e-12)
     assert multiply_adds_of(small) == 0
 
 
 def test_selection_is_left_out_where_all_inputs_live():
     for flatten in (True, False):
-        model = stack([3, 4, 2], nn.ReLU, 0, flatten=flatten)
-        small = cut_out(model, nets.MaskLayout.of(model))
+        model = feedforward([3, 4, 2], nn.ReLU, 0, flatten=flatten)
+        small = compact(model)
         assert not any(isinstance(part, SelectInputs) for part in small)
         assert torch.equal(small(torch.eye(3).double()), model(torch.eye(3).double()))
 
 
 def test_what_does_not_belong_together_is_refused():
-    model = stack([3, 4, 2], nn.ReLU, 0)
+    model = feedforward([3, 4, 2], nn.ReLU, 0)
     layout = nets.MaskLayout.of(model)
     ticket = nets.Ticket(np.arange(layout.size) % 2, layout)
     with pytest.raises(ValueError, match=r"module must hold the ticket's network: .*got 6 other"):
-        cut_out(model, ticket)
-    with pytest.raises(TypeError, match=r"source must tell the mask: .*MaskLayout, got ndarray"):
-        cut_out(model, ticket.mask)
+        compact(model, ticket.masks())
+    with pytest.raises(
+        TypeError, match=r"masks must be by name: expected a mapping .*, got ndarray"
+    ):
+        compact(model, ticket.mask)
     with pytest.raises(ValueError, match=r"module's parameters must be a known name: .*'9.weight'"):
-        cut_out(model, nets.MaskLayout([("9.weight", (4, 3))]))
+        compact(model, {"9.weight": np.ones((4, 3))})
     with pytest.raises(ValueError, match=r"module's '1.weight' must have the right shape"):
-        cut_out(model, nets.MaskLayout([("1.weight", (3, 4))]))
+        compact(model, {"1.weight": np.ones((3, 4))})
 
 
 def test_latency_takes_turns_and_times_every_size():

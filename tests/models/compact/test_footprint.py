@@ -57,13 +57,13 @@ def test_the_table_sets_each_beside_the_first():
     text = table(
         {
             "dense": Footprint(4000, 16_000, 8000, {1: 4e-3}),
-            "cut out": Footprint(1000, 4000, 0, {1: 1e-3}),
+            "compact": Footprint(1000, 4000, 0, {1: 1e-3}),
         }
     )
     assert [line.split() for line in text.splitlines()] == [
         ["parameters", "bytes", "multiply-adds", "latency", "at", "B", "=", "1"],
         ["dense", "4,000", "16,000", "8,000", "4.000", "ms"],
-        ["cut", "out", "1,000", "(4.0x)", "4,000", "(4.0x)", "0", "1.000", "ms", "(4.0x)"],
+        ["compact", "1,000", "(4.0x)", "4,000", "(4.0x)", "0", "1.000", "ms", "(4.0x)"],
     ]
 
 

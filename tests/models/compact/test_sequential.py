@@ -1,4 +1,4 @@
-"""Cutting out chains with convolutions: the same function, also at the borders of images."""
+"""Compacting sequential networks: the same function, also at the borders of images."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,10 @@ from torch import nn
 
 import nets_deap as nets
 from nets_deap.models import conv, lenet5, resnet20
-from nets_deap.models.compact.compact import SelectInputs, cut_out
+from nets_deap.models.compact.compact import compact
 from nets_deap.models.compact.footprint import count_multiply_adds
-from nets_deap.models.compact.sequential import analyse, chain_of
+from nets_deap.models.compact.select_inputs import SelectInputs
+from nets_deap.models.compact.sequential import analyse, sequential_of
 from nets_deap.models.resnet import ResNet
 from nets_deap.tickets.layout_of import layout_of
 
@@ -39,7 +40,7 @@ def shaken(model, seed):
 
 
 @st.composite
-def chains(draw):
+def networks(draw):
     """Draw a network for images of 2x14x13, with a ticket of one kind of unit."""
     seed = draw(st.integers(0, 2**31))
     torch.manual_seed(seed)
@@ -83,13 +84,13 @@ def chains(draw):
 
 
 @settings(deadline=None, max_examples=200)
-@given(chains())
+@given(networks())
 def test_the_function_stays(given_):
     model, ticket = given_
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     x = torch.randn(4, 2, 14, 13, dtype=torch.float64)
-    for source in (ticket, ticket.layout):
-        small = cut_out(model, source)
+    for masks in (ticket.masks(), None):
+        small = compact(model, masks)
         torch.testing.assert_close(small(x), model(x), rtol=1e-9, atol=1e-9)
         sizes = [sum(p.numel() for p in m.parameters() if p.ndim > 1) for m in (small, model)]
         assert sizes[0] <= sizes[1]
@@ -110,7 +111,7 @@ def test_filters_and_the_inputs_behind_them_go(make, image):
     rng = np.random.default_rng(0)
     ticket = nets.Ticket(rng.random(layout.size) < 0.5, layout)
     kept = [int(part.sum()) for part in layout.split(ticket.gates).values()]
-    small = cut_out(ticket.apply(model).eval(), ticket)  # its biases are zero: dead is dead
+    small = compact(ticket.apply(model).eval(), ticket.masks())  # its biases are zero: dead is dead
     x = torch.randn(5, *image)
     torch.testing.assert_close(small(x), model(x), rtol=1e-5, atol=1e-5)
     found = shapes(small)
@@ -144,7 +145,7 @@ def bare(padding, **options):
 )
 def test_a_constant_beside_a_border_of_zeros_stays(padding, options, left):
     model = bare(padding, **options)
-    small = cut_out(model, nets.MaskLayout.of(model))
+    small = compact(model)
     assert small[0].out_channels == small[2].in_channels == left
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(small(x), model(x), rtol=1e-12, atol=1e-12)
@@ -160,7 +161,7 @@ def test_of_several_constants_beside_a_border_one_stands_in_for_all():
         model[0].weight[1:] = 0
         model[0].bias.copy_(torch.tensor([1.0, 2.0, -3.0, 0.0, 0.5]))
         model[2].weight[:, 2] = 0  # the largest constant is asked for by nobody
-    small = cut_out(model, nets.MaskLayout.of(model))
+    small = compact(model)
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(small(x), model(x), rtol=1e-12, atol=1e-12)
     assert small[0].out_channels == 2
@@ -170,7 +171,7 @@ def test_a_constant_of_zero_goes_from_beside_a_border():
     model = bare(1)
     with torch.no_grad():
         model[0].bias[0] = -2.0  # zero after ReLU
-    small = cut_out(model, nets.MaskLayout.of(model))
+    small = compact(model)
     assert small[0].out_channels == 2
 
 
@@ -178,13 +179,13 @@ def test_nothing_connected_leaves_a_constant():
     model = shaken(conv(2, image=(1, 8, 8)), 0)
     with torch.no_grad():
         model[2].weight.zero_()
-    small = cut_out(model, nets.MaskLayout.of(model))
+    small = compact(model)
     x = torch.randn(3, 1, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(small(x), model(x), rtol=1e-12, atol=1e-12)
     assert shapes(small)[0][0] <= 64
 
 
-def test_a_fully_connected_chain_with_norms_loses_inputs_too():
+def test_a_fully_connected_network_with_norms_loses_inputs_too():
     model = shaken(
         nn.Sequential(
             nn.Flatten(),
@@ -196,11 +197,10 @@ def test_a_fully_connected_chain_with_norms_loses_inputs_too():
         ),
         0,
     )
-    layout = nets.MaskLayout.of(model)
     with torch.no_grad():
         model[1].weight[:, [0, 3]] = 0
         model[1].weight[2] = 0
-    small, x = cut_out(model, layout), torch.randn(5, 2, 3, dtype=torch.float64)
+    small, x = compact(model), torch.randn(5, 2, 3, dtype=torch.float64)
     torch.testing.assert_close(small(x), model(x), rtol=1e-12, atol=1e-12)
     assert isinstance(small[0], SelectInputs)
     assert shapes(small) == [(3, 4), (2, 3)]
@@ -217,7 +217,7 @@ def test_one_dimension_and_three():
         model = shaken(model, 1)
         layout = layout_of(model, unit="filter")
         ticket = nets.Ticket([1, 0, 1, 0], layout)
-        small = cut_out(ticket.apply(model), ticket)
+        small = compact(ticket.apply(model), ticket.masks())
         x = torch.randn(3, 2, *size, dtype=torch.float64)
         torch.testing.assert_close(small(x), model(x), rtol=1e-12, atol=1e-12)
         assert small[0].out_channels == 2
@@ -234,7 +234,7 @@ def hooked():
     return model
 
 
-CHAIN = r"module must be a chain of layers: expected models\.MLP, or nn\.Sequential .* got "
+REFUSED = r"module must be sequential: expected models\.MLP, or nn\.Sequential .* got "
 
 
 @pytest.mark.parametrize(
@@ -259,11 +259,11 @@ CHAIN = r"module must be a chain of layers: expected models\.MLP, or nn\.Sequent
     ],
 )
 def test_other_modules_are_refused(model, text):
-    with pytest.raises(ValueError, match=CHAIN + text):
-        chain_of(model)
-    if not isinstance(model, ResNet):  # which has blocks that can be cut
-        with pytest.raises(ValueError, match=CHAIN + text):
-            cut_out(model, nets.MaskLayout([("0.weight", (3, 3))]))
+    with pytest.raises(ValueError, match=REFUSED + text):
+        sequential_of(model)
+    if not isinstance(model, ResNet):  # which has blocks that can be compacted
+        with pytest.raises(ValueError, match=REFUSED + text):
+            compact(model, {"0.weight": np.ones((3, 3))})
 
 
 @pytest.mark.parametrize("part", [nn.BatchNorm2d(2), nn.Dropout()])
@@ -272,13 +272,15 @@ def test_what_differs_in_training_needs_evaluation_mode(part):
     with pytest.raises(
         ValueError, match=r"module must be in evaluation mode: .* Call module\.eval"
     ):
-        cut_out(model, nets.MaskLayout.of(model))
+        compact(model)
 
 
 def test_constants_are_told_apart_from_what_varies():
     model = bare(0)
-    gates = {step.name: step.module.weight.detach().numpy() != 0 for step in chain_of(model)[::2]}
-    inputs = analyse(chain_of(model), gates)["2"]
+    gates = {
+        step.name: step.module.weight.detach().numpy() != 0 for step in sequential_of(model)[::2]
+    }
+    inputs = analyse(sequential_of(model), gates)["2"]
     assert inputs.varies.tolist() == [False, True, True]
     assert inputs.constant.tolist() == [2.0, 0.0, 0.0]
     assert inputs.live_channels.tolist() == [False, True, True]
@@ -291,7 +293,7 @@ def test_constants_are_told_apart_from_what_varies():
     seed=st.integers(0, 99),
     norm=st.booleans(),
 )
-def test_the_objective_counts_what_cutting_out_leaves(unit, density, seed, norm):
+def test_the_objective_counts_what_compacting_leaves(unit, density, seed, norm):
     torch.manual_seed(seed)
     model = nn.Sequential(
         *(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3) if norm else nn.Identity()),
@@ -306,7 +308,7 @@ def test_the_objective_counts_what_cutting_out_leaves(unit, density, seed, norm)
         nets.objectives.Measured(ticket, {}, 0, task=task)
     )
     network = ticket.apply(task.model).eval()
-    small = cut_out(network, ticket)
+    small = compact(network, ticket.masks())
     # Without biases behind it, no dead filter is kept for the sake of a border.
     assert counted == count_multiply_adds(small, x[:1])
     dense = nets.objectives.OBJECTIVES["multiply_adds"].reference_for(0, task.dense_ticket(), task)
@@ -328,7 +330,7 @@ def test_a_network_with_convolutions_is_searched_for_few_multiply_adds():
     )
     counts = [ticket.fitness.values[1] for ticket in found.front]
     assert min(counts) < count_multiply_adds(task.model, x[:1])
-    with pytest.raises(ValueError, match=CHAIN + "ResNet"):
+    with pytest.raises(ValueError, match=REFUSED + "ResNet"):
         nets.make_toolbox(
             nets.Task(
                 resnet20(channels=1),
@@ -359,7 +361,7 @@ def test_filters_inside_of_residual_blocks_go(make):
     ticket.apply(model)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    small = cut_out(model, ticket)
+    small = compact(model, ticket.masks())
     assert type(small) is type(model)
     with torch.no_grad():
         found, expected = small(x), model(x)
@@ -376,4 +378,4 @@ def test_filters_inside_of_residual_blocks_go(make):
 def test_residual_blocks_need_evaluation_mode():
     model = resnet20()
     with pytest.raises(ValueError, match="module must be in evaluation mode"):
-        cut_out(model, nets.MaskLayout.of(model))
+        compact(model)

@@ -10,9 +10,10 @@ from support.running import NGEN, begin, go, left_by, new_task, new_toolbox
 import nets_deap as nets
 from nets_deap.errors import RunFileError
 from nets_deap.runs.checkpoint import checkpoints
-from nets_deap.runs.checkpoint.checkpoints import MIGRATIONS, SCHEMA, Checkpoints
-from nets_deap.runs.storage import npz
+from nets_deap.runs.checkpoint.checkpoints import Checkpoints
+from nets_deap.runs.storage import npz, schema
 from nets_deap.runs.storage.plain import Packer
+from nets_deap.runs.storage.schema import MIGRATIONS, SCHEMA
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"
 
@@ -99,24 +100,24 @@ def test_a_newer_schema_is_refused_and_an_older_one_migrates(path, monkeypatch):
     rewrite(newest, lambda content: content.update(schema=SCHEMA, old=content.pop("population")))
     with pytest.raises(RunFileError, match="cannot be used"):
         resume(path)
-    monkeypatch.setattr(checkpoints, "SCHEMA", SCHEMA + 1)
+    monkeypatch.setattr(schema, "SCHEMA", SCHEMA + 1)
     monkeypatch.setitem(MIGRATIONS, SCHEMA, lambda c: {**c, "population": c["old"]})
     assert resume(path) == NGEN
 
 
-@pytest.mark.parametrize("schema", [None, "1", 0, True, 1.0])
-def test_a_schema_is_a_number(path, schema):
+@pytest.mark.parametrize("number", [None, "1", 0, True, 1.0])
+def test_a_schema_is_a_number(path, number):
     for file in (path / "checkpoints").iterdir():
-        rewrite(file, lambda content: content.update(schema=schema))
+        rewrite(file, lambda content: content.update(schema=number))
     with pytest.raises(RunFileError, match="no schema"):
         resume(path)
 
 
-@pytest.mark.parametrize("schema", range(1, SCHEMA + 1))
-def test_the_sample_of_every_schema_is_read(schema, tmp_path, caplog):
+@pytest.mark.parametrize("number", range(1, SCHEMA + 1))
+def test_the_sample_of_every_schema_is_read(number, tmp_path, caplog):
     """Files that an earlier version wrote; never written anew."""
-    shutil.copytree(SAMPLES / f"run-schema{schema}", tmp_path / "run")
-    known = json.loads((SAMPLES / f"run-schema{schema}.json").read_text())
+    shutil.copytree(SAMPLES / f"run-schema{number}", tmp_path / "run")
+    known = json.loads((SAMPLES / f"run-schema{number}.json").read_text())
     task = new_task()
     run = nets.resume(tmp_path / "run", task=task, progress="none", force=True)
     found = [[t.digest, list(t.fitness.values)] for t in run.population]

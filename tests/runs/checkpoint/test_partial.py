@@ -5,10 +5,10 @@ import pytest
 import torch
 from support.running import new_task
 
-from nets_deap.runs.checkpoint.partial import Unfinished
+from nets_deap.runs.checkpoint.partial import Partial
 from nets_deap.runs.storage import npz
 from nets_deap.runs.storage.folder import RunFolder
-from nets_deap.runs.storage.paths import CHECKPOINTS, UNFINISHED
+from nets_deap.runs.storage.paths import CHECKPOINTS, PARTIAL
 from nets_deap.runs.storage.plain import Packer
 from nets_deap.training.engines import dispatch
 from nets_deap.training.executor import set_journal
@@ -25,7 +25,7 @@ def kept(tmp_path):
     rng = np.random.default_rng(0)
     masks = [task.ticket(rng.random(task.layout.size) < 0.5).packed_mask for _ in range(4)]
     folder = RunFolder(tmp_path)
-    keeper = Unfinished(folder, 1)
+    keeper = Partial(folder, 1)
     set_journal(task.problem, keeper)
     dispatch.train(task.problem, masks, PLAN)
     keeper.cut_short()
@@ -36,7 +36,7 @@ def kept(tmp_path):
 def known(kept):
     """Return how many outcomes are taken from the file."""
     _, masks, folder = kept
-    return len(Unfinished(folder, 1).begin(masks, PLAN, [None] * len(masks)))
+    return len(Partial(folder, 1).begin(masks, PLAN, [None] * len(masks)))
 
 
 def test_what_was_kept_is_known(kept):
@@ -62,7 +62,7 @@ def test_what_was_kept_is_known(kept):
     ],
 )
 def test_outcomes_that_were_made_up_are_not_taken(kept, change):
-    file = kept[2].path / CHECKPOINTS / UNFINISHED
+    file = kept[2].path / CHECKPOINTS / PARTIAL
     content, flat = npz.read(file)
     for part in content["parts"]:
         change(part["dict"])

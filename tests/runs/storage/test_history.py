@@ -10,7 +10,9 @@ from deap import algorithms
 import nets_deap as nets
 from nets_deap import operators
 from nets_deap.errors import FileAccessError
-from nets_deap.runs.storage.history import NAME, cut_off, generation_of, line_of, read_history
+from nets_deap.runs.storage.history import cut_off, generation_of, line_of
+from nets_deap.runs.storage.paths import HISTORY
+from nets_deap.runs.storage.reader import RunReader
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def plain(members):
 
 
 def test_each_generation_is_noted_as_it_was(run, tmp_path):
-    history = read_history(tmp_path)
+    history = RunReader(tmp_path).history()
     assert [one.number for one in history] == [0, 1, 2, 3]
     assert plain(history[-1].population) == plain(run.population)
     assert plain(history[-1].front) == plain(run.front)
@@ -88,12 +90,12 @@ def test_stock_algorithms_are_noted_too(xor_task):
 
 
 def test_a_run_that_was_taken_up_may_have_written_twice_and_been_cut_off(run, tmp_path):
-    file = tmp_path / NAME
+    file = tmp_path / HISTORY
     lines = file.read_text().splitlines()
     again = json.loads(lines[2])
     again["population"] = again["population"][:1]
     file.write_text("\n".join([*lines, json.dumps(again), lines[3][:40]]))
-    history = read_history(tmp_path)
+    history = RunReader(tmp_path).history()
     assert [one.number for one in history] == [0, 1, 2, 3]
     assert len(history[2].population) == 1
 
@@ -111,13 +113,13 @@ def test_a_run_that_was_taken_up_may_have_written_twice_and_been_cut_off(run, tm
     ],
 )
 def test_what_is_no_history_is_refused(tmp_path, line):
-    (tmp_path / NAME).write_text(line + "\n")
+    (tmp_path / HISTORY).write_text(line + "\n")
     with pytest.raises(FileAccessError, match="line 1 is none"):
-        read_history(tmp_path)
+        RunReader(tmp_path).history()
 
 
 def test_a_run_without_a_history_has_none(tmp_path):
-    assert read_history(tmp_path) == []
+    assert RunReader(tmp_path).history() == []
 
 
 def test_tickets_without_a_layout_have_no_layers():
@@ -135,7 +137,7 @@ def test_tickets_without_a_layout_have_no_layers():
 
 
 def test_a_history_is_cut_off_after_a_generation(run, tmp_path):
-    file = tmp_path / NAME
+    file = tmp_path / HISTORY
     whole = file.read_bytes()
     first = b"".join(whole.splitlines(keepends=True)[:2])
     cut_off(tmp_path, 1)
@@ -155,9 +157,9 @@ def test_numbers_that_no_run_writes_are_refused(tmp_path, old, new):
     nets.search(
         nets.tasks.xor(hidden=3), population=4, generations=1, path=tmp_path, progress="none"
     )
-    path = tmp_path / NAME
+    path = tmp_path / HISTORY
     changed, count = re.subn(old, new, path.read_text())
     assert count
     path.write_text(changed)
-    with pytest.raises(FileAccessError, match=r"line 1 is none .* no numbers, or densities"):
-        read_history(tmp_path)
+    with pytest.raises(FileAccessError, match=r"line 1 is none .* not numbers, or densities"):
+        RunReader(tmp_path).history()

@@ -17,7 +17,7 @@ from support.running import who
 import nets_deap as nets
 from nets_deap.errors import CallOrderError, ExecutorLostError, InvalidTypeError, InvalidValueError
 from nets_deap.evolution.ray_map import RayMap
-from nets_deap.runs.checkpoint.partial import Unfinished
+from nets_deap.runs.checkpoint.partial import Partial
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.training.executor import executed_by, set_journal
 from nets_deap.training.workers import ray_executor
@@ -201,7 +201,7 @@ def test_without_workers_a_run_ends_and_what_is_finished_is_not_trained_again(
     # One by one, the costliest first: the trap is in the last.
     monkeypatch.setattr("nets_deap.training.workers.chunks.portion", lambda *_, **__: 1)
     run = RunFolder(tmp_path / "run")
-    journal = Unfinished(run, 1)
+    journal = Partial(run, 1)
     set_journal(task.problem, journal)
     with (
         executed_by(task.problem, workers.executor),
@@ -210,7 +210,7 @@ def test_without_workers_a_run_ends_and_what_is_finished_is_not_trained_again(
         task.train_all(tickets)
     (folder / "exit").unlink()
     monkeypatch.undo()
-    journal, before = Unfinished(run, 1), workers.traffic.networks
+    journal, before = Partial(run, 1), workers.traffic.networks
     set_journal(task.problem, journal)
     with executed_by(task.problem, workers.executor):
         there = [result.val_loss for result in task.train_all(tickets)]

@@ -16,7 +16,7 @@ from torch import nn
 
 from nets_deap import _checks
 from nets_deap._optional import require
-from nets_deap.models.feedforward import Stack, stack_of
+from nets_deap.models.feedforward import Feedforward, feedforward_of
 from nets_deap.tickets import bits
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.cpu.arguments import (
@@ -60,7 +60,7 @@ def suits(problem: Problem) -> bool:
     It takes ``models.MLP`` and ``nn.Sequential`` of ``Flatten``, ``Linear`` and one kind of
     activation (ReLU, tanh or sigmoid) with nothing frozen, on the CPU, where numba is installed.
     """
-    stack = stack_of(problem.model)
+    stack = feedforward_of(problem.model)
     return (
         find_spec("numba") is not None
         and problem.device.type == "cpu"
@@ -90,7 +90,7 @@ def train_compiled(
     A thread holds at most ``GROUP`` networks at a time, all threads together at most ``chunk``.
     """
     require("numba", "fast", "train networks at a cost that falls with density")
-    stack = stack_of(problem.model)
+    stack = feedforward_of(problem.model)
     assert stack is not None
     batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).numpy()
     begin = starts or [None] * len(masks)
@@ -137,7 +137,7 @@ ENGINE = Engine(
 
 
 def _train(
-    problem: Problem, stack: Stack, group: Group, plan: Plan, batches: Array, stop: Stop
+    problem: Problem, stack: Feedforward, group: Group, plan: Plan, batches: Array, stop: Stop
 ) -> list[Outcome]:
     """Train and measure the networks of a group."""
     from nets_deap.training.engines.cpu import _loops

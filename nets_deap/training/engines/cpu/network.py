@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nets_deap.models.feedforward import Stack
+from nets_deap.models.feedforward import Feedforward
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.engines.cpu.arguments import Array, Kept
@@ -91,7 +91,7 @@ class Network:
     """One masked network: its layers, and how to read what training made of them."""
 
     def __init__(
-        self, problem: Problem, stack: Stack, packed: bits.Bytes, start: Start | None
+        self, problem: Problem, stack: Feedforward, packed: bits.Bytes, start: Start | None
     ) -> None:
         self.mask = bits.unpack(packed, problem.layout.size)
         masks = problem.layout.split(self.mask)

@@ -1,0 +1,102 @@
+"""Files of runs that earlier versions wrote, brought to what the present one writes.
+
+The one place that knows old names; the API knows the present ones only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nets_deap.errors import RunFileError
+from nets_deap.runs.storage.plain import BROKEN
+
+Content = dict[str, Any]
+
+# Of checkpoints. 1: classes of this package by their modules, engines and methods by older names.
+SCHEMA = 2
+
+ENGINES = {"stacked": "vmap", "one_by_one": "loop", "threaded": "loop", "layered": "batched"}
+METHODS = {"chain": "finetune"}
+HOME = "nets_deap"
+
+
+class NewerSchema(RunFileError):
+    """A file is of a schema that this version does not know."""
+
+
+def name_of(kind: type) -> str:
+    """Return what a class is called in files: those of this package without modules.
+
+    Modules move; a file that names them could then not be read any more.
+    """
+    return _without_modules(f"{kind.__module__}.{kind.__qualname__}")
+
+
+def renamed(facts: Mapping[str, Any]) -> Content:
+    """Return what ``config.json`` of any version holds, by the present names.
+
+    It has no schema, as no old name means anything else today.
+    """
+    found = dict(facts)
+    if "task" in found:
+        found["task"] = _with_engine(found["task"])
+    if isinstance(found.get("config"), Mapping):
+        found["config"] = renamed(found["config"])  # which has a task of its own
+    return found
+
+
+def migrated(content: Mapping[str, Any], name: str) -> Content:
+    """Return content of a checkpoint as of the present schema.
+
+    Raises:
+        RunFileError: It has no schema, a newer one, or is not of the one that it names.
+    """
+    found = dict(content)
+    schema = found.get("schema")
+    if type(schema) is not int or schema < 1:
+        raise RunFileError(f"{name} has no schema.")
+    if schema > SCHEMA:
+        raise NewerSchema(
+            f"{name} must be of schema {SCHEMA} or older: got {schema}. Update nets_deap to read "
+            "it."
+        )
+    try:
+        for step in range(schema, SCHEMA):
+            found = {**MIGRATIONS[step](found), "schema": step + 1}
+    except BROKEN as error:
+        raise RunFileError(f"{name} does not hold what its schema says: {error!r}.") from error
+    return found
+
+
+def _second(content: Content) -> Content:
+    """Return content of schema 1 as of schema 2."""
+    if "facts" not in content:  # of outcomes within a generation, which name nothing
+        return content
+    return {
+        **content,
+        "facts": renamed(content["facts"]),
+        "tickets": [_with_class(ticket) for ticket in content["tickets"]],
+        "archive": _with_class(content["archive"]),
+    }
+
+
+# What makes content of a schema that of the next one.
+MIGRATIONS: dict[int, Callable[[Content], Content]] = {1: _second}
+
+
+def _with_engine(task: Any) -> Any:
+    """Return the facts of a task with its engine by its present name."""
+    if not isinstance(task, Mapping) or not isinstance(task.get("engine"), str):
+        return task
+    return {**task, "engine": ENGINES.get(task["engine"], task["engine"])}
+
+
+def _with_class(plain: Mapping[str, Any]) -> Content:
+    """Return a ticket or an archive with its class named as it is now."""
+    return {**plain, "class": _without_modules(plain["class"])}
+
+
+def _without_modules(name: str) -> str:
+    """Return the full name of a class of this package without modules, of another as it is."""
+    return f"{HOME}.{name.rpartition('.')[2]}" if name.startswith(f"{HOME}.") else name
