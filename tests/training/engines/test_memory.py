@@ -56,8 +56,8 @@ def test_chunks_halve_and_the_results_are_the_same(monkeypatch, caplog, error, e
     found = dispatch.train(fresh.problem, masks, PLAN, engine=engine)
     for name in METRICS:
         np.testing.assert_array_equal(found.metrics[name], wanted.metrics[name])
-    for one, other in zip(found.values, wanted.values, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for one, other in zip(found.trained, wanted.trained, strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
     assert "Out of memory with 8 networks at once; going on with 4" in caplog.text
     assert calls[0] == (10, 10)
 

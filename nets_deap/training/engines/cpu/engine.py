@@ -81,7 +81,7 @@ def train_compiled(
     masks: list[bits.Bytes],
     plan: Plan,
     *,
-    starts: list[Start | None] | None = None,
+    starts: list[Start] | None = None,
     chunk: int | None = None,
     on_part: OnPart | None = None,
 ) -> Outcome:
