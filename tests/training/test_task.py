@@ -84,7 +84,7 @@ def half(task):
         ({"loss": "mse"}, r"train targets must match the output: expected \(3,\), got \(\)"),
         ({"seed": -1}, r"seed must be in range: expected an int >= 0, got -1"),
         ({"chunk": 0}, r"chunk must be in range: expected an int >= 1, got 0"),
-        ({"engine": "stack"}, r"engine must be a known name: .*Did you mean 'vmap'\?"),
+        ({"engine": "vmapp"}, r"engine must be a known name: .*Did you mean 'vmap'\?"),
         ({"device": "gpu"}, r"device must be a device: expected 'auto', 'cpu', .*got gpu"),
         ({"device": "meta"}, r"device must be supported: expected 'auto', 'cpu' or 'cuda'"),
         ({"device": "cuda:99"}, r"device must be there: .*got cuda:99\. Use device='cpu'"),

@@ -82,8 +82,8 @@ def test_masks_are_unpacked_where_they_are_needed(module):
         np.testing.assert_array_equal(weights.keep(layer), expected)
         assert weights.counts(layer.name).tolist() == expected.reshape(2, -1).sum(1).tolist()
     w0 = task.layout.require_initial()
-    for mask, values in zip(stack, weights.values(), strict=True):
-        np.testing.assert_array_equal(values, w0[mask])
+    for mask, trained in zip(stack, weights.trained_states(), strict=True):
+        np.testing.assert_array_equal(trained.values, w0[mask])
 
 
 # ---- schedule
