@@ -87,8 +87,14 @@ def check_pair(argument: str, network: str, dataset: str) -> KnownData:
     return data
 
 
-# ``training.engines.dispatch`` has the engines themselves.
-ENGINES = ("auto", "compiled", "batched", "vmap", "loop")
+#: The file of ``training.engines`` that holds each engine, as its ``ENGINE``.
+ENGINE_FILES = {
+    "compiled": "cpu.engine",
+    "batched": "batched",
+    "vmap": "vmap",
+    "loop": "loop",
+}
+ENGINES = ("auto", *ENGINE_FILES)
 PRECISIONS = ("float32", "tf32", "bf16")
 UNITS = ("weight", "neuron", "filter", "block(RxC)", "2:4")
 WEIGHT, NEURON, BLOCK, TWO_OF_FOUR = "weight", "neuron", "block", "2:4"

@@ -39,6 +39,7 @@ class Objective:
         reference_offset: Added to the reference.
         needs_state: Whether it needs the trained network itself (``Measured.state``).
         needs_accuracy: Whether it is defined only for losses that have an accuracy.
+        about: What it is, in a phrase, for the table in the documentation.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Objective:
     reference_offset: float = 0.0
     needs_state: bool = False
     needs_accuracy: bool = False
+    about: str = ""
 
     def __post_init__(self) -> None:
         _checks.choice("direction", self.direction, DIRECTIONS)
@@ -151,7 +153,8 @@ def penalised(target_density: float = 0.2) -> Objective:
         excess = (measured.ticket.density - t) / (1 - t)
         return measured.metrics["val_loss"] + excess**2
 
-    return Objective("penalised", "min", WORST_LOSS, measure, reference_offset=1.0)
+    about = "validation loss + a penalty above that density: the fitness of NeTS"
+    return Objective("penalised", "min", WORST_LOSS, measure, reference_offset=1.0, about=about)
 
 
 def steps_to_loss(loss: float) -> Objective:
@@ -167,7 +170,15 @@ def steps_to_loss(loss: float) -> Objective:
         reached = np.flatnonzero(measured.curve <= limit)
         return float(measured.curve_steps[reached[0]] if len(reached) else measured.steps + 1)
 
-    return Objective(f"steps_to_{limit:g}", "min", 1e9, measure, reference=1e4, needs_curve=True)
+    return Objective(
+        f"steps_to_{limit:g}",
+        "min",
+        1e9,
+        measure,
+        reference=1e4,
+        needs_curve=True,
+        about="steps until the validation loss is that low",
+    )
 
 
 def noise_accuracy(sigma: float) -> Objective:
@@ -179,7 +190,8 @@ def noise_accuracy(sigma: float) -> Objective:
     measure = measures.noise_accuracy(sigma)
     worst = measures.WORST_ACCURACY
     name = f"noise_accuracy_{sigma:g}"
-    return Objective(name, "max", worst, measure, reference=0.0, needs_state=True)
+    about = "validation accuracy under Gaussian input noise of that size"
+    return Objective(name, "max", worst, measure, reference=0.0, needs_state=True, about=about)
 
 
 def _metric(name: str) -> Callable[[Measured], float]:
@@ -200,7 +212,13 @@ def _area(measured: Measured) -> float:
 OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
     for objective in (
-        Objective("val_loss", "min", WORST_LOSS, _metric("val_loss")),
+        Objective(
+            "val_loss",
+            "min",
+            WORST_LOSS,
+            _metric("val_loss"),
+            about="mean loss over the validation split",
+        ),
         Objective(
             "val_accuracy",
             "max",
@@ -208,14 +226,38 @@ OBJECTIVES: dict[str, Objective] = {
             _metric("val_accuracy"),
             reference=0.0,
             needs_accuracy=True,
-        ),
-        Objective("train_loss", "min", WORST_LOSS, _metric("train_loss")),
-        Objective("density", "min", 1.0, lambda measured: measured.ticket.density, reference=1.0),
-        Objective(
-            "multiply_adds", "min", measures.WORST_COUNT, measures.multiply_adds, reference="dense"
+            about="share of validation examples that are right",
         ),
         Objective(
-            "live_inputs", "min", measures.WORST_COUNT, measures.live_inputs, reference="dense"
+            "train_loss",
+            "min",
+            WORST_LOSS,
+            _metric("train_loss"),
+            about="loss of the training split",
+        ),
+        Objective(
+            "density",
+            "min",
+            1.0,
+            lambda measured: measured.ticket.density,
+            reference=1.0,
+            about="kept / maskable weights",
+        ),
+        Objective(
+            "multiply_adds",
+            "min",
+            measures.WORST_COUNT,
+            measures.multiply_adds,
+            reference="dense",
+            about="of one example, through the compact network",
+        ),
+        Objective(
+            "live_inputs",
+            "min",
+            measures.WORST_COUNT,
+            measures.live_inputs,
+            reference="dense",
+            about="inputs that any output depends on",
         ),
         Objective(
             "int8_accuracy",
@@ -224,8 +266,16 @@ OBJECTIVES: dict[str, Objective] = {
             measures.int8_accuracy,
             reference=0.0,
             needs_state=True,
+            about="validation accuracy with weights rounded to int8",
         ),
-        Objective("val_curve_area", "min", WORST_LOSS, _area, needs_curve=True),
+        Objective(
+            "val_curve_area",
+            "min",
+            WORST_LOSS,
+            _area,
+            needs_curve=True,
+            about="mean validation loss over training",
+        ),
     )
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -153,7 +154,7 @@ def _same_layers(setting: Setting, budget: int) -> Baseline:
     return baselines.random_like(setting.task, list(setting.evolved), seed=setting.task.seed)
 
 
-METHODS: dict[str, Method] = {
+_NAMED: dict[str, Method] = {
     method.name: method
     for method in (
         Method(EVOLUTION, "the preset's search", evolve),
@@ -193,4 +194,22 @@ METHODS: dict[str, Method] = {
             0.0,
         ),
     )
+}
+
+
+def _like_others(name: str, baseline: Callable[..., Baseline]) -> Method:
+    """Return the method of a baseline that has no line above, by what its function takes.
+
+    It gets the task and the density levels; with an argument ``steps`` also the whole budget.
+    """
+    about = (inspect.getdoc(baseline) or name).splitlines()[0].rstrip(".")
+    if "steps" not in inspect.signature(baseline).parameters:
+        return Method(name, about, _at_levels(baseline), 0.0)
+    return Method(name, about, lambda s, budget: baseline(s.task, s.densities, steps=budget))
+
+
+METHODS: dict[str, Method] = _NAMED | {
+    name: _like_others(name, baseline)
+    for name, baseline in baselines.BASELINES.items()
+    if name not in _NAMED
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -11,7 +12,8 @@ from nets_deap import _checks, names
 from nets_deap._optional import require
 from nets_deap.errors import ExecutorLostError
 from nets_deap.tickets import bits
-from nets_deap.training.engines import batched, loop, vmap
+from nets_deap.training.engine import Engine
+from nets_deap.training.engines import batched, loop
 from nets_deap.training.engines.cpu import engine as compiled
 from nets_deap.training.engines.functional import stuck_at
 from nets_deap.training.engines.memory import capacity_of, free, is_shortage, unfit
@@ -22,9 +24,10 @@ from nets_deap.training.problem import Outcome, Plan, Problem, Start, once
 
 logger = logging.getLogger("nets_deap")
 
-# ``names.ENGINES`` names them for what must not import torch.
-ENGINES = {
-    engine.name: engine for engine in (compiled.ENGINE, batched.ENGINE, vmap.ENGINE, loop.ENGINE)
+# The registry stands in ``names``, for what must not import torch.
+ENGINES: dict[str, Engine] = {
+    name: importlib.import_module(f"nets_deap.training.engines.{file}").ENGINE
+    for name, file in names.ENGINE_FILES.items()
 }
 
 

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +43,14 @@ def test_the_names_for_the_command_line_are_those_of_the_registry():
 
 
 @each_engine
-def test_documents_name_every_engine(name):
+def test_the_documentation_lists_every_engine(name):
+    listed = runpy.run_path(str(README.parent / ".docs" / "conf.py"))["list_of_engines"]()
+    assert f"- ``{name}``: {ENGINES[name].needs}." in listed.splitlines()
+
+
+@pytest.mark.parametrize("name", ["compiled", "batched", "vmap", "loop"])
+def test_what_is_shipped_is_told_where_users_look(name):
+    assert name in ENGINES
     assert f'``"{name}"``' in nets.Task.__doc__
     assert f'| `"{name}"` |' in README.read_text()
 
