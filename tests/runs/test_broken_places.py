@@ -68,7 +68,7 @@ def test_a_disk_that_is_full_in_the_midst_of_a_line(tmp_path, monkeypatch, name)
 
 
 def test_a_folder_that_becomes_read_only(tmp_path, monkeypatch):
-    path, real = tmp_path / "run", checkpoints.container.write
+    path, real = tmp_path / "run", checkpoints.npz.write
     toolbox, population, recorder = begin(path, {})
 
     def refused(file, *arguments):
@@ -76,10 +76,10 @@ def test_a_folder_that_becomes_read_only(tmp_path, monkeypatch):
             raise OSError(errno.EROFS, "Read-only file system")
         real(file, *arguments)
 
-    monkeypatch.setattr(checkpoints.container, "write", refused)
+    monkeypatch.setattr(checkpoints.npz, "write", refused)
     with pytest.raises(FileAccessError, match="Read-only file system"):
         go("plus", toolbox, population, recorder)
-    monkeypatch.setattr(checkpoints.container, "write", real)
+    monkeypatch.setattr(checkpoints.npz, "write", real)
     # Closing tries once more, and by then it may have gone well.
     assert goes_on(path, tmp_path / "whole").generation == 2
 
