@@ -169,8 +169,8 @@ def built(tmp_path_factory):
 
 
 def public_names():
-    for room in nets._MODULES:
-        module = getattr(nets, room)
+    for attribute in nets._MODULES:
+        module = getattr(nets, attribute)
         own = [
             n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__
         ]

@@ -65,8 +65,8 @@ def show(options: Namespace) -> int:
         facts |= {name: f"{value:.6g}" for name, value in named_values(ticket.fitness).items()}
     facts |= ticket.origin
     known = {name: value for name, value in facts.items() if value not in (None, [], {})}
-    texts = [(n, v if isinstance(v, str) else json.dumps(v)) for n, v in known.items()]
-    print(f"{_table_of(texts, left=(0, 1))}\n")
+    cells = [(n, v if isinstance(v, str) else json.dumps(v)) for n, v in known.items()]
+    print(f"{_table_of(cells, left=(0, 1))}\n")
     rows = [["layer", "shape", "kept", "weights", "density"]]
     for layer, kept in zip(layout.layers, layout.counts(ticket.packed_mask), strict=True):
         shape, share = "x".join(map(str, layer.shape)), f"{100 * kept / layer.size:.3f} %"
@@ -325,5 +325,5 @@ def _overlap(name: str, mine: int, its: int, both: int) -> list[str]:
 
 
 def _table_of(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str:
-    """Return texts of a file in columns."""
+    """Return the texts of a file in columns."""
     return table([[_printable(cell) for cell in row] for row in rows], left=left)

@@ -64,7 +64,12 @@ def tensors_of(targets: Any) -> list[Tensor]:
 
 
 def as_split(
-    name: str, data: Any, dtype: torch.dtype, *, in_memory: bool | None = None, room: int = 2**62
+    name: str,
+    data: Any,
+    dtype: torch.dtype,
+    *,
+    in_memory: bool | None = None,
+    capacity: int = 2**62,
 ) -> Given:
     """Return a split as tensors on the CPU.
 
@@ -74,9 +79,9 @@ def as_split(
             of numbers, targets also tuples of arrays or dictionaries; or a map-style torch data
             set of the same, which is read once from start to end.
         dtype: What floating-point numbers are converted to; floating-point targets are left.
-        in_memory: Whether the inputs of a data set are kept; None: if they take at most ``room``.
-            Else they are read again whenever they are needed.
-        room: In bytes.
+        in_memory: Whether the inputs of a data set are kept; None: if they take at most
+            ``capacity``. Else they are read again whenever they are needed.
+        capacity: In bytes.
 
     Raises:
         InvalidTypeError: It is none of these.
@@ -84,7 +89,7 @@ def as_split(
             weight is negative.
     """
     if isinstance(data, Dataset):
-        return _check(name, _from_dataset(name, data, dtype, in_memory, room))
+        return _check(name, _from_dataset(name, data, dtype, in_memory, capacity))
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise _checks.bad_type(name, "be a data set", FORMS, data)
     inputs, targets = _tensor(f"{name} inputs", data[0]), _targets(f"{name} targets", data[1])
@@ -149,7 +154,7 @@ def _tensor(argument: str, values: Any) -> Tensor:
 
 
 def _from_dataset(
-    name: str, data: Dataset[Any], dtype: torch.dtype, in_memory: bool | None, room: int
+    name: str, data: Dataset[Any], dtype: torch.dtype, in_memory: bool | None, capacity: int
 ) -> Given:
     """Read a map-style data set once, keeping its inputs or not."""
     if not hasattr(data, "__len__"):
@@ -158,7 +163,7 @@ def _from_dataset(
         raise _checks.bad_value(name, "hold examples", "N >= 1", "an empty Dataset")
     first = read(name, data, 0).inputs
     size = len(data) * first.numel() * (dtype.itemsize if first.is_floating_point() else 1)
-    kept = size <= room if in_memory is None else in_memory
+    kept = size <= capacity if in_memory is None else in_memory
     items, total = [], hashlib.sha256()
     inputs = torch.empty((len(data), *first.shape), dtype=first.dtype) if kept else None
     for i, item in enumerate(read(name, data)):

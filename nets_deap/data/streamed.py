@@ -140,7 +140,7 @@ def _targets(target: Any) -> Any:
     return torch.as_tensor(np.asarray(target))
 
 
-def room_for_data(device: torch.device) -> int:
+def capacity_for_data(device: torch.device) -> int:
     """Return the bytes that data may take: half of what is free in memory, and on the device."""
     free = [_free_memory()]
     if device.type == "cuda":

@@ -18,7 +18,7 @@ from nets_deap import _checks
 from nets_deap.models.compact.footprint import CompactCost
 from nets_deap.models.feedforward import feedforward_of
 from nets_deap.tickets import live
-from nets_deap.training.batches import pieces
+from nets_deap.training.batches import eval_batches
 from nets_deap.training.losses import n_correct
 from nets_deap.training.problem import Problem, once
 from nets_deap.training.recipe import name_of
@@ -146,7 +146,7 @@ def accuracy(task: Task, state: State, noise: Tensor | None = None) -> float:
     try:
         model.eval()
         with torch.no_grad():
-            for n, x, y in pieces(problem.val, ROWS_AT_ONCE):
+            for n, x, y in eval_batches(problem.val, ROWS_AT_ONCE):
                 some = x if noise is None else x + noise[done : done + n].to(x.dtype)
                 output = functional_call(model, here, (some,))
                 correct += float(n_correct(problem.recipe.loss, output, y))

@@ -1,4 +1,4 @@
-"""Texts as values: what ``--set NAME=VALUE`` says, as the type of a field."""
+"""Overrides: what ``--set NAME=VALUE`` says, as the type of a field."""
 
 from __future__ import annotations
 

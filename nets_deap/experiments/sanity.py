@@ -237,15 +237,15 @@ def _check_pair(ticket: Ticket, task: Task) -> None:
 
 def _variants(
     ticket: Ticket, task: Task, rng: np.random.Generator
-) -> tuple[list[Ticket], list[Start | None]]:
+) -> tuple[list[Ticket], list[Start]]:
     """Return the networks of one replicate, in the order of ``VARIANTS``, and their starts."""
     layout, gates = task.layout, ticket.gates
     initial = layout.require_initial().copy()
     inverted: bits.Mask = np.zeros_like(gates)
-    gated = {layer.name: layer for layer in layout.layers}
+    masked = {layer.name: layer for layer in layout.layers}
     for weights in layout.weights.layers:
         rng.shuffle(initial[weights.start : weights.stop])
-        layer = gated.get(weights.name)
+        layer = masked.get(weights.name)
         if layer is not None:
             own = gates[layer.start : layer.stop]
             pruned = layer.start + np.flatnonzero(~own)

@@ -23,7 +23,7 @@ class Parameter:
         name: As ``named_parameters`` has it.
         module: Type of the module that owns it.
         shape: Of the tensor.
-        maskable: Whether its values are gated by masks.
+        maskable: Whether its values are masked.
         why: The reason, in a few words.
     """
 

@@ -82,7 +82,7 @@ def _lines(ax: Any, names: Sequence[str], x: NDArray[Any], parts: NDArray[Any]) 
     """Draw a line for each layer, parts (N, L); what is 0 has no place on the axis."""
     graded = len(names) > len(style.COLOURS)
     shades = style.colours_of(len(names)) if graded else style.COLOURS
-    room = 0.25 if graded else 0.4
+    width = 0.25 if graded else 0.4
     for i, name in enumerate(names):
         heights = np.where(parts[:, i] > 0, parts[:, i], np.nan)
         ax.plot(
@@ -93,7 +93,7 @@ def _lines(ax: Any, names: Sequence[str], x: NDArray[Any], parts: NDArray[Any]) 
             markersize=style.marker(0.6),
             linewidth=1,
             label=style.plain(
-                style.shortened(name.removesuffix(".weight"), ax.figure, room, "legend.fontsize")
+                style.shortened(name.removesuffix(".weight"), ax.figure, width, "legend.fontsize")
             ),
             zorder=3,
         )

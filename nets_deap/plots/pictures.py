@@ -173,9 +173,9 @@ def _bits(ticket: Ticket, layer: Layer) -> NDArray[np.bool_]:
 
 
 def _title(ax: Any, ticket: Ticket, layer: Layer, more: str = "") -> None:
-    """Return which layer it is, and how dense."""
+    """Set the title: which layer it is, and how dense."""
     share = 100 * _bits(ticket, layer).mean()
     rest = f", {share:.3g} % kept{more}"
-    room = 0.85 - len(rest) * 0.6 * TITLE / (72 * ax.figure.get_figwidth())
-    name = style.shortened(layer.name, ax.figure, room, "axes.titlesize")
+    width = 0.85 - len(rest) * 0.6 * TITLE / (72 * ax.figure.get_figwidth())
+    name = style.shortened(layer.name, ax.figure, width, "axes.titlesize")
     ax.set_title(f"{style.plain(name)}{rest}")

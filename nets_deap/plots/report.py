@@ -84,8 +84,8 @@ def command_of(facts: Mapping[str, Any]) -> str | None:
         return None
     words = ["nets-deap", "run", str(name), "--seed", str(config.get("seed", 0))]
     for field, usual in PRESETS[name].settable().items():
-        room, _, key = field.rpartition(".")
-        held = config.get(room, {}) if room else config
+        section, _, key = field.rpartition(".")
+        held = config.get(section, {}) if section else config
         if field == "seed" or not isinstance(held, Mapping) or key not in held:
             continue
         if _text(held[key]) != _text(usual):

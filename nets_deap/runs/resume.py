@@ -66,7 +66,7 @@ def newest(path: Path) -> Snapshot | None:
     found = Checkpoints(path).newest()
     if found is None:
         return None
-    with _worded(path):
+    with _naming(path):
         return Snapshot(found.content, found.unpacker)
 
 
@@ -99,14 +99,14 @@ def take_up(
     """
     reader = RunReader(folder.path)
     config = reader.config()
-    with _worded(folder.path):
+    with _naming(folder.path):
         changed = _compare(snapshot.facts, config, task, force=force)
     if changed:
         snapshot.facts = {**config, "task": json.loads(json.dumps(task.as_dict()))}
     if generations is not None:
         _checks.whole("generations", generations, low=snapshot.generation)
         snapshot.facts = _planned(snapshot.facts, generations)
-    with _worded(folder.path):
+    with _naming(folder.path):
         planned = snapshot.recorder["generations"]
         total = planned if generations is None else generations
         population = snapshot.read_tickets(task.layout)
@@ -192,8 +192,8 @@ def _planned(facts: Mapping[str, Any], generations: int) -> dict[str, Any]:
     return found
 
 
-class _worded:
-    """Raises what is wrong with a checkpoint's content as an error of its own."""
+class _naming:
+    """Raises what is wrong with a checkpoint's content as an error that names the folder."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -12,10 +12,8 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.choice import Rng, Scores, choose, smallest
 from nets_deap.tickets.units import UnitLayout
 
-Units = UnitLayout | None
 
-
-def weights_in(units: Units, mask: bits.Mask, start: int = 0) -> int:
+def weights_in(units: UnitLayout | None, mask: bits.Mask, start: int = 0) -> int:
     """Count the weights that bits gate: a mask of all (G,), or of some from ``start`` on."""
     if units is None or units.unit_sizes is None:
         return int(np.count_nonzero(mask))
@@ -23,7 +21,7 @@ def weights_in(units: Units, mask: bits.Mask, start: int = 0) -> int:
 
 
 def smallest_of(
-    units: Units, kept: bits.Places, scores: Scores, k: int, *, at_least: bool = False
+    units: UnitLayout | None, kept: bits.Places, scores: Scores, k: int, *, at_least: bool = False
 ) -> bits.Mask:
     """Mark the smallest scores (kept,), of bits that gate ``k`` weights together.
 
@@ -50,7 +48,7 @@ def smallest_of(
 
 
 def choose_of(
-    units: Units,
+    units: UnitLayout | None,
     mask: bits.Mask,
     k: int,
     rng: Rng,
@@ -68,14 +66,16 @@ def choose_of(
     return marked
 
 
-def together(units: Units, wanted: bits.Mask, rng: Rng, held: bits.Mask | None = None) -> bits.Mask:
+def together(
+    units: UnitLayout | None, wanted: bits.Mask, rng: Rng, held: bits.Mask | None = None
+) -> bits.Mask:
     """Mark random ones of the wanted bits (G,) that may be set together, beside those held."""
     if units is None or not units.grouped:
         return wanted
     return units.fitting(wanted, rng.random(len(wanted)), held)
 
 
-def best_together(units: Units, kept: bits.Places, scores: Scores) -> bits.Mask:
+def best_together(units: UnitLayout | None, kept: bits.Places, scores: Scores) -> bits.Mask:
     """Mark those of kept bits (kept,) that may be set together, of largest scores."""
     if units is None or not units.grouped:
         return np.ones(len(scores), dtype=np.bool_)

@@ -21,7 +21,7 @@ Self = TypeVar("Self", bound="Exportable")
 
 
 class Exportable(Genotype):
-    """A gated mask that can be saved, loaded, applied to models and given to other tools.
+    """A genotype that can be saved, loaded, applied to models and given to other tools.
 
     Every method imports what it needs when it is called, so that tickets cost no import of torch.
 

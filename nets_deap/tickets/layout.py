@@ -157,7 +157,7 @@ class MaskLayout:
         return self._position[_checks.choice("layer", name, self._position)]
 
     def split(self, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Cut a vector (D,) or a stack (P, D) into views of the layers' shapes, by name."""
+        """Split a vector (D,), or vectors (P, D), into views of the layers' shapes, by name."""
         if flat.ndim == 0 or flat.shape[-1] != self.size:
             raise _checks.bad_value(
                 "flat", "have the right shape", f"(D,) or (P, D) with D = {self.size}", flat.shape

@@ -17,11 +17,11 @@ from nets_deap import _checks
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 
-Units = tuple[bits.Mask, ...]
+UnitMasks = tuple[bits.Mask, ...]
 Vector = NDArray[np.float64]
 
 
-def live_units(layout: MaskLayout, mask: bits.Mask) -> Units:
+def live_units(layout: MaskLayout, mask: bits.Mask) -> UnitMasks:
     """Return which inputs and neurons are alive: those on a path from an input to an output.
 
     A neuron without a path to an output is dead and can be left out. One with such a path that no
@@ -139,7 +139,7 @@ def gates_of(layout: MaskLayout, mask: bits.Mask) -> list[bits.Mask]:
     return list(layout.split(mask).values())
 
 
-def reached_of(gates: Sequence[bits.Mask]) -> Units:
+def reached_of(gates: Sequence[bits.Mask]) -> UnitMasks:
     """Return which units some input reaches, for inputs and each layer; all inputs are."""
     reached: list[bits.Mask] = [np.ones(gates[0].shape[1], dtype=np.bool_)]
     for i, gate in enumerate(gates):
@@ -147,7 +147,7 @@ def reached_of(gates: Sequence[bits.Mask]) -> Units:
     return tuple(reached)
 
 
-def live_of(gates: Sequence[bits.Mask]) -> Units:
+def live_of(gates: Sequence[bits.Mask]) -> UnitMasks:
     """Return which units are alive, from the masks of consecutive layers, each (out, in)."""
     reached = reached_of(gates)
     useful: bits.Mask = np.ones(len(gates[-1]), dtype=np.bool_)

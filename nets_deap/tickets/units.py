@@ -56,8 +56,8 @@ class UnitLayout(MaskLayout):
         self.tiles: tuple[Tile | None, ...] = tuple(map(_tile_of, tiles))
         if self.unit != NEURON and any(tile not in (None, block) for tile in self.tiles):
             raise _checks.bad_value("tiles", "be those of the unit", str(block), self.tiles)
-        gated = [name for name, tile in zip(weights.names, self.tiles, strict=True) if tile]
-        if not gated:
+        masked = [name for name, tile in zip(weights.names, self.tiles, strict=True) if tile]
+        if not masked:
             raise _checks.bad_value(
                 "maskable",
                 f"leave something to gate by unit {self.unit!r}",
@@ -69,18 +69,18 @@ class UnitLayout(MaskLayout):
             for layer, tile in zip(weights.layers, self.tiles, strict=True)
             if tile is not None
         }
-        self._place([(name, self._unit_shape(name)) for name in gated])
+        self._place([(name, self._unit_shape(name)) for name in masked])
         self.initial, self.initial_digest = weights.initial, weights.initial_digest
         text = json.dumps([weights.key, self.unit, self.tiles])
         self._register(hashlib.sha256(text.encode()).hexdigest())
-        gated_weights = sum(weights.layer(name).size for name in gated)
-        self.fixed: int = weights.size - gated_weights
+        masked_weights = sum(weights.layer(name).size for name in masked)
+        self.fixed: int = weights.size - masked_weights
         flat = [layer.name for layer in weights.layers if len(layer.shape) < 2]
         if self.grouped and flat:
             raise _checks.bad_value(
                 "maskable", "have inputs for '2:4'", "weights (out, in, ...)", flat[0]
             )
-        self._one_each = gated_weights == self.size
+        self._one_each = masked_weights == self.size
 
     @property
     def weights(self) -> MaskLayout:
@@ -252,7 +252,7 @@ class UnitLayout(MaskLayout):
         return f"UnitLayout({self.size} units {self.unit!r} of {self.weights!r})"
 
     def _tile(self, name: str) -> Tile:
-        """Return the rows and columns of a gated layer's units."""
+        """Return the rows and columns of a masked layer's units."""
         tile = self.tiles[self.weights.names.index(name)]
         assert tile is not None
         return tile

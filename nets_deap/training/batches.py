@@ -67,8 +67,8 @@ def minibatch(problem: Problem, plan: Plan, step: int, rows: Tensor) -> Split:
     return inputs, targets
 
 
-def pieces(split: Split, size: int = EVAL_ROWS) -> Iterator[tuple[int, Any, Any]]:
-    """Go through a split: (number of examples, inputs, targets) of about equal pieces."""
+def eval_batches(split: Split, size: int = EVAL_ROWS) -> Iterator[tuple[int, Any, Any]]:
+    """Go through a split: (number of examples, inputs, targets) of about equal batches."""
     inputs, targets = split
     n = len(inputs)
     parts = -(-n // size)

@@ -16,7 +16,7 @@ from nets_deap.data.convert import Given, as_split, each
 from nets_deap.data.holdout import hold_out
 from nets_deap.data.normalize import Normalize
 from nets_deap.data.splits import digest_of_parts
-from nets_deap.data.streamed import Streamed, room_for_data
+from nets_deap.data.streamed import Streamed, capacity_for_data
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import Weighted, chance_loss
 from nets_deap.training.model_checks import Fit, first_loss, fitted
@@ -88,9 +88,9 @@ class Examples:
                 splits |= _hold_out(splits["train"], float(data), seed)
                 continue
             place = torch.device("cpu") if device is None else device
-            room = room_for_data(place)
+            capacity = capacity_for_data(place)
             with seeded(seed, place):  # a data set may draw
-                splits[name] = as_split(name, data, dtype, in_memory=in_memory, room=room)
+                splits[name] = as_split(name, data, dtype, in_memory=in_memory, capacity=capacity)
         digest = digest_of_parts(split.digest for split in splits.values())
         fits = {
             name: fitted(copy.deepcopy(model), recipe.loss, name, split, pixels, dtype)

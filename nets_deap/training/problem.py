@@ -202,7 +202,7 @@ class Outcome:
     states: list[State]
 
     def split(self) -> list[Outcome]:
-        """Cut into the outcomes of single networks; the inverse of ``concatenate``."""
+        """Split into the outcomes of single networks; the inverse of ``concatenate``."""
         return [
             Outcome(
                 metrics={name: vector[i : i + 1] for name, vector in self.metrics.items()},

@@ -18,7 +18,7 @@ class Stopped(Exception):
 
 
 class Stop:
-    """Tells work in other threads to stop."""
+    """Stops work in other threads."""
 
     def __init__(self) -> None:
         self._event = threading.Event()

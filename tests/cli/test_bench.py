@@ -13,19 +13,19 @@ from nets_deap import MaskLayout, operators
 from nets_deap.cli.bench import evolution
 from nets_deap.cli.bench.bookkeeping import measure_recorder, measure_selection
 from nets_deap.cli.bench.operators import cost_table, measure_operators
-from nets_deap.cli.bench.tickets import HERITAGES, made_up_ticket
+from nets_deap.cli.bench.tickets import INHERITED, made_up_ticket
 
 SHAPES = [("a", (6, 9)), ("b", (5, 6)), ("c", (3, 5))]
 LAYOUT = MaskLayout(SHAPES, np.random.default_rng(0).normal(size=99).astype(np.float32))
 
 
-def test_every_operator_is_measured_at_every_density_and_heritage():
+def test_every_operator_is_measured_at_every_density_and_inherited_state():
     costs = measure_operators(layout=LAYOUT, densities=(1.0, 0.3), repeats=2)
-    rows = {(cost.operator, cost.density, cost.heritage) for cost in costs}
+    rows = {(cost.operator, cost.density, cost.inherited) for cost in costs}
     names = {name for name, _, _ in rows}
-    assert rows == {(n, d, h) for n in names for d in (1.0, 0.3) for h in HERITAGES}
+    assert rows == {(n, d, h) for n in names for d in (1.0, 0.3) for h in INHERITED}
     assert len(rows) == len(costs)
-    groups = (operators.CROSSOVERS, operators.MUTATIONS, operators.STRUCTURED, operators.GENOME)
+    groups = (operators.CROSSOVERS, operators.MUTATIONS, operators.NEURONS, operators.GENOME)
     for operator in (op for group in groups for op in group):
         assert any(name.split()[0] == operator.__name__ for name in names), operator.__name__
     assert all(cost.milliseconds > 0 for cost in costs)
@@ -36,23 +36,23 @@ def test_every_operator_is_measured_at_every_density_and_heritage():
 
 def test_only_some_rows_and_names_that_are_known():
     costs = measure_operators(
-        layout=LAYOUT, densities=(0.5,), heritages=("own",), only=("mut_swap",), repeats=1
+        layout=LAYOUT, densities=(0.5,), inherited=("own",), only=("mut_swap",), repeats=1
     )
     assert [cost.operator for cost in costs] == ["mut_swap"]
     with pytest.raises(ValueError, match="Did you mean 'mut_prune'"):
         measure_operators(layout=LAYOUT, only=("mut_prun",))
-    with pytest.raises(ValueError, match="heritages must be a known name"):
-        measure_operators(layout=LAYOUT, heritages=("mine",))
+    with pytest.raises(ValueError, match="inherited must be a known name"):
+        measure_operators(layout=LAYOUT, inherited=("mine",))
 
 
-@pytest.mark.parametrize("heritage", HERITAGES)
-def test_made_up_tickets_inherit_what_their_name_says(heritage):
-    ticket = made_up_ticket(LAYOUT, 0.4, heritage, np.random.default_rng(0), gradients=True)
+@pytest.mark.parametrize("inherited", INHERITED)
+def test_made_up_tickets_inherit_what_their_name_says(inherited):
+    ticket = made_up_ticket(LAYOUT, 0.4, inherited, np.random.default_rng(0), gradients=True)
     assert ticket.kept == 40
     assert ticket.fitness.valid
-    assert (ticket.inherited is None) == (heritage == "none")
-    assert (ticket.trained is None) == (heritage != "own")
-    if heritage != "none":
+    assert (ticket.inherited is None) == (inherited == "none")
+    assert (ticket.trained is None) == (inherited != "own")
+    if inherited != "none":
         assert len(ticket.inherited.values) == len(ticket.inherited.gradients) == 40
         assert set(ticket.inherited.unmasked) == {"a.bias", "b.bias", "c.bias"}
 

@@ -37,7 +37,7 @@ def test_the_rivals_train_the_same_networks_as_the_engines(module):
             np.testing.assert_allclose(parameters[name].detach(), tensor, 1e-9, 1e-9)
 
 
-def test_counts_of_a_stack_and_of_any_other_module():
+def test_counts_of_a_feedforward_network_and_of_any_other_module():
     lenet, conv = bench_task("lenet", "cpu"), bench_task("lenet5", "cpu")
     sizes = (784, 300, 100, 10)
     assert cost_of(lenet, "compiled", 0.05, 4) == kept_cost(sizes, 60, 0.05, networks=4)

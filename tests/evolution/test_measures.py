@@ -12,7 +12,7 @@ from nets_deap.training.problem import Plan
 
 
 def task_of(model, *, loss="cross_entropy", n=2300, features=6):
-    """Return a task whose validation data span several pieces."""
+    """Return a task whose validation data span several batches."""
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.normal(size=(n, features))).float()
     y = (x[:, 0] > 0).long() if loss == "cross_entropy" else (x[:, :1] > 0).float()

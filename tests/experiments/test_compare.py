@@ -156,7 +156,7 @@ def test_a_method_alone_gives_what_it_gives_in_company(name, whole, tmp_path):
 
 def test_the_same_ticket_counts_the_same_under_two_methods(monkeypatch, tmp_path):
     def twin(setting, _):
-        setting.task.train(setting.task.dense_ticket(), steps=2)  # what was before is no matter
+        setting.task.train(setting.task.dense_ticket(), steps=2)  # what was before does not matter
         return baselines.random_erk(setting.task, setting.densities)
 
     monkeypatch.setitem(METHODS, "twin", Method("twin", "erk again", twin))

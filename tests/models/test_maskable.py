@@ -102,7 +102,7 @@ class Reader(nn.Module):
         return self.out(self.lstm(x)[0][:, -1])
 
 
-def test_the_weights_of_an_lstm_are_gated_through_training():
+def test_the_weights_of_an_lstm_are_masked_through_training():
     x = torch.randn(40, 4, 3)
     split = (x, (x.sum((1, 2)) > 0).long())
     task = nets.Task(

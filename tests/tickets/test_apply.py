@@ -249,16 +249,16 @@ def test_a_model_without_values_is_refused_in_every_way():
     for how in WAYS:
         with pytest.raises(InvalidValueError, match=r"model must hold values: .* meta device"):
             ticket.apply(empty, how)
-    for carried in (
+    for operation in (
         ticket.compact,
         ticket.to_csr,
         lambda m: nets.Ticket.from_masks(ticket.masks(), m),
     ):
         with pytest.raises(InvalidValueError, match="model must hold values"):
-            carried(empty)
+            operation(empty)
 
 
-def test_half_precision_is_carried_too():
+def test_half_precision_is_operation_too():
     model = MLP(SIZES, seed=1).bfloat16()
     masks = {"layers.0.weight": torch.rand(SIZES[1], SIZES[0]) < 0.5}
     ticket = nets.Ticket.from_masks(masks, model)

@@ -1,4 +1,4 @@
-"""Ticket files: round trips, applying to models, and refusing what is no sound ticket file."""
+"""Ticket files: round trips, applying to models, and refusing what is not a sound ticket file."""
 
 import gc
 import json

@@ -42,18 +42,18 @@ class Net(nn.Module):
 
 @unhurried
 @given(shapes, st.integers(0, 3))
-def test_split_and_join_are_inverse(shapes, n_stacked):
+def test_split_and_join_are_inverse(shapes, n_vectors):
     layout = lay_out(shapes)
     flat = np.arange(layout.size, dtype=np.float32)
     parts = layout.split(flat)
     assert [parts[name].shape for name in layout.names] == shapes
     assert all(np.shares_memory(part, flat) for part in parts.values())
     np.testing.assert_array_equal(layout.join(parts), flat)
-    stack = np.arange(n_stacked * layout.size).reshape(n_stacked, layout.size)
-    stacked = layout.split(stack)
-    for row in range(n_stacked):
-        one = {name: part[row] for name, part in stacked.items()}
-        np.testing.assert_array_equal(layout.join(one), stack[row])
+    vectors = np.arange(n_vectors * layout.size).reshape(n_vectors, layout.size)
+    parts = layout.split(vectors)
+    for row in range(n_vectors):
+        one = {name: part[row] for name, part in parts.items()}
+        np.testing.assert_array_equal(layout.join(one), vectors[row])
 
 
 @unhurried

@@ -1,4 +1,4 @@
-"""Structure: liveness against all paths by brute force, and what follows from it."""
+"""Live units: liveness against all paths by brute force, and what follows from it."""
 
 import itertools
 

@@ -336,7 +336,7 @@ def test_units_are_regrown_where_the_gradient_was_largest():
 
 def test_operators_that_see_columns_refuse_units():
     task = nets.tasks.xor(hidden=4, unit="neuron")
-    for operator in operators.STRUCTURED:
+    for operator in operators.NEURONS:
         tickets = [task.dense_ticket() for _ in range(2 if "cx" in operator.__name__ else 1)]
         with pytest.raises(
             ValueError, match=r"layout must be feedforward: .* a bit for each weight"

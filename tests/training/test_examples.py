@@ -291,7 +291,7 @@ def test_what_does_not_fit_is_streamed(monkeypatch):
 
 
 def test_free_memory_is_a_sane_number():
-    assert 2**20 < streamed.room_for_data(torch.device("cpu")) < 2**50
+    assert 2**20 < streamed.capacity_for_data(torch.device("cpu")) < 2**50
 
 
 # ---- changed minibatches

@@ -30,7 +30,7 @@ def test_bf16_is_close_and_keeps_weights_and_moments_in_float32():
     assert not chunk.weights.trained["layers.0.weight"].view(-1)[~mask[:235200]].any()
 
 
-def test_bf16_trains_by_the_layered_engine_whatever_the_density():
+def test_bf16_trains_by_the_batched_engine_whatever_the_density():
     task = make_task("mlp", RECIPES["adam"], torch.float32, model=deep(), precision="bf16")
     plan = Plan(5, 1)
     task.run([task.dense_ticket(), task.ticket(np.arange(task.layout.size) % 9 == 0)], plan)

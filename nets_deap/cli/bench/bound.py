@@ -23,10 +23,10 @@ def cost_of(task: Task, engine: str, density: float, networks: int) -> Cost:
     convolutions, and the bytes of parameters, gradients, optimiser state and of what each layer
     puts out, forward and backward.
     """
-    stack, recipe = feedforward_of(task.problem.model), task.recipe
-    if stack is None:
+    feedforward, recipe = feedforward_of(task.problem.model), task.recipe
+    if feedforward is None:
         return _counted(task)
-    sizes, moments = stack.sizes.tolist(), MOMENTS[recipe.optimizer]
+    sizes, moments = feedforward.sizes.tolist(), MOMENTS[recipe.optimizer]
     if engine == "compiled":
         share = 1.0 if density >= DENSE_FROM else density
         return kept_cost(sizes, recipe.batch_size, share, moments=moments, networks=networks)

@@ -76,7 +76,7 @@ class _UntrainedTask(Task):
         plan: Plan,
         on_chunk: Callable[[int], None] | None = None,
         *,
-        starts: Sequence[Start | None] | None = None,
+        starts: Sequence[Start] | None = None,
     ) -> Outcome:
         """Return made-up numbers: losses that rise as density falls, and values near W0."""
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What operators cost: milliseconds a ticket, by density and by what the ticket has learnt."""
+"""What operators cost: milliseconds a ticket, by density and by what the ticket has inherited."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from nets_deap import _checks
 from nets_deap._table import table
-from nets_deap.cli.bench.tickets import HERITAGES, lenet, made_up_ticket
+from nets_deap.cli.bench.tickets import INHERITED, lenet, made_up_ticket
 from nets_deap.evolution import operators
 from nets_deap.evolution.operators import keep_density
 from nets_deap.tickets.genome import Genome
@@ -65,21 +65,21 @@ class OperatorCost:
     Attributes:
         operator: Its name, with arguments that matter.
         density: Of the tickets before.
-        heritage: What they have learnt, of ``HERITAGES``: nothing, values of their own mask, or
-            those of an ancestor's mask.
+        inherited: What they have inherited, of ``INHERITED``: nothing, trained values of their own
+            mask, or those of an ancestor's mask.
         milliseconds: A ticket; a crossover makes two of them in a call.
     """
 
     operator: str
     density: float
-    heritage: str
+    inherited: str
     milliseconds: float
 
 
 def measure_operators(
     *,
     densities: Sequence[float] = DENSITIES,
-    heritages: Sequence[str] = HERITAGES,
+    inherited: Sequence[str] = INHERITED,
     only: Sequence[str] | None = None,
     repeats: int = 9,
     layout: MaskLayout | None = None,
@@ -90,7 +90,7 @@ def measure_operators(
 
     Args:
         densities: Of the tickets, each in (0, 1].
-        heritages: What they have learnt, of ``HERITAGES``.
+        inherited: What they have inherited, of ``INHERITED``.
         only: Names of the rows; None for all.
         repeats: Calls that each median is of, >= 1.
         layout: A feedforward one that knows W0; None for LeNet-300-100's.
@@ -99,8 +99,8 @@ def measure_operators(
         InvalidValueError: A name is not known.
     """
     _checks.whole("repeats", repeats)
-    for heritage in heritages:
-        _checks.choice("heritages", heritage, HERITAGES)
+    for whose in inherited:
+        _checks.choice("inherited", whose, INHERITED)
     if layout is None:
         layout = lenet().layout
     plain, genomes = _plain(layout), _rows(operators.GENOME, ARGUMENTS)
@@ -110,16 +110,16 @@ def measure_operators(
     rng = np.random.default_rng(0)
     found = []
     for density in densities:
-        for heritage in heritages:
+        for whose in inherited:
             for group in (plain, by_gradient, genomes):
                 make = functools.partial(
                     made_up_ticket,
                     kind=Genome if group is genomes else Ticket,
                     gradients=group is by_gradient,
                 )
-                parents = [make(layout, density, heritage, rng) for _ in range(2)]
+                parents = [make(layout, density, whose, rng) for _ in range(2)]
                 found += [
-                    OperatorCost(name, density, heritage, _time(name, operator, parents, repeats))
+                    OperatorCost(name, density, whose, _time(name, operator, parents, repeats))
                     for name, operator in group.items()
                     if name in names
                 ]
@@ -127,15 +127,15 @@ def measure_operators(
 
 
 def cost_table(costs: Sequence[OperatorCost]) -> str:
-    """Return the costs as text: an operator a row, density and heritage in columns."""
-    columns = list(dict.fromkeys((cost.density, cost.heritage) for cost in costs))
+    """Return the costs as text: an operator a row, density and what was inherited in columns."""
+    columns = list(dict.fromkeys((cost.density, cost.inherited) for cost in costs))
     rows: dict[str, dict[tuple[float, str], float]] = {}
     for cost in costs:
-        rows.setdefault(cost.operator, {})[cost.density, cost.heritage] = cost.milliseconds
+        rows.setdefault(cost.operator, {})[cost.density, cost.inherited] = cost.milliseconds
     return table(
         [
             ["density", *(f"{density:g}" for density, _ in columns)],
-            ["learnt", *(heritage for _, heritage in columns)],
+            ["inherited", *(whose for _, whose in columns)],
             *([name, *(f"{row[column]:.2f}" for column in columns)] for name, row in rows.items()),
         ]
     )
@@ -159,7 +159,7 @@ def _plain(layout: MaskLayout) -> dict[str, Operator]:
     return {
         "clone": copy.deepcopy,
         "init_density": lambda t: operators.init_density(Ticket, layout, density=t.density),
-        **_rows((*operators.CROSSOVERS, *operators.MUTATIONS, *operators.STRUCTURED), ARGUMENTS),
+        **_rows((*operators.CROSSOVERS, *operators.MUTATIONS, *operators.NEURONS), ARGUMENTS),
         "cx_then_mutate": functools.partial(
             operators.cx_then_mutate,
             cross=functools.partial(operators.cx_average, **AVERAGING),

@@ -1,4 +1,4 @@
-"""Tickets to measure with: evaluated, and with something learnt, as after training."""
+"""Tickets to measure with: evaluated, and with a trained state, as after training."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from nets_deap.tickets.trained import TrainedState
 from nets_deap.training import tasks
 from nets_deap.training.task import Task
 
-# Nothing learnt; of its own mask; or of an ancestor's, which a mutation has left behind.
-HERITAGES = ("none", "own", "ancestor")
+# No trained state; that of its own mask; or an ancestor's, which a mutation has left behind.
+INHERITED = ("none", "own", "ancestor")
 CHANGED = 0.1
 
 Rng = np.random.Generator
@@ -31,28 +31,28 @@ def lenet() -> Task:
 def made_up_ticket(
     layout: MaskLayout,
     density: float,
-    heritage: str,
+    inherited: str,
     rng: Rng,
     *,
     kind: type[Ticket] = Ticket,
     gradients: bool = False,
 ) -> Ticket:
-    """Return an evaluated random ticket that has learnt something, as after training.
+    """Return an evaluated random ticket with a trained state, as after training.
 
     Args:
         layout: Knows W0.
         density: In (0, 1].
-        heritage: One of ``HERITAGES``.
+        inherited: One of ``INHERITED``.
         rng: NumPy generator.
         kind: Its class.
-        gradients: Whether it learnt gradients as well.
+        gradients: Whether the state has gradients as well.
     """
     ticket = kind(random_mask(layout, layer_counts(layout, density), rng), layout=layout)
     ticket.fitness = fitness_class(("val_loss", "density"), (-1.0, -1.0), (2.3, 1.0))()
     ticket.fitness.values = (2.3 * float(rng.random()), ticket.density)
-    if heritage != "none":
+    if inherited != "none":
         own = kind(ticket.mask, layout=layout)
-        if heritage == "ancestor":
+        if inherited == "ancestor":
             mut_swap(own, fraction=CHANGED, by="random", rng=rng)
         ticket.inherited = made_up_state(own, rng, gradients=gradients)
     return ticket

@@ -6,10 +6,10 @@ Every operator takes ``rng=None``: a NumPy generator, or None for one seeded fro
 In a structured ticket bits gate units. What these operators prune, regrow, swap and bound is then
 whole units, but shares and densities are still those of weights: units are taken until their
 weights come nearest to the number asked for. A unit is worth the root mean square of its weights'
-saliencies. Operators that see columns (``STRUCTURED``) and those on genomes take single weights.
+saliencies. Operators that see columns (``NEURONS``) and those on genomes take single weights.
 
 To add an operator: write it in a file here, import it below, and give it a line in ``OPERATORS``.
-The tuples of operators, the names that this room exports, its page in the documentation and the
+The tuples of operators, the names that this package exports, its page in the documentation and the
 tests of the contract follow from that line.
 """
 
@@ -111,14 +111,14 @@ CROSSOVERS = _functions(("crossover",), "any")
 #: Those that take any ticket.
 MUTATIONS = _functions(("mutation",), "any")
 #: These see whole neurons and inputs, so they take feedforward layouts only.
-STRUCTURED = _functions(("crossover", "mutation"), "neurons")
+NEURONS = _functions(("crossover", "mutation"), "neurons")
 #: These see weights that evolve with the mask, so they take genomes only.
 GENOME = _functions(("crossover", "mutation"), "genome")
 
 # Type checkers read no computed list: to them the imports' "as" says what is exported.
 if not TYPE_CHECKING:
     __all__ = [
-        *("CROSSOVERS", "GENOME", "MUTATIONS", "OPERATORS", "STRUCTURED", "Operator"),
+        *("CROSSOVERS", "GENOME", "MUTATIONS", "OPERATORS", "NEURONS", "Operator"),
         *sorted(OPERATORS),
         *("layer_counts", "random_mask"),
     ]

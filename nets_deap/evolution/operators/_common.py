@@ -144,7 +144,7 @@ def inherit_average(
 ) -> None:
     """Let two children inherit the average of what their parents inherited.
 
-    A child whose bits are still those of its parent keeps what that one learnt, unless
+    A child whose bits are still those of its parent keeps that one's trained state, unless
     ``unchanged_too``. Strategies are averaged likewise.
     """
     first, second = (child.inherited for child in children)

@@ -1,4 +1,4 @@
-"""Operators that see structure: whole neurons and inputs of fully connected networks.
+"""Operators that see neurons: whole neurons and inputs of fully connected networks.
 
 They lead to tickets that are small once compact (see ``tickets.live``). Each works on feedforward
 layouts only. A child of a connected network is always connected: the strongest of what an
@@ -25,8 +25,7 @@ from nets_deap.evolution.operators._common import (
     marked,
     write,
 )
-from nets_deap.tickets import bits
-from nets_deap.tickets import live as structure
+from nets_deap.tickets import bits, live
 from nets_deap.tickets.choice import Rng, smallest
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.live import neuron_saliency, unit_norms
@@ -67,13 +66,13 @@ def mut_neurons(
     layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)
     sigma = _checks.real("noise", noise, low=0)
-    live = structure.live_units(layout, before)
+    alive = live.live_units(layout, before)
     strengths = unit_norms(layout, values)
     levels: list[Positions] = []
     places: list[Positions] = []
     scores: list[Vector] = []
     for i in range(1, len(layout.layers)):
-        units = np.flatnonzero(live[i])
+        units = np.flatnonzero(alive[i])
         found = strengths[i][units]
         levels.append(np.full(len(units), i))
         places.append(units)
@@ -105,7 +104,7 @@ def mut_inputs(
     """
     layout, before, values, source = begin(individual, rng)
     share = draw_fraction("fraction", fraction, source)
-    inputs = np.flatnonzero(structure.live_units(layout, before)[0])
+    inputs = np.flatnonzero(live.live_units(layout, before)[0])
     place = inputs[_weakest(unit_norms(layout, values)[0][inputs], share)]
     return _remove_units(individual, before, np.zeros(len(place), dtype=np.int64), place, source)
 
@@ -167,7 +166,7 @@ def cx_structure(
     check_pair(ind1, ind2)
     source = generator(rng)
     layout = ind1.layout
-    structure.check_feedforward(layout)
+    live.check_feedforward(layout)
     p = _checks.real("indpb", indpb, low=0, high=1)
     draws = [np.flatnonzero(source.random(la.shape[0]) < p) for la in layout.layers[:-1]]
     level = np.repeat(np.arange(1, len(layout.layers)), [len(units) for units in draws])
@@ -191,7 +190,7 @@ def cx_structure(
 def begin(individual: Ticket, rng: Rng | None) -> tuple[MaskLayout, bits.Mask, Vector, Rng]:
     """Return layout, mask, |w| (D,) and generator of a ticket that has weights to go by."""
     check_ticket(individual)
-    structure.check_feedforward(individual.layout)
+    live.check_feedforward(individual.layout)
     mask = individual.mask
     values = magnitudes(individual, mask)
     if values is None:
@@ -278,12 +277,12 @@ def connected(
     ``before``. A network that was never connected need not be.
     """
     mask = after(0)
-    if structure.is_connected(layout, mask) or not structure.is_connected(layout, before):
+    if live.is_connected(layout, mask) or not live.is_connected(layout, before):
         return mask
     low, high = 0, removed  # low does not connect, high does
     while high - low > 1:
         middle = (low + high) // 2
-        if structure.is_connected(layout, after(middle)):
+        if live.is_connected(layout, after(middle)):
             high = middle
         else:
             low = middle

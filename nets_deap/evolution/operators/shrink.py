@@ -13,8 +13,7 @@ import numpy as np
 from nets_deap import _checks
 from nets_deap.evolution.operators._common import Positions, draw_fraction, generator, marked, write
 from nets_deap.evolution.operators.neurons import begin, connected, weights_of, without
-from nets_deap.tickets import bits
-from nets_deap.tickets import live as structure
+from nets_deap.tickets import bits, live
 from nets_deap.tickets.choice import Rng, smallest
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.ticket import Ticket
@@ -66,16 +65,16 @@ def mut_shrink(
     old = individual.strategy
     moved = {name: MEMORY * old.get(name, 0.0) + float(source.normal(0, sigma)) for name in names}
     individual.strategy = {**old, **moved}
-    live = structure.live_units(layout, before)
-    if not live[0].any():  # nothing reaches an output, so nothing can be taken off
+    alive = live.live_units(layout, before)
+    if not alive[0].any():  # nothing reaches an output, so nothing can be taken off
         write(individual, before, source, allow_empty_layers=False)
         return (individual,)
     rates = [math.exp(moved[name]) for name in names]
-    sizes = _sizes([int(units.sum()) for units in live], rates, 1 - share)
-    norms = structure.unit_norms(layout, values)
+    sizes = _sizes([int(units.sum()) for units in alive], rates, 1 - share)
+    norms = live.unit_norms(layout, values)
     levels, places, strength = [], [], []
     for level, size in enumerate(sizes):
-        units = np.flatnonzero(live[level])
+        units = np.flatnonzero(alive[level])
         lost = units[smallest(norms[level][units], len(units) - size)]
         levels.append(np.full(len(lost), level))
         places.append(lost)
@@ -85,7 +84,7 @@ def mut_shrink(
     mask = _without(layout, before, np.concatenate(levels)[order], np.concatenate(places)[order])
     total = int(np.count_nonzero(mask))
     least = (1 - MOST_AT_ONCE) * total if thin < 1 else total
-    goal = max(thin * float(np.sqrt(structure.multiply_adds(layout, mask) * layout.size)), least)
+    goal = max(thin * float(np.sqrt(live.multiply_adds(layout, mask) * layout.size)), least)
     n, kept = max(0, total - round(goal)), bits.places(mask)
     small = marked(layout.size, kept, smallest(values[kept], n))
     thinned = functools.partial(without, mask, small, values)
@@ -126,17 +125,17 @@ def _without(
     return connected(layout, before, len(level), after)
 
 
-def _sizes(live: Sequence[int], rates: Sequence[float], factor: float) -> list[int]:
+def _sizes(counts: Sequence[int], rates: Sequence[float], factor: float) -> list[int]:
     """Return how many units of each level but the last survive, at least one.
 
-    ``live`` counts units of all levels, outputs last. Multiply-adds shrink to ``factor`` of what
-    they are, as nearly as whole units allow.
+    ``counts`` are the live units of all levels, outputs last. Multiply-adds shrink to ``factor``
+    of what they are, as nearly as whole units allow.
     """
-    goal = factor * _multiply_adds(live)
+    goal = factor * _multiply_adds(counts)
 
     def at(scale: float) -> list[float]:
-        pairs = zip(live, rates, strict=False)
-        return [*(max(n * math.exp(-scale * rate), 1.0) for n, rate in pairs), live[-1]]
+        pairs = zip(counts, rates, strict=False)
+        return [*(max(n * math.exp(-scale * rate), 1.0) for n, rate in pairs), counts[-1]]
 
     low, high = 0.0, 60.0
     for _ in range(50):

@@ -124,7 +124,7 @@ def compact_steps(
     for step in steps:
         if isinstance(step, Weighing):
             inputs, *waiting = waiting
-            parts.append(step.narrow(inputs, waiting[0] if waiting else None))
+            parts.append(step.compacted(inputs, waiting[0] if waiting else None))
         else:
             parts.append(step.compact(waiting[0] if waiting else None))
     return parts

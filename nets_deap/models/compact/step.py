@@ -96,7 +96,7 @@ class Weighing(Step):
         varies = np.logical_or.reduce(self.joined(gate, inputs) & inputs.varies, axis=1)
         return Inputs.of(varies, self._sent(inputs.constant))
 
-    def narrow(self, inputs: Inputs, later: Inputs | None) -> Any:
+    def compacted(self, inputs: Inputs, later: Inputs | None) -> Any:
         """Return the layer with live inputs and outputs only.
 
         Args:

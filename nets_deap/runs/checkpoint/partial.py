@@ -52,7 +52,7 @@ class Partial:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Halt at a signal that nobody else listens to, with what has been trained saved."""
+        """Interrupt at a signal that nobody else listens to, with what has been trained saved."""
         again = f"nets.resume({str(self._folder.path)!r}, ...)"
         if not self._generation:
             again = "overwrite=True, as no generation is finished yet"
@@ -63,9 +63,7 @@ class Partial:
             self.cut_short()
             raise
 
-    def begin(
-        self, masks: list[bits.Bytes], plan: Plan, starts: list[Start | None]
-    ) -> dict[int, Outcome]:
+    def begin(self, masks: list[bits.Bytes], plan: Plan, starts: list[Start]) -> dict[int, Outcome]:
         """Return the outcomes that are kept from an earlier call, by place."""
         if self._held is None:
             self._held = self._read()
@@ -153,7 +151,7 @@ class Partial:
             return []
 
 
-def _key(head: str, packed: bits.Bytes, start: Start | None) -> str:
+def _key(head: str, packed: bits.Bytes, start: Start) -> str:
     """Return what a network's training is known by."""
     total = hashlib.sha256(head.encode())
     total.update(np.ascontiguousarray(packed).data)

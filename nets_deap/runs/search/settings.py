@@ -61,7 +61,7 @@ class AlgorithmSettings(Settings):
     def _check_probabilities(self) -> None:
         """Refuse probabilities that add up to more than 1."""
         both = self.cxpb, self.mutpb
-        if all(isinstance(p, float) for p in both):  # what is no number has been named before
+        if all(isinstance(p, float) for p in both):  # what is not a number has been named before
             name = f"{self.prefix}cxpb + {self.prefix}mutpb"
             _checks.real(name, sum(both), high=1 + 1e-9)
 

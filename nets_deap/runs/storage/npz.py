@@ -43,7 +43,7 @@ def write(path: Path, content: Mapping[str, Any], packer: Packer) -> None:
             for name, parts in packer.parts.items():
                 _add(archive, name, name, parts)
             # The checksum stands in the file that it is of: zeros hold its place, are part of it,
-            # and are written over at the end. As the zip file's comment it is no member, so that
+            # and are written over at the end. As the zip file's comment it is not a member, so that
             # any reader of npz files leaves it alone.
             archive.comment = BLANK
         file.replace_end(file.sha256.hexdigest().encode())

@@ -54,16 +54,16 @@ def suits(problem: Problem) -> bool:
     It takes ``models.MLP`` and ``nn.Sequential`` of ``Flatten``, ``Linear`` and ``ReLU``, ``Tanh``
     or ``Sigmoid``, with cross entropy and nothing frozen, on any device.
     """
-    stack = feedforward_of(problem.model)
+    feedforward = feedforward_of(problem.model)
     return (
-        stack is not None
-        and all(type(activation) in FORWARD for activation in stack.activations)
+        feedforward is not None
+        and all(type(activation) in FORWARD for activation in feedforward.activations)
         and problem.is_plain
         and problem.recipe.loss == "cross_entropy"
         and problem.train[1].ndim == 1
         and not problem.frozen
         and not problem.buffers
-        and (stack.flattens or problem.train[0].ndim == 2)
+        and (feedforward.flattens or problem.train[0].ndim == 2)
     )
 
 
@@ -105,19 +105,19 @@ ENGINE = Engine(
 
 
 class BatchedChunk(Chunk):
-    """P stacks of fully connected layers."""
+    """P fully connected networks."""
 
     def __init__(self, problem: Problem, networks: int, capacities: Mapping[str, int]) -> None:
-        stack = feedforward_of(problem.model)
-        assert stack is not None
-        self.stack: Feedforward = stack
+        feedforward = feedforward_of(problem.model)
+        assert feedforward is not None
+        self.feedforward: Feedforward = feedforward
         self._low = torch.bfloat16 if problem.precision == "bf16" else None
         super().__init__(problem, networks, capacities)
         width, real = self.width(problem), problem.dtype
         dtype, device = self._low or real, problem.device
         self._inputs = self._flat(problem.train[0])
         self._x = self._inputs.new_empty((width, self._inputs.shape[1]))
-        self._units = [linear.out_features for linear in stack.linears]
+        self._units = [linear.out_features for linear in feedforward.linears]
 
         def empty(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.empty(shape, dtype=dtype, device=device)
@@ -143,13 +143,13 @@ class BatchedChunk(Chunk):
         weights alone, its mask bit, and while a chunk is filled or handed over three bytes and
         the weight again.
         """
-        stack = feedforward_of(problem.model)
-        assert stack is not None
+        feedforward = feedforward_of(problem.model)
+        assert feedforward is not None
         parameters = sum(tensor.numel() for tensor in problem.initial.values())
         itemsize = problem.dtype.itemsize
         low = problem.precision == "bf16"
         product = 2 if low else itemsize
-        units = sum(linear.out_features for linear in stack.linears)
+        units = sum(linear.out_features for linear in feedforward.linears)
         return (
             parameters
             * (itemsize * (1 + optimizer.moments_of(problem.recipe)) + product * (1 + low))
@@ -211,8 +211,10 @@ class BatchedChunk(Chunk):
     def _parameters(self, i: int) -> tuple[Tensor, Tensor | None]:
         """Return weights (P, out, in) and biases (P, out, 1) of a layer, as products take them."""
         named = self.weights.trained if self._low is None else self.halves_held
-        bias = named.get(f"{self.stack.names[i]}.bias")
-        return named[f"{self.stack.names[i]}.weight"], None if bias is None else bias.unsqueeze(2)
+        bias = named.get(f"{self.feedforward.names[i]}.bias")
+        return named[
+            f"{self.feedforward.names[i]}.weight"
+        ], None if bias is None else bias.unsqueeze(2)
 
     def _forward(self, x: Tensor, h: list[Tensor]) -> None:
         """Fill the activations of all layers; the last stays linear."""
@@ -229,7 +231,7 @@ class BatchedChunk(Chunk):
             else:
                 torch.baddbmm(bias, weight, h[i - 1], out=out)
             if i < len(h) - 1:
-                FORWARD[type(self.stack.activations[i])](out)
+                FORWARD[type(self.feedforward.activations[i])](out)
 
     def _backward_from_loss(self, y: Tensor) -> None:
         """Fill in the losses and the deltas of the last layer: (softmax - one-hot) / B."""
@@ -246,7 +248,7 @@ class BatchedChunk(Chunk):
 
     def _backward(self, i: int) -> None:
         """Turn the deltas of one layer into its gradient and the deltas of the one before."""
-        name, delta = self.stack.names[i], self._d[i]
+        name, delta = self.feedforward.names[i], self._d[i]
         gradient, bias = (
             self.gradients_held[f"{name}.weight"],
             self.gradients_held.get(f"{name}.bias"),
@@ -260,4 +262,4 @@ class BatchedChunk(Chunk):
         before, weight = self._h[i - 1], self._parameters(i)[0]
         torch.bmm(delta, before.transpose(1, 2), out=gradient)
         torch.bmm(weight.transpose(1, 2), delta, out=self._d[i - 1])
-        BACKWARD[type(self.stack.activations[i - 1])](self._d[i - 1], before)
+        BACKWARD[type(self.feedforward.activations[i - 1])](self._d[i - 1], before)

@@ -87,7 +87,7 @@ class Chunk(ABC):
 
     def run(
         self,
-        stack: bits.Bytes,
+        packed: bits.Bytes,
         plan: Plan,
         starts: list[Start],
         counts: NDArray[np.int64],
@@ -96,9 +96,9 @@ class Chunk(ABC):
         size = sum(tensor.numel() for tensor in self.weights.trained.values())
         with threads_for(size, self.problem.device):
             self.schedule.begin(plan)
-            self._refill(stack, starts, counts)
+            self._refill(packed, starts, counts)
             if self.graph.prepare(self.step):  # by steps that count for nothing
-                self._refill(stack, starts, counts)
+                self._refill(packed, starts, counts)
             curve = self._steps(plan)
             loss, accuracy = curve[-1] if curve else self.measure(self.problem.val)
             found = [self.tail / plan.tail, loss, accuracy]
@@ -106,10 +106,10 @@ class Chunk(ABC):
                 found += self.measure(self.problem.test)
             return self._outcome(plan, found, [point for point, _ in curve])
 
-    def _refill(self, stack: bits.Bytes, starts: list[Start], counts: NDArray[np.int64]) -> None:
+    def _refill(self, packed: bits.Bytes, starts: list[Start], counts: NDArray[np.int64]) -> None:
         """Put everything to where training starts."""
         self.schedule.fill(0)
-        self.weights.refill(stack, starts, counts)
+        self.weights.refill(packed, starts, counts)
         self.optimiser.reset()
         self.tail.zero_()
         self.begin()
@@ -157,16 +157,16 @@ def train_chunks(
     """
     parts, size = [], min(size, MOST_NETWORKS)
     for start in range(0, len(masks), size):
-        stack = np.stack(masks[start : start + size])
-        own: list[Start] = [None] * len(stack)
+        packed = np.stack(masks[start : start + size])
+        own: list[Start] = [None] * len(packed)
         if starts is not None:
             own = starts[start : start + size]
         # Kernels are launched on the current device.
         with torch.cuda.device(problem.device) if problem.device.type == "cuda" else nullcontext():
-            counts = counts_of(problem.layout, stack)
-            parts.append(_chunk(kind, problem, counts).run(stack, plan, own, counts))
+            counts = counts_of(problem.layout, packed)
+            parts.append(_chunk(kind, problem, counts).run(packed, plan, own, counts))
         if on_part is not None:
-            on_part(range(start, start + len(stack)), parts[-1])
+            on_part(range(start, start + len(packed)), parts[-1])
     return Outcome.concatenate(parts)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from nets_deap import _checks
-from nets_deap.training.batches import pieces, rows_of
+from nets_deap.training.batches import eval_batches, rows_of
 from nets_deap.training.engines.dropout import at_step, keyed
 from nets_deap.training.engines.memory import is_shortage
 from nets_deap.training.engines.probe import probe
@@ -108,8 +108,8 @@ class Functional:
         loss = torch.zeros(p, dtype=torch.float64, device=self._problem.device)
         correct = torch.zeros_like(loss)
         with torch.no_grad(), plain_attention():
-            for i, (n, x, y) in enumerate(pieces(split)):
-                with self.worded():
+            for i, (n, x, y) in enumerate(eval_batches(split)):
+                with self.explained():
                     here = self.keys_at(keys, -1 - i)
                     losses, hits = outputs_of(trained, fixed, buffers, here, x, y)
                 loss += losses.double() * n
@@ -117,8 +117,8 @@ class Functional:
         return loss / len(split[0]), correct / len(split[0])
 
     @contextmanager
-    def worded(self) -> Iterator[None]:
-        """Put in our words what torch says of a module that it cannot train as a batch."""
+    def explained(self) -> Iterator[None]:
+        """Raise what torch says of a module that it cannot train as a batch, with the way out."""
         try:
             with warnings.catch_warnings():
                 # That a loop over networks stands in for a batch is nothing to act on.

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from nets_deap import _checks
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
-from nets_deap.training.batches import minibatch, pieces
+from nets_deap.training.batches import eval_batches, minibatch
 from nets_deap.training.device import seeded
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
@@ -192,7 +192,7 @@ def _measure(
     model.eval()
     total, correct = 0.0, 0.0
     with torch.no_grad():
-        for i, (n, x, y) in enumerate(pieces(split)):
+        for i, (n, x, y) in enumerate(eval_batches(split)):
             with dropping(keys, -1 - i):
                 output = model(x)
                 total += float(loss_of(loss, output, y)) * n

@@ -86,7 +86,7 @@ class VmapChunk(Chunk):
 
     def run(
         self,
-        stack: bits.Bytes,
+        packed: bits.Bytes,
         plan: Plan,
         starts: list[Start],
         counts: NDArray[np.int64],
@@ -97,9 +97,9 @@ class VmapChunk(Chunk):
             # no Python any more; it needs the functional whose tensors it has recorded.
             self._functional = Functional(self.problem, self.weights.shared)
             self._keys = torch.zeros((self.p, 2), dtype=torch.int32, device=self.problem.device)
-        self._keys.copy_(keys_of(list(stack), plan.seed, self._keys.device))
+        self._keys.copy_(keys_of(list(packed), plan.seed, self._keys.device))
         self._plan = plan
-        return super().run(stack, plan, starts, counts)
+        return super().run(packed, plan, starts, counts)
 
     def begin(self) -> None:
         """Put the module into training mode."""
@@ -111,7 +111,7 @@ class VmapChunk(Chunk):
         keys = self._functional.keys_at(self._keys, self.schedule.step())
         inputs, targets = minibatch(self.problem, self._plan, self.schedule.at, rows)
         gradients_of = self._functional.gradients()
-        with self._functional.worded():
+        with self._functional.explained():
             found = gradients_of(held.trained, held.fixed, held.buffers, keys, inputs, targets)
             gradients, (loss, buffers) = found
             for name, buffer in held.buffers.items():

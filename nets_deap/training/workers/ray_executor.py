@@ -194,7 +194,7 @@ class RayExecutor:
                 if getattr(error, "actor_init_failed", False) and not self._any_ready:
                     self._reason = str(error)
                     raise self._lost("a worker could not be made") from None
-                # What cannot be reached is no fault of what it was training.
+                # That it cannot be reached is not the fault of what it was training.
                 there = not isinstance(error, errors.ActorUnavailableError)
                 self._gone(call, handle, _in_a_line(error), blame=there)
             else:

@@ -26,7 +26,7 @@ SHAPES = {  # no D is a multiple of 8
     "bit": [("w", (1,))],
     "one": [("w", (3, 7))],
     "many": [("a", (5, 3)), ("b", (4, 2, 3, 3)), ("c", (1, 1)), ("d", (3, 4))],
-    "chain": [("a", (4, 8)), ("b", (4, 4)), ("c", (3, 4))],
+    "feedforward": [("a", (4, 8)), ("b", (4, 4)), ("c", (3, 4))],
 }
 W0 = np.random.default_rng(1).normal(size=100)
 LAYOUTS = {k: MaskLayout(s, W0[: MaskLayout(s).size]) for k, s in SHAPES.items()}
@@ -38,7 +38,7 @@ UNITS = {
 }
 LAYOUTS |= {unit: UnitLayout(MANY, unit, tiles) for unit, tiles in UNITS.items()}
 # Layouts that operators do not take, by what these need.
-UNFIT = {"any": (), "neurons": {*LAYOUTS} - {"chain"}, "genome": ("plain", *UNITS)}
+UNFIT = {"any": (), "neurons": {*LAYOUTS} - {"feedforward"}, "genome": ("plain", *UNITS)}
 TRIALS = [(density, seed) for density in (0.0, 0.5, 1.0) for seed in range(5)]
 every_operator = pytest.mark.parametrize("name", RECORDS)
 every_pair = pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def kind_of(name):
 def parents(name, kind=None, density=0.5, seed=0, cls=None):
     """Return one or two evaluated and trained tickets without an empty layer."""
     cls = cls or kind_of(name)
-    kind = kind or ("chain" if RECORDS[name].needs == "neurons" else "many")
+    kind = kind or ("feedforward" if RECORDS[name].needs == "neurons" else "many")
     rng, layout, found = np.random.default_rng(seed), LAYOUTS[kind], []
     for i in range(2 if name.startswith("cx_") else 1):
         mask = rng.random(layout.size) < density
@@ -96,17 +96,17 @@ def masks(tickets):
 
 
 def test_every_operator_there_is_has_a_record():
-    """Of what stands in the files of the room and begins as operators do."""
+    """Of what stands in the files of the package and begins as operators do."""
     begin = {"cx": "crossover", "mut": "mutation", "init": "init", "sel": "selection"}
-    rooms = [
+    modules = [
         importlib.import_module(f"{operators.__name__}.{found.name}")
         for found in pkgutil.iter_modules(operators.__path__)
     ]
     written = {
         name
-        for room in rooms
-        for name, value in vars(room).items()
-        if name.partition("_")[0] in begin and getattr(value, "__module__", "") == room.__name__
+        for module in modules
+        for name, value in vars(module).items()
+        if name.partition("_")[0] in begin and getattr(value, "__module__", "") == module.__name__
     }
     assert written == {name for name in operators.OPERATORS if name.partition("_")[0] in begin}
     assert {*operators.__all__} >= {*operators.OPERATORS}
@@ -117,7 +117,7 @@ def test_every_operator_there_is_has_a_record():
 
 
 def test_each_list_of_operators_follows_from_the_records():
-    lists = operators.CROSSOVERS, operators.MUTATIONS, operators.STRUCTURED, operators.GENOME
+    lists = operators.CROSSOVERS, operators.MUTATIONS, operators.NEURONS, operators.GENOME
     listed = [op.__name__ for some in lists for op in some]
     assert sorted(listed) == sorted(n for n, r in RECORDS.items() if r.kind != "combination")
     assert all(op.__name__.startswith("cx_") for op in operators.CROSSOVERS)

@@ -1,4 +1,4 @@
-"""Structured operators: whole units go and come, and no network is ever cut in two."""
+"""Operators on neurons: whole units go and come, and no network is ever cut in two."""
 
 import itertools
 from functools import partial
@@ -242,7 +242,10 @@ def test_trained_weights_count_before_initial_ones(operator):
     assert len(seen) == 2
 
 
-CHAIN, OTHER = layout_of((3, 2, 2)), MaskLayout([("a", (2, 3)), ("c", (1, 1, 2, 2))], np.ones(10))
+FEEDFORWARD, OTHER = (
+    layout_of((3, 2, 2)),
+    MaskLayout([("a", (2, 3)), ("c", (1, 1, 2, 2))], np.ones(10)),
+)
 BARE = MaskLayout([("a", (2, 3)), ("b", (2, 2))])
 UNIT = r"must be in range: expected a finite float in \[0, 1\], got"
 
@@ -282,16 +285,16 @@ def test_tickets_that_do_not_fit(operator, layout, text):
     ],
 )
 def test_arguments_that_cannot_be(operator, options, text):
-    ticket = Ticket(np.ones(10), CHAIN)
+    ticket = Ticket(np.ones(10), FEEDFORWARD)
     with pytest.raises((ValueError, TypeError), match=text):
         operator(ticket, **options)
     assert ticket.kept == 10
 
 
 def test_crossover_arguments():
-    one = Ticket(np.ones(10), CHAIN)
+    one = Ticket(np.ones(10), FEEDFORWARD)
     with pytest.raises(ValueError, match=f"indpb {UNIT} 2.0"):
-        cx_structure(one, Ticket(np.ones(10), CHAIN), indpb=2)
+        cx_structure(one, Ticket(np.ones(10), FEEDFORWARD), indpb=2)
     with pytest.raises(ValueError, match="ind2 must have the layout of ind1"):
         cx_structure(one, Ticket(np.ones(10), BARE))
     with pytest.raises(TypeError, match="individual must be a ticket"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.learning import learn
 
 from nets_deap import MaskLayout, Ticket, operators
-from nets_deap.tickets import live as structure
+from nets_deap.tickets import live
 
 SHAPES = [("a", (30, 40)), ("b", (20, 30)), ("c", (5, 20))]
 LAYOUT = MaskLayout(SHAPES, np.random.default_rng(0).normal(size=1900))
@@ -25,8 +25,8 @@ def trained(density=1.0, seed=0):
     return ticket
 
 
-def live(ticket):
-    return [int(units.sum()) for units in structure.live_units(LAYOUT, ticket.mask)]
+def live_counts(ticket):
+    return [int(units.sum()) for units in live.live_units(LAYOUT, ticket.mask)]
 
 
 @unhurried
@@ -36,14 +36,14 @@ def test_multiply_adds_shrink_by_the_fraction_asked_for(fraction, sigma, seed):
     operators.mut_shrink(
         ticket, fraction=fraction, sigma=sigma, thin=1.0, rng=np.random.default_rng(seed)
     )
-    inputs, one, two, outputs = live(ticket)
+    inputs, one, two, outputs = live_counts(ticket)
     # Whole units: half a unit more or less of each level.
     most = (inputs + 0.6) * (one + 0.6) + (one + 0.6) * (two + 0.6) + (two + 0.6) * outputs
     least = (inputs - 0.6) * (one - 0.6) + (one - 0.6) * (two - 0.6) + (two - 0.6) * outputs
     assert least <= (1 - fraction) * DENSE <= most
     assert outputs == 5
     # Units go whole: all weights between those that are left are kept.
-    assert ticket.kept == structure.multiply_adds(LAYOUT, ticket.mask)
+    assert ticket.kept == live.multiply_adds(LAYOUT, ticket.mask)
 
 
 def test_the_weakest_units_go():
@@ -55,7 +55,7 @@ def test_the_weakest_units_go():
     ticket.inherited = None
     learn(ticket, values)
     operators.mut_shrink(ticket, fraction=0.35, sigma=0.0, thin=1.0)
-    inputs, one, _, _ = structure.live_units(LAYOUT, ticket.mask)
+    inputs, one, _, _ = live.live_units(LAYOUT, ticket.mask)
     assert inputs[10:].all()
     assert one[8:].all()
     assert (inputs.sum() < 40, one.sum() < 30) == (True, True)
@@ -69,7 +69,7 @@ def test_weights_are_thinned_step_by_step_to_the_density_that_suits_the_size():
     assert ticket.mask[values > np.quantile(values, 0.41)].all()
     for _ in range(4):
         operators.mut_shrink(ticket, fraction=0.0, sigma=0.0, thin=0.25)
-    adds = structure.multiply_adds(LAYOUT, ticket.mask)
+    adds = live.multiply_adds(LAYOUT, ticket.mask)
     assert ticket.kept == round(0.25 * np.sqrt(adds * 1900))
 
 
@@ -77,7 +77,7 @@ def test_rates_evolve_with_the_ticket_and_decide_where_units_go():
     ticket = trained()
     ticket.strategy = {"level 0": 3.0, "level 1": -3.0, "level 2": -3.0, "a": 1.0}
     operators.mut_shrink(ticket, fraction=0.4, sigma=0.0, thin=1.0)
-    inputs, one, two, _ = live(ticket)
+    inputs, one, two, _ = live_counts(ticket)
     assert inputs < 24
     assert (one, two) == (30, 20)
     assert ticket.strategy["level 0"] == pytest.approx(2.7)  # it fades
@@ -92,11 +92,11 @@ def test_rates_evolve_with_the_ticket_and_decide_where_units_go():
 @given(st.floats(0, 1), st.floats(0.01, 1), st.floats(0.02, 1), st.integers(0, 99))
 def test_it_never_disconnects(fraction, thin, density, seed):
     ticket, rng = trained(density, seed), np.random.default_rng(seed)
-    connected = structure.is_connected(LAYOUT, ticket.mask)
+    connected = live.is_connected(LAYOUT, ticket.mask)
     before = ticket.mask
     for _ in range(3):
         operators.mut_shrink(ticket, fraction=fraction, thin=thin, rng=rng)
-    assert structure.is_connected(LAYOUT, ticket.mask) or not connected
+    assert live.is_connected(LAYOUT, ticket.mask) or not connected
     assert not (ticket.mask & ~before).any() or not connected
 
 

@@ -25,10 +25,10 @@ def kept(tmp_path):
     rng = np.random.default_rng(0)
     masks = [task.ticket(rng.random(task.layout.size) < 0.5).packed_mask for _ in range(4)]
     folder = RunFolder(tmp_path)
-    keeper = Partial(folder, 1)
-    set_journal(task.problem, keeper)
+    journal = Partial(folder, 1)
+    set_journal(task.problem, journal)
     dispatch.train(task.problem, masks, PLAN)
-    keeper.cut_short()
+    journal.cut_short()
     set_journal(task.problem, None)
     return task, masks, folder
 

@@ -174,11 +174,11 @@ def load_checkpoint(path, task, whole):
         shutil.copytree(path, copied)
         nets.resume(copied, task=task, progress="none").recorder.close()
         return
-    from nets_deap.runs.resume import _worded
+    from nets_deap.runs.resume import _naming
 
     snapshot = newest(path)
     if snapshot is not None:
-        with _worded(path):
+        with _naming(path):
             snapshot.read_tickets(task.layout)
             snapshot.archive(None)
 

@@ -67,7 +67,7 @@ def test_parents_are_those_whose_training_was_started_out_from(xor_task):
     toolbox.evaluate(three)
     assert three.parents == (pop[0].digest, pop[1].digest)
     again = toolbox.clone(three)
-    toolbox.evaluate(again)  # the same mask trained once more is no child of itself
+    toolbox.evaluate(again)  # the same mask trained once more is not a child of itself
     assert again.parents == three.parents
     assert two.parents == ()
 

@@ -128,7 +128,7 @@ def test_steps_that_warm_up_leave_no_trace(monkeypatch, steps):
     assert_same(warmed, train_batched(low.problem, masks, plan), rtol=0)
 
 
-def test_the_shelf_holds_some_shapes_and_a_copied_task_starts_with_an_empty_one():
+def test_the_cache_holds_some_shapes_and_a_copied_task_starts_with_an_empty_one():
     task = make_task("mlp", RECIPES["adam"], model=deep())
     (mask,) = masks_of(task, (0.5,))
     for p in (1, 2, 3, 4, 5, 6):
@@ -162,14 +162,14 @@ def test_pruned_weights_and_their_moments_are_exactly_zero(optimizer):
     packed = masks_of(task, (0.7, 0.2))
     outcome = train_batched(task.problem, packed, PLAN)
     chunk = chunk_of(task)
-    stack = np.stack([bits.unpack(mask, task.layout.size) for mask in packed])
+    unpacked = np.stack([bits.unpack(mask, task.layout.size) for mask in packed])
     found = [chunk.weights.trained, *chunk.optimiser.moments()]
     assert len(found) == (3 if "adam" in optimizer else 2)
     for tensors in found:
-        for name, gone in task.layout.split(~stack).items():
+        for name, gone in task.layout.split(~unpacked).items():
             assert torch.count_nonzero(tensors[name][torch.from_numpy(gone)]) == 0
             assert torch.count_nonzero(tensors[name][torch.from_numpy(~gone)]) > 0
-    for mask, end in zip(stack, outcome.trained, strict=True):
+    for mask, end in zip(unpacked, outcome.trained, strict=True):
         assert end.values.shape == (mask.sum(),)
         assert np.isfinite(end.values).all()
 

@@ -57,7 +57,7 @@ def test_any_module_in_a_chunk_equals_single_trainings(monkeypatch, module):
     assert chunk_of(task) is chunk
 
 
-def test_what_a_module_cannot_do_as_a_batch_is_worded():
+def test_what_a_module_cannot_do_as_a_batch_is_explained():
     def function(model, x):
         return model.linear(x) * float(model.linear.weight.detach().sum())
 
@@ -76,13 +76,13 @@ def test_masks_are_unpacked_where_they_are_needed(module):
     packed = masks_of(task, (0.5, 0.1))
     weights = Weights(task.problem, 2)
     weights.refill(np.stack(packed), [None, None])
-    stack = np.stack([bits.unpack(row, task.layout.size) for row in packed])
+    unpacked = np.stack([bits.unpack(row, task.layout.size) for row in packed])
     for layer in task.layout.layers:
-        expected = task.layout.split(stack)[layer.name]
+        expected = task.layout.split(unpacked)[layer.name]
         np.testing.assert_array_equal(weights.keep(layer), expected)
         assert weights.counts(layer.name).tolist() == expected.reshape(2, -1).sum(1).tolist()
     w0 = task.layout.require_initial()
-    for mask, trained in zip(stack, weights.trained_states(), strict=True):
+    for mask, trained in zip(unpacked, weights.trained_states(), strict=True):
         np.testing.assert_array_equal(trained.values, w0[mask])
 
 

@@ -82,8 +82,8 @@ def test_steps_are_those_of_torch_optim(monkeypatch, optimizer, kept, dtype):
         schedule.begin(plan)
         schedule.fill(0)
         plain = {name: tensor.clone() for name, tensor in weights.trained.items()}
-        stack = np.stack([bits.unpack(row, problem.layout.size) for row in packed])
-        gone = {n: torch.from_numpy(~part) for n, part in problem.layout.split(stack).items()}
+        unpacked = np.stack([bits.unpack(row, problem.layout.size) for row in packed])
+        gone = {n: torch.from_numpy(~part) for n, part in problem.layout.split(unpacked).items()}
         reference = make_optimizer(problem.recipe, list(plain.values()), fused=False)
         for step in range(plan.steps):
             gradients = {
@@ -112,7 +112,7 @@ def test_steps_are_those_of_torch_optim(monkeypatch, optimizer, kept, dtype):
 
 @each_kind
 @each_optimizer
-def test_layered_networks_train_as_the_reference(monkeypatch, optimizer, kept):
+def test_batched_networks_train_as_the_reference(monkeypatch, optimizer, kept):
     if kept:
         monkeypatch.setattr(fused, "SMALL", 0)
     task = make_task("mlp", SOME[optimizer], model=deep())

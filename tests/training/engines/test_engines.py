@@ -161,8 +161,8 @@ def test_the_dense_ticket_is_a_plain_torch_loop(module, optimizer):
 def test_pruned_weights_and_their_optimiser_state_stay_exactly_zero(monkeypatch, module, optimizer):
     task = make_task(module, RECIPES[optimizer], torch.float32)
     packed = masks_of(task, (0.7, 0.2))
-    stack = np.stack([bits.unpack(mask, task.layout.size) for mask in packed])
-    pruned = {name: torch.from_numpy(~part) for name, part in task.layout.split(stack).items()}
+    unpacked = np.stack([bits.unpack(mask, task.layout.size) for mask in packed])
+    pruned = {name: torch.from_numpy(~part) for name, part in task.layout.split(unpacked).items()}
     seen = []
 
     step = Chunk.step
@@ -180,7 +180,7 @@ def test_pruned_weights_and_their_optimiser_state_stay_exactly_zero(monkeypatch,
     monkeypatch.setattr(Chunk, "step", watched)
     outcome = train_vmap(task.problem, packed, PLAN)
     assert seen == list(range(1, STEPS + 1))
-    for mask, state, end in zip(stack, outcome.states, outcome.trained, strict=True):
+    for mask, state, end in zip(unpacked, outcome.states, outcome.trained, strict=True):
         flat = np.concatenate([state[name].reshape(-1) for name in task.layout.names])
         assert not flat[~mask].any()
         np.testing.assert_array_equal(flat[mask], end.values)

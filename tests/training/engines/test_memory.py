@@ -148,5 +148,5 @@ def test_on_cuda_a_real_shortage_halves_the_chunk(caplog):
 def test_a_shortage_on_the_cpu_is_not_taken_for_a_module_that_cannot_be_batched():
     task = make_task("dropout", RECIPES["sgd"])
     functional = Functional(task.problem, {})
-    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"), functional.worded():
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"), functional.explained():
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")

@@ -298,7 +298,7 @@ def test_a_stream_that_draws_gives_all_networks_the_same_minibatches():
     assert_same(outcome, reference(task.problem, masks, SHORT), rtol=1e-9)
 
 
-def test_weights_of_which_the_cut_leaves_none_are_refused():
+def test_weights_of_which_the_holdout_leaves_none_are_refused():
     x, y, w = torch.randn(40, 6), torch.arange(40) % 3, torch.zeros(40)
     w[0] = 1.0
     with pytest.raises(ValueError, match=r"(val|train) weights must weigh examples: .*all 0"):
@@ -307,7 +307,7 @@ def test_weights_of_which_the_cut_leaves_none_are_refused():
     assert float(huge.problem.train[1].weight.mean()) == pytest.approx(1.0)
 
 
-def test_a_step_that_the_module_cannot_take_is_worded():
+def test_a_step_that_the_module_cannot_take_is_explained():
     model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     data = (torch.randn(20, 6), torch.arange(20) % 3)
     with pytest.raises(ValueError, match=r"model must take a training step: .*more than 1 value"):

@@ -63,12 +63,12 @@ def activate(act: int, units: Array, n: int) -> None:
 
 
 @compiled
-def multiply_slopes(act: int, acts: Array, deltas: Array) -> None:
-    """Multiply deltas by the slope of tanh or the logistic function, told from its value."""
+def multiply_derivatives(act: int, acts: Array, deltas: Array) -> None:
+    """Multiply deltas by the derivative of tanh or the logistic function, from its value."""
     one = acts.dtype.type(1)
     for i in range(len(deltas)):
-        slope = one - acts[i] * acts[i] if act == TANH else acts[i] * (one - acts[i])
-        deltas[i] *= slope
+        derivative = one - acts[i] * acts[i] if act == TANH else acts[i] * (one - acts[i])
+        deltas[i] *= derivative
 
 
 @compiled
@@ -146,10 +146,10 @@ def backward(
         before = unit - n_in
         bias = start + rows[row + n_out]
         if layer < last and act != RELU:
-            multiply_slopes(
+            multiply_derivatives(
                 act, acts[unit * LANES :], deltas[unit * LANES : (unit + n_out) * LANES]
             )
-        # One pass over the deltas for both: ReLU's slope, and the biases' gradient.
+        # One pass over the deltas for both: ReLU's derivative, and the biases' gradient.
         for o in range(n_out):
             total = rectified_sum(deltas, acts, unit + o, layer < last and act == RELU)
             if layers.biased[layer]:
@@ -178,7 +178,7 @@ def backward(
                     deltas, before * LANES, LANES, n_in, LANES,
                 )  # fmt: skip
         else:
-            weights, slopes = theta[start:bias], grad[start:bias]
+            weights, gradient = theta[start:bias], grad[start:bias]
             columns = cols[kept.col_starts[layer] : kept.col_starts[layer + 1]]
             # The kept weights of a row scatter into the deltas before, which thus start at zero;
             # the dense product above sets them. The network's own inputs need no deltas.
@@ -188,9 +188,9 @@ def backward(
                 k, stop = rows[row + o], rows[row + o + 1]
                 if layer == 0:
                     x0 = block * n_in
-                    sparse_gradient(deltas, unit + o, work.inputs, x0, columns, k, stop, slopes)
+                    sparse_gradient(deltas, unit + o, work.inputs, x0, columns, k, stop, gradient)
                 else:
-                    sparse_gradient(deltas, unit + o, acts, before, columns, k, stop, slopes)
+                    sparse_gradient(deltas, unit + o, acts, before, columns, k, stop, gradient)
                     sparse_back(weights, columns, k, stop, deltas, unit + o, deltas, before)
 
 

@@ -273,7 +273,7 @@ def rectified_sum(tc, d, acts, unit, rectify):  # type: ignore
         w = _Writer(context, builder, signature)
         place = w.at(args[2])
         delta, act = w.load(w.data(args, 0), place), w.load(w.data(args, 1), place)
-        # The slope at 0 is 0, as in torch; a NaN activation lets its delta through.
+        # The derivative at 0 is 0, as in torch; a NaN activation lets its delta through.
         off = builder.fcmp_ordered("<=", act, w.zeros())
         delta = builder.select(args[3], builder.select(off, w.zeros(), delta), delta)
         w.store(delta, w.data(args, 0), place)

@@ -60,7 +60,7 @@ def suits(problem: Problem) -> bool:
     It takes ``models.MLP`` and ``nn.Sequential`` of ``Flatten``, ``Linear`` and one kind of
     activation (ReLU, tanh or sigmoid) with nothing frozen, on the CPU, where numba is installed.
     """
-    stack = feedforward_of(problem.model)
+    feedforward = feedforward_of(problem.model)
     return (
         find_spec("numba") is not None
         and problem.device.type == "cpu"
@@ -69,10 +69,10 @@ def suits(problem: Problem) -> bool:
         and (problem.recipe.loss != "cross_entropy" or problem.train[1].ndim == 1)
         and not problem.frozen
         and not problem.buffers
-        and stack is not None
-        and stack.activation in ACTIVATIONS
-        and (stack.flattens or problem.train[0].ndim == 2)
-        and set(problem.layout.names) <= set(stack.weights)  # biases are never masked here
+        and feedforward is not None
+        and feedforward.activation in ACTIVATIONS
+        and (feedforward.flattens or problem.train[0].ndim == 2)
+        and set(problem.layout.names) <= set(feedforward.weights)  # biases are never masked here
     )
 
 
@@ -90,8 +90,8 @@ def train_compiled(
     A thread holds at most ``GROUP`` networks at a time, all threads together at most ``chunk``.
     """
     require("numba", "fast", "train networks at a cost that falls with density")
-    stack = feedforward_of(problem.model)
-    assert stack is not None
+    feedforward = feedforward_of(problem.model)
+    assert feedforward is not None
     batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).numpy()
     begin = starts or [None] * len(masks)
     threads = max(1, min(torch.get_num_threads(), len(masks)))
@@ -110,8 +110,8 @@ def train_compiled(
     found: dict[int, Outcome] = {}
 
     def work(places: list[int], stop: Stop) -> list[Outcome]:
-        networks = [Network(problem, stack, masks[i], begin[i]) for i in places]
-        return _train(problem, stack, Group(networks), plan, batches, stop)
+        networks = [Network(problem, feedforward, masks[i], begin[i]) for i in places]
+        return _train(problem, feedforward, Group(networks), plan, batches, stop)
 
     def done(places: list[int], outcomes: list[Outcome]) -> None:
         found.update(zip(places, outcomes, strict=True))
@@ -137,15 +137,17 @@ ENGINE = Engine(
 
 
 def _train(
-    problem: Problem, stack: Feedforward, group: Group, plan: Plan, batches: Array, stop: Stop
+    problem: Problem, feedforward: Feedforward, group: Group, plan: Plan, batches: Array, stop: Stop
 ) -> list[Outcome]:
     """Train and measure the networks of a group."""
     from nets_deap.training.engines.cpu import _loops
 
     recipe = problem.recipe
-    biased = np.array([bias is not None for bias in stack.biases])
-    assert stack.activation is not None
-    layers = Layers(ACTIVATIONS[stack.activation], LOSSES[str(recipe.loss)], stack.sizes, biased)
+    biased = np.array([bias is not None for bias in feedforward.biases])
+    assert feedforward.activation is not None
+    layers = Layers(
+        ACTIVATIONS[feedforward.activation], LOSSES[str(recipe.loss)], feedforward.sizes, biased
+    )
     m = np.zeros_like(group.theta)
     v = np.zeros_like(group.theta) if recipe.optimizer != "sgd" else m
     parameters = Parameters(group.theta, m, v)

@@ -91,7 +91,7 @@ class Network:
     """One masked network: its layers, and how to read what training made of them."""
 
     def __init__(
-        self, problem: Problem, stack: Feedforward, packed: bits.Bytes, start: Start | None
+        self, problem: Problem, feedforward: Feedforward, packed: bits.Bytes, start: Start
     ) -> None:
         self.mask = bits.unpack(packed, problem.layout.size)
         masks = problem.layout.split(self.mask)
@@ -100,7 +100,7 @@ class Network:
             begin = start.tensors(problem.layout, self.mask)
             values.update({n: tensor.to(problem.dtype).numpy() for n, tensor in begin.items()})
         self.layers = []
-        for weight, bias in zip(stack.weights, stack.biases, strict=True):
+        for weight, bias in zip(feedforward.weights, feedforward.biases, strict=True):
             tensor = values[weight]
             mask = masks.get(weight)
             if mask is None:  # not maskable

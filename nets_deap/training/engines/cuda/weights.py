@@ -39,9 +39,9 @@ def download(tensor: Tensor) -> NDArray[Any]:
     return host.numpy()
 
 
-def counts_of(layout: MaskLayout, stack: bits.Bytes) -> NDArray[np.int64]:
+def counts_of(layout: MaskLayout, packed: bits.Bytes) -> NDArray[np.int64]:
     """Count the kept weights of each network's layers, shape (P, L)."""
-    return np.stack([layout.counts(row) for row in stack])
+    return np.stack([layout.counts(row) for row in packed])
 
 
 class Weights:
@@ -79,7 +79,7 @@ class Weights:
 
     def refill(
         self,
-        stack: bits.Bytes,
+        packed: bits.Bytes,
         starts: Sequence[Start],
         counts: NDArray[np.int64] | None = None,
     ) -> None:
@@ -88,8 +88,8 @@ class Weights:
         ``counts`` are those of ``counts_of``, if they are known.
         """
         problem = self.problem
-        self.packed.copy_(upload(stack, problem.device))
-        self._counts = counts_of(problem.layout, stack) if counts is None else counts
+        self.packed.copy_(upload(packed, problem.device))
+        self._counts = counts_of(problem.layout, packed) if counts is None else counts
         for home in (self.trained, self.fixed):
             for name, tensor in home.items():
                 tensor.copy_(problem.initial[name].expand_as(tensor))
@@ -113,9 +113,9 @@ class Weights:
         # Layers do not begin at whole bytes: the bytes that hold one are unpacked, lowest bit
         # first, and what belongs to its neighbours is cut off.
         first, stop = layer.start // 8, bits.n_bytes(layer.stop)
-        one_by_one = (self.packed[:, first:stop].unsqueeze(-1) >> self._shifts) & 1
+        unpacked = (self.packed[:, first:stop].unsqueeze(-1) >> self._shifts) & 1
         place = layer.start - 8 * first
-        window = one_by_one.view(self.p, -1)[:, place : place + layer.size]
+        window = unpacked.view(self.p, -1)[:, place : place + layer.size]
         return window.view(torch.bool).reshape(self.p, *layer.shape)
 
     def counts(self, name: str) -> NDArray[np.int64]:
