@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def add(parsers: Any) -> None:
     """Add the command, with commands of its own, to the command line."""
-    ticket = parsers.add_parser("ticket", help="look at ticket files and carry them elsewhere")
+    ticket = parsers.add_parser("ticket", help="look at ticket files, apply and export them")
     what = ticket.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add_one in (_add_show, _add_diff, _add_apply, _add_export, _add_check, _add_compact):
         add_one(what)

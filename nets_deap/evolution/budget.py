@@ -1,4 +1,4 @@
-"""Steps x networks: ``StepBudget`` shares them out, ``Ledger`` adds them up."""
+"""Steps x networks: ``StepBudget`` shares them out; a task's ``Ledger`` adds them up."""
 
 from __future__ import annotations
 

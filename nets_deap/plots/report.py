@@ -74,7 +74,7 @@ def report(folder: str | Path) -> str:
 
 
 def command_of(facts: Mapping[str, Any]) -> str | None:
-    """Return the command line that makes a run again; None where it was no preset's.
+    """Return the command line that makes a run again; None where it was not a preset's.
 
     Args:
         facts: What its ``config.json`` holds.
@@ -114,8 +114,8 @@ def _again(facts: Mapping[str, Any], compared: bool) -> str:
     command = command_of(facts)
     if command is None:
         return (
-            "<p>It was no preset's run: call <code>nets.search</code>, or DEAP's algorithm with a "
-            f"<code>nets.Recorder</code>, with the settings below.</p>{needs}"
+            "<p>It was not a preset's run: call <code>nets.search</code>, or DEAP's algorithm with "
+            f"a <code>nets.Recorder</code>, with the settings below.</p>{needs}"
         )
     return f"{_pre(command)}{needs}"
 

@@ -51,7 +51,7 @@ def test_layerwise_fractions_are_exact_and_leave_every_layer_a_weight(output, la
     assert baseline.name == "imp-layerwise"
 
 
-def test_a_chain_prunes_half_as_much_of_the_last_layer():
+def test_finetune_prunes_half_as_much_of_the_last_layer():
     task = make_task()
     (ticket,) = finetune(task, rounds=1, steps=1, fraction=0.4, scope="layerwise").tickets
     assert task.layout.counts(ticket.packed).tolist() == [29, 24, 12]
@@ -99,7 +99,7 @@ def test_a_level_is_trained_from_initial_weights_times_mask():
         assert not flat[~ticket.mask].any()
 
 
-def test_a_chain_goes_on_from_what_the_round_before_trained(monkeypatch):
+def test_finetune_goes_on_from_what_the_round_before_trained(monkeypatch):
     task = make_task()
     calls = watched(task, monkeypatch)
     baseline = finetune(task, rounds=4, steps=6)
@@ -154,7 +154,7 @@ def test_rewinding_starts_at_a_step_of_a_dense_training_that_is_paid_once(monkey
     assert rewound != task.train_all(baseline.tickets, steps=5)
 
 
-def test_rewinding_to_step_zero_is_no_rewinding():
+def test_rewinding_to_step_zero_is_starting_from_w0():
     task = make_task()
     plain, zero = imp(task, rounds=2, steps=6), imp(task, rounds=2, steps=6, rewind_to=0)
     assert plain.tickets == zero.tickets

@@ -235,7 +235,7 @@ def test_bad_input_to_ticket_check_is_status_2(ticket, arguments, text, capsys):
 
 
 @pytest.mark.parametrize("content", [None, b"no ticket at all"])
-def test_a_file_that_is_no_ticket_is_status_2(content, tmp_path, capsys):
+def test_a_file_that_is_not_a_ticket_is_status_2(content, tmp_path, capsys):
     file = tmp_path / "x.safetensors"
     if content is not None:
         file.write_bytes(content)

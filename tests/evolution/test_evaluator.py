@@ -235,7 +235,7 @@ def test_extras_are_refused(use, evaluator, tickets):
         use(evaluator, tickets)
 
 
-def test_what_is_no_ticket_of_the_task_is_refused(evaluator, task, tickets):
+def test_what_is_not_a_ticket_of_the_task_is_refused(evaluator, task, tickets):
     with pytest.raises(TypeError, match=r"task must be a task: expected a nets\.Task, got str"):
         Evaluator("task", "val_loss")
     with pytest.raises(ValueError, match=r"Did you mean 'val_loss'\?"):

@@ -280,7 +280,7 @@ def test_other_results_do_not_mix(settings, arguments, text, tmp_path):
     assert files(path) == before
 
 
-def test_where_data_and_device_are_is_no_difference(tmp_path, monkeypatch):
+def test_where_data_and_device_are_is_not_a_difference(tmp_path, monkeypatch):
     path, given = tmp_path / "c", {**BASIC, "methods": ["erk"]}
     compare(CONFIG, path, **given)
     monkeypatch.setattr(module, "build_task", refuse)
@@ -326,7 +326,7 @@ def test_same_layers_without_evolution_is_refused(tmp_path):
 # ---- what may be missing
 
 
-def test_a_network_that_is_no_chain_has_no_multiply_adds(tmp_path, monkeypatch):
+def test_a_network_that_is_not_sequential_has_no_multiply_adds(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "build_task", conv_task)
     methods = ["evolution", "imp", "snip", "same-layers", "random"]
     summary = compare(CONFIG, tmp_path / "c", **{**BASIC, "budget": 60}, methods=methods)

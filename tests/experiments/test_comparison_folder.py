@@ -68,7 +68,7 @@ def test_a_folder_with_something_else_is_refused_and_kept(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["precious"]
 
 
-def test_a_head_that_is_no_identity_is_refused(tmp_path):
+def test_a_head_that_is_not_an_identity_is_refused(tmp_path):
     (tmp_path / HEAD).write_text("[]")
     with pytest.raises(InvalidValueError, match=r"budget = 60 \(there: None\)"):
         ComparisonFolder(tmp_path, IDENTITY)

@@ -135,7 +135,7 @@ def test_the_p_value_is_exact_with_ties_and_in_spite_of_rounding(differences, ba
 
 @pytest.mark.parametrize("values", [[0.5], [0.1, 0.2, 0.3], [0, 0]])
 @pytest.mark.parametrize("alternative", ["greater", "two-sided"])
-def test_nothing_but_ties_is_no_evidence(values, alternative):
+def test_nothing_but_ties_is_not_evidence(values, alternative):
     result = wilcoxon(values, values, alternative=alternative)
     assert (result.p_value, result.statistic, result.ties, result.n) == (
         1,

@@ -95,7 +95,7 @@ def test_a_last_line_that_a_kill_cut_off_is_left_out(recorder, tmp_path):
         nets.frames.log(tmp_path)
 
 
-def test_a_front_that_is_no_table_is_named(tmp_path):
+def test_a_front_that_is_not_a_table_is_named(tmp_path):
     (tmp_path / "front.csv").write_text("")
     with pytest.raises(FileAccessError, match=r"front\.csv must be a table"):
         nets.frames.front(tmp_path)

@@ -383,7 +383,7 @@ def test_other_versions_are_told(tmp_path, monkeypatch, caplog):
     assert "may differ in rounding" in caplog.text
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_what_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(FileAccessError, match="must be a run folder"):
         nets.resume(tmp_path / "nothing", task=new_task())
     (tmp_path / "config.json").write_text("{}")
@@ -396,7 +396,7 @@ def test_what_is_no_run_is_refused(tmp_path):
         nets.resume(cut)
 
 
-def test_an_attribute_that_is_no_plain_data_is_told_once(tmp_path, caplog):
+def test_an_attribute_that_is_not_plain_data_is_told_once(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     toolbox, population, recorder = begin(tmp_path, {})
     for ticket in population:

@@ -100,12 +100,12 @@ def test_as_mask_takes_bits_of_any_kind(values):
 
 
 @pytest.mark.parametrize("values", [[0, 2], [-1], [0.5], [float("nan")], ["1"], [None], [1j]])
-def test_as_mask_refuses_what_are_no_bits(values):
+def test_as_mask_refuses_what_are_not_bits(values):
     with pytest.raises(InvalidValueError, match=r"genes must hold bits: expected bool, or numbers"):
         bits.as_mask(values, "genes")
 
 
 @pytest.mark.parametrize("values", [np.zeros((2, 3)), np.array(1), [[0, 1], [1, 0]]])
-def test_as_mask_refuses_what_is_no_vector(values):
+def test_as_mask_refuses_what_is_not_a_vector(values):
     with pytest.raises(InvalidValueError, match=r"mask must be a vector: .*got \(.*Flatten it"):
         bits.as_mask(values)

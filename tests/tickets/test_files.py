@@ -255,7 +255,7 @@ def test_descriptions_that_make_no_sense_are_refused(ticket, tmp_path, change, t
 
 
 @pytest.mark.parametrize("description", ["no json", "[]", "null", "{}"])
-def test_what_is_no_description_is_refused(tmp_path, description):
+def test_what_is_not_a_description_is_refused(tmp_path, description):
     write(tmp_path / "a", {"mask": np.zeros(1, dtype=np.uint8)}, description)
     with pytest.raises(TicketFileError, match="is not a valid ticket file"):
         Ticket.load(tmp_path / "a")

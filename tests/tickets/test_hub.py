@@ -91,7 +91,7 @@ def test_places_that_are_not_there_are_refused(ticket, tmp_path, monkeypatch):
     assert Path(tmp_path / "file").read_text() == ""
 
 
-def test_names_of_layers_are_no_markup_of_the_card(tmp_path):
+def test_names_of_layers_are_not_markup_of_the_card(tmp_path):
     evil = "a\n```\n| <script>alert(1)</script> [x](y) | `"
     layout = nets.MaskLayout([(evil, (2, 3))], np.zeros(6, dtype=np.float32))
     ticket = nets.Ticket(np.ones(6, dtype=bool), layout)

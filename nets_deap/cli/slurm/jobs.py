@@ -52,9 +52,9 @@ def job(
     name = _checks.choice("kind", kind, KINDS)
     count = _alone("seeds", seeds, 10, only=name != "ray")
     last = _checks.whole("first_seed", first_seed, low=0) + count - 1
-    _word("preset", preset, r"[\w-]+", "letters, digits and hyphens")
-    _word("time", time, r"(\d+-)?\d+(:\d+){0,2}", "[DAYS-]HOURS:MINUTES:SECONDS")
-    _word("memory", memory, r"\d+[KMGT]?", "a number with K, M, G or T")
+    _check_word("preset", preset, r"[\w-]+", "letters, digits and hyphens")
+    _check_word("time", time, r"(\d+-)?\d+(:\d+){0,2}", "[DAYS-]HOURS:MINUTES:SECONDS")
+    _check_word("memory", memory, r"\d+[KMGT]?", "a number with K, M, G or T")
     if not isinstance(out, str) or not out or out.startswith("-"):
         raise _checks.bad_value("out", "be a folder", "a path such as 'runs'", repr(out))
     values = {
@@ -84,7 +84,7 @@ def _alone(argument: str, value: int | None, default: int, *, only: bool) -> int
     return _checks.whole(argument, default if value is None else value) if only else 1
 
 
-def _word(argument: str, value: str, pattern: str, expected: str) -> None:
+def _check_word(argument: str, value: str, pattern: str, expected: str) -> None:
     """Raise unless a text is what a line of the script may hold."""
     if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
         raise _checks.bad_value(argument, "be one word of its kind", expected, repr(value))

@@ -34,7 +34,7 @@ def test_all_states_come_back():
         ("cuda", 5),
     ],
 )
-def test_what_is_no_state_is_refused(name, value):
+def test_what_is_not_a_state_is_refused(name, value):
     held = states()
     try:
         with pytest.raises(RunFileError, match="random states cannot be set"):

@@ -182,7 +182,7 @@ def test_islands_that_cannot_be_are_refused(tmp_path):
         nets.Migration(every=0)
 
 
-def test_other_islands_are_no_continuation(tmp_path):
+def test_other_islands_are_not_a_continuation(tmp_path):
     go(tmp_path / "run", generations=2)
     with pytest.raises(NetsError, match=r"islands.*must go on|must go on.*islands"):
         go(tmp_path / "run", generations=2, islands=2, resume=True)
@@ -213,7 +213,7 @@ def test_migration_can_be_deaps():
         ({"islands": [nets.Island(options=[1])]}, "options must be a dictionary"),
     ],
 )
-def test_what_is_no_island_is_said(options, message):
+def test_what_is_not_an_island_is_refused(options, message):
     with pytest.raises(NetsError, match=message):
         go(**options)
 
@@ -297,7 +297,7 @@ HELD = [
 
 
 @pytest.mark.parametrize("held", HELD, ids=str)
-def test_what_is_no_state_of_islands_is_refused_and_the_folder_is_free_then(
+def test_what_is_not_a_state_of_islands_is_refused_and_the_folder_is_free_then(
     held, tmp_path, monkeypatch
 ):
     go_on = Islands.go_on

@@ -112,7 +112,7 @@ def test_a_run_that_was_taken_up_may_have_written_twice_and_been_cut_off(run, tm
         '"density":1,"values":[1,2]}],"front":[]}',
     ],
 )
-def test_what_is_no_history_is_refused(tmp_path, line):
+def test_what_is_not_a_history_is_refused(tmp_path, line):
     (tmp_path / HISTORY).write_text(line + "\n")
     with pytest.raises(FileAccessError, match="line 1 is none"):
         RunReader(tmp_path).history()

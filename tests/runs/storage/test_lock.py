@@ -142,7 +142,7 @@ def test_a_look_at_the_moment_of_locking_does_no_harm(tmp_path):
     timer.join()
 
 
-def test_a_sign_of_life_from_the_future_is_no_reason_to_wait_for_it(tmp_path):
+def test_a_sign_of_life_from_the_future_is_not_a_reason_to_wait_for_it(tmp_path):
     left_behind(tmp_path, -(10**6))
     with pytest.raises(FolderInUseError, match=r"is 0 s old: if it has ended, wait 600 s"):
         Lock(tmp_path)

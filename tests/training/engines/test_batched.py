@@ -87,7 +87,7 @@ def test_results_follow_their_masks_in_any_order_chunk_and_company():
         train_batched(task.problem, masks, PLAN, chunk=0)
 
 
-def test_a_machine_is_used_again_and_keeps_nothing_of_what_it_did(monkeypatch):
+def test_a_chunk_is_used_again_and_keeps_nothing_of_what_it_did(monkeypatch):
     """Other masks, starts, numbers of steps and seeds, in windows of a few steps."""
     monkeypatch.setattr(schedule, "WINDOW", 7)
     task = make_task("mlp", RECIPES["adamw"], model=deep())

@@ -208,7 +208,7 @@ def test_a_step_is_captured_once_after_warming_up_or_called(monkeypatch, caplog,
         assert "could not be captured" in caplog.text
 
 
-def test_the_cache_makes_room_before_it_builds():
+def test_the_cache_frees_memory_before_it_builds():
     cache, alive = Cache(), set()
 
     class Thing:
@@ -242,7 +242,7 @@ def test_the_cache_makes_room_before_it_builds():
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("module", MODULES)
-def test_stacked_networks_are_captured_and_agree_with_the_cpu(module):
+def test_chunks_of_networks_are_captured_and_agree_with_the_cpu(module):
     cpu = make_task(module, RECIPES["adamw"])
     cuda = make_task(module, RECIPES["adamw"], model=cpu.model, device="cuda")
     for masks in (masks_of(cpu), masks_of(cpu)[::-1]):

@@ -19,7 +19,7 @@ from support.networks import RECIPES, assert_same, chunk_of, deep, make_task, ma
 
 from nets_deap.tickets import bits
 from nets_deap.training.engines.batched import train_batched
-from nets_deap.training.engines.cuda import optimizer as fused
+from nets_deap.training.engines.cuda import optimizer as masked_step
 from nets_deap.training.engines.cuda.schedule import Schedule
 from nets_deap.training.engines.cuda.weights import Weights
 from nets_deap.training.engines.vmap import train_vmap
@@ -63,16 +63,16 @@ def test_what_stands_here_passes_under_the_interpreter(chosen, least):
 def test_steps_are_those_of_torch_optim(monkeypatch, optimizer, kept, dtype):
     """Masks with odd borders, gradients that are not finite where they do not count."""
     if kept:
-        monkeypatch.setattr(fused, "SMALL", 0)
+        monkeypatch.setattr(masked_step, "SMALL", 0)
     task = make_task("mlp", SOME[optimizer], dtype, model=deep(), maskable=["*.weight", "0.bias"])
     problem, p = task.problem, 3
     packed = np.stack(masks_of(task, (0.2, 0.1, 0.15)))
     counts = np.sum([problem.layout.counts(row) for row in packed], axis=0).tolist()
     named = dict(zip(problem.layout.names, counts, strict=True))
-    capacities = fused.capacities_of(problem, named, p)
+    capacities = masked_step.capacities_of(problem, named, p)
     assert bool(capacities) == kept
     weights, schedule = Weights(problem, p), Schedule(problem, 8)
-    optimiser = fused.make(weights, schedule, capacities)
+    optimiser = masked_step.make(weights, schedule, capacities)
     assert type(optimiser).__name__ == ("TritonOptimiser" if INTERPRETED else "TorchOptimiser")
     tail, loss = torch.zeros(p, dtype=torch.float64), torch.zeros(p, dtype=dtype)
     rng = torch.Generator().manual_seed(1)
@@ -103,7 +103,7 @@ def test_steps_are_those_of_torch_optim(monkeypatch, optimizer, kept, dtype):
     for name, tensor in plain.items():
         np.testing.assert_allclose(weights.trained[name], tensor, tolerance, tolerance)
     moments = optimiser.moments()
-    assert len(moments) == fused.moments_of(problem.recipe)
+    assert len(moments) == masked_step.moments_of(problem.recipe)
     for found in (weights.trained, *moments):
         for name, places in gone.items():
             assert not found[name][places].any()
@@ -114,7 +114,7 @@ def test_steps_are_those_of_torch_optim(monkeypatch, optimizer, kept, dtype):
 @each_optimizer
 def test_batched_networks_train_as_the_reference(monkeypatch, optimizer, kept):
     if kept:
-        monkeypatch.setattr(fused, "SMALL", 0)
+        monkeypatch.setattr(masked_step, "SMALL", 0)
     task = make_task("mlp", SOME[optimizer], model=deep())
     for densities in ((0.5, 0.2, 0.1), (0.1, 0.3, 0.4)):
         masks = masks_of(task, densities)
@@ -124,7 +124,7 @@ def test_batched_networks_train_as_the_reference(monkeypatch, optimizer, kept):
 
 def test_bf16_copies_follow_the_weights(monkeypatch):
     for small in (2**20, 0):
-        monkeypatch.setattr(fused, "SMALL", small)
+        monkeypatch.setattr(masked_step, "SMALL", small)
         task = make_task("mlp", SOME["adam"], torch.float32, model=deep(), precision="bf16")
         train_batched(task.problem, masks_of(task, (0.4, 0.2)), PLAN)
         chunk = chunk_of(task)
@@ -151,7 +151,7 @@ def test_cross_entropy_is_that_of_autograd(classes, width, batch, dtype):
     outputs = (20 * torch.randn(p, classes, width, dtype=dtype)).requires_grad_()
     y = torch.randint(0, classes, (width,))
     losses, deltas = torch.full((p,), torch.nan, dtype=dtype), torch.full_like(outputs, torch.nan)
-    fused.cross_entropy(outputs.detach(), y, batch, losses, deltas)
+    masked_step.cross_entropy(outputs.detach(), y, batch, losses, deltas)
     each = torch.nn.functional.cross_entropy(
         outputs[..., :batch], y[:batch].expand(p, -1), reduction="none"
     ).mean(1)
@@ -162,27 +162,29 @@ def test_cross_entropy_is_that_of_autograd(classes, width, batch, dtype):
     with torch.no_grad():
         outputs[1, 0, 1] = torch.nan
         outputs[2, 0, 1] = torch.inf
-    fused.cross_entropy(outputs.detach(), y, batch, losses, deltas)
+    masked_step.cross_entropy(outputs.detach(), y, batch, losses, deltas)
     assert torch.isfinite(losses).tolist() == [True, False, False, True]
 
 
 def test_what_is_too_large_for_one_program_is_left_to_torch():
-    assert fused.fits(10, 64)
-    assert fused.fits(256, 64)
-    assert not fused.fits(257, 64)
+    assert masked_step.fits(10, 64)
+    assert masked_step.fits(256, 64)
+    assert not masked_step.fits(257, 64)
 
 
 def test_state_is_kept_thin_where_fewer_bytes_move(monkeypatch):
     task = make_task("mlp", SOME["adam"], torch.float32, model=deep())
     full = {layer.name: 4 * layer.size for layer in task.layout.layers}
-    assert fused.capacities_of(task.problem, dict.fromkeys(full, 1), 4) == {}, "they are small"
-    monkeypatch.setattr(fused, "SMALL", 200)
+    assert masked_step.capacities_of(task.problem, dict.fromkeys(full, 1), 4) == {}, (
+        "they are small"
+    )
+    monkeypatch.setattr(masked_step, "SMALL", 200)
     counts = {
         name: int(share * full[name]) for name, share in zip(full, (0.85, 0.5, 0.5), strict=True)
     }
-    assert fused.capacities_of(task.problem, counts, 4) == {"2.weight": 128}
+    assert masked_step.capacities_of(task.problem, counts, 4) == {"2.weight": 128}
     counts["0.weight"] //= 2
-    assert fused.capacities_of(task.problem, counts, 4) == {"0.weight": 128, "2.weight": 128}
+    assert masked_step.capacities_of(task.problem, counts, 4) == {"0.weight": 128, "2.weight": 128}
 
 
 @needs_triton

@@ -80,7 +80,7 @@ def test_the_last_chunks_are_short_so_that_all_workers_end_together():
 def test_every_network_is_done_once_and_only_poison_is_given_up(
     n, workers, retries, poison, accidents
 ):
-    """Accidents are no fault of a chunk; poison kills whatever it is in."""
+    """Accidents are not the fault of a chunk; poison kills whatever it is in."""
     speed = Speed()
     works = [one(density=(i + 1) / n) for i in range(n)]
     chunks = Chunks(works, speed, workers=workers, retries=retries)

@@ -83,10 +83,10 @@ def test_numbers_that_numpy_does_not_have_come_back():
 
 def test_a_copy_has_a_model_and_a_cache_of_its_own():
     problem = TASKS["classes"](torch.randn(40, 4, dtype=torch.float64)).problem
-    replica = copied(problem, torch.device("cpu"))
-    assert replica.model is not problem.model
-    assert replica.cache is not problem.cache
-    assert replica.train[0] is problem.train[0]
+    other = copied(problem, torch.device("cpu"))
+    assert other.model is not problem.model
+    assert other.cache is not problem.cache
+    assert other.train[0] is problem.train[0]
 
 
 def test_python_looks_where_it_looked_when_it_was_packed(monkeypatch, tmp_path):
