@@ -1,8 +1,9 @@
 """The one way a file is written: it is there whole, or what was there before still is.
 
-``write`` puts content in place, ``save`` says in words where that fails, and ``AtomicFile`` takes
-what comes in parts. Logs, which grow by a line a generation, are the exception: written anew they
-would cost the square of their length, so their last line may be torn, which their readers know.
+``write`` puts content in place, ``save`` raises a ``NetsError`` where that fails, and ``AtomicFile``
+takes what comes in parts. Logs, which grow by a line a generation, are the exception: written anew
+they would cost the square of their length, so their last line may be torn, which their readers
+know.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Validators: the one place that words errors about values, kinds, names and shapes.
+"""Validators: the one place that writes errors about values, kinds, names and shapes.
 
 Every message reads ``{argument} must {rule}: expected {what}, got {value}. {what to do}``.
 """

@@ -1,4 +1,4 @@
-"""Validators word every error by one template, and let good values through."""
+"""Validators write every error by one template, and let good values through."""
 
 import math
 import re

@@ -92,7 +92,7 @@ def sections():
 
 
 def add(text, root):
-    """Do what a section says; return how many files and lines, imports apart, that took."""
+    """Follow a section; return how many files and lines, imports apart, that took."""
     files = re.findall(r"```python\n# (\S+)\n(.*?)```", text, re.S)
     for path, content in files:
         assert not (root / path).exists()

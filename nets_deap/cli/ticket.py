@@ -216,7 +216,7 @@ def _add_check(what: Any) -> None:
         check,
         "is it a winning ticket? shuffled, re-initialised, inverted, dense",
         "Train a ticket beside its mask shuffled within layers, its mask over other initial "
-        "weights, an inverted mask and the dense network, and say whether it wins.",
+        "weights, an inverted mask and the dense network, and judge whether it wins.",
     )
     add_preset(command, named=False)
     command.add_argument(

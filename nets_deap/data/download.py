@@ -21,7 +21,7 @@ def default_data_dir() -> Path:
 
 
 def fetch(kind: Any, root: Path, name: str, folder: Path) -> None:
-    """Let a class of torchvision download its files, without its output; word the failure."""
+    """Let a class of torchvision download its files, without its output; explain a failure."""
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             kind(root, download=True)

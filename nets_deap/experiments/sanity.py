@@ -139,7 +139,7 @@ def check(
     tolerance: float = 0.001,
     margin: float = 0.005,
 ) -> SanityReport:
-    """Train a ticket beside its controls and say whether it is a winning ticket.
+    """Train a ticket beside its controls and judge whether it is a winning ticket.
 
     In each replicate five networks are trained from scratch, all on the same minibatches:
 

@@ -151,7 +151,7 @@ def take_up(
 def _compare(
     then: Mapping[str, Any], config: Mapping[str, Any], task: Task, *, force: bool
 ) -> bool:
-    """Refuse to go on with something else than what was begun; tell whether something is."""
+    """Refuse to go on with something else than what was begun; return whether something is."""
     now = json.loads(json.dumps(task.as_dict()))
     layout = differences(
         *({n: f[n] for n in ("layers", "initial_digest")} for f in (then["task"], now))

@@ -105,9 +105,9 @@ def make(root, name, monkeypatch, **more):
 def check(found, name, made):
     """The splits are what was made, the last training images held out."""
     (images, labels), test = made
-    cut = N_TRAIN - HELD_OUT
+    n = N_TRAIN - HELD_OUT
     expected = {
-        "train": (images[:cut], labels[:cut]), "val": (images[cut:], labels[cut:]), "test": test,
+        "train": (images[:n], labels[:n]), "val": (images[n:], labels[n:]), "test": test,
     }  # fmt: skip
     for split, (x, y) in expected.items():
         inputs, targets = getattr(found, split)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from deap import base, tools
-from support.learning import learn
+from support.trained import set_trained
 from torch import nn
 
 import nets_deap as nets
@@ -301,7 +301,7 @@ def test_a_diverged_training_clears_what_an_earlier_one_gave():
     recipe = Recipe(optimizer="sgd", lr=5.0, batch_size=4, steps=8, loss="mse")
     task = Task(nn.Linear(2, 1), train=data, val=data, recipe=recipe, device="cpu")
     ticket = task.dense_ticket()
-    learn(ticket, np.ones(2, np.float32))
+    set_trained(ticket, np.ones(2, np.float32))
     Evaluator(task, "val_loss")(ticket)
     assert ticket.trained is None
 

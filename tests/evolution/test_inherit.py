@@ -8,7 +8,7 @@ import pytest
 from deap import algorithms, tools
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.learning import learn
+from support.trained import set_trained
 
 import nets_deap as nets
 from nets_deap import operators
@@ -21,7 +21,7 @@ LAYOUT = nets.MaskLayout([("a", (4, 3)), ("b", (2, 4))], np.linspace(0.1, 2, 20)
 
 def ticket_of(kept, values, **more):
     ticket = nets.Ticket(np.isin(np.arange(20), kept), layout=LAYOUT)
-    learn(ticket, np.asarray(values, dtype=np.float32), **more)
+    set_trained(ticket, np.asarray(values, dtype=np.float32), **more)
     return ticket
 
 
@@ -265,7 +265,7 @@ def test_a_child_goes_on_from_its_parents_values_and_the_ticket_is_still_w0(task
 def test_without_inheritance_a_child_trains_from_w0(task):
     box = nets.make_toolbox(task)
     one, two = task.ticket(np.ones(18)), task.ticket(np.ones(18))
-    learn(one, np.full(18, 3.0))
+    set_trained(one, np.full(18, 3.0))
     values = [box.clone(box.evaluate)(ticket) for ticket in (one, two)]
     assert values[0] == values[1]
 
@@ -273,7 +273,7 @@ def test_without_inheritance_a_child_trains_from_w0(task):
 def test_equal_masks_with_other_ancestors_are_other_networks(task):
     evaluator = nets.Evaluator(task, "val_loss", inherit="weights")
     tickets = [task.ticket(np.ones(18)) for _ in range(4)]
-    learn(tickets[2], np.full(18, 0.3), unmasked={})
+    set_trained(tickets[2], np.full(18, 0.3), unmasked={})
     tickets[3].inherited = tickets[2].inherited
     before = task.ledger.networks
     values = evaluator.batch(tickets)

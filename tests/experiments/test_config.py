@@ -14,11 +14,11 @@ from nets_deap.experiments.run import build_task
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_field_of_a_preset_can_be_set_to_its_own_value_as_text(name):
     config = preset(name)
-    texts = {}
+    overrides = {}
     for field, value in config.settable().items():
         is_tuple = isinstance(value, tuple)
-        texts[field] = ",".join(map(str, value)) if is_tuple else str(value)
-    assert config.override(texts) == config
+        overrides[field] = ",".join(map(str, value)) if is_tuple else str(value)
+    assert config.override(overrides) == config
 
 
 def test_settable_names_every_field_of_every_part():

@@ -51,10 +51,10 @@ def test_chapters_become_columns():
     for part in (fitness, size):
         part.register("max", max)
     both = tools.MultiStatistics(fitness=fitness, size=size)
-    book = tools.Logbook()
+    logbook = tools.Logbook()
     for generation, population in enumerate([[[1.0], [2.0, 3.0]], [[4.0]]]):
-        book.record(gen=generation, evals=2, **both.compile(population))
-    frame = nets.frames.log(book)
+        logbook.record(gen=generation, evals=2, **both.compile(population))
+    frame = nets.frames.log(logbook)
     assert list(frame.columns) == ["evals", "fitness_max", "size_max"]
     assert frame.loc[0].tolist() == [2, 2.0, 2]
     assert frame.loc[1].tolist() == [2, 4.0, 1]

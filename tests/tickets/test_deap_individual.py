@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from deap import base, creator, tools
-from support.learning import learn
+from support.trained import set_trained
 
 import nets_deap as nets
 from nets_deap.tickets.fitness import fitness_class
@@ -82,7 +82,7 @@ def test_stock_operators_do_gene_for_gene_what_they_do_on_lists(operator, option
 def test_stock_operators_forget_what_was_trained_where_they_change_bits():
     for indpb, is_known in ((0.0, True), (1.0, False)):
         ticket = nets.Ticket([1, 0, 1])
-        learn(ticket, np.zeros(2))
+        set_trained(ticket, np.zeros(2))
         tools.mutFlipBit(ticket, indpb)
         assert (ticket.trained is not None) is is_known
 
@@ -173,7 +173,7 @@ def individual(mine, layout):
     individual = mine(draw(1, 1)[0], layout=layout)
     individual.fitness.values = (0.5, individual.density)
     individual.tags.append("first")
-    learn(individual, np.ones(individual.kept), steps=10, metrics={"loss": 0.5})
+    set_trained(individual, np.ones(individual.kept), steps=10, metrics={"loss": 0.5})
     return individual
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
-from support.learning import learn
+from support.trained import set_trained
 
 from nets_deap.errors import CallOrderError, FileAccessError, InvalidValueError, TicketFileError
 from nets_deap.models import MLP, lenet_300_100
@@ -99,7 +99,7 @@ def test_a_ticket_without_a_valid_fitness_stays_so(ticket, tmp_path):
 def test_the_description_is_plain_json_even_of_numpy_numbers(ticket, tmp_path):
     ticket.fitness.values = (np.float32(0.25), np.float64(0.5))
     metrics = {"val_loss": np.float32(0.25), "val_accuracy": 0.75}
-    learn(ticket, np.zeros(10), steps=30, metrics=metrics)
+    set_trained(ticket, np.zeros(10), steps=30, metrics=metrics)
     description = read(ticket.save(tmp_path / "a"))[1]
     assert description["metrics"] == {"steps": 30, "val_loss": 0.25, "val_accuracy": 0.75}
     assert description["fitness"]["values"] == [0.25, 0.5]

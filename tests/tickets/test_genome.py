@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from deap import tools
-from support.learning import learn
+from support.trained import set_trained
 
 import nets_deap as nets
 from nets_deap.errors import CallOrderError, InvalidTypeError, InvalidValueError
@@ -95,7 +95,7 @@ def test_a_hall_of_fame_keeps_equal_masks_of_other_weights(genome):
 )
 def test_copies_share_nothing_that_changes(genome, clone):
     values = genome.own_values() + np.float32(0.5)
-    learn(genome, values)
+    set_trained(genome, values)
     new = clone(genome)
     assert new == genome
     np.testing.assert_array_equal(new.weights, genome.weights)
@@ -110,7 +110,7 @@ def test_copies_share_nothing_that_changes(genome, clone):
 
 
 def test_what_was_trained_moves_with_the_weights_and_is_a_guess_then(genome):
-    state = learn(genome, genome.own_values() + np.float32(0.5))
+    state = set_trained(genome, genome.own_values() + np.float32(0.5))
     genome.weights = changed(genome, PRUNED).weights
     assert genome.trained is state
     old = genome.own_values()
@@ -179,7 +179,7 @@ def test_an_evaluator_trains_equal_masks_of_other_weights_apart(xor_task):
 def test_a_file_is_a_complete_ticket_of_its_own_weights(genome, tmp_path):
     genome.fitness = fitness_class(("loss",), (-1.0,))()
     genome.fitness.values = (0.5,)
-    learn(genome, genome.own_values(), steps=7, metrics={"val_loss": 0.5})
+    set_trained(genome, genome.own_values(), steps=7, metrics={"val_loss": 0.5})
     path = genome.save(tmp_path / "g.safetensors")
     ticket, back = Ticket.load(path), Genome.load(path)
     for loaded in (ticket, back, genome.export()):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.learning import learn
+from support.trained import set_trained
 
 from nets_deap.errors import CallOrderError, InvalidValueError
 from nets_deap.tickets import bits
@@ -30,7 +30,7 @@ def layout():
 def ticket(layout):
     ticket = Ticket(MASK, layout=layout)
     values = layout.initial[ticket.mask] + np.float32(0.5)
-    learn(ticket, values, steps=20, metrics={"val_loss": 0.25})
+    set_trained(ticket, values, steps=20, metrics={"val_loss": 0.25})
     return ticket
 
 

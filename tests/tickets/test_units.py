@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.learning import learn
+from support.trained import set_trained
 from torch import nn
 
 import nets_deap as nets
@@ -327,7 +327,7 @@ def test_units_are_regrown_where_the_gradient_was_largest():
     gates[::2] = True
     ticket = nets.Ticket(gates, layout)
     first = np.array([5, 61, 7, 33, 51])
-    learn(ticket, np.ones(ticket.kept), gradients=np.ones(ticket.kept), candidates=first)
+    set_trained(ticket, np.ones(ticket.kept), gradients=np.ones(ticket.kept), candidates=first)
     n = layout.unit_sizes[first[:3]].sum()
     operators.mut_regrow(ticket, fraction=n / ticket.kept, by="gradient")
     assert np.flatnonzero(ticket.gates != gates).tolist() == [5, 7, 61]

@@ -65,15 +65,15 @@ def training_report(asked: Asked) -> dict[str, Any]:
             f"WARNING: in {restless} of {len(rows)} rows the repeats differ by more than a factor "
             f"of {GREATEST_SPREAD:g}: other programs use this machine, and no number here is good"
         )
-    slopes = growth_of(rows, asked)
-    told = ", ".join(f"{name} to the {slope:.2f}" for name, slope in slopes.items())
-    if told:
-        print(f"the cost of a network-step of ours grows with {told}")
+    exponents = growth_of(rows, asked)
+    listed = ", ".join(f"{name} to the {n:.2f}" for name, n in exponents.items())
+    if listed:
+        print(f"the cost of a network-step of ours grows with {listed}")
     return {
         "machine": facts,
         "limits": asdict(limits),
         "rows": [asdict(row) for row in rows],
-        "growth": slopes,
+        "growth": exponents,
     }
 
 

@@ -174,7 +174,7 @@ class Snapshot:
         return Ledger(networks, steps, diverged)
 
     def truncate_logs(self, folder: Path, *, force: bool) -> None:
-        """Cut the logs off where the checkpoint left them.
+        """Truncate the logs where the checkpoint left them.
 
         Raises:
             RunFileError: What is before has changed.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from deap import base, creator
-from support.learning import learn
+from support.trained import set_trained
 
 from nets_deap import MaskLayout, Ticket, operators
 from nets_deap.tickets.fitness import fitness_class
@@ -81,7 +81,7 @@ def parents(name, kind=None, density=0.5, seed=0, cls=None):
             ticket.weights = rng.normal(size=layout.size)
         ticket.fitness = ticket.fitness or fitness_class(("loss",), (-1.0,))()
         ticket.fitness.values = (0.25 + i,)
-        learn(ticket, rng.normal(size=ticket.kept), steps=3)
+        set_trained(ticket, rng.normal(size=ticket.kept), steps=3)
         found.append(ticket)
     return found
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.learning import learn
+from support.trained import set_trained
 
 from nets_deap import MaskLayout, Ticket, operators
 from nets_deap.errors import InvalidTypeError, InvalidValueError
@@ -119,8 +119,8 @@ def test_a_gene_that_mends_an_empty_layer_keeps_its_own_weight():
 
 def test_the_trained_value_of_a_gene_goes_with_it():
     one, two = pair(3)
-    learn(one, one.own_values() + 100, unmasked={"bias": np.ones(2)}, steps=3)
-    learn(two, two.own_values() - 100, unmasked={"bias": np.zeros(2)}, steps=3)
+    set_trained(one, one.own_values() + 100, unmasked={"bias": np.ones(2)}, steps=3)
+    set_trained(two, two.own_values() - 100, unmasked={"bias": np.zeros(2)}, steps=3)
     cx_genes(one, two, rng=np.random.default_rng(3))
     for child, bias in ((one, 1.0), (two, 0.0)):
         assert child.trained is None
@@ -132,7 +132,7 @@ def test_the_trained_value_of_a_gene_goes_with_it():
 
 def test_of_an_untrained_parent_the_weights_themselves_are_inherited():
     one, two = pair(3)
-    learn(two, two.own_values() - 100, unmasked={"bias": np.ones(2)})
+    set_trained(two, two.own_values() - 100, unmasked={"bias": np.ones(2)})
     weights = one.weights
     cx_genes(one, two, rng=np.random.default_rng(3))
     assert one.inherited.unmasked == {}
@@ -146,7 +146,7 @@ def test_of_an_untrained_parent_the_weights_themselves_are_inherited():
 def test_gradients_go_with_their_genes():
     one, two = pair(3)
     for genome, slope in ((one, 1.0), (two, 2.0)):
-        learn(genome, genome.own_values(), gradients=np.full(genome.kept, slope))
+        set_trained(genome, genome.own_values(), gradients=np.full(genome.kept, slope))
     theirs = two.weights
     cx_genes(one, two, rng=np.random.default_rng(3))
     expected = np.where(one.own_values() == theirs[one.mask], 2.0, 1.0)
@@ -206,7 +206,7 @@ def test_pruning_goes_by_the_genomes_own_weights_until_it_is_trained():
     assert np.flatnonzero(~pruned.mask).tolist() == [13, 14, 15, 16]  # by W0: 0 to 3
     _, repaired = keep_density(0.1, 13 / 17)(lambda *both: both)(None, copy.deepcopy(genome))
     assert not repaired.mask[[13, 14, 15]].any()
-    learn(genome, np.arange(17.0))
+    set_trained(genome, np.arange(17.0))
     mut_prune(genome, fraction=4 / 17)
     assert np.flatnonzero(~genome.mask).tolist() == [0, 1, 2, 3]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.learning import learn
+from support.trained import set_trained
 
 from nets_deap import MaskLayout, Ticket
 from nets_deap.evolution.operators import (
@@ -34,7 +34,7 @@ def tickets(draw):
     mask[[part.start for part in PARTS]] = True
     ticket = Ticket(mask, layout)
     if draw(st.booleans()):
-        learn(ticket, trained[mask])
+        set_trained(ticket, trained[mask])
         initial = trained
     return ticket, mask, np.abs(initial), rng
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.learning import learn
+from support.trained import set_trained
 
 from nets_deap import MaskLayout, Ticket
 from nets_deap.evolution.operators import mut_prune
@@ -42,7 +42,7 @@ def tickets(draw, n=1):
         mask[[layer.start + rng.integers(layer.size) for layer in layout.layers]] = True
         ticket = Ticket(mask, layout)
         if draw(st.booleans()):
-            learn(ticket, rng.normal(size=ticket.kept))
+            set_trained(ticket, rng.normal(size=ticket.kept))
         found.append(ticket)
     return *found, rng
 
@@ -235,7 +235,7 @@ def test_trained_weights_count_before_initial_ones(operator):
     for values in (None, layout.initial, layout.initial[::-1].copy()):
         ticket = Ticket(np.ones(layout.size), layout)
         if values is not None:
-            learn(ticket, values)
+            set_trained(ticket, values)
         options = {"noise": 0} if operator is mut_neurons else {}
         operator(ticket, fraction=0.3, rng=np.random.default_rng(0), **options)
         seen.add(ticket.digest)
@@ -307,7 +307,7 @@ def test_neurons_are_compared_within_their_layer():
         weights = layout.initial.copy()
         weights[:48] *= scale  # the first layer's, so the first hidden layer is far stronger
         ticket = Ticket(np.ones(layout.size), layout)
-        learn(ticket, weights)
+        set_trained(ticket, weights)
         mut_neurons(ticket, fraction=0.5, noise=0)
         assert all(0 < units.sum() < 8 for units in live_units(layout, ticket.mask)[1:3])
         seen.add(ticket.digest)

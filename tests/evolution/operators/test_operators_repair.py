@@ -8,7 +8,7 @@ import pytest
 from deap import base
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.learning import learn
+from support.trained import set_trained
 
 from nets_deap import MaskLayout, Ticket
 from nets_deap.evolution.operators import cx_layers, keep_density
@@ -62,7 +62,7 @@ def test_the_smallest_weights_go_but_each_layers_largest_stays(trained):
     ticket, sizes = Ticket(np.ones(D), LAYOUT), SIZES
     if trained:
         sizes = SIZES[::-1].copy()
-        learn(ticket, -sizes)
+        set_trained(ticket, -sizes)
     largest = {la.start + int(np.argmax(sizes[la.start : la.stop])) for la in LAYOUT.layers}
     for kept in (40, 10, 4, 3):
         after = repaired(copy.deepcopy(ticket), 0.01, kept / D)
@@ -85,7 +85,7 @@ def test_regrown_weights_and_those_pruned_without_knowing_any_are_random():
 
 def test_a_ticket_in_range_is_left_alone_and_fitness_always_is():
     ticket = Ticket(np.arange(D) < 30, LAYOUT, fitness_class(("loss",), (-1.0,))((0.5,)))
-    trained = learn(ticket, np.ones(30))
+    trained = set_trained(ticket, np.ones(30))
     state = random.getstate()
     keep_density(0.2, 0.6)(unchanged)(ticket)
     assert ticket.trained is trained

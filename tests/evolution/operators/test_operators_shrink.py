@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.learning import learn
+from support.trained import set_trained
 
 from nets_deap import MaskLayout, Ticket, operators
 from nets_deap.tickets import live
@@ -21,7 +21,7 @@ unhurried = settings(max_examples=40, deadline=None)
 def trained(density=1.0, seed=0):
     rng = np.random.default_rng(seed)
     ticket = Ticket(rng.random(1900) < density, layout=LAYOUT)
-    learn(ticket, rng.normal(size=ticket.kept))
+    set_trained(ticket, rng.normal(size=ticket.kept))
     return ticket
 
 
@@ -53,7 +53,7 @@ def test_the_weakest_units_go():
     parts["a"][:, :10] = 0.01
     parts["a"][:8] *= 0.01
     ticket.inherited = None
-    learn(ticket, values)
+    set_trained(ticket, values)
     operators.mut_shrink(ticket, fraction=0.35, sigma=0.0, thin=1.0)
     inputs, one, _, _ = live.live_units(LAYOUT, ticket.mask)
     assert inputs[10:].all()

@@ -34,7 +34,7 @@ def number_in(path):
 
 
 def crash_at(path, place, after):
-    """Save in a child that dies at its system call ``place``; tell how many it made."""
+    """Save in a child that dies at its system call ``place``; return how many it made."""
     counted, done = os.pipe()
     child = os.fork()
     if child == 0:

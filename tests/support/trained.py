@@ -3,8 +3,8 @@
 from nets_deap.tickets.trained import TrainedState
 
 
-def learn(ticket, values, *, steps=1, metrics=None, **more):
-    """Let a ticket have been trained to these values (kept,); return its trained state."""
+def set_trained(ticket, values, *, steps=1, metrics=None, **more):
+    """Set a ticket's trained values (kept,), as if it had been trained; return its state."""
     ticket.trained = TrainedState(
         values,
         packed=ticket.packed_mask.copy(),
