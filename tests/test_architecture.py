@@ -12,12 +12,10 @@ ROOT = Path(__file__).parent.parent / "nets_deap"
 # that any room may import. An import of any kind goes to a lower floor or stays in its room.
 FLOORS = [
     {"loose"},
-    {"data"},
-    {"models"},
+    {"data", "models"},
     {"tickets"},
     {"training"},
-    {"evolution"},
-    {"baselines"},
+    {"evolution", "baselines"},
     {"runs"},
     {"experiments"},
     {"plots"},
