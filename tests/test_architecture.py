@@ -12,12 +12,10 @@ ROOT = Path(__file__).parent.parent / "nets_deap"
 # that any room may import. An import of any kind goes to a lower floor or stays in its room.
 FLOORS = [
     {"loose"},
-    {"data"},
-    {"models"},
+    {"data", "models"},
     {"tickets"},
     {"training"},
-    {"evolution"},
-    {"baselines"},
+    {"evolution", "baselines"},
     {"runs"},
     {"experiments"},
     {"plots"},
@@ -28,6 +26,8 @@ FLOORS = [
 LOOSE = {"errors", "names", "_atomic", "_checks", "_optional", "_table"}
 MOST_LINES = 300
 FILES = sorted(ROOT.rglob("*.py"))
+HERE = Path(__file__).parent
+TESTS = sorted(HERE.rglob("test_*.py"))
 
 
 def name_of(path):
@@ -175,3 +175,20 @@ def test_nothing_unpickles(path):
     text = path.read_text()
     for word in ("import pickle", "torch.load", "allow_pickle=True", "weights_only=False"):
         assert word not in text
+
+
+def test_tests_stand_in_the_rooms_that_they_are_about():
+    for folder in {path.parent for path in TESTS} - {HERE}:
+        assert (ROOT / folder.relative_to(HERE)).is_dir(), f"there is no room {folder.name}"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_no_test_file_imports_another(path):
+    """What several of them share stands in ``tests/support/``."""
+    names = {other.stem for other in TESTS}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert (node.module or "").rpartition(".")[2] not in names
+            assert names.isdisjoint(alias.name for alias in node.names)
+        elif isinstance(node, ast.Import):
+            assert names.isdisjoint(alias.name.rpartition(".")[2] for alias in node.names)

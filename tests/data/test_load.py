@@ -266,7 +266,11 @@ def test_unknown_names_are_guessed():
         ("conv2-cifar10", []),
         ("resnet20-cifar10", []),
         ("conv4-cifar10", ["task.kind=torchvision", "task.model=squeezenet1_1"]),
-        ("conv6-cifar10", ["task.kind=torchvision", "task.model=resnet18", "task.maskable=Conv2d"]),
+        pytest.param(
+            "conv6-cifar10",
+            ["task.kind=torchvision", "task.model=resnet18", "task.maskable=Conv2d"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_presets_run_on_made_up_images(preset, settings, tmp_path, monkeypatch, capsys):

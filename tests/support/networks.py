@@ -165,6 +165,20 @@ SHAPES |= {conv2d: (1, 6, 6), conv1d: (2, 6), embedding: (3,)}
 BUILDERS = (mlp, conv2d, conv1d, dropout, frozen, tied, unused, Buffers, embedding, trap)
 BUILDERS += (resnet, norms, upward, attention, transformer, dropped)
 MODULES = {build.__name__.lower(): (build, SHAPES.get(build, (6,))) for build in BUILDERS}
+# Large ones take long: quick enough with one optimiser, slow tests with the others.
+LARGE = {"resnet", "dropped", "transformer", "norms"}
+each_pair = pytest.mark.parametrize(
+    ("module", "optimizer"),
+    [
+        pytest.param(
+            *(module, optimizer),
+            marks=[pytest.mark.slow] if module in LARGE and optimizer != "adam" else [],
+            id=f"{module}-{optimizer}",
+        )
+        for module in MODULES
+        for optimizer in RECIPES
+    ],
+)
 each_module = pytest.mark.parametrize("module", MODULES)
 each_optimizer = pytest.mark.parametrize("optimizer", RECIPES)
 

@@ -48,7 +48,10 @@ def old(tmp_path):
 
 
 # "layered", now "batched", trains a network like this one on CUDA only.
-@pytest.mark.parametrize("engine", ["stacked", "one_by_one", "threaded"])
+@pytest.mark.parametrize(
+    "engine",
+    ["stacked", *(pytest.param(e, marks=pytest.mark.slow) for e in ("one_by_one", "threaded"))],
+)
 def test_a_run_goes_on_with_its_engine_by_its_present_name(old, engine):
     path, now = old(engine), schema.ENGINES[engine]
     assert RunReader(path).config()["task"]["engine"] == now

@@ -403,7 +403,9 @@ def test_no_networks_are_refused_in_words():
         dispatch.train(task.problem, [], PLAN)
 
 
-@pytest.mark.parametrize("engine", ["compiled", "batched", "loop", "vmap"])
+@pytest.mark.parametrize(
+    "engine", ["compiled", "batched", "loop", pytest.param("vmap", marks=pytest.mark.slow)]
+)
 def test_calls_from_several_threads_take_turns(engine):
     task = make_task("mlp", RECIPES["adam"], model=deep(), engine=engine)
     masks = masks_of(task, (0.9, 0.5, 0.2))

@@ -16,6 +16,7 @@ from support.networks import (
     conv2d,
     each_module,
     each_optimizer,
+    each_pair,
     make_task,
     masks_of,
     mlp,
@@ -36,8 +37,7 @@ from nets_deap.training.problem import Plan
 both_engines = pytest.mark.parametrize("engine", [train_vmap, reference])
 
 
-@each_optimizer
-@each_module
+@each_pair
 def test_a_batch_equals_single_trainings(module, optimizer):
     task = make_task(module, RECIPES[optimizer])
     batch = train_vmap(task.problem, masks_of(task), PLAN)

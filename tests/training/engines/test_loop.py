@@ -11,6 +11,7 @@ from support.networks import (
     RECIPES,
     Custom,
     assert_same,
+    each_pair,
     make_task,
     masks_of,
     noting,
@@ -42,8 +43,7 @@ class Noisy(nn.Module):
 
 
 @pytest.mark.usefixtures("_threads")
-@pytest.mark.parametrize("optimizer", RECIPES)
-@pytest.mark.parametrize("module", MODULES)
+@each_pair
 def test_threads_give_single_trainings(module, optimizer):
     task = make_task(module, RECIPES[optimizer])
     masks = masks_of(task)

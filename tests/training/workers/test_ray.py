@@ -24,7 +24,7 @@ from nets_deap.training.workers import ray_executor
 from nets_deap.training.workers.ray_options import RayOptions
 from nets_deap.training.workers.ray_session import RaySession
 
-pytestmark = pytest.mark.extra
+pytestmark = [pytest.mark.extra, pytest.mark.slow]  # Ray takes seconds to start
 
 pytest.importorskip("ray", reason='workers need the extra "ray"')
 
@@ -143,7 +143,6 @@ def test_workers_that_are_lost_change_nothing(ways, traps_set, caplog):
         (folder / how).unlink()
 
 
-@pytest.mark.slow  # half a minute: five workers start anew, one after the other
 def test_a_network_that_kills_every_worker_is_isolated_and_gets_the_worst(traps_set, caplog):
     task, workers, folder = traps_set
     traps.set_trap(folder, "exit", 99)

@@ -10,7 +10,7 @@ from support.running import who
 import nets_deap as nets
 from nets_deap.evolution.ray_map import RayMap
 
-pytestmark = pytest.mark.extra
+pytestmark = [pytest.mark.extra, pytest.mark.slow]  # Ray takes seconds to start
 
 ray = pytest.importorskip("ray", reason='workers need the extra "ray"')
 NGEN = 3
@@ -45,7 +45,6 @@ def evolve(task, lose=None):
     return who(found.population), [ticket.digest for ticket in found.front]
 
 
-@pytest.mark.slow  # five processes for each of four nodes start first
 def test_a_node_that_is_lost_in_the_middle_of_a_run_changes_nothing(cluster, tmp_path, caplog):
     here = evolve(traps.task(tmp_path))
     task, lost = traps.task(tmp_path, seconds=0.01), []
