@@ -1,6 +1,6 @@
 """The one way a file is written: it is there whole, or what was there before still is.
 
-``write`` puts content in place, ``save`` raises a ``NetsError`` where that fails, and ``AtomicFile``
+``write`` puts content in place, ``save`` raises a ``NetsError`` where that fails, ``AtomicFile``
 takes what comes in parts. Logs, which grow by a line a generation, are the exception: written anew
 they would cost the square of their length, so their last line may be torn, which their readers
 know.
