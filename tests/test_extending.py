@@ -126,10 +126,8 @@ def test_every_kind_has_its_words():
     assert set(sections()) == set(SEEN)
 
 
-@pytest.mark.parametrize(
-    "title",
-    [t if t == "A kind of figure" else pytest.param(t, marks=pytest.mark.slow) for t in SEEN],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("title", SEEN)
 def test_one_file_and_one_line_are_seen_by_all(title, tmp_path):
     text, root = sections()[title], tmp_path / "project"
     root.mkdir()

@@ -218,6 +218,7 @@ def test_bench_evolution_prints_the_cost(tmp_path, monkeypatch, capsys):
     assert set(found["evolution"]) == {"operators", "selection", "recorder", "evolution"}
 
 
+@pytest.mark.slow
 def test_bench_training_prints_a_table_and_writes_it(tmp_path, capsys):
     target = tmp_path / "new" / "bench.json"
     few = ["--nets", "lenet", "--populations", "2", "--densities", "0.05", "--repeats", "1"]

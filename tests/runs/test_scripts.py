@@ -54,20 +54,9 @@ def begin(path, code, *more):
     raise AssertionError("nothing was saved")
 
 
-@pytest.mark.parametrize(
-    ("code", "how", "number"),
-    [
-        (STOCK, "nets.resume(", signal.SIGTERM),
-        *(
-            pytest.param(*how, number, marks=pytest.mark.slow)
-            for how, number in [
-                ((STOCK, "nets.resume("), signal.SIGUSR1),
-                ((SEARCH, "resume=True"), signal.SIGTERM),
-                ((SEARCH, "resume=True"), signal.SIGUSR1),
-            ]
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda n: n.name)
+@pytest.mark.parametrize(("code", "how"), [(SEARCH, "resume=True"), (STOCK, "nets.resume(")])
 def test_a_script_ends_with_128_and_the_signal_in_one_line(tmp_path, code, how, number):
     path = tmp_path / "run"
     process = begin(path, code)

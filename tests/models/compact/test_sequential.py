@@ -352,7 +352,9 @@ def torchvision_of(name):
     return getattr(resnet, name)(num_classes=3)
 
 
-@pytest.mark.parametrize("make", [resnet20, "resnet18", "resnet50"])
+@pytest.mark.parametrize(
+    "make", [resnet20, "resnet18", pytest.param("resnet50", marks=pytest.mark.slow)]
+)
 def test_filters_inside_of_residual_blocks_go(make):
     model = resnet20() if make is resnet20 else torchvision_of(make)
     model = shaken(model, 0)

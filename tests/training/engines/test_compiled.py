@@ -230,7 +230,10 @@ def test_training_in_two_halves_of_one_network_starts_where_the_first_ended(engi
     np.testing.assert_allclose(nothing.trained[1].values, fresh.trained[0].values, rtol=1e-12)
 
 
-@pytest.mark.parametrize("module", ["conv2d", "frozen", "tied", "buffers"])
+@pytest.mark.parametrize(
+    "module",
+    ["conv2d", *(pytest.param(m, marks=pytest.mark.slow) for m in ("frozen", "tied", "buffers"))],
+)
 def test_starts_agree_between_the_engines_with_buffers_and_frozen_layers(module):
     task = make_task(module, RECIPES["adam"])
     masks = masks_of(task)
