@@ -93,7 +93,13 @@ class Settings:
     def changed(self, *records: type[Settings]) -> list[str]:
         """Return the names of settings of some records that are not at their defaults."""
         default = {item.name: item.default for item in fields(self)}
-        return [name for name, value in self.part(*records).items() if value != default[name]]
+        # Checks have made plain values of what can be set; of arrays that they refused ``!=`` is
+        # no truth.
+        return [
+            name
+            for name, value in self.part(*records).items()
+            if type(value) is not type(default[name]) or value != default[name]
+        ]
 
 
 def check_names(where: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -142,6 +142,7 @@ def plain(model: nn.Module) -> nn.Module:
                 memo[id(tensor)] = tensor.detach().clone()
     copied = copy.deepcopy(model, memo)
     for module in copied.modules():
+        order = [*_pruned(module), *(name for name, _ in _parametrized(module))]
         for name in _pruned(module):
             prune.remove(module, name)  # type: ignore[no-untyped-call]
         named = _parametrized(module)
@@ -153,6 +154,10 @@ def plain(model: nn.Module) -> nn.Module:
             del module.parametrizations
             for name, value in values.items():
                 setattr(module, name, nn.Parameter(value, requires_grad=needs[name]))
+        # What torch masks it registers anew, behind the bias: back to where layers have it.
+        others = [name for name in module._parameters if name not in order]
+        for name in others if order else ():
+            module._parameters[name] = module._parameters.pop(name)
     return copied
 
 

@@ -1,5 +1,7 @@
 """Figures: each function takes and returns a matplotlib ``Axes``."""
 
+from typing import TYPE_CHECKING
+
 # The registry: a line for each kind, in the order in which kinds are listed and reported. What
 # each is called on the command line says ``@kind`` where it is defined.
 # isort: off
@@ -24,3 +26,7 @@ from nets_deap.plots.kind import kinds_among
 from nets_deap.plots.style import sized as sized
 
 KINDS = kinds_among(globals().values())
+
+# Type checkers read no computed list: to them the imports' "as" says what is exported.
+if not TYPE_CHECKING:
+    __all__ = ["KINDS", "sized", *(kind.draw.__name__ for kind in KINDS.values())]

@@ -40,7 +40,8 @@ def checked(callbacks: Iterable[Callback]) -> list[Callback]:
     Raises:
         InvalidTypeError: One of them cannot be called.
     """
-    if callable(callbacks):  # the usual slip, which "not iterable" would not explain
+    # A function alone is the usual slip, which "not iterable" would not explain.
+    if callable(callbacks) or not isinstance(callbacks, Iterable):
         raise _checks.bad_type("callbacks", "be a list", "functions in a list", callbacks)
     found = list(callbacks)
     for one in found:

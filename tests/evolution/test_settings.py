@@ -132,3 +132,24 @@ def test_a_search_does_not_go_on_with_other_densities(xor_task, tmp_path):
     nets.search(xor_task, density=(0.5, 1.0), **options)
     with pytest.raises(nets.NetsError, match=r"density was \[0\.5, 1\.0\], is \[0\.2, 1\.0\]"):
         nets.search(xor_task, density=(0.2, 1.0), resume=True, **options)
+
+
+@pytest.mark.parametrize("name", ["density", "prune", "sigma", "population", "path", "map"])
+def test_an_array_is_named_with_all_else_that_is_bad(name, xor_task):
+    with pytest.raises((InvalidTypeError, InvalidValueError)) as caught:
+        nets.search(xor_task, **{name: np.array([0.1, 0.5]), "growth": -1, "callbacks": 5})
+    assert "callbacks must be a list" in str(caught.value)
+    assert "growth must be in range" in str(caught.value)
+    if name != "path":  # which is whatever opens
+        assert f"{name} must be" in str(caught.value)
+
+
+def test_what_an_objective_holds_on_to_is_not_looked_through(tmp_path, xor_task):
+    class Held:
+        def tolist(self):
+            raise AssertionError("the run's facts describe an objective, not what it holds")
+
+    held = Held()
+    own = nets.Objective("own", "min", 1e9, lambda measured: float(held is None), 1.0)
+    options = {"population": 2, "generations": 0, "progress": "none"}
+    nets.search(xor_task, objectives=("density", own), path=tmp_path / "run", **options)

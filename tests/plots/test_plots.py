@@ -54,3 +54,8 @@ def test_without_matplotlib_the_error_names_the_extra(result, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
     with pytest.raises(MissingExtraError, match=r'pip install "nets-deap\[plots\]"'):
         nets.plots.pareto_front(result.front)
+
+
+def test_all_that_is_exported_is_there():
+    assert {"pareto_front", "wiring", "sized", "KINDS"} <= set(nets.plots.__all__)
+    assert all(hasattr(nets.plots, name) for name in nets.plots.__all__)

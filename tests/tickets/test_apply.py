@@ -266,3 +266,11 @@ def test_half_precision_is_operation_too():
     x = torch.randn(4, SIZES[0]).bfloat16()
     torch.testing.assert_close(ticket.compact(model)(x), model(x), rtol=0.02, atol=0.02)
     assert torch.equal(model.get_parameter("layers.0.weight") != 0, masks["layers.0.weight"])
+
+
+@pytest.mark.parametrize("how", ["prune", "parametrize"])
+def test_what_is_masked_for_good_has_its_parameters_in_the_order_of_the_layers(how):
+    """Optimiser states are saved by the places of parameters."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    applied = ticket_of(model).apply(copy.deepcopy(model), how)
+    assert [*plain(applied).state_dict()] == [*model.state_dict()]

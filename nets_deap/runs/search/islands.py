@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from itertools import chain, islice
 from numbers import Integral
-from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from deap import base, tools
@@ -31,15 +30,28 @@ from nets_deap.training.recipe import name_of
 
 # What DEAP's algorithms call, and an island may have of its own.
 _OPERATORS = ("mate", "mutate", "select", "clone", "population")
-_NONE: Mapping[str, Any] = MappingProxyType({})
 Migrate = Callable[[list[list[Ticket]]], Any]
 
 
-@dataclass(frozen=True, init=False)
-class Island:
-    """One population of a search on islands; all that is not given is as in ``nets.search``.
+if TYPE_CHECKING:
+    _Own = AlgorithmSettings
+else:
+    # The fields of the algorithm's settings, once more: as they are called, and None by default.
+    _Own = make_dataclass(
+        "_Own",
+        [(item.name, Any, field(default=None)) for item in fields(AlgorithmSettings)],
+        frozen=True,
+        kw_only=True,
+    )
 
-    Args:
+
+@dataclass(frozen=True, kw_only=True)
+class Island(_Own):
+    """One population of a search on islands; all that is None is as in ``nets.search``.
+
+    Attributes:
+        population: With ``offspring``, ``cxpb``, ``mutpb`` and ``algorithm`` the fields of
+            ``AlgorithmSettings``, over those of the search.
         seed: Seed of its evolution; None for the search's seed plus its place among the islands.
         options: Settings of its operators over those of the search, such as
             ``{"density": (0.01, 0.1)}``: what ``nets.make_toolbox`` takes beside ``map`` and what
@@ -47,33 +59,25 @@ class Island:
         operators: Operators to register in its toolbox over those there, by DEAP's names, such as
             ``{"mutate": functools.partial(nets.operators.mut_flip, indpb=1e-4)}``; nothing keeps
             their children within ``density``.
-        **settings: ``population``, ``offspring``, ``cxpb``, ``mutpb`` and the like, over those of
-            the search: the fields of ``AlgorithmSettings``.
 
     Raises:
-        InvalidTypeError: A setting is unknown.
+        InvalidTypeError: A name is unknown.
     """
 
-    seed: int | None
-    options: Mapping[str, Any]
-    operators: Mapping[str, Callable[..., Any]]
-    settings: Mapping[str, Any]
+    seed: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    operators: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
-    def __init__(
-        self,
-        *,
-        seed: int | None = None,
-        options: Mapping[str, Any] = _NONE,
-        operators: Mapping[str, Callable[..., Any]] = _NONE,
-        **settings: Any,
-    ) -> None:
-        check_names("Island's argument", settings, (f.name for f in fields(AlgorithmSettings)))
-        given = {name: value for name, value in settings.items() if value is not None}
-        vars(self).update(seed=seed, options=options, operators=operators, settings=given)
+    def __new__(cls, **given: Any) -> Island:
+        """Refuse unknown names, with what they may have meant."""
+        check_names("Island's argument", given, (item.name for item in fields(cls)))
+        return super().__new__(cls)
 
     def over(self, main: SearchSettings) -> SearchSettings:
         """Return the settings of the search with this island's own over them."""
-        changes = {**self.settings, **self.options}
+        own = {item.name: getattr(self, item.name) for item in fields(AlgorithmSettings)}
+        changes = {name: value for name, value in own.items() if value is not None}
+        changes |= self.options
         if "population" in changes:  # how many offspring is then left open, unless it is said
             changes.setdefault("offspring", None)
         return replace(main, **changes)

@@ -241,6 +241,7 @@ def _facts(
     facts: dict[str, Any] = {"generations": settings.generations}
     if settings.toolbox is None:
         own = settings.part(EvaluationSettings, OperatorSettings)
+        del own["objectives"]  # described below; what a function holds on to may be large
         facts |= plain({**own, "growth": settings.growth})
     facts |= main.part(AlgorithmSettings)
     if evaluator is not None:

@@ -55,7 +55,9 @@ class AlgorithmSettings(Settings):
 
     def _check_pairs(self) -> None:
         """Refuse crossover without a pair."""
-        if self.cxpb and self.population == 1:
+        # What is of another type has been named before.
+        numbers = type(self.population) is int and type(self.cxpb) is float
+        if numbers and self.cxpb and self.population == 1:
             _checks.whole(f"{self.prefix}population", self.population, low=2)
 
     def _check_probabilities(self) -> None:

@@ -1,7 +1,10 @@
 """Islands: populations in step, migration, and going on exactly."""
 
+import copy
+import dataclasses
 import functools
 import os
+import pickle
 import random
 import signal
 
@@ -311,3 +314,13 @@ def test_what_is_not_a_state_of_islands_is_refused_and_the_folder_is_free_then(
         with pytest.raises(RunFileError):
             go(tmp_path / "run", islands=2, generations=3, resume=True)
     go(tmp_path / "run", islands=2, generations=3, resume=True)
+
+
+def test_an_island_is_plain_data_to_copy_send_and_change():
+    island = nets.Island(population=3, options={"density": (0.1, 0.5)})
+    assert copy.deepcopy(island) == island == pickle.loads(pickle.dumps(island))
+    assert (island.population, island.cxpb, island.operators) == (3, None, {})
+    assert dataclasses.replace(island, seed=4).options == island.options
+    assert dataclasses.asdict(island)["options"] == {"density": (0.1, 0.5)}
+    with pytest.raises(TypeError, match="popsize"):
+        nets.Island(popsize=3)

@@ -17,7 +17,7 @@ from torch import Tensor
 from nets_deap.training.engines.cuda.schedule import Schedule
 from nets_deap.training.engines.cuda.traffic import kept_below
 from nets_deap.training.engines.cuda.weights import Weights
-from nets_deap.training.optimizers import make_optimizer
+from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.problem import Problem, State
 from nets_deap.training.recipe import Recipe
 
@@ -133,12 +133,13 @@ class TorchOptimiser:
         self._weights, self._schedule, self._halves = weights, schedule, halves
         recipe, device = weights.problem.recipe, weights.problem.device
         self._optimizer = make_optimizer(recipe, list(weights.trained.values()), fused=True)
-        # Fused kernels on CUDA read float32; on the CPU a float64 model needs all its digits.
-        kind = torch.float32 if device.type == "cuda" else torch.float64
-        self._lr = torch.zeros((), dtype=kind, device=device)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._lr  # a tensor: a captured step reads what it holds by then
-            group["capturable"] = recipe.optimizer != "sgd" and device.type == "cuda"
+        # A captured step reads what a tensor holds by then; where steps are called a number is
+        # quicker, and loses no digits.
+        self._lr = torch.zeros((), device=device) if device.type == "cuda" else None
+        if self._lr is not None:
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._lr
+                group["capturable"] = recipe.optimizer != "sgd"
         # Else torch warns of what is meant: that it warms up before it is captured.
         vars(self._optimizer)["_warned_capturable_if_run_uncaptured"] = True
         self._gates: State = {}
@@ -166,7 +167,10 @@ class TorchOptimiser:
             if name in self._gates:
                 gate = self._gates[name]
                 tensor.grad.view(gate.dtype).bitwise_and_(gate)
-        self._lr.copy_(self._schedule.rate().view(()))
+        if self._lr is None:
+            set_lr(self._optimizer, self._schedule.exact_rate())
+        else:
+            self._lr.copy_(self._schedule.rate().view(()))
         self._optimizer.step()
         for name, half in self._halves.items():
             half.copy_(self._weights.trained[name])

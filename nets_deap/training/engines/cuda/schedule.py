@@ -44,6 +44,7 @@ class Schedule:
         self._recipe, self._device = problem.recipe, device
         self._n = len(problem.train[0])
         self._plan: tuple[Tensor, ...] = ()
+        self._exact: NDArray[np.float64] = np.zeros(0)
 
     def begin(self, plan: Plan) -> None:
         """Lay out a whole plan on the host, where the windows are filled from."""
@@ -51,7 +52,8 @@ class Schedule:
         width = self._rows.shape[1]
         # Where rows are wider than the minibatch, its first example fills them.
         padded = torch.cat([rows, rows[:, :1].expand(-1, width - rows.shape[1])], 1)
-        rates = torch.from_numpy(rates_of(self._recipe, plan.steps)).to(self.rates.dtype)
+        exact = rates_of(self._recipe, plan.steps)
+        self._exact, rates = exact[:, 0], torch.from_numpy(exact).to(self.rates.dtype)
         counts = torch.arange(plan.steps) >= plan.steps - plan.tail
         steps = torch.arange(plan.steps, dtype=torch.int32)
         self._plan = (padded, rates, counts, steps)
@@ -75,6 +77,13 @@ class Schedule:
     def rate(self) -> Tensor:
         """Return this step's learning rate, shape (1,)."""
         return self.rates[:, 0].index_select(0, self.counter)
+
+    def exact_rate(self) -> float:
+        """Return this step's learning rate to all its digits, where steps are called.
+
+        0 for a step beyond the plan, as a warm-up may take.
+        """
+        return float(self._exact[self.at]) if self.at < len(self._exact) else 0.0
 
     def step(self) -> Tensor:
         """Return which step of the plan this is, int32 (1,)."""
