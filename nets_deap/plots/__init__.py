@@ -29,4 +29,4 @@ KINDS = kinds_among(globals().values())
 
 # Type checkers read no computed list: to them the imports' "as" says what is exported.
 if not TYPE_CHECKING:
-    __all__ = ["KINDS", "sized", *(kind.draw.__name__ for kind in KINDS.values())]
+    __all__ = ["sized", *(kind.draw.__name__ for kind in KINDS.values())]

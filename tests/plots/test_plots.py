@@ -57,5 +57,5 @@ def test_without_matplotlib_the_error_names_the_extra(result, monkeypatch):
 
 
 def test_all_that_is_exported_is_there():
-    assert {"pareto_front", "wiring", "sized", "KINDS"} <= set(nets.plots.__all__)
+    assert {"pareto_front", "wiring", "sized"} <= set(nets.plots.__all__)
     assert all(hasattr(nets.plots, name) for name in nets.plots.__all__)
