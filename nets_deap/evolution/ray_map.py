@@ -185,6 +185,3 @@ def _capacity(resources: dict[str, float], cpus: int, gpus: float) -> int:
     if gpus:
         most = min(most, resources.get("GPU", 0.0) // gpus)
     return int(most)
-
-
-__all__ = ["RayMap"]
