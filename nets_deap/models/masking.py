@@ -14,6 +14,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize, prune
 
 from nets_deap import _checks
+from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import Mask, values_of
 
 
@@ -131,6 +132,7 @@ def unmasked(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+@neutral()
 def plain(model: nn.Module) -> nn.Module:
     """Return a copy whose weights are masked for good: neither pruned nor parametrized by torch."""
     memo: dict[int, Any] = {}

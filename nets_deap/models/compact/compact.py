@@ -18,9 +18,11 @@ from nets_deap.models.compact.sequential import (
 )
 from nets_deap.models.compact.step import Step
 from nets_deap.models.masking import check_masked
+from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import Mask, values_of
 
 
+@neutral()
 def compact(module: nn.Module, masks: Mapping[str, Any] | None = None) -> nn.Module:
     """Return a smaller dense network that computes the same function as a masked one.
 

@@ -19,6 +19,7 @@ from nets_deap import _checks, _table
 from nets_deap.models.compact.layers import Linear
 from nets_deap.models.compact.sequential import analyse, sequential_of, weighing_of
 from nets_deap.models.compact.sparse import CsrLinear
+from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import Mask
 
 
@@ -73,6 +74,7 @@ def measure_footprints(
     return found
 
 
+@neutral()
 @torch.no_grad()
 def count_multiply_adds(module: nn.Module, example: Tensor) -> int:
     """Count the multiply-adds of linear and convolutional layers for one example (1, ...).
@@ -115,6 +117,7 @@ class CompactCost:
         InvalidValueError: The model is not sequential.
     """
 
+    @neutral()
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         counted = copy.deepcopy(model).eval()
         self._steps = sequential_of(counted)
