@@ -1,4 +1,8 @@
-"""``Shared``: a setting of the whole process that threads change for a while and put back."""
+"""What the threads of a process share: locks, and settings that they change for a while.
+
+Neither outlives a fork: a child process has only the thread that forked it, and what the others
+held there would be held for ever.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,23 @@ from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
 
-_all: weakref.WeakSet[Shared[Any]] = weakref.WeakSet()
+
+class Lock:
+    """A lock that a thread may take again while it has it; in a child process it is free."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _all.add(self)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no other thread in meanwhile."""
+        with self._lock:  # the one of now: a fork inside puts another one in its place
+            yield
+
+    def forked(self) -> None:
+        """Be free in a child process."""
+        self._lock = threading.RLock()
 
 
 class Shared(Generic[Value]):
@@ -65,20 +85,21 @@ class Shared(Generic[Value]):
         while self._set and (not self._holders or self._set[-1][0] != self._holders[-1][1]):
             self._set.pop()[1].__exit__(None, None, None)
 
-    def _forked(self) -> None:
+    def forked(self) -> None:
         """Forget, in a child process, the threads that do not exist there."""
-        # Whatever lock they held there is held for ever.
-        self._free = threading.Condition()
-        here = threading.get_ident()
+        self._free, here = threading.Condition(), threading.get_ident()
         self._holders = [holder for holder in self._holders if holder[0] == here]
         self._put_back()
 
 
+_all: weakref.WeakSet[Lock | Shared[Any]] = weakref.WeakSet()
+
+
 def _after_fork() -> None:
-    """Go through all settings in a child process."""
-    for shared in tuple(_all):
-        shared._forked()
+    """Go through everything in a child process."""
+    for one in tuple(_all):
+        one.forked()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks either
     os.register_at_fork(after_in_child=_after_fork)

@@ -22,12 +22,13 @@ loss moves more: by up to 24 % (bf16) and 25 % (tf32), against 2.3 %.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nets_deap import _checks
+from nets_deap.models.shared import Shared
 from nets_deap.names import PRECISIONS
 
 
@@ -59,14 +60,16 @@ def products(precision: str) -> Iterator[None]:
     The settings belong to the whole process: what another thread multiplies on CUDA meanwhile is
     rounded the same way. Nothing is set for ``"float32"``.
     """
-    if precision == "tf32":
-        with _tf32():
-            yield
-    elif precision == "bf16":
-        with _whole_sums():
-            yield
-    else:
+    with nullcontext() if precision == "float32" else _products.held(precision):
         yield
+
+
+def _set_for(precision: str) -> AbstractContextManager[None]:
+    """Return what sets torch's settings for a lower precision, and puts them back."""
+    return _tf32() if precision == "tf32" else _whole_sums()
+
+
+_products = Shared(_set_for)
 
 
 @contextmanager
@@ -111,10 +114,20 @@ def plain_attention() -> Iterator[None]:
     mode and the choice of kernels: another thread that attends meanwhile takes the plain path, too,
     slower, with the same results to float rounding.
     """
+    with _attention.held(SDPBackend.MATH):
+        yield
+
+
+@contextmanager
+def _attending(kernel: SDPBackend) -> Iterator[None]:
+    """Attend by one kernel, and not on the fast path."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(kernel):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+_attention = Shared(_attending)

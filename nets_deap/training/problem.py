@@ -140,7 +140,7 @@ def at_work(problem: Problem) -> Iterator[None]:
     Everything that trains, differentiates or measures a problem's networks goes through here. A
     module that two threads worked with would hold the weights of one while the other one reads it.
     """
-    with problem.cache.lock, neutral(problem.device, problem.dtype):
+    with problem.cache.lock.held(), neutral(problem.device, problem.dtype):
         yield
 
 

@@ -13,7 +13,7 @@ import torch
 from nets_deap import _checks
 from nets_deap.tickets import bits
 from nets_deap.training import interrupt
-from nets_deap.training.device import pick_device
+from nets_deap.training.device import pick_device, threads_allowed, threads_limited
 from nets_deap.training.engines.dispatch import train
 from nets_deap.training.executor import set_executor, set_journal
 from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
@@ -83,7 +83,7 @@ class DeviceExecutor:
         costs = [self.speed.predict(work) or 1.0 for work in works]
         shares = balanced(costs, [self.speed.pace(n) for n in range(len(self._copies))])
         parts: Parts = queue.SimpleQueue()
-        threads = max(1, torch.get_num_threads() // len(self._copies))
+        threads = max(1, threads_allowed() // len(self._copies))
         with ThreadPoolExecutor(len(self._copies)) as pool:
             futures = {
                 n: pool.submit(self._train_share, call, n, _Relay(share, parts), threads)
@@ -116,10 +116,8 @@ class DeviceExecutor:
         """Train a device's networks in a thread of its own; return the seconds, too."""
         problem, share, begin = self._copies[n], relay.share, time.perf_counter()
         on_gpu = problem.device.type == "cuda"
-        if not on_gpu:
-            torch.set_num_threads(threads)  # of this thread alone
         set_journal(problem, relay)
-        with torch.cuda.device(problem.device) if on_gpu else nullcontext():
+        with torch.cuda.device(problem.device) if on_gpu else threads_limited(threads):
             outcome = train(
                 problem,
                 [call.masks[place] for place in share],
