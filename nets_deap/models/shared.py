@@ -20,18 +20,49 @@ class Lock:
     """A lock that a thread may take again while it has it; in a child process it is free."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._free = threading.Condition()
+        self._owner, self._depth = 0, 0  # the thread inside, and how often
         _all.add(self)
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let no other thread in meanwhile."""
-        with self._lock:  # the one of now: a fork inside puts another one in its place
+        self._take(1)
+        try:
             yield
+        finally:
+            self._leave(1)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let other threads in meanwhile, if this one has the lock."""
+        here = self._owner == threading.get_ident()
+        depth = self._depth if here else 0
+        self._leave(depth)
+        try:
+            yield
+        finally:
+            self._take(depth)
+
+    def _take(self, times: int) -> None:
+        """Wait until no other thread is inside, and go in so many times."""
+        here = threading.get_ident()
+        with self._free:
+            if times:
+                self._free.wait_for(lambda: self._depth == 0 or self._owner == here)
+                self._owner, self._depth = here, self._depth + times
+
+    def _leave(self, times: int) -> None:
+        """Go out so many times."""
+        with self._free:
+            self._depth -= times
+            self._free.notify_all()
 
     def forked(self) -> None:
-        """Be free in a child process."""
-        self._lock = threading.RLock()
+        """Be free in a child process, but for its one thread."""
+        self._free = threading.Condition()
+        if self._owner != threading.get_ident():
+            self._depth = 0
 
 
 class Shared(Generic[Value]):

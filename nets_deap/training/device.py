@@ -41,8 +41,10 @@ def pick_device(device: str) -> torch.device:
     return found
 
 
-# Random states belong to the whole process: whoever sets them aside holds this until they are back.
-_random_states = Lock()
+# Random states belong to the whole process: whoever sets them aside, or draws from them what must
+# not depend on other threads, holds this until they are back. Training lends it, as its own threads
+# may need it.
+random_states_lock = Lock()
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     Those of torch, on the CPU and on ``device``, of Python and NumPy's global one.
     """
     cuda = [device] if device.type == "cuda" else []
-    with _random_states.held(), torch.random.fork_rng(devices=cuda), plain_states_kept():
+    with random_states_lock.held(), torch.random.fork_rng(devices=cuda), plain_states_kept():
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002  what users' transforms draw from
         torch.default_generator.manual_seed(seed)

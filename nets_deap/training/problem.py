@@ -20,6 +20,7 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cache import Cache
+from nets_deap.training.device import random_states_lock
 from nets_deap.training.recipe import Recipe
 
 # Examples that a split is measured by at a time.
@@ -140,7 +141,9 @@ def at_work(problem: Problem) -> Iterator[None]:
     Everything that trains, differentiates or measures a problem's networks goes through here. A
     module that two threads worked with would hold the weights of one while the other one reads it.
     """
-    with problem.cache.lock.held(), neutral(problem.device, problem.dtype):
+    plain = neutral(problem.device, problem.dtype)
+    # Lent, not held: who holds the one while waiting for the other would wait for ever.
+    with random_states_lock.lent(), problem.cache.lock.held(), plain:
         yield
 
 

@@ -26,6 +26,7 @@ from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.search.algorithm import Algorithm, Population
 from nets_deap.runs.search.settings import AlgorithmSettings, SearchSettings
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.device import random_states_lock
 from nets_deap.training.recipe import name_of
 
 # What DEAP's algorithms call, and an island may have of its own.
@@ -312,7 +313,8 @@ class Islands:
         """Let tickets move in every so manieth generation of the search."""
         if generation % migration.every == 0:
             populations = self.populations
-            migration(populations)
+            with random_states_lock.held():
+                migration(populations)
             for population, tickets in zip(self._each, populations, strict=True):
                 population.tickets = tickets
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from nets_deap import _checks
-from nets_deap.models.shared import Shared
+from nets_deap.models.modes import quiet
 from nets_deap.training.batches import eval_batches, rows_of
 from nets_deap.training.engines.dropout import at_step, keyed
 from nets_deap.training.engines.memory import is_shortage
@@ -22,16 +21,8 @@ from nets_deap.training.losses import loss_of, n_correct
 from nets_deap.training.precision import plain_attention
 from nets_deap.training.problem import Problem, Split, State, once
 
-
-@contextmanager
-def _ignoring(message: str) -> Iterator[None]:
-    """Ignore warnings that begin with a message; what ignores them belongs to the whole process."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=message)
-        yield
-
-
-_quiet = Shared(_ignoring)
+# torch warns that a loop over networks stands in for a batch, which is nothing to act on.
+NO_RULE = "There is a performance drop"
 
 
 @once
@@ -62,7 +53,7 @@ def stuck_at(problem: Problem) -> str:
     inputs, targets = (rows_of(part, slice(0, 2)) for part in problem.train)
     keys = torch.zeros((2, 2), dtype=torch.int32, device=problem.device)
     try:
-        with _quiet.held(""):  # that an operation has no batching rule is the answer
+        with quiet.held(NO_RULE):  # that is the answer
             functional.begin()
             functional.gradients()(trained, fixed, buffers, keys, inputs, targets)
             functional.measure(trained, fixed, buffers, keys, (inputs, targets))
@@ -131,8 +122,7 @@ class Functional:
     def explained(self) -> Iterator[None]:
         """Raise what torch says of a module that it cannot train as a batch, with the way out."""
         try:
-            # That a loop over networks stands in for a batch is nothing to act on.
-            with _quiet.held("There is a performance drop"):
+            with quiet.held(NO_RULE):
                 yield
         except (RuntimeError, ValueError) as error:
             if is_shortage(error):
