@@ -126,6 +126,12 @@ class Shared(Generic[Value]):
 _all: weakref.WeakSet[Lock | Shared[Any]] = weakref.WeakSet()
 
 
+# Random states belong to the whole process: whoever sets them aside, or draws from them what must
+# not depend on other threads, holds this until they are back. Training lends it, as its own threads
+# may need it.
+random_states_lock = Lock()
+
+
 def _after_fork() -> None:
     """Go through everything in a child process."""
     for one in tuple(_all):

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 
 from nets_deap import _checks
-from nets_deap.models.shared import Lock
+from nets_deap.models.shared import Lock, random_states_lock
 
 ONE_THREAD_BELOW = 200_000
 
 
-def pick_device(device: str) -> torch.device:
+def pick_device(device: str | torch.device) -> torch.device:
     """Return the torch device; ``"auto"`` is CUDA when there.
 
     Raises:
         InvalidValueError: An unknown device, or CUDA where there is none.
     """
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
@@ -41,12 +41,6 @@ def pick_device(device: str) -> torch.device:
     return found
 
 
-# Random states belong to the whole process: whoever sets them aside, or draws from them what must
-# not depend on other threads, holds this until they are back. Training lends it, as its own threads
-# may need it.
-random_states_lock = Lock()
-
-
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed all random states that a user's module or data set may draw from; put them back.
@@ -57,10 +51,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with random_states_lock.held(), torch.random.fork_rng(devices=cuda), plain_states_kept():
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002  what users' transforms draw from
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed % 2**64)
         for one in cuda:
             with torch.cuda.device(one):
-                torch.cuda.manual_seed(seed)
+                torch.cuda.manual_seed(seed % 2**64)
         yield
 
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nets_deap.models.modes import neutral
+from nets_deap.models.shared import random_states_lock
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cache import Cache
-from nets_deap.training.device import random_states_lock
 from nets_deap.training.recipe import Recipe
 
 # Examples that a split is measured by at a time.

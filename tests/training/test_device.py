@@ -1,16 +1,20 @@
 """Devices, random states and numbers of threads, which belong to the whole process."""
 
+import json
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from support.networks import make_task
 from torch import nn
 
 import nets_deap as nets
+from nets_deap import baselines, models
+from nets_deap.experiments.presets import preset
 from nets_deap.training.device import threads_allowed, threads_limited
 
 
@@ -51,6 +55,61 @@ def test_several_devices_leave_the_number_of_threads_as_it_was():
     task = make_task("mlp", nets.Recipe(), device=["cpu", "cpu"])
     task.train_all([task.dense_ticket(), task.dense_ticket()], steps=2)
     assert torch.get_num_threads() == number_in_new_thread() == 2
+
+
+DEVICES = (torch.device("cpu"), [torch.device("cpu")], ("cpu", torch.device("cpu")))
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+def test_devices_are_taken_as_torch_names_them(device):
+    task = nets.tasks.xor(hidden=2, device=device)
+    assert task.as_dict()["device"] == "cpu"
+    config = preset("xor-mlp10").override({"task.device": DEVICES[0]})
+    assert json.dumps(config.task.device) == '"cpu"'
+
+
+@pytest.mark.parametrize("device", [3.5, None, ["cpu", None]])
+def test_what_is_no_device_is_refused(device):
+    with pytest.raises(TypeError, match="device must be a device: expected a name or a torch"):
+        nets.tasks.xor(hidden=2, device=device)
+
+
+def search(seed, **more):
+    task = nets.tasks.xor(hidden=2)
+    options = {"population": 2, "generations": 0, "budget": 2, "progress": "none", **more}
+    return nets.search(task, seed=seed, **options).population[0].packed.tolist()
+
+
+SEEDED = {
+    "task": lambda seed: json.dumps(make_task("mlp", nets.Recipe(), seed=seed).origin()["seed"]),
+    "ready task": lambda seed: json.dumps(nets.tasks.xor(hidden=2, seed=seed).origin()),
+    "model": lambda seed: models.lenet5(seed=seed)[0].bias.sum().item(),
+    "search": search,
+    "island": lambda seed: search(0, islands=[nets.Island(seed=seed)]),
+    "baseline": lambda seed: baselines.snip(nets.tasks.xor(), 0.5, seed=seed).levels[0].ticket.kept,
+    "configuration": lambda seed: json.dumps(preset("quickstart").override({"seed": seed}).seed),
+}
+
+
+@pytest.mark.parametrize("entry", SEEDED)
+def test_seeds_of_any_size_and_of_numpy_are_taken_and_others_refused(entry):
+    draw = SEEDED[entry]
+    for seed in (2**63, 2**64 + 5, np.uint64(2**63)):
+        if entry in ("ready task", "model"):  # torch draws the weights, from a generator's own seed
+            with pytest.raises(ValueError, match=r"seed must be in range: expected an int in \[0"):
+                draw(seed)
+        else:
+            assert draw(seed) is not None
+    assert draw(np.int64(7)) == draw(7)
+    for seed, message in ((-1, "seed must be in range"), (1.5, "seed must be a whole number")):
+        with pytest.raises((ValueError, TypeError), match=message):
+            draw(seed)
+
+
+def test_operators_refuse_a_seed_for_a_generator():
+    ticket = nets.tasks.xor(hidden=2).dense_ticket()
+    with pytest.raises(TypeError, match=r"rng must be a generator: .*default_rng\(seed\)"):
+        nets.operators.mut_flip(ticket, indpb=0.1, rng=3)
 
 
 class Noisy(nn.Module):

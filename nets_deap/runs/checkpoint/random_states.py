@@ -10,7 +10,7 @@ import torch
 
 from nets_deap.errors import RunFileError
 from nets_deap.models.modes import neutral
-from nets_deap.training.device import random_states_lock
+from nets_deap.models.shared import random_states_lock
 
 
 @neutral()

@@ -14,11 +14,10 @@ from deap import base
 from deap.algorithms import varOr
 
 from nets_deap import _checks
-from nets_deap.models.shared import Lock
+from nets_deap.models.shared import Lock, random_states_lock
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.search.settings import AlgorithmSettings, SearchSettings
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.device import random_states_lock
 
 # DEAP draws from the one generator of the process: one search at a time has it.
 searching = Lock()
@@ -108,7 +107,7 @@ class Population:
         with random_states_lock.held():
             random.seed(self.seed)
             np.random.seed(self.seed % 2**32)  # noqa: NPY002
-            torch.default_generator.manual_seed(self.seed)
+            torch.default_generator.manual_seed(self.seed % 2**64)
             self.tickets = self.toolbox.population(n=self.algorithm.population)
 
     def vary(self) -> list[Ticket]:

@@ -21,12 +21,12 @@ from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.operators import sel_nsga2
 from nets_deap.evolution.settings import OperatorSettings, ToolboxSettings, check_names
 from nets_deap.evolution.toolbox import register_operators
+from nets_deap.models.shared import random_states_lock
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.search.algorithm import Algorithm, Population
 from nets_deap.runs.search.settings import AlgorithmSettings, SearchSettings
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.device import random_states_lock
 from nets_deap.training.recipe import name_of
 
 # What DEAP's algorithms call, and an island may have of its own.

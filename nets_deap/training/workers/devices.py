@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -26,20 +27,26 @@ TICK = 0.2  # seconds between two looks at signals
 Parts = queue.SimpleQueue[tuple[list[int], Outcome]]
 
 
-def pick_devices(device: str | Sequence[str]) -> list[torch.device]:
-    """Return one device or several: ``"cuda:all"``, or a list of names.
+Device = str | torch.device
+
+
+def pick_devices(device: Device | Sequence[Device]) -> list[torch.device]:
+    """Return one device or several: ``"cuda:all"``, or a list of names or of torch's devices.
 
     Raises:
         InvalidValueError: As ``pick_device`` does; or devices of different types, or none.
     """
-    if device == "cuda:all":
+    if isinstance(device, str) and device == "cuda:all":
         count = max(1, torch.cuda.device_count())
         return [pick_device(f"cuda:{number}") for number in range(count)]
-    if isinstance(device, str):
+    if isinstance(device, Device):
         return [pick_device(device)]
-    if not isinstance(device, (list, tuple)):
-        raise _checks.bad_type("device", "be a device", "a name or a list of names", device)
-    found = [pick_device(name) for name in device]
+    each: list[Any] = [*device] if isinstance(device, (list, tuple)) else [device]
+    for one in each:
+        if not isinstance(one, Device):
+            expected = "a name or a torch.device, or a list of them"
+            raise _checks.bad_type("device", "be a device", expected, one)
+    found = [pick_device(name) for name in each]
     if len({one.type for one in found}) != 1:
         raise _checks.bad_value("device", "be of one type", "CUDA devices, or 'cpu'", device)
     return found
