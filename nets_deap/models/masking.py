@@ -20,6 +20,9 @@ from nets_deap.models.tensors import Mask, values_of
 
 Self = TypeVar("Self", bound="Masked")
 
+# What torch puts around a model without changing what it computes, by the class's name.
+WRAPPERS = ("OptimizedModule", "DataParallel", "DistributedDataParallel")
+
 
 class Masked(nn.Module):
     """A parametrization that holds the pruned weights of a tensor at zero.
@@ -68,6 +71,23 @@ class Masked(nn.Module):
         return torch.where(self.mask, weight, 0)
 
 
+def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
+    """Return the model inside of ``torch.compile`` and data parallelism, and the names' prefix.
+
+    Returns:
+        The model, and what its parameters' names begin with in the one that was given.
+    """
+    prefix = ""
+    while True:
+        for name in ("module", "_orig_mod"):
+            inner = model._modules.get(name)
+            if inner is not None and type(model).__name__ in WRAPPERS:
+                model, prefix = inner, f"{prefix}{name}."
+                break
+        else:
+            return model, prefix
+
+
 def set_values(tensor: Tensor, values: NDArray[Any]) -> None:
     """Copy values into a tensor."""
     tensor.detach().copy_(torch.from_numpy(np.array(values)))
@@ -84,7 +104,7 @@ def masks_of(model: nn.Module) -> dict[str, Tensor]:
         InvalidValueError: A mask is not of zeros and ones.
     """
     found: dict[str, Tensor] = {}
-    for path, module in model.named_modules():
+    for path, module in unwrapped(model)[0].named_modules():
         own: dict[str, Tensor] = {}
         for name in _pruned(module):
             own[name] = getattr(module, f"{name}_mask")
@@ -145,7 +165,7 @@ def unmasked(model: nn.Module) -> dict[str, Tensor]:
     """Return parameters by their own names, as they are without ``prune`` and ``Masked``."""
     found: dict[str, Tensor] = {}
     # Module by module: torch moves what it parametrizes behind all other children.
-    for path, module in model.named_modules():
+    for path, module in unwrapped(model)[0].named_modules():
         if "parametrizations" in path.split("."):
             continue
         masked = _pruned(module)
@@ -165,6 +185,7 @@ def unmasked(model: nn.Module) -> dict[str, Tensor]:
 def plain(model: nn.Module) -> nn.Module:
     """Return a copy whose weights are masked for good: neither pruned nor parametrized by torch."""
     memo: dict[int, Any] = {}
+    model, _ = unwrapped(model)
     for module in model.modules():
         # What torch has computed is not a leaf, and deepcopy refuses it; recurrent layers list it.
         held = [getattr(module, name) for name in _pruned(module)]
