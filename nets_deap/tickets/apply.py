@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize, prune
 from nets_deap import _checks
 from nets_deap.models.masking import Masked, masks_of, owners_of, set_values, unmasked
 from nets_deap.models.tensors import check_values, digest_of, values_of
+from nets_deap.models.wrappers import named_parameters
 from nets_deap.tickets.layout import MaskLayout
 
 Masks = Mapping[str, Tensor]
@@ -41,10 +42,12 @@ def apply(layout: MaskLayout, masks: Masks, model: nn.Module, how: str = "inplac
             "Take a new copy of the model; torch's prune.remove or "
             "parametrize.remove_parametrizations make its weights plain.",
         )
-    named: dict[str, Tensor] = dict(model.named_parameters())
+    named: dict[str, Tensor] = dict(named_parameters(model))
     if how == "functional":
         copies = {name: tensor.detach().clone() for name, tensor in named.items()}
-        return masked(layout, masks, copies)
+        masked(layout, masks, copies)
+        # As the model itself calls them, wrapped or not.
+        return dict(zip(dict(model.named_parameters()), copies.values(), strict=True))
     if how == "inplace":
         masked(layout, masks, named)
         return model
