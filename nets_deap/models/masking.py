@@ -15,6 +15,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize, prune
 
 from nets_deap import _checks
+from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import Mask, values_of
 from nets_deap.models.wrappers import named_modules, named_parameters, unwrap
 
@@ -161,6 +162,7 @@ def unmasked(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+@neutral()
 def plain(model: nn.Module) -> nn.Module:
     """Return a copy whose weights are masked for good: neither pruned nor parametrized by torch."""
     memo: dict[int, Any] = {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from nets_deap.models.modes import neutral
 from nets_deap.models.private import copied, set_state
 from nets_deap.training.problem import METRICS, Outcome, State
 
@@ -31,6 +32,7 @@ class TrainResult:
     _state: State = field(repr=False, compare=False)
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
 
+    @neutral()
     def module(self) -> nn.Module:
         """Return a new module that holds the trained, masked network, on the CPU, in eval mode."""
         model = copied(self._model).cpu()
