@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from nets_deap import _checks
+from nets_deap.inputs.call import call_with
+from nets_deap.inputs.nested import each
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.gradients import dense_gradient
@@ -64,7 +65,7 @@ def grasp_scores(task: Task, rows: NDArray[np.int64], temperature: float) -> NDA
     inputs, targets = rows_of(problem.train[0], chosen), rows_of(problem.train[1], chosen)
     model, mode = problem.model, problem.model.training
     try:
-        output = functional_call(model.eval(), state, (inputs,)) / temperature
+        output = call_with(model.eval(), state, inputs) / temperature
         loss = loss_of(problem.recipe.loss, output, targets)
         weights = list(leaves.values())
         first = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
@@ -80,8 +81,9 @@ class SynFlow:
     """Synaptic flow of a task's network: |w * dR/dw| under a mask, without data.
 
     R is the sum of the outputs for an input of ones when every parameter is replaced by its
-    absolute value and every activation module by the identity. In float64: products over many
-    layers leave the range of float32. The model works in evaluation mode.
+    absolute value and every activation module by the identity. Inputs that are not floating-point,
+    such as indices and masks, are those of the first training example. In float64: products over
+    many layers leave the range of float32. The model works in evaluation mode.
 
     Args:
         task: The task.
@@ -95,8 +97,9 @@ class SynFlow:
             name: t.detach().double().abs() if t.is_floating_point() else t.clone()
             for name, t in everything.items()
         }
-        example = task.problem.train[0][:1]
-        self.ones = torch.ones_like(example, dtype=torch.float64)
+        example = rows_of(task.problem.train[0], slice(0, 1))
+        self.ones = each(example, _ones)
+        self.device = task.problem.device
 
     def scores(self, mask: bits.Mask) -> NDArray[np.floating]:
         """Return the scores of all maskable weights, shape (D,); 0 for pruned ones.
@@ -109,9 +112,9 @@ class SynFlow:
         """
         leaves: dict[str, Tensor] = {}
         for name, gate in self.layout.split(mask).items():
-            kept = torch.from_numpy(np.ascontiguousarray(gate)).to(self.ones.device)
+            kept = torch.from_numpy(np.ascontiguousarray(gate)).to(self.device)
             leaves[name] = (self.state[name] * kept).requires_grad_()
-        flow = functional_call(self.model, {**self.state, **leaves}, (self.ones,)).sum()
+        flow = call_with(self.model, {**self.state, **leaves}, self.ones).sum()
         weights = list(leaves.values())
         gradients = torch.autograd.grad(flow, weights, materialize_grads=True)
         found = _flat([(w.detach() * g).abs() for w, g in zip(weights, gradients, strict=True)])
@@ -124,6 +127,12 @@ class SynFlow:
                 "Scale the initial weights down.",
             )
         return found
+
+
+def _ones(tensor: Tensor) -> Tensor:
+    """Return ones for floating-point inputs; indices and masks as they are."""
+    real = tensor.is_floating_point()
+    return torch.ones_like(tensor, dtype=torch.float64) if real else tensor
 
 
 def _linearised(model: nn.Module) -> nn.Module:
