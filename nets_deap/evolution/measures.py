@@ -22,7 +22,7 @@ from nets_deap.models.feedforward import feedforward_of
 from nets_deap.tickets import live
 from nets_deap.training.batches import eval_batches, rows_of
 from nets_deap.training.losses import n_correct
-from nets_deap.training.precision import plain_attention
+from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import Problem, once
 from nets_deap.training.recipe import name_of
 
@@ -159,7 +159,7 @@ def accuracy(task: Task, state: State, noise: Sequence[Tensor] = ()) -> float:
     done, correct = 0, 0.0
     try:
         model.eval()
-        with torch.no_grad(), plain_attention():
+        with torch.no_grad(), slow_path:
             for n, x, y in eval_batches(problem.val, ROWS_AT_ONCE):
                 some = _noisy(x, [one[done : done + n] for one in noise]) if noise else x
                 output = call_with(model, here, some)

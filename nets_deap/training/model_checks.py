@@ -23,7 +23,7 @@ from nets_deap.models.tensors import digest_of
 from nets_deap.training.batches import rows_of
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import Loss, loss_of, n_correct, prepare_target
-from nets_deap.training.precision import plain_attention
+from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import EVAL_ROWS, Split
 
 
@@ -198,7 +198,7 @@ def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
     """Return what a model gives for some inputs in evaluation mode, or word why it does not."""
     how = check_call(f"{name} inputs", model, sample)
     leaves, device = leaves_of(sample), next(model.parameters()).device
-    with seeded(0, leaves[0].device), plain_attention():
+    with seeded(0, leaves[0].device), slow_path:
         try:
             with torch.no_grad():
                 return call(model.eval(), each(sample, lambda tensor: tensor.to(device)))

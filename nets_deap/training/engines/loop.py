@@ -32,6 +32,7 @@ from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import Loss, loss_of, n_correct
 from nets_deap.training.optimizers import make_optimizer, set_lr
+from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start
 from nets_deap.training.threads import Stop, share_out
 
@@ -85,7 +86,7 @@ def train_loop(
     def work(i: int, stop: Stop) -> Outcome:
         draws = probe(problem).draws
         own = seeded(seed_of(masks[i], plan.seed), problem.device) if draws else nullcontext()
-        with own:
+        with own, slow_path:
             return _train(problem, masks[i], plan, begin[i], batches, stop.check, fused=not plain)
 
     def done(i: int, part: Outcome) -> None:
