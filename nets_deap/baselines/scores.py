@@ -16,6 +16,8 @@ from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.losses import loss_of
+from nets_deap.training.precision import plain_attention
+from nets_deap.training.problem import at_work, working
 from nets_deap.training.task import Task
 
 # Modules that SynFlow replaces by the identity: a linear network conserves saliency.
@@ -47,6 +49,7 @@ def snip_scores(task: Task, rows: NDArray[np.int64]) -> NDArray[np.floating]:
     return scores
 
 
+@working
 def grasp_scores(task: Task, rows: NDArray[np.int64], temperature: float) -> NDArray[np.floating]:
     """Return w * (H g) at W0, shape (D,), with the loss over outputs divided by ``temperature``.
 
@@ -65,13 +68,14 @@ def grasp_scores(task: Task, rows: NDArray[np.int64], temperature: float) -> NDA
     inputs, targets = rows_of(problem.train[0], chosen), rows_of(problem.train[1], chosen)
     model, mode = problem.model, problem.model.training
     try:
-        output = call_with(model.eval(), state, inputs) / temperature
-        loss = loss_of(problem.recipe.loss, output, targets)
-        weights = list(leaves.values())
-        first = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
-        # The gradient of g'g with one g held fixed is H g.
-        product = torch.stack([(g.detach() * g).sum() for g in first]).sum()
-        second = torch.autograd.grad(product, weights, materialize_grads=True)
+        with plain_attention():  # fused kernels have no second derivative
+            output = call_with(model.eval(), state, inputs) / temperature
+            loss = loss_of(problem.recipe.loss, output, targets)
+            weights = list(leaves.values())
+            first = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+            # The gradient of g'g with one g held fixed is H g.
+            product = torch.stack([(g.detach() * g).sum() for g in first]).sum()
+            second = torch.autograd.grad(product, weights, materialize_grads=True)
     finally:
         model.train(mode)
     return _flat([w.detach() * hg for w, hg in zip(weights, second, strict=True)])
@@ -90,17 +94,17 @@ class SynFlow:
     """
 
     def __init__(self, task: Task) -> None:
-        self.layout = task.layout
-        self.model = _linearised(task.problem.model).double().eval()
-        everything = {**task.problem.initial, **task.problem.buffers}
-        self.state = {
-            name: t.detach().double().abs() if t.is_floating_point() else t.clone()
-            for name, t in everything.items()
-        }
-        example = rows_of(task.problem.train[0], slice(0, 1))
-        self.ones = each(example, _ones)
-        self.device = task.problem.device
+        self.layout, self.problem = task.layout, task.problem
+        with at_work(self.problem):
+            self.model = _linearised(self.problem.model).double().eval()
+            everything = {**self.problem.initial, **self.problem.buffers}
+            self.state = {
+                name: t.detach().double().abs() if t.is_floating_point() else t.clone()
+                for name, t in everything.items()
+            }
+            self.ones = each(rows_of(self.problem.train[0], slice(0, 1)), _ones)
 
+    @working
     def scores(self, mask: bits.Mask) -> NDArray[np.floating]:
         """Return the scores of all maskable weights, shape (D,); 0 for pruned ones.
 
@@ -112,7 +116,7 @@ class SynFlow:
         """
         leaves: dict[str, Tensor] = {}
         for name, gate in self.layout.split(mask).items():
-            kept = torch.from_numpy(np.ascontiguousarray(gate)).to(self.device)
+            kept = torch.from_numpy(np.ascontiguousarray(gate)).to(self.problem.device)
             leaves[name] = (self.state[name] * kept).requires_grad_()
         flow = call_with(self.model, {**self.state, **leaves}, self.ones).sum()
         weights = list(leaves.values())

@@ -16,6 +16,7 @@ from nets_deap.evolution.batch_map import Batched, Values
 from nets_deap.evolution.budget import StepBudget
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import Objective, resolve, values_of, worst_values
+from nets_deap.models.modes import neutral
 from nets_deap.tickets import bits
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.tickets.trained import TrainedState
@@ -155,7 +156,8 @@ class Evaluator(Batched):
         found: dict[Genes, Values] = {}
         diverged = 0
         for (key, twins), (measured, state) in zip(places.items(), trained, strict=True):
-            values = values_of(self.objectives, measured)
+            with neutral(self.task.device, self.task.problem.dtype):  # the user's functions, too
+                values = values_of(self.objectives, measured)
             if values is None:
                 diverged += 1
             found[key] = worst_values(self.objectives) if values is None else values

@@ -198,7 +198,7 @@ def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
     """Return what a model gives for some inputs in evaluation mode, or word why it does not."""
     how = check_call(f"{name} inputs", model, sample)
     leaves, device = leaves_of(sample), next(model.parameters()).device
-    with seeded(0, leaves[0].device), slow_path:
+    with seeded(0, leaves[0].device), slow_path():
         try:
             with torch.no_grad():
                 return call(model.eval(), each(sample, lambda tensor: tensor.to(device)))

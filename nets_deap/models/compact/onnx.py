@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap import _atomic, _checks, _optional
-from nets_deap.inputs.call import arguments, call
+from nets_deap.inputs.call import call
 from nets_deap.inputs.nested import each, leaves_of, length_of, named, shapes_of
+from nets_deap.models.modes import neutral
 
 TOLERANCE = 1e-4  # of outputs, relative to the largest: kernels add up in other orders
 
 
+@neutral()
 def write_onnx(module: nn.Module, path: str | Path, example: Any) -> float:
     """Write a network as ONNX and run it in onnxruntime beside torch.
 
@@ -44,30 +47,30 @@ def write_onnx(module: nn.Module, path: str | Path, example: Any) -> float:
         raise _checks.bad_value("example", "hold inputs", "N >= 1", 0)
     # Sizes of 0 and 1 would be traced as constants.
     inputs = each(example, lambda tensor: torch.cat([tensor, tensor])) if n == 1 else example
-    given, by_name = arguments(module, inputs)
-    batch = torch.export.Dim("batch")
-    sizes: Any = each(given or by_name, lambda tensor: {0: batch})
-    names = _names(example)
+    sizes = ({0: torch.export.Dim("batch")},) * len(leaves_of(inputs))
+    is_one, names = isinstance(example, Tensor), _names(example)
     with torch.no_grad():
         try:
             expected = call(module, example)
         except (RuntimeError, TypeError) as error:
-            first = f" of {example.dtype}" if isinstance(example, Tensor) else ""
+            first = f" of {example.dtype}" if is_one else ""
             shown = f"{shapes_of(example)}{first}: {error}"
             raise _checks.bad_value(
                 "example", "be inputs of the module", "shape and dtype that it takes", shown
             ) from error
     try:
-        program = torch.onnx.export(
-            module,
-            given,
-            kwargs=by_name,
-            dynamo=True,
-            verbose=False,
-            input_names=names,
-            output_names=["output"],
-            dynamic_shapes=sizes,
-        )
+        with warnings.catch_warnings():
+            # That all inputs have the batch in common is meant.
+            warnings.filterwarnings("ignore", message="# The axis name: batch")
+            program = torch.onnx.export(
+                module if is_one else _Flat(module, example),
+                tuple(leaves_of(inputs)),
+                dynamo=True,
+                verbose=False,
+                input_names=names,
+                output_names=["output"],
+                dynamic_shapes=sizes if is_one else (sizes,),
+            )
         assert program is not None
         content = program.model_proto.SerializeToString()
         session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -92,6 +95,24 @@ def write_onnx(module: nn.Module, path: str | Path, example: Any) -> float:
         )
     _atomic.save(path, content)
     return difference
+
+
+class _Flat(nn.Module):
+    """A module that takes the tensors of its inputs one by one, in order.
+
+    Args:
+        module: In evaluation mode.
+        example: Inputs as the module takes them.
+    """
+
+    def __init__(self, module: nn.Module, example: Any) -> None:
+        super().__init__()
+        self.module, self._places = module, each(example, lambda _: None)
+        self.eval()
+
+    def forward(self, *tensors: Tensor) -> Any:
+        rest = iter(tensors)
+        return call(self.module, each(self._places, lambda _: next(rest)))
 
 
 def _names(inputs: Any) -> list[str]:

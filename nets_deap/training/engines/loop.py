@@ -86,7 +86,7 @@ def train_loop(
     def work(i: int, stop: Stop) -> Outcome:
         draws = probe(problem).draws
         own = seeded(seed_of(masks[i], plan.seed), problem.device) if draws else nullcontext()
-        with own, slow_path:
+        with own, slow_path():
             return _train(problem, masks[i], plan, begin[i], batches, stop.check, fused=not plain)
 
     def done(i: int, part: Outcome) -> None:
