@@ -17,6 +17,7 @@ import numpy as np
 from torch import nn
 
 from nets_deap import _checks
+from nets_deap.inputs.nested import length_of
 from nets_deap.models.coverage import coverage_note
 from nets_deap.models.maskable import Selector, parameters_of
 from nets_deap.models.modes import neutral
@@ -82,11 +83,13 @@ class Task:
     global random state stay untouched.
 
     Args:
-        model: Any module whose forward takes one batch of inputs. It trains in training mode;
+        model: Any module whose forward takes a batch of inputs. It trains in training mode;
             submodules that are in evaluation mode while it is not, frozen normalisation say, stay.
         train: Inputs (N, ...) and targets (N, ...), with weights (N,) of the examples or not:
-            tensors or arrays, targets also tuples and dictionaries of them; or a map-style torch
-            data set of the same.
+            tensors or arrays, or tuples and dictionaries of them; or a dictionary of inputs with
+            the targets under ``"labels"`` or ``"label"``; or a map-style torch data set of the
+            same. A tuple of inputs is spread over the arguments of forward where it takes as many,
+            a dictionary over those of its names; else either is passed whole: ``inputs.call``.
         val: The same for validation; or the share of ``train`` that is held out for it, by class.
         test: The same for the final test, if there is one.
         loss: Overrides ``recipe.loss``. A module with several outputs needs a function.
@@ -99,10 +102,11 @@ class Task:
         seed: Seed of all minibatches, and of the validation holdout.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, or a list.
         normalize: Mean and standard deviation, of all pixels or of each channel, by which uint8
-            images become (x / 255 - mean) / std; they stay bytes until they are on the device.
-            None: inputs are used as they are.
+            images become (x / 255 - mean) / std; they stay bytes until they are on the device. Of
+            several inputs, by name or place: ``{"image": (mean, std)}``. None: as they are.
         augment: Called with the inputs (B, ...) of each training minibatch, on the device; returns
-            as many. What it draws from torch's generators is the same for all networks of a step.
+            as many, in the same tuples and dictionaries. What it draws from torch's generators is
+            the same for all networks of a step.
         in_memory: Whether the inputs of a data set are read once and kept, or again for each
             minibatch, which all networks of a chunk share; None: kept if they take at most half of
             the free memory.
@@ -208,7 +212,7 @@ class Task:
     @property
     def steps(self) -> int:
         """Optimiser steps that the recipe takes."""
-        return self.recipe.total_steps(len(self.problem.train[0]))
+        return self.recipe.total_steps(self.problem.n_examples)
 
     @property
     def fingerprint(self) -> str:
@@ -269,7 +273,7 @@ class Task:
         """
         recipe = self.recipe if steps is None else self.recipe.with_steps(steps)
         plan = Plan(
-            steps=recipe.total_steps(len(self.problem.train[0])),
+            steps=recipe.total_steps(self.problem.n_examples),
             seed=self.derived_seed(FINAL_TRAINING)
             if seed is None
             else _checks.whole("seed", seed, low=0, high=2**63 - 1),
@@ -324,7 +328,7 @@ class Task:
     def as_dict(self) -> dict[str, Any]:
         """Return the task as plain data, for a run's configuration; see also ``nets.describe``."""
         sizes = {
-            name: len(getattr(self.problem, name)[0])
+            name: length_of(getattr(self.problem, name)[0])
             for name in ("train", "val", "test")
             if getattr(self.problem, name) is not None
         }
