@@ -37,6 +37,7 @@ ROWS, COLUMNS = 28, 28
 IMAGES_HEAD, LABELS_HEAD = 16, 8  # bytes before the first pixel or label
 
 
+@_checks.signed
 def load_mnist(data_dir: str | Path | None = None, *, download: bool = True) -> DataSplits:
     """Return MNIST: 55,000 training, 5,000 validation and 10,000 test digits.
 

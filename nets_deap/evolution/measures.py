@@ -20,7 +20,7 @@ from nets_deap.models.compact.footprint import CompactCost
 from nets_deap.tickets import live
 from nets_deap.training.batches import eval_batches
 from nets_deap.training.losses import n_correct
-from nets_deap.training.problem import Problem, once
+from nets_deap.training.problem import Problem, once, working
 from nets_deap.training.recipe import name_of
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ def rounded_to_int8(tensor: Tensor) -> Tensor:
     return (tensor / step).round().clamp(-INT8_LEVELS, INT8_LEVELS) * step
 
 
+@working
 def accuracy(task: Task, state: State, noise: Tensor | None = None) -> float:
     """Return the accuracy in [0, 1] of a network in evaluation mode on the validation data.
 

@@ -20,6 +20,7 @@ from nets_deap.models.masking import (
     unmasked,
     unwrapped,
 )
+from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import check_values, digest_of, values_of
 from nets_deap.tickets.layout import MaskLayout
 
@@ -29,6 +30,7 @@ WAYS = ("inplace", "prune", "parametrize", "functional")
 VALUES = ("initial", "own")
 
 
+@neutral()
 def apply(
     layout: MaskLayout,
     masks: Masks,
@@ -97,6 +99,7 @@ def masked(
     return tensors
 
 
+@neutral()
 def as_pruned(
     layout: MaskLayout, masks: Masks, tensors: Mapping[str, Tensor], values: str | None = None
 ) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Self = TypeVar("Self", bound="Genome")
 
 
+@_checks.signed
 class Genome(Ticket):
     """A mask together with initial weights of its own, which start at W0.
 

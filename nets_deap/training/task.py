@@ -6,17 +6,19 @@ One file: it is one class, and half of it says what its arguments and methods ta
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 from torch import nn
 
 from nets_deap import _checks
 from nets_deap.models.maskable import Selector, parameters_of
+from nets_deap.models.modes import neutral
 from nets_deap.tickets.genotype import packed_mask_for
 from nets_deap.tickets.layout_of import layout_of
 from nets_deap.tickets.ticket import Ticket
@@ -34,6 +36,21 @@ from nets_deap.training.versions import versions
 from nets_deap.training.workers.devices import pick_devices, share_between
 
 FINAL_TRAINING = 2**31 - 1
+More = ParamSpec("More")
+
+
+def _neutrally(build: Callable[More, None]) -> Callable[More, None]:
+    """Let a task be built in torch's plain modes, and with the default dtype of its model."""
+
+    @functools.wraps(build)
+    def built(*args: More.args, **kwargs: More.kwargs) -> None:
+        model = kwargs["model"] if "model" in kwargs else args[1] if len(args) > 1 else None
+        known = model.parameters() if isinstance(model, nn.Module) else ()
+        dtypes = {p.dtype for p in known if p.is_floating_point()}
+        with neutral(dtype=dtypes.pop() if len(dtypes) == 1 else None):
+            build(*args, **kwargs)
+
+    return built
 
 
 @dataclass
@@ -45,6 +62,14 @@ class Ledger:
     diverged: int = 0
 
 
+def check_task(name: str, task: Any) -> None:
+    """Raise unless what is given is a task."""
+    if not isinstance(task, Task):
+        hint = "Make one of a network and its data: nets.Task(model, train=(X, y))."
+        raise _checks.bad_type(name, "be a task", "a nets.Task", task, hint)
+
+
+@_checks.signed
 class Task:
     """Everything that training a ticket needs; built once, never changed.
 
@@ -94,6 +119,7 @@ class Task:
 
     initial_seed: int | None = None  # that W0 was drawn with, where this package made the model
 
+    @_neutrally
     def __init__(
         self,
         model: nn.Module,
@@ -163,6 +189,7 @@ class Task:
         share_between(self.problem, devices)
 
     @property
+    @neutral()
     def model(self) -> nn.Module:
         """A fresh copy of the model with its initial weights, on the CPU."""
         model = copy.deepcopy(self.problem.model).cpu()
@@ -202,12 +229,14 @@ class Task:
         layout = self.layout if self.layout.density_range[1] == 1 else self.layout.weights
         return Ticket(np.ones(layout.size, dtype=np.bool_), layout=layout)
 
+    @_checks.signed
     def train(
         self, ticket: Ticket, *, steps: int | None = None, seed: int | None = None
     ) -> TrainResult:
         """Train one ticket from W0; see ``train_all``."""
         return self.train_all([ticket], steps=steps, seed=seed)[0]
 
+    @_checks.signed
     def train_all(
         self,
         tickets: Sequence[Ticket],

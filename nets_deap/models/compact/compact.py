@@ -13,9 +13,11 @@ from nets_deap.models.compact.select_inputs import SelectInputs
 from nets_deap.models.compact.sequential import compact_steps
 from nets_deap.models.compact.step import Step, places, weighing_of
 from nets_deap.models.masking import check_masked
+from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import Mask, values_of
 
 
+@neutral()
 def compact(module: nn.Module, masks: Mapping[str, Any] | None = None) -> nn.Module:
     """Return a smaller dense network that computes the same function as a masked one.
 

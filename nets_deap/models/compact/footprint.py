@@ -21,6 +21,7 @@ from nets_deap.models.compact.paths import paths_of
 from nets_deap.models.compact.sequential import n_live_inputs
 from nets_deap.models.compact.sparse import CsrLinear
 from nets_deap.models.compact.step import Weighing, refused, weighing_of
+from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import Mask, values_of
 
 
@@ -75,6 +76,7 @@ def measure_footprints(
     return found
 
 
+@neutral()
 @torch.no_grad()
 def count_multiply_adds(module: nn.Module, example: Tensor) -> int:
     """Count the multiply-adds of linear and convolutional layers for one example (1, ...).
@@ -127,6 +129,7 @@ class CompactCost:
         InvalidValueError: The model cannot be compacted.
     """
 
+    @neutral()
     @torch.no_grad()
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         counted = copy.deepcopy(model).eval()
