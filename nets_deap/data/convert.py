@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from nets_deap import _checks
+from nets_deap.data.numbers import tensor_of
 from nets_deap.data.splits import digest_of_array, digest_of_parts
 from nets_deap.data.streamed import Streamed, read
 
@@ -29,12 +30,14 @@ class Given:
         targets: A tensor (N, ...), or tuples and dictionaries of them.
         weights: Weights of the examples, (N,); None where all count the same.
         digest: SHA-256 over all of it.
+        random: Whether the first example, read twice, was not the same.
     """
 
     inputs: Tensor | Streamed
     targets: Any
     weights: Tensor | None
     digest: str
+    random: bool = False
 
     def take(self, rows: NDArray[np.int64]) -> Given:
         """Return some examples, with a digest of their own."""
@@ -89,20 +92,22 @@ def as_split(
             weight is negative.
     """
     if isinstance(data, Dataset):
-        return _check(name, _from_dataset(name, data, dtype, in_memory, capacity))
+        return _check(name, _from_dataset(name, data, dtype, in_memory, capacity), dtype)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise _checks.bad_type(name, "be a data set", FORMS, data)
+        loader = isinstance(data, DataLoader)
+        hint = "Give its .dataset: the recipe says what a minibatch is." if loader else ""
+        raise _checks.bad_type(name, "be a data set", FORMS, data, hint)
     inputs, targets = _tensor(f"{name} inputs", data[0]), _targets(f"{name} targets", data[1])
-    weights = _tensor(f"{name} weights", data[2]).to(dtype) if len(data) == 3 else None
+    weights = _tensor(f"{name} weights", data[2]) if len(data) == 3 else None
     digest = digest_of_array(inputs.numpy())
     if inputs.is_floating_point():
         _finite(f"{name} inputs", inputs)
         inputs = inputs.to(dtype)
-    return _check(name, Given(inputs, targets, weights, digest))
+    return _check(name, Given(inputs, targets, weights, digest), dtype)
 
 
-def _check(name: str, given: Given) -> Given:
-    """Check the parts against each other; return them with the digest of all."""
+def _check(name: str, given: Given, dtype: torch.dtype) -> Given:
+    """Check the parts against each other; return them with weights of a dtype and a digest."""
     inputs, weights = given.inputs, given.weights
     if inputs.ndim == 0 or len(inputs) == 0:
         raise _checks.bad_value(name, "hold examples", "N >= 1", f"shape {tuple(inputs.shape)}")
@@ -120,8 +125,16 @@ def _check(name: str, given: Given) -> Given:
         if bool((weights < 0).any()) or not bool((weights > 0).any()):
             expected, got = "numbers >= 0, some > 0", f"a smallest of {float(weights.min()):g}"
             raise _checks.bad_value(f"{name} weights", "weigh examples", expected, got)
+        if not weights.is_floating_point():
+            hint = (
+                "A third item that holds indices or groups must go; weights are given as floats: "
+                "weights.astype(float), or weights.float()."
+            )
+            rule, expected = "be weights", "a floating-point dtype"
+            raise _checks.bad_value(f"{name} weights", rule, expected, weights.dtype, hint)
+        weights = weights.to(dtype)
         digests += ["weights", digest_of_array(weights.numpy())]
-    return replace(given, digest=digest_of_parts(digests))
+    return replace(given, weights=weights, digest=digest_of_parts(digests))
 
 
 def _finite(argument: str, tensor: Tensor) -> None:
@@ -142,23 +155,19 @@ def _targets(argument: str, values: Any) -> Any:
 
 def _tensor(argument: str, values: Any) -> Tensor:
     """Return ``values`` as a tensor that nobody else writes."""
-    if isinstance(values, Tensor):
-        return values.detach().cpu().clone()
     try:
-        array = np.array(values)
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"dtype {array.dtype}")
-    except ValueError as error:
-        raise _checks.bad_value(argument, "be numbers", "an array or tensor", error) from error
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+        return tensor_of(values).clone()
+    except (TypeError, ValueError) as error:
+        raise _checks.bad_value(argument, "be numbers", "an array or tensor", f"{error}") from error
 
 
 def _from_dataset(
     name: str, data: Dataset[Any], dtype: torch.dtype, in_memory: bool | None, capacity: int
 ) -> Given:
     """Read a map-style data set once, keeping its inputs or not."""
-    if not hasattr(data, "__len__"):
-        raise _checks.bad_type(name, "be map-style", "a Dataset with a length", data)
+    if not hasattr(data, "__len__") or isinstance(data, IterableDataset):
+        hint = "Examples are read by their index, from its __getitem__."
+        raise _checks.bad_type(name, "be map-style", "a Dataset with a length", data, hint)
     if not len(data):
         raise _checks.bad_value(name, "hold examples", "N >= 1", "an empty Dataset")
     first = read(name, data, 0).inputs
@@ -181,16 +190,17 @@ def _from_dataset(
     targets = _stacked(f"{name} targets", [target for target, _ in items])
     weights = None
     if items[0][1] is not None:
-        weights = _stacked(f"{name} weights", [weight for _, weight in items]).to(dtype)
+        weights = _stacked(f"{name} weights", [weight for _, weight in items])
     if inputs is None:
         shape = (len(data), *first.shape)
         head = f"{first.numpy().dtype.str}{shape}".encode()
         stream = Streamed(name, data, np.arange(len(data)), first, dtype)
         return Given(stream, targets, weights, digest_of_parts([head.hex(), total.hexdigest()]))
     digest = digest_of_array(inputs.numpy())
+    random = not torch.equal(inputs[0], first)
     if inputs.is_floating_point():
         inputs = inputs.to(dtype)
-    return Given(inputs, targets, weights, digest)
+    return Given(inputs, targets, weights, digest, random)
 
 
 def _stacked(argument: str, items: list[Any]) -> Any:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from nets_deap import _checks
 from nets_deap.data.normalize import Normalize
+from nets_deap.data.numbers import tensor_of
 
 MEMORY_SHARE = 0.5
 HINT = "Give it a transform that yields arrays or tensors of one shape."
@@ -125,10 +126,10 @@ def _item(name: str, item: Any) -> Item:
     if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
         raise _checks.bad_value(name, rule, expected, type(item).__name__, HINT)
     try:
-        weight = torch.as_tensor(np.asarray(item[2])) if len(item) == 3 else None
-        return Item(torch.as_tensor(np.asarray(item[0])), _targets(item[1]), weight)
+        weight = tensor_of(item[2]) if len(item) == 3 else None
+        return Item(tensor_of(item[0]), _targets(item[1]), weight)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise _checks.bad_value(name, rule, expected, error, HINT) from error
+        raise _checks.bad_value(name, rule, expected, f"{error}", HINT) from error
 
 
 def _targets(target: Any) -> Any:
@@ -137,7 +138,7 @@ def _targets(target: Any) -> Any:
         return {name: _targets(value) for name, value in target.items()}
     if isinstance(target, tuple):
         return tuple(_targets(value) for value in target)
-    return torch.as_tensor(np.asarray(target))
+    return tensor_of(target)
 
 
 def capacity_for_data(device: torch.device) -> int:

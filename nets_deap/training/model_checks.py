@@ -161,6 +161,8 @@ def _shown(model: nn.Module, name: str, sample: Tensor, shape: tuple[int, ...]) 
             hint = f"The model said: {error}"
             if sample.dtype == torch.uint8:
                 hint = f"Images of bytes need normalize=(mean, std), of x / 255. {hint}"
+            elif not sample.is_floating_point():
+                hint = f"Whole numbers are given as they are; for real ones give floats. {hint}"
             raise _checks.bad_value(
                 f"{name} inputs", "fit the model", "what its forward takes", shape, hint
             ) from error
