@@ -52,6 +52,7 @@ class Layer:
         return self.size // self.shape[0]
 
 
+@_checks.signed
 class MaskLayout:
     """Layout of a mask: D maskable weights in L layers, with their initial weights W0.
 

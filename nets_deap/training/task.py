@@ -67,6 +67,14 @@ class Ledger:
     diverged: int = 0
 
 
+def check_task(name: str, task: Any) -> None:
+    """Raise unless what is given is a task."""
+    if not isinstance(task, Task):
+        hint = "Make one of a network and its data: nets.Task(model, train=(X, y))."
+        raise _checks.bad_type(name, "be a task", "a nets.Task", task, hint)
+
+
+@_checks.signed
 class Task:
     """Everything that training a ticket needs; built once, never changed.
 
@@ -228,12 +236,14 @@ class Task:
         layout = self.layout if self.layout.density_range[1] == 1 else self.layout.weights
         return Ticket(np.ones(layout.size, dtype=np.bool_), layout=layout)
 
+    @_checks.signed
     def train(
         self, ticket: Ticket, *, steps: int | None = None, seed: int | None = None
     ) -> TrainResult:
         """Train one ticket from W0; see ``train_all``."""
         return self.train_all([ticket], steps=steps, seed=seed)[0]
 
+    @_checks.signed
     def train_all(
         self,
         tickets: Iterable[Ticket],
