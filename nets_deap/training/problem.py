@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from nets_deap.data.streamed import Streamed
 from nets_deap.inputs.nested import length_of
 from nets_deap.models.modes import neutral
+from nets_deap.models.private import hooks_of
+from nets_deap.models.tensors import values_of
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.trained import TrainedState
@@ -120,6 +122,11 @@ class Problem:
         return self.is_resident and plain and isinstance(self.recipe.loss, str)
 
     @property
+    def hooked(self) -> str:
+        """The first parameter with hooks, which plain autograd alone calls; empty for none."""
+        return next(iter(hooks_of(self.model)), "")
+
+    @property
     def dtype(self) -> torch.dtype:
         """The one dtype of all parameters."""
         return next(iter(self.initial.values())).dtype
@@ -139,7 +146,7 @@ class Problem:
         """Return what training changes outside of the mask: copies, by name."""
         masked, frozen = set(self.layout.names), self.frozen
         return {
-            name: tensor.detach().cpu().numpy().copy()
+            name: values_of(name, tensor).copy()
             for name, tensor in state.items()
             if name not in masked and name not in frozen
         }
