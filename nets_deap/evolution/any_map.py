@@ -53,7 +53,9 @@ class AnyMap:
         away: dict[str, list[Spent]] = {}
         for answer in answers:
             for spent in answer.spent:
-                evaluator = by_key(spent.key)
+                # A clone of the one at hand, made by pickle, has the same key.
+                mine = known is not None and spent.key == known.key
+                evaluator = known if mine else by_key(spent.key)
                 if evaluator is not None and evaluator not in used:
                     evaluator.open(tickets)  # a copy of it may have begun a run
                     used[evaluator] = spent.generation

@@ -134,8 +134,6 @@ class Evaluator(Batched):
         for name, value in state.items():
             setattr(self, name, value)
         self.again: list[Ticket] = []  # who is to be evaluated again has stayed where it lives
-        if self._home == os.getpid():  # one more in this process, with an account of its own
-            self.key = uuid.uuid4().hex
         make_known(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Evaluator:
@@ -143,7 +141,7 @@ class Evaluator(Batched):
         new = self.__class__.__new__(self.__class__)
         memo[id(self)] = new
         own = {name: copy.deepcopy(getattr(self, name)) for name in ("budget", "generations")}
-        new.__setstate__({**self.__getstate__(), **own})
+        new.__setstate__({**self.__getstate__(), **own, "key": uuid.uuid4().hex})
         new.again = copy.deepcopy(self.again, memo)
         return new
 
