@@ -26,13 +26,14 @@ from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.random import layer_counts
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.problem import Plan, Start
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 SCOPES = ("global", "layerwise")
 
 Share = tuple[int, int, int]  # [start, stop) of the mask, and how many weights it keeps
 
 
+@_checks.signed(subject=check_task)
 def one_shot(
     task: Task,
     densities: float | Iterable[float],
@@ -74,9 +75,10 @@ def one_shot(
     # The same order of ties at every density keeps the tickets nested.
     masks = [_keep(scores, goal, generator_at(task, seed, MAGNITUDE, 1, CHOICES)) for goal in goals]
     levels = [Level(task.ticket(mask), plan.steps) for mask in masks]
-    return Baseline.of(_named("one-shot", scope), levels)
+    return Baseline.of(_named("one-shot", scope), levels, before=task.rewound_steps)
 
 
+@_checks.signed(subject=check_task)
 def imp(
     task: Task,
     *,
@@ -126,9 +128,10 @@ def imp(
         outcome = run_finite(task, [task.dense_ticket()], plan, [None])
         origin = outcome.trained[0]
     levels = _rounds(task, goals, steps, seed, origin=origin, rewound=rewind_to, inherit=False)
-    return Baseline.of(_named("imp", scope), levels)
+    return Baseline.of(_named("imp", scope), levels, before=task.rewound_steps)
 
 
+@_checks.signed(subject=check_task)
 def finetune(
     task: Task,
     *,
@@ -164,7 +167,7 @@ def finetune(
     """
     goals = _goals(task.layout, rounds, fraction, scope, None)
     levels = _rounds(task, goals, steps, seed, origin=None, rewound=0, inherit=True)
-    return Baseline.of(_named("finetune", scope), levels)
+    return Baseline.of(_named("finetune", scope), levels, before=task.rewound_steps)
 
 
 def _rounds(

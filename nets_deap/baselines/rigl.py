@@ -33,9 +33,10 @@ from nets_deap.tickets.random import Distribution, layer_counts, random_mask
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Plan, Start
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 
+@_checks.signed(subject=check_task)
 def rigl(
     task: Task,
     densities: float | Iterable[float],
@@ -116,7 +117,7 @@ def rigl(
         Level(ticket, own * i, trained=replace(result, steps=steps))
         for i, (ticket, result) in enumerate(zip(tickets, results, strict=True), 1)
     ]
-    return Baseline.of("rigl", levels)
+    return Baseline.of("rigl", levels, before=task.rewound_steps)
 
 
 def _first_mask(task: Task, density: float, distribution: Distribution, seed: int) -> bits.Mask:

@@ -13,6 +13,7 @@ from nets_deap.models.convolutional import generator
 from nets_deap.models.shared import random_states_lock
 
 
+@_checks.signed
 def torchvision_model(
     name: str, *, image: Sequence[int] = (3, 32, 32), classes: int = 10, seed: int = 0
 ) -> nn.Module:
