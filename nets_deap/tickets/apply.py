@@ -12,16 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 from nets_deap import _checks
-from nets_deap.models.masking import (
-    Masked,
-    masks_of,
-    owners_of,
-    set_values,
-    unmasked,
-    unwrapped,
-)
+from nets_deap.models.masking import Masked, masks_of, owners_of, set_values, unmasked
 from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import check_values, digest_of, values_of
+from nets_deap.models.wrappers import named_parameters
 from nets_deap.tickets.layout import MaskLayout
 
 Masks = Mapping[str, Tensor]
@@ -48,8 +42,7 @@ def apply(
         values: One of ``VALUES``; None where both are the same.
     """
     _checks.choice("how", how, WAYS)
-    inner, prefix = unwrapped(model)
-    masked_already = [name for name in masks_of(inner) if name in masks]
+    masked_already = [name for name in masks_of(model) if name in masks]
     if masked_already:
         raise _checks.bad_value(
             "model",
@@ -59,15 +52,16 @@ def apply(
             "Take a new copy of the model; torch's prune.remove or "
             "parametrize.remove_parametrizations make its weights plain.",
         )
-    named: dict[str, Tensor] = dict(inner.named_parameters())
+    named: dict[str, Tensor] = dict(named_parameters(model))
     if how == "functional":
         copies = {name: tensor.detach().clone() for name, tensor in named.items()}
-        found = masked(layout, masks, copies, values)
-        return {prefix + name: tensor for name, tensor in found.items()}
+        masked(layout, masks, copies, values)
+        # As the model itself calls them, wrapped or not.
+        return dict(zip(dict(model.named_parameters()), copies.values(), strict=True))
     if how == "inplace":
         masked(layout, masks, named, values)
         return model
-    owners = owners_of(inner, masks, how)
+    owners = owners_of(model, masks, how)
     _put(layout, named, values)
     for name, mask in masks.items():
         own, mask = name.rpartition(".")[2], mask.to(named[name].device)
