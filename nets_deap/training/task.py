@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ParamSpec
 
@@ -250,7 +250,7 @@ class Task:
     @_checks.signed
     def train_all(
         self,
-        tickets: Sequence[Ticket],
+        tickets: Iterable[Ticket],
         *,
         steps: int | None = None,
         seed: int | None = None,
@@ -271,6 +271,11 @@ class Task:
         Returns:
             One result each, in order; empty for no tickets.
         """
+        given: Any = tickets
+        if isinstance(given, Ticket):  # itself a list, of bits
+            hint = "task.train(ticket) trains one."
+            raise _checks.bad_type("tickets", "be several", "a list of nets.Ticket", given, hint)
+        tickets = list(tickets)
         recipe = self.recipe if steps is None else self.recipe.with_steps(steps)
         plan = Plan(
             steps=recipe.total_steps(self.problem.n_examples),

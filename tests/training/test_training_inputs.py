@@ -113,7 +113,7 @@ def test_weights_of_examples_and_holdout_are_as_for_one_tensor():
     found = []
     for form in ("dict", "one tensor"):
         ids, mask, y = tokens()
-        weight = np.random.default_rng(4).integers(0, 3, len(y))
+        weight = np.random.default_rng(4).integers(0, 3, len(y)).astype(float)
         data = (FORMS[form][1](ids, mask), y, weight)
         task = token_task(form, train=data, val=0.25)
         assert task.as_dict()["examples"] == {"train": 30, "val": 10}
