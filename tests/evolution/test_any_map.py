@@ -289,7 +289,7 @@ def test_every_objective_can_be_pickled(name):
         {"map": map},
     ],
     ids=str,
-)
+    ids=lambda options: " ".join(options) or "defaults",
 def test_a_whole_toolbox_can_be_copied(options, copy_of):
     box = nets.make_toolbox(new_task(), **options)
     other = copy_of(box)
