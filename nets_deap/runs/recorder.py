@@ -75,7 +75,8 @@ class Recorder:
         overwrite: Replace an earlier run in the folder.
         config: More facts for ``config.json``.
         archive: Keeps the front; None for a ``ParetoFront``.
-        callbacks: Called as ``callback(recorder, row)`` after each generation has been written.
+        callbacks: Called as ``callback(recorder, row)`` after each generation has been written,
+            with a copy of its row of ``logbook``.
 
     Raises:
         InvalidValueError: The folder holds something; an argument is out of range.
@@ -155,6 +156,9 @@ class Recorder:
                 return self._go_on(before, population)
         if self.folder is not None:
             self.folder.check()
+        evaluator = evaluator_of(self.task)
+        if evaluator is not None:  # where tickets have been evaluated one by one
+            evaluator.end_generation()
         self.generation += 1
         self._note_lost(population)
         # Other archives than ours would take what is not finite for good, or for all there is.
@@ -240,7 +244,7 @@ class Recorder:
         states = random_states.states()
         try:
             for callback in list(self.callbacks):
-                callback(self, dict(row))
+                callback(self, {"gen": self.generation, **row})
         finally:
             random_states.set_states(states)
 

@@ -5,6 +5,7 @@ One file: it is one class, and half of it says what its arguments and methods ta
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
