@@ -83,6 +83,10 @@ class Evaluator(Batched):
             )
         self.restart()
 
+    def __repr__(self) -> str:
+        names = tuple(objective.name for objective in self.objectives)
+        return f"Evaluator({names}, inherit={self.inherit!r}, generation {self.generation})"
+
     def restart(self) -> None:
         """Begin at generation 0 again, with the budget unspent."""
         _latest[self.task] = weakref.ref(self)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nets_deap._table import Brief
 from nets_deap.models.modes import neutral
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
@@ -52,8 +53,8 @@ class Attached:
         return (Attached, ())
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
+@dataclass(frozen=True, eq=False, repr=False)
+class Problem(Brief):
     """A model, its initial state and its data, resident on one device.
 
     Attributes:
@@ -212,8 +213,8 @@ class Plan:
 METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 
 
-@dataclass
-class Outcome:
+@dataclass(repr=False)
+class Outcome(Brief):
     """What training P networks gave, in the order of the masks.
 
     Attributes:
