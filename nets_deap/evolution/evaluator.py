@@ -167,6 +167,10 @@ class Evaluator(Batched):
     def generation(self, generation: int) -> None:
         self.generations = Generations(generation)
 
+    def __repr__(self) -> str:
+        names = tuple(objective.name for objective in self.objectives)
+        return f"Evaluator({names}, inherit={self.inherit!r}, generation {self.generation})"
+
     def restart(self) -> None:
         """Begin at generation 0 again, with the budget unspent."""
         _latest[self.task] = weakref.ref(self)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nets_deap._table import Brief
 from nets_deap.data.streamed import Streamed
 from nets_deap.inputs.nested import length_of
 from nets_deap.models.modes import neutral
@@ -56,8 +57,8 @@ class Attached:
         return (Attached, ())
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
+@dataclass(frozen=True, eq=False, repr=False)
+class Problem(Brief):
     """A model, its initial state and its data, resident on one device.
 
     Attributes:
@@ -231,8 +232,8 @@ class Plan:
 METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 
 
-@dataclass
-class Outcome:
+@dataclass(repr=False)
+class Outcome(Brief):
     """What training P networks gave, in the order of the masks.
 
     Attributes:
