@@ -225,7 +225,7 @@ class Evaluator(Batched):
 
     def together(self, tickets: Sequence[Ticket]) -> list[Values]:
         """Evaluate tickets of a generation, and those that are waiting to be evaluated again."""
-        with self.task.problem.cache.lock:  # calls from several threads take turns
+        with self.task.problem.cache.lock.held():  # calls from several threads take turns
             for ticket in tickets:
                 self._check(ticket)
             self.open(tickets)
@@ -244,7 +244,7 @@ class Evaluator(Batched):
         if os.getpid() != self._home:
             self._check_away(carried is not None)
         ledger = self.task.ledger
-        with self.task.problem.cache.lock:
+        with self.task.problem.cache.lock.held():
             before = ledger.networks, ledger.network_steps, ledger.diverged
             (values,) = self.together([ticket])
             after = ledger.networks, ledger.network_steps, ledger.diverged

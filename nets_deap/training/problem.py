@@ -20,6 +20,7 @@ from nets_deap.data.streamed import Streamed
 from nets_deap.inputs.nested import length_of
 from nets_deap.models.modes import neutral
 from nets_deap.models.private import hooks_of
+from nets_deap.models.shared import random_states_lock
 from nets_deap.models.tensors import values_of
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
@@ -160,7 +161,9 @@ def at_work(problem: Problem) -> Iterator[None]:
     Everything that trains, differentiates or measures a problem's networks goes through here. A
     module that two threads worked with would hold the weights of one while the other one reads it.
     """
-    with problem.cache.lock, neutral(problem.device, problem.dtype):
+    plain = neutral(problem.device, problem.dtype)
+    # Lent, not held: who holds the one while waiting for the other would wait for ever.
+    with random_states_lock.lent(), problem.cache.lock.held(), plain:
         yield
 
 
