@@ -124,7 +124,7 @@ def synflow(
         Levels of growing cost: each round costs one step.
 
     Raises:
-        InvalidValueError: The flow overflows float64.
+        InvalidValueError: The flow overflows float64, or inputs are whole numbers.
 
     Reference:
         Tanaka et al. 2020, Pruning neural networks without any data by iteratively conserving

@@ -12,8 +12,9 @@ from nets_deap import _checks
 from nets_deap.models.private import copied
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
-from nets_deap.training.gradients import dense_gradient
+from nets_deap.training.gradients import dense_gradient, differentiable
 from nets_deap.training.losses import loss_of
+from nets_deap.training.model_checks import outputs_in
 from nets_deap.training.problem import at_work, working
 from nets_deap.training.task import Task
 
@@ -65,13 +66,16 @@ def grasp_scores(task: Task, rows: NDArray[np.int64], temperature: float) -> NDA
     inputs, targets = rows_of(problem.train[0], chosen), rows_of(problem.train[1], chosen)
     model, mode = problem.model, problem.model.training
     try:
-        output = functional_call(model.eval(), state, (inputs,)) / temperature
-        loss = loss_of(problem.recipe.loss, output, targets)
-        weights = list(leaves.values())
-        first = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
-        # The gradient of g'g with one g held fixed is H g.
-        product = torch.stack([(g.detach() * g).sum() for g in first]).sum()
-        second = torch.autograd.grad(product, weights, materialize_grads=True)
+        with differentiable(model.eval()):
+            output = functional_call(model, state, (inputs,))
+            if temperature != 1:  # else outputs may be anything, such as a dictionary
+                output = output / temperature
+            loss = loss_of(problem.recipe.loss, output, targets)
+            weights = list(leaves.values())
+            first = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+            # The gradient of g'g with one g held fixed is H g.
+            product = torch.stack([(g.detach() * g).sum() for g in first]).sum()
+            second = torch.autograd.grad(product, weights, materialize_grads=True)
     finally:
         model.train(mode)
     return _flat([w.detach() * hg for w, hg in zip(weights, second, strict=True)])
@@ -86,6 +90,9 @@ class SynFlow:
 
     Args:
         task: The task.
+
+    Raises:
+        InvalidValueError: Inputs are whole numbers, such as tokens.
     """
 
     def __init__(self, task: Task) -> None:
@@ -98,6 +105,10 @@ class SynFlow:
                 for name, t in everything.items()
             }
             example = self.problem.train[0][:1]
+            if not example.is_floating_point():
+                hint = "Take snip or grasp, which look at the data."
+                expected, got = "floating-point inputs", example.dtype
+                raise _checks.bad_value("task", "take an input of ones", expected, got, hint)
             self.ones = torch.ones_like(example, dtype=torch.float64)
 
     @working
@@ -114,9 +125,11 @@ class SynFlow:
         for name, gate in self.layout.split(mask).items():
             kept = torch.from_numpy(np.ascontiguousarray(gate)).to(self.ones.device)
             leaves[name] = (self.state[name] * kept).requires_grad_()
-        flow = functional_call(self.model, {**self.state, **leaves}, (self.ones,)).sum()
-        weights = list(leaves.values())
-        gradients = torch.autograd.grad(flow, weights, materialize_grads=True)
+        with differentiable(self.model):
+            given = functional_call(self.model, {**self.state, **leaves}, (self.ones,))
+            flow = torch.stack([output.sum() for output in outputs_in(given)]).sum()
+            weights = list(leaves.values())
+            gradients = torch.autograd.grad(flow, weights, materialize_grads=True)
         found = _flat([(w.detach() * g).abs() for w, g in zip(weights, gradients, strict=True)])
         if not np.isfinite(found).all():
             raise _checks.bad_value(

@@ -132,8 +132,8 @@ def noise_accuracy(sigma: float) -> Callable[[Measured], float]:
         sigma: Standard deviation of the noise, >= 0, in units of the task's inputs.
 
     Returns:
-        A function of ``Measured``; it raises InvalidValueError where there is no trained network
-        or the loss defines no accuracy.
+        A function of ``Measured``; it raises InvalidValueError where there is no trained network,
+        the loss defines no accuracy, or inputs are whole numbers.
 
     Reference:
         Hendrycks & Dietterich 2019, Benchmarking neural network robustness to common corruptions
@@ -143,6 +143,13 @@ def noise_accuracy(sigma: float) -> Callable[[Measured], float]:
 
     def measure(measured: Measured) -> float:
         task, state = trained(measured, f"noise_accuracy:{scale:g}")
+        kind = task.problem.val[0].dtype
+        if not kind.is_floating_point:
+            hint = "Whole numbers, such as tokens, have no small noise. Images of bytes are real "
+            hint += "numbers under Task(normalize=(mean, std))."
+            raise _checks.bad_value(
+                "noise_accuracy", "have real inputs to add noise to", "floats", kind, hint
+            )
         rng = np.random.default_rng(task.derived_seed(NOISE_SEED))
         shape = tuple(task.problem.val[0].shape)
         drawn = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))

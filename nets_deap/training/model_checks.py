@@ -6,7 +6,8 @@ import copy
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks
-from nets_deap.data.convert import Given, each, tensors_of
+from nets_deap.data.convert import Given, each
 from nets_deap.data.normalize import Normalize
 from nets_deap.models.private import copied
 from nets_deap.models.tensors import digest_of, values_of
@@ -145,10 +146,28 @@ def output_layers(model: nn.Module, inputs: Any, pixels: Normalize | None) -> se
             module.register_forward_hook(hook)
     some = inputs[:2].clone()
     sample = some if pixels is None else pixels(some, dtype_of(model))
-    leaves = tensors_of(_shown(private, "train", sample, tuple(inputs.shape)))
+    leaves = outputs_in(_shown(private, "train", sample, tuple(inputs.shape)))
     ends = {leaf.untyped_storage().data_ptr() for leaf in leaves}
     found = {name for name, output in ran if output.untyped_storage().data_ptr() in ends}
     return found or {name for name, _ in ran[-1:]}
+
+
+def outputs_in(output: Any) -> list[Tensor]:
+    """Return the tensors in what a model gives: in sequences, mappings and dataclasses, in order.
+
+    Anything else, None say, holds none.
+    """
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        parts: Iterable[Any] = output.values()
+    elif isinstance(output, (list, tuple)):
+        parts = output
+    elif is_dataclass(output):
+        parts = [getattr(output, field.name) for field in fields(output)]
+    else:
+        return []
+    return [tensor for part in parts for tensor in outputs_in(part)]
 
 
 def _shown(model: nn.Module, name: str, sample: Tensor, shape: tuple[int, ...]) -> Any:
