@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,8 +51,13 @@ class Baseline:
     nested: bool
 
     @classmethod
-    def of(cls, name: str, levels: Sequence[Level]) -> Baseline:
+    def of(cls, name: str, levels: Sequence[Level], *, before: int = 0) -> Baseline:
         """Return a baseline of levels; cost and nesting are read off them.
+
+        Args:
+            name: The method's.
+            levels: One or more, densest first.
+            before: Steps x networks that were spent before all of them, on rewinding.
 
         Raises:
             InvalidValueError: No levels, or not densest first.
@@ -62,6 +67,7 @@ class Baseline:
             raise _checks.bad_value("levels", "be ordered", "one or more, densest first", kept)
         masks = [level.ticket.packed for level in levels]
         nested = all(not np.any(sparser & ~denser) for denser, sparser in itertools.pairwise(masks))
+        levels = [replace(one, search_steps=one.search_steps + before) for one in levels]
         return cls(name, tuple(levels), levels[-1].search_steps, nested)
 
     @property

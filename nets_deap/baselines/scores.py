@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from nets_deap import _checks
+from nets_deap.inputs.call import call_with
+from nets_deap.inputs.nested import each
 from nets_deap.models.private import copied
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
@@ -67,7 +68,7 @@ def grasp_scores(task: Task, rows: NDArray[np.int64], temperature: float) -> NDA
     model, mode = problem.model, problem.model.training
     try:
         with differentiable(model.eval()):
-            output = functional_call(model, state, (inputs,))
+            output = call_with(model, state, inputs)
             if temperature != 1:  # else outputs may be anything, such as a dictionary
                 output = output / temperature
             loss = loss_of(problem.recipe.loss, output, targets)
@@ -85,14 +86,12 @@ class SynFlow:
     """Synaptic flow of a task's network: |w * dR/dw| under a mask, without data.
 
     R is the sum of the outputs for an input of ones when every parameter is replaced by its
-    absolute value and every activation module by the identity. In float64: products over many
-    layers leave the range of float32. The model works in evaluation mode.
+    absolute value and every activation module by the identity. Inputs that are not floating-point,
+    such as indices and masks, are those of the first training example. In float64: products over
+    many layers leave the range of float32. The model works in evaluation mode.
 
     Args:
         task: The task.
-
-    Raises:
-        InvalidValueError: Inputs are whole numbers, such as tokens.
     """
 
     def __init__(self, task: Task) -> None:
@@ -104,12 +103,7 @@ class SynFlow:
                 name: t.detach().double().abs() if t.is_floating_point() else t.clone()
                 for name, t in everything.items()
             }
-            example = self.problem.train[0][:1]
-            if not example.is_floating_point():
-                hint = "Take snip or grasp, which look at the data."
-                expected, got = "floating-point inputs", example.dtype
-                raise _checks.bad_value("task", "take an input of ones", expected, got, hint)
-            self.ones = torch.ones_like(example, dtype=torch.float64)
+            self.ones = each(rows_of(self.problem.train[0], slice(0, 1)), _ones)
 
     @working
     def scores(self, mask: bits.Mask) -> NDArray[np.floating]:
@@ -123,10 +117,10 @@ class SynFlow:
         """
         leaves: dict[str, Tensor] = {}
         for name, gate in self.layout.split(mask).items():
-            kept = torch.from_numpy(np.ascontiguousarray(gate)).to(self.ones.device)
+            kept = torch.from_numpy(np.ascontiguousarray(gate)).to(self.problem.device)
             leaves[name] = (self.state[name] * kept).requires_grad_()
         with differentiable(self.model):
-            given = functional_call(self.model, {**self.state, **leaves}, (self.ones,))
+            given = call_with(self.model, {**self.state, **leaves}, self.ones)
             flow = torch.stack([output.sum() for output in outputs_in(given)]).sum()
             weights = list(leaves.values())
             gradients = torch.autograd.grad(flow, weights, materialize_grads=True)
@@ -140,6 +134,12 @@ class SynFlow:
                 "Scale the initial weights down.",
             )
         return found
+
+
+def _ones(tensor: Tensor) -> Tensor:
+    """Return ones for floating-point inputs; indices and masks as they are."""
+    real = tensor.is_floating_point()
+    return torch.ones_like(tensor, dtype=torch.float64) if real else tensor
 
 
 def _linearised(model: nn.Module) -> nn.Module:

@@ -235,7 +235,7 @@ class Evaluator(Batched):
         """Return |gradient| at the kept weights, and the pruned bits where it is largest."""
         batch = self.task.recipe.batch_size
         plan = Plan(GRADIENT_BATCHES, self.task.derived_seed(self.generation, 1))
-        rows = plan.batches(len(self.task.problem.train[0]), batch).reshape(-1)
+        rows = plan.batches(self.task.problem.n_examples, batch).reshape(-1)
         units, gates = ticket.units, ticket.gates
         mask = gates if units is None else units.mask_of(gates)
         gradient = np.abs(dense_gradient(self.task.problem, mask, rows, state))

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.func import functional_call
 
+from nets_deap.inputs.call import call_with
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.losses import loss_of
@@ -60,7 +60,7 @@ def dense_gradient(
     mode = model.training
     try:
         with differentiable(model.eval()):
-            output = functional_call(model, {**state, **leaves}, (rows_of(problem.train[0], rows),))
+            output = call_with(model, {**state, **leaves}, rows_of(problem.train[0], rows))
             loss = loss_of(problem.recipe.loss, output, rows_of(problem.train[1], rows))
             found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     finally:

@@ -267,7 +267,8 @@ def _held_run(
         RunChangedError: It was begun with other facts.
     """
     force = settings.force
-    if not Path(path).is_dir() or not any(Path(path).iterdir()):
+    path = _checks.path("path", path)
+    if not path.is_dir() or not any(path.iterdir()):
         return None
     RunReader(path).config()
     folder = RunFolder.taken_up(path, force=force)
