@@ -54,9 +54,15 @@ class Evaluator(Batched):
     Returns (when called with a ticket):
         M plain floats. A network that diverged (any number not finite) gets the worst value of
         every objective and is counted in ``task.ledger.diverged``.
+
+    Attributes:
+        worst: What a diverged network gets from now on: the objectives' declared worst values, or
+            worse ones where a network has done worse than that, so that it ranks below all others.
     """
 
-    __slots__ = ("__weakref__", "again", "budget", "gradients", "inherit", "objectives", "task")
+    __slots__ = (
+        "__weakref__", "again", "budget", "gradients", "inherit", "objectives", "task", "worst",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -87,6 +93,7 @@ class Evaluator(Batched):
         _latest[self.task] = weakref.ref(self)
         self.generation = 0
         self.again: list[Ticket] = []
+        self.worst: Values = worst_values(self.objectives, self.task.chance_loss)
         if self.budget is not None:
             self.budget.spent = 0
 
@@ -110,19 +117,22 @@ class Evaluator(Batched):
         """Evaluate tickets, and with them those that are waiting to be evaluated again."""
         _latest[self.task] = weakref.ref(self)
         again, self.again = self.again if tickets else [], []
+        before = [ticket.diverged for ticket in again]
         values = self._evaluate([*tickets, *again])
         for ticket in tickets:
             ticket.evaluations = 1
-        for ticket, fresh in zip(again, values[len(tickets) :], strict=True):
-            self._renew(ticket, fresh)
+        for ticket, then, fresh in zip(again, before, values[len(tickets) :], strict=True):
+            self._renew(ticket, fresh, diverged=then or ticket.diverged)
         return values[: len(tickets)]
 
-    def _renew(self, ticket: Ticket, fresh: Values) -> None:
-        """Give a ticket that has been evaluated again its new fitness."""
+    def _renew(self, ticket: Ticket, fresh: Values, *, diverged: bool) -> None:
+        """Give a ticket that has been evaluated again its new fitness.
+
+        Where it diverged, now or before, that is the new one: nothing has a mean with the worst.
+        """
         n = ticket.evaluations
         old = ticket.fitness.values
-        worst = worst_values(self.objectives)
-        if self.inherit == "none" and fresh != worst and old != worst:
+        if self.inherit == "none" and not diverged:
             fresh = tuple((n * then + now) / (n + 1) for then, now in zip(old, fresh, strict=True))
         ticket.fitness.values = fresh
         ticket.evaluations = n + 1
@@ -152,13 +162,16 @@ class Evaluator(Batched):
         for key, ticket in zip(keys, tickets, strict=True):
             places.setdefault(key, []).append(ticket)
         trained = self._train([twins[0] for twins in places.values()])
+        numbers = [values_of(self.objectives, measured) for measured, _ in trained]
+        for values in numbers:
+            if values is not None:
+                pairs = zip(self.objectives, values, self.worst, strict=True)
+                self.worst = tuple(o.beyond(value, worst) for o, value, worst in pairs)
         found: dict[Genes, Values] = {}
-        diverged = 0
-        for (key, twins), (measured, state) in zip(places.items(), trained, strict=True):
-            values = values_of(self.objectives, measured)
-            if values is None:
-                diverged += 1
-            found[key] = worst_values(self.objectives) if values is None else values
+        diverged = numbers.count(None)
+        each = zip(places.items(), trained, numbers, strict=True)
+        for (key, twins), (_, state), values in each:
+            found[key] = self.worst if values is None else values
             for twin in twins:
                 twin.note_parents()
                 twin.inherited = None if values is None else state

@@ -301,7 +301,9 @@ class Recorder:
         if self.reference is None:
             own = getattr(population[0].fitness, "reference", ())
             weights = np.sign(population[0].fitness.weights)
-            worst = costs_of(population).max(axis=0) / np.abs(population[0].fitness.weights)
+            # What diverged has no value of its own, and the volume would be that of its worst.
+            some = [t for t in population if not getattr(t, "diverged", False)] or population
+            worst = costs_of(some).max(axis=0) / np.abs(population[0].fitness.weights)
             self.reference = [float(r) for r in (own or -weights * worst)]
         if self.generation == 0:
             _checks.length("reference", len(self.reference), len(names), "M")

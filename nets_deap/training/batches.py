@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nets_deap import _checks
@@ -32,13 +33,19 @@ def rows_of(part: Any, rows: Tensor | slice) -> Any:
     return part[rows].clone() if isinstance(rows, slice) else part[rows]
 
 
-def checked_augment(augment: Any, inputs: Any) -> Any:
-    """Return what augments minibatches, tried on the first two examples; raise if it cannot."""
+def spread_rows(n: int, count: int) -> Tensor:
+    """Return ``count`` rows (fewer where there are no more), evenly spread over N in order."""
+    some = min(n, count)
+    return torch.arange(some) * n // some
+
+
+def checked_augment(augment: Any, inputs: Any, count: int) -> Any:
+    """Return what augments minibatches, tried on ``count`` examples; raise if it cannot."""
     if augment is None:
         return None
     if not callable(augment):
         raise _checks.bad_type("augment", "be a function", "one of inputs (B, ...)", augment)
-    some = inputs[: min(2, len(inputs))]
+    some = inputs[spread_rows(len(inputs), count).to(inputs.device)]
     with seeded(0, some.device):
         found = augment(some.clone())
     if not isinstance(found, Tensor) or found.dtype != some.dtype or len(found) != len(some):

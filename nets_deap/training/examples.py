@@ -34,7 +34,8 @@ class Examples:
         normalize: How images become inputs; None for inputs that are used as they are.
         has_accuracy: Whether the loss defines what is correct.
         chance_loss: The loss of the best constant output on the training data; under a loss that
-            is a function, that of the model as it is, on the first thousand.
+            is a function, that of the model as it is, on all or ten thousand of them.
+        ignored: Labels that the loss leaves out.
     """
 
     splits: dict[str, Split]
@@ -42,6 +43,7 @@ class Examples:
     normalize: Normalize | None
     has_accuracy: bool
     chance_loss: float
+    ignored: tuple[int, ...]
 
     @classmethod
     def of(
@@ -93,7 +95,9 @@ class Examples:
                 splits[name] = as_split(name, data, dtype, in_memory=in_memory, capacity=capacity)
         digest = digest_of_parts(split.digest for split in splits.values())
         fits = {
-            name: fitted(copy.deepcopy(model), recipe.loss, name, split, pixels, dtype)
+            name: fitted(
+                copy.deepcopy(model), recipe.loss, name, split, pixels, dtype, recipe.batch_size
+            )
             for name, split in splits.items()
         }
         checked = {name: _split(name, splits[name], fit) for name, fit in fits.items()}
@@ -106,8 +110,10 @@ class Examples:
         if isinstance(recipe.loss, str):
             chance = chance_loss(recipe.loss, targets)
         else:
-            chance = first_loss(model, recipe.loss, (inputs, targets), pixels, dtype)
-        return cls(checked, digest, pixels, fits["train"].has_accuracy, chance)
+            count = len(checked["val"][0])
+            chance = first_loss(model, recipe.loss, (inputs, targets), pixels, dtype, count)
+        has_accuracy, ignored = fits["train"].has_accuracy, fits["train"].ignored
+        return cls(checked, digest, pixels, has_accuracy, chance, ignored)
 
     def on(self, device: torch.device, dtype: torch.dtype) -> dict[str, Split]:
         """Return the splits on a device, images sent as bytes and normalised there."""

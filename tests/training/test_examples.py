@@ -193,7 +193,7 @@ def test_a_loss_that_cannot_be_batched_trains_alone(caplog):
     [
         (lambda output, target: 1.0, r"loss must return a number: expected a floating-point Tens"),
         (lambda output, target: output.argmax(), r"loss must return a number"),
-        (lambda output, target: output.mean(0), r"loss must return losses: .*\(3,\) for B = 2"),
+        (lambda output, target: output.mean(0), r"loss must return losses: .*\(3,\) for B = 8"),
         (lambda output: output, r"loss must take \(output, target\): .*The loss said"),
     ],
 )
@@ -334,7 +334,7 @@ def test_each_step_draws_anew_and_validation_stays_as_it_is():
     ("augment", "message"),
     [
         (3, r"augment must be a function"),
-        (lambda x: x[:1], r"augment must return as many inputs: .*2 inputs of torch.float64"),
+        (lambda x: x[:1], r"augment must return as many inputs: .*8 inputs of torch.float64"),
         (lambda x: x.float(), r"augment must return as many inputs"),
         (lambda x: None, r"augment must return as many inputs"),
     ],

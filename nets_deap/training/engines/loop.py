@@ -28,9 +28,10 @@ from nets_deap.training.device import seeded
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.losses import Loss, loss_of, n_correct
+from nets_deap.training.losses import Loss, loss_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start
+from nets_deap.training.score import Score
 from nets_deap.training.threads import Stop, share_out
 
 # A forward pass of a minibatch with at least so many operations outweighs what Python costs.
@@ -108,7 +109,12 @@ def train_loop(
     return Outcome.concatenate(parts)
 
 
-ENGINE = Engine("loop", train_loop, lambda problem: True, at_once, "any module")
+def suits(problem: Problem) -> bool:
+    """Return True: it trains any module, which ``probe`` sees take a step."""
+    return bool(probe(problem))
+
+
+ENGINE = Engine("loop", train_loop, suits, at_once, "any module")
 
 
 def _train(
@@ -190,14 +196,14 @@ def _measure(
         loss: The network's loss.
     """
     model.eval()
-    total, correct = 0.0, 0.0
+    score, pieces = Score(loss, split[1], problem.ignored), 0
     with torch.no_grad():
-        for i, (n, x, y) in enumerate(eval_batches(split)):
-            with dropping(keys, -1 - i):
-                output = model(x)
-                total += float(loss_of(loss, output, y)) * n
-            correct += float(n_correct(loss, output, y))
-    return total / len(split[0]), correct / len(split[0])
+        for n, x, y in eval_batches(split):
+            pieces += 1
+            with dropping(keys, -pieces):
+                score.add(n, model(x), y)
+        with dropping(keys, -1 - pieces):
+            return score.result()
 
 
 def _outcome(
