@@ -16,6 +16,7 @@ from nets_deap.evolution.batch_map import Batched, Values
 from nets_deap.evolution.budget import StepBudget
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import Objective, resolve, values_of, worst_values
+from nets_deap.models.modes import neutral
 from nets_deap.tickets import bits
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.tickets.trained import TrainedState
@@ -162,7 +163,10 @@ class Evaluator(Batched):
         for key, ticket in zip(keys, tickets, strict=True):
             places.setdefault(key, []).append(ticket)
         trained = self._train([twins[0] for twins in places.values()])
-        numbers = [values_of(self.objectives, measured) for measured, _ in trained]
+        numbers = []
+        for measured, _ in trained:
+            with neutral(self.task.device, self.task.problem.dtype):  # the user's functions, too
+                numbers.append(values_of(self.objectives, measured))
         for values in numbers:
             if values is not None:
                 pairs = zip(self.objectives, values, self.worst, strict=True)

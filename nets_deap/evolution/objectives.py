@@ -266,7 +266,7 @@ OBJECTIVES: dict[str, Objective] = {
             measures.WORST_COUNT,
             measures.multiply_adds,
             reference="dense",
-            about="of one example, through the compact network",
+            about="of one example, through what ``Ticket.compact`` leaves of the network",
         ),
         Objective(
             "live_inputs",
@@ -274,7 +274,7 @@ OBJECTIVES: dict[str, Objective] = {
             measures.WORST_COUNT,
             measures.live_inputs,
             reference="dense",
-            about="inputs that any output depends on",
+            about="numbers of an input that any output depends on, through kept weights",
         ),
         Objective(
             "int8_accuracy",

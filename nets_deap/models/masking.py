@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +15,10 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize, prune
 
 from nets_deap import _checks
+from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import Mask, values_of
+
+Self = TypeVar("Self", bound="Masked")
 
 
 class Masked(nn.Module):
@@ -22,15 +26,41 @@ class Masked(nn.Module):
 
     Their gradient is zero. What they were stays in ``parametrizations.NAME.original``.
 
+    The mask goes where the module goes and stands in its state dict, but it is none of its buffers:
+    what averages models averages those (``swa_utils.AveragedModel(use_buffers=True)``), and torch
+    cannot subtract bools.
+
     Args:
-        mask: Bool, of the tensor's shape, 1 = kept; a buffer.
+        mask: Bool, of the tensor's shape, 1 = kept.
     """
 
     mask: Tensor
 
     def __init__(self, mask: Tensor) -> None:
         super().__init__()
-        self.register_buffer("mask", mask)
+        self.mask = mask
+
+    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.mask = fn(self.mask)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        with self._as_buffer():
+            super()._save_to_state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        with self._as_buffer():
+            super()._load_from_state_dict(*args, **kwargs)
+
+    @contextmanager
+    def _as_buffer(self) -> Iterator[None]:
+        """Let the mask be a buffer meanwhile."""
+        self._buffers["mask"] = self.__dict__.pop("mask")
+        try:
+            yield
+        finally:
+            self.__dict__["mask"] = self._buffers.pop("mask")
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weights with those that are pruned as zero."""
@@ -131,6 +161,7 @@ def unmasked(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+@neutral()
 def plain(model: nn.Module) -> nn.Module:
     """Return a copy whose weights are masked for good: neither pruned nor parametrized by torch."""
     memo: dict[int, Any] = {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from nets_deap import _checks
+from nets_deap.evolution.fronts import costs_of, is_finite, knee
 from nets_deap.runs.storage.history import SHORT, Generation
 from nets_deap.runs.storage.paths import HISTORY, LOG
 from nets_deap.runs.storage.reader import RunReader
@@ -38,6 +40,8 @@ def history_of(run: Any) -> list[Generation]:
 def members_of(front: Any) -> tuple[list[Any], list[Any]]:
     """Return the members of a front, and all others that its run has noted.
 
+    Those with a value that is not finite have no place in a figure, and are left out.
+
     Args:
         front: Evaluated individuals, a run folder, a search's result or a recorder.
     """
@@ -47,8 +51,20 @@ def members_of(front: Any) -> tuple[list[Any], list[Any]]:
             return list(history[-1].front), _others(history, history[-1].front)
         return list(tickets_of(front)), []
     if hasattr(front, "front"):
-        return list(front.front), _others(list(getattr(front, "history", ())), front.front)
-    return list(front), []
+        members = finite(front.front)
+        return members, _others(list(getattr(front, "history", ())), members)
+    return finite(front), []
+
+
+def finite(individuals: Iterable[Any]) -> list[Any]:
+    """Return evaluated individuals whose values are all finite.
+
+    Raises:
+        InvalidValueError: One has not been evaluated.
+    """
+    found = list(individuals)
+    costs_of(found)
+    return [one for one in found if is_finite(one)]
 
 
 def tickets_of(front: Any) -> list[Ticket]:
@@ -72,8 +88,6 @@ def tickets_of(front: Any) -> list[Ticket]:
 
 def ticket_of(ticket: Any) -> Ticket:
     """Return one ticket: itself, of a file, or of a run the knee of its front."""
-    from nets_deap.evolution.fronts import knee
-
     if isinstance(ticket, Ticket):
         return ticket
     if is_folder(ticket) and Path(ticket).is_file():

@@ -63,6 +63,8 @@ def front(run: Any) -> Any:
         import io
 
         text = RunReader(run).text(FRONT)
+        if not text.strip():  # of a front without members
+            return pandas.DataFrame()
         try:  # a digest may be of digits only
             return pandas.read_csv(io.StringIO(text), dtype={"ticket": str})
         except ValueError as error:  # pandas' own are

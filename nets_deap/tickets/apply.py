@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize, prune
 
 from nets_deap import _checks
 from nets_deap.models.masking import Masked, masks_of, owners_of, set_values, unmasked
+from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import check_values, digest_of, values_of
 from nets_deap.tickets.layout import MaskLayout
 
@@ -21,6 +22,7 @@ Masks = Mapping[str, Tensor]
 WAYS = ("inplace", "prune", "parametrize", "functional")
 
 
+@neutral()
 def apply(layout: MaskLayout, masks: Masks, model: nn.Module, how: str = "inplace") -> Any:
     """Make the maskable weights of a model W0 times the mask; see ``Ticket.apply``.
 
@@ -72,6 +74,7 @@ def masked(layout: MaskLayout, masks: Masks, tensors: dict[str, Tensor]) -> dict
     return tensors
 
 
+@neutral()
 def as_pruned(layout: MaskLayout, masks: Masks, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return named tensors with W0 and masks under the names of ``torch.nn.utils.prune``.
 

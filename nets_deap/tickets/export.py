@@ -96,8 +96,11 @@ class Exportable(Genotype):
         """Return the mask of each layer by its parameter's name: bool tensors, 1 = kept."""
         import torch
 
+        from nets_deap.models.modes import neutral
+
         split = self.layout.weights.split(self.mask)
-        return {name: torch.from_numpy(np.array(mask)) for name, mask in split.items()}
+        with neutral():
+            return {name: torch.from_numpy(np.array(mask)) for name, mask in split.items()}
 
     @classmethod
     def from_masks(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from nets_deap.models.modes import neutral
 from nets_deap.training.problem import METRICS, Outcome, State
 
 
@@ -32,6 +33,7 @@ class TrainResult:
     _state: State = field(repr=False, compare=False)
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
 
+    @neutral()
     def module(self) -> nn.Module:
         """Return a new module that holds the trained, masked network, on the CPU, in eval mode."""
         model = copy.deepcopy(self._model).cpu()

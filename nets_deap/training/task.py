@@ -6,17 +6,19 @@ One file: it is one class, and half of it says what its arguments and methods ta
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 from torch import nn
 
 from nets_deap import _checks
 from nets_deap.models.maskable import Selector, parameters_of
+from nets_deap.models.modes import neutral
 from nets_deap.tickets.genotype import packed_mask_for
 from nets_deap.tickets.layout_of import layout_of
 from nets_deap.tickets.ticket import Ticket
@@ -34,6 +36,21 @@ from nets_deap.training.versions import versions
 from nets_deap.training.workers.devices import pick_devices, share_between
 
 FINAL_TRAINING = 2**31 - 1
+More = ParamSpec("More")
+
+
+def _neutrally(build: Callable[More, None]) -> Callable[More, None]:
+    """Let a task be built in torch's plain modes, and with the default dtype of its model."""
+
+    @functools.wraps(build)
+    def built(*args: More.args, **kwargs: More.kwargs) -> None:
+        model = kwargs["model"] if "model" in kwargs else args[1] if len(args) > 1 else None
+        known = model.parameters() if isinstance(model, nn.Module) else ()
+        dtypes = {p.dtype for p in known if p.is_floating_point()}
+        with neutral(dtype=dtypes.pop() if len(dtypes) == 1 else None):
+            build(*args, **kwargs)
+
+    return built
 
 
 @dataclass
@@ -94,6 +111,7 @@ class Task:
 
     initial_seed: int | None = None  # that W0 was drawn with, where this package made the model
 
+    @_neutrally
     def __init__(
         self,
         model: nn.Module,
@@ -164,6 +182,7 @@ class Task:
         share_between(self.problem, devices)
 
     @property
+    @neutral()
     def model(self) -> nn.Module:
         """A fresh copy of the model with its initial weights, on the CPU."""
         model = copy.deepcopy(self.problem.model).cpu()

@@ -22,6 +22,7 @@ import torch
 
 from nets_deap import _checks, models
 from nets_deap.data import DataSplits, load, load_xor
+from nets_deap.models.modes import neutral
 from nets_deap.names import KnownData, check_pair
 from nets_deap.training.recipe import CONV_RECIPES, LENET_RECIPE, RESNET_RECIPE, XOR_RECIPE, Recipe
 from nets_deap.training.task import Task
@@ -48,8 +49,9 @@ def xor(
         dtype: ``"float32"`` or ``"float64"``.
         **options: Passed to ``nets.Task``.
     """
-    splits = load_xor(noise=noise, seed=seed)
-    return _task(models.xor_mlp(hidden, seed=seed), splits, recipe, seed, dtype, options)
+    with neutral(dtype=torch.float32):
+        splits, model = load_xor(noise=noise, seed=seed), models.xor_mlp(hidden, seed=seed)
+    return _task(model, splits, recipe, seed, dtype, options)
 
 
 def lenet(*, dataset: str = "mnist", **options: Any) -> Task:
@@ -130,8 +132,9 @@ def _on_images(
     **options: Any,
 ) -> Task:
     """Put a task together from a network that fits the images of a data set."""
-    model = make(check_pair("dataset", network, dataset), seed)  # before anything is downloaded
-    splits = load(dataset, data_dir)
+    with neutral(dtype=torch.float32):
+        model = make(check_pair("dataset", network, dataset), seed)  # before data are downloaded
+        splits = load(dataset, data_dir)
     return _task(model, splits, usual if recipe is None else recipe, seed, dtype, options)
 
 
@@ -145,7 +148,8 @@ def _task(
 ) -> Task:
     """Put a task together in the dtype asked for."""
     kind = _checks.choice("dtype", dtype, DTYPES)
-    model = model.to(getattr(torch, kind))
+    with neutral():
+        model = model.to(getattr(torch, kind))
     task = Task(
         model,
         train=splits.train,

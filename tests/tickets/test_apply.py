@@ -1,16 +1,18 @@
 """Tickets applied to models in torch's own ways, and taken back from them."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
+from torch.optim import swa_utils
 
 import nets_deap as nets
 from nets_deap.errors import InvalidValueError
-from nets_deap.models import MLP, lenet5
+from nets_deap.models import MLP, lenet5, masking
 from nets_deap.models.masking import Masked, plain
 from nets_deap.tickets.apply import WAYS
 
@@ -141,6 +143,59 @@ def test_a_parametrized_state_dict_holds_the_masks():
     assert nets.Ticket.from_pruned(again) == ticket
     parametrize.remove_parametrizations(again.layers[0], "weight")
     assert torch.equal(again.layers[0].weight, ticket.apply(MLP(SIZES, seed=1)).layers[0].weight)
+
+
+@pytest.mark.parametrize("use_buffers", [True, False])
+@pytest.mark.parametrize("how", ["mean", "multi_avg_fn", "avg_fn"])
+def test_averages_of_parametrized_models_are_those_of_their_weights(how, use_buffers):
+    makers = {"multi_avg_fn": swa_utils.get_ema_multi_avg_fn, "avg_fn": swa_utils.get_ema_avg_fn}
+    decay = 0.7
+    options = {} if how == "mean" else {how: makers[how](decay)}
+    model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+    model.register_buffer("scale", torch.ones(2))
+    ticket = ticket_of(model)
+    ticket.apply(model, "parametrize")
+    average = swa_utils.AveragedModel(model, use_buffers=use_buffers, **options)
+    seen = []
+    for _ in range(4):
+        with torch.no_grad():
+            model.scale += 1
+            for p in model.parameters():
+                p += torch.randn_like(p)
+        average.update_parameters(model)
+        seen.append((model[0].weight.detach().clone(), model.scale.clone()))
+    weight, scale = seen[0]
+    for i, (w, s) in enumerate(seen[1:], start=1):
+        share = 1 / (i + 1) if how == "mean" else 1 - decay
+        weight, scale = weight + share * (w - weight), scale + share * (s - scale)
+    torch.testing.assert_close(average.module[0].weight, weight)
+    torch.testing.assert_close(average.module.scale, scale if use_buffers else seen[-1][1])
+    assert nets.Ticket.from_pruned(average.module).digest == ticket.digest
+
+
+def test_a_parametrized_mask_goes_along():
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    ticket = ticket_of(model)
+    ticket.apply(model, "parametrize")
+    x = torch.randn(5, 6)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(masking.plain(model)))):
+        assert torch.equal(other(x), model(x))
+    before = model(x)
+    assert torch.equal(torch.func.functional_call(model, model.state_dict(), (x,)), before)
+    key = "0.parametrizations.weight.0.mask"
+    state = model.state_dict()
+    assert state[key].dtype == torch.bool
+    assert key not in dict(model.named_buffers())
+    del state[key]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        model.load_state_dict(state)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        model.load_state_dict(state | {key: torch.ones(2, 2, dtype=torch.bool)})
+    assert torch.equal(model(x), before)
+    doubled = model.double()
+    assert doubled[0].parametrizations.weight[0].mask.dtype == torch.bool
+    torch.testing.assert_close(doubled(x.double()).float(), before)
+    assert model.to("meta")[0].parametrizations.weight[0].mask.is_meta
 
 
 def test_an_infinite_original_stays_pruned():

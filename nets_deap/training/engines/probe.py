@@ -91,7 +91,7 @@ def probe(problem: Problem) -> Probe:
     inputs, targets = (rows_of(part, rows) for part in problem.train)
     key = torch.zeros(2, dtype=torch.int32, device=problem.device)
     draws = _Draws(model)
-    with seeded(0, problem.device), plain_attention(), torch.enable_grad(), draws:
+    with seeded(0, problem.device), plain_attention(), draws:
         before = python_states()
         try:
             with keyed(key) as drawn:
