@@ -3,6 +3,8 @@
 To add one: write a function of what was measured (``measures`` holds those of the trained network)
 and give it a line in ``OBJECTIVES``, or in ``FACTORIES`` if it takes a number. The record says what
 the evaluator has to measure for it.
+
+One file: the record, and the table of all that is shipped.
 """
 
 from __future__ import annotations

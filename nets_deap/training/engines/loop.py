@@ -137,6 +137,7 @@ def _train(
         keys = keys_of([packed], plan.seed, problem.device)[0]
     loss_function = problem.fresh_loss()
     tail, curve = torch.zeros((), dtype=torch.float64, device=problem.device), []
+    missing = torch.zeros_like(tail)
     problem.begin(model)
     for step, rows in enumerate(batches):
         check()
@@ -153,11 +154,15 @@ def _train(
         set_lr(optimizer, problem.recipe.lr_at(step, plan.steps))
         optimizer.step()
         if step >= plan.steps - plan.tail:
-            tail += loss.detach()
+            # As in ``Chunk``: without labels a minibatch has no loss, and trains nothing.
+            none = loss.detach().isnan() & (not isinstance(loss_function, str))
+            tail += loss.detach().masked_fill(none, 0)
+            missing += none
         if step + 1 in plan.curve_steps:
             curve.append(_measure(model, problem, problem.val, keys, loss_function)[0])
             problem.begin(model)
-    train_loss = float(tail) / plan.tail
+    counted = plan.tail - float(missing)
+    train_loss = float(tail) / counted if counted else torch.nan
     return _outcome(model, problem, packed, plan, train_loss, curve, keys, loss_function)
 
 
