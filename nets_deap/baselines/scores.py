@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nets_deap import _checks
+from nets_deap.models.private import copied
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.gradients import dense_gradient
@@ -132,7 +131,7 @@ class SynFlow:
 
 def _linearised(model: nn.Module) -> nn.Module:
     """Return a copy of a module in which activation modules pass their input through."""
-    linear = copy.deepcopy(model)
+    linear = copied(model)
     for module in list(linear.modules()):
         for name, child in list(module._modules.items()):  # a shared one each time
             if isinstance(child, _ACTIVATIONS):

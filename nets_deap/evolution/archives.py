@@ -15,6 +15,7 @@ from nets_deap import _checks
 from nets_deap.evolution.fronts import costs_of, is_finite, nondominated
 
 
+@_checks.signed
 class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
     """DEAP's Pareto archive with a fast update: one non-domination sort for each generation.
 
@@ -25,6 +26,10 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
     """
 
     def __init__(self, similar: Any = eq) -> None:
+        if not callable(similar):
+            raise _checks.bad_type(
+                "similar", "be a function", "of two individuals", similar, "A front has no limit."
+            )
         super().__init__(similar)
 
     def update(self, population: Iterable[Any]) -> None:
@@ -57,6 +62,7 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         return f"{type(self).__name__}({shown(self)})"
 
 
+@_checks.signed
 class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
     """An archive that keeps the best ticket of each niche of log density: no region starves.
 

@@ -23,7 +23,7 @@ from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Outcome, Plan, Start
 from nets_deap.training.recipe import name_of
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 logger = logging.getLogger("nets_deap")
 
@@ -34,6 +34,7 @@ INHERIT = ("none", "weights")
 GRADIENT_BATCHES = 10
 
 
+@_checks.signed
 class Evaluator(Batched):
     """Trains tickets and returns their objectives; register it as a toolbox's ``evaluate``.
 
@@ -74,8 +75,7 @@ class Evaluator(Batched):
         budget: StepBudget | None = None,
         gradients: bool = False,
     ) -> None:
-        if not isinstance(task, Task):
-            raise _checks.bad_type("task", "be a task", "a nets.Task", task)
+        check_task("task", task)
         self.task = task
         self.objectives = resolve(objectives)
         self.inherit = _checks.choice("inherit", inherit, INHERIT)

@@ -26,6 +26,7 @@ WORST_LOSS = 1e6
 DIRECTIONS = ("min", "max")
 
 
+@_checks.signed
 @dataclass(frozen=True)
 class Objective:
     """A number to optimise.
@@ -157,6 +158,7 @@ def _by_name(text: object) -> Objective:
     return FACTORIES[name](value)
 
 
+@_checks.signed
 def penalised(target_density: float = 0.2) -> Objective:
     """Return the single fitness of NeTS: validation loss + ((d - t) / (1 - t))^2, minimised.
 
@@ -176,6 +178,7 @@ def penalised(target_density: float = 0.2) -> Objective:
     return Objective("penalised", "min", WORST_LOSS, measure, reference_offset=1.0, about=about)
 
 
+@_checks.signed
 def steps_to_loss(loss: float) -> Objective:
     """Return the steps until the validation loss is at most ``loss``, minimised.
 
@@ -200,6 +203,7 @@ def steps_to_loss(loss: float) -> Objective:
     )
 
 
+@_checks.signed
 def noise_accuracy(sigma: float) -> Objective:
     """Return the validation accuracy under Gaussian input noise of that size, maximised.
 

@@ -31,7 +31,7 @@ from nets_deap.evolution.settings import OperatorSettings, ToolboxSettings, take
 from nets_deap.models.feedforward import feedforward_of
 from nets_deap.tickets.fitness import fitness_class
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 Select = Callable[..., list[Any]]
 Mutations = tuple[tuple[Callable[..., Any], int], ...]  # each with its weight
@@ -65,6 +65,7 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
         InvalidValueError: An argument is out of range; all bad ones are listed together.
         InvalidTypeError: An argument is of the wrong kind, or unknown.
     """
+    check_task("make_toolbox's task", task)
     evaluator = Evaluator(
         task,
         settings.objectives,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PIXELS = 256  # the longest side of a mask's picture
 
 
+@_checks.signed
 def to_tensorboard(run: str | Path, path: str | Path) -> Path:
     """Write a run folder as TensorBoard event files; again for a run that has gone on.
 
@@ -62,6 +63,7 @@ def to_tensorboard(run: str | Path, path: str | Path) -> Path:
     return Path(path)
 
 
+@_checks.signed
 class LiveTensorBoard:
     """Writes each generation's row as TensorBoard scalars at once: for ``callbacks=``.
 
@@ -94,6 +96,7 @@ class LiveTensorBoard:
             self._writer = None
 
 
+@_checks.signed
 def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
     """Put a run into an Optuna study, a trial a ticket; ``optuna-dashboard`` shows it.
 

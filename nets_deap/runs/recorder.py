@@ -30,7 +30,7 @@ from nets_deap.runs.storage.reader import RunReader
 from nets_deap.runs.storage.rows import facts_shown, front_rows, objective_names, spread
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training import interrupt
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 logger = logging.getLogger("nets_deap")
 
@@ -53,6 +53,7 @@ def checked(callbacks: Iterable[Callback]) -> list[Callback]:
     return found
 
 
+@_checks.signed
 class Recorder:
     """Records a search once a generation; give it to an algorithm as ``stats=``.
 
@@ -100,8 +101,7 @@ class Recorder:
         archive: tools.HallOfFame | None = None,
         callbacks: Iterable[Callback] = (),
     ) -> None:
-        if not isinstance(task, Task):
-            raise _checks.bad_type("task", "be a task", "a nets.Task", task)
+        check_task("task", task)
         self.fields = ["front_size", "hypervolume", "network_steps", "diverged", "seconds"]
         self._limits = Limits(patience, max_steps, max_seconds)
         _checks.unless_none(_checks.whole, "generations", generations, low=0)

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nets_deap.models.modes import neutral
+from nets_deap.models.private import hooks_of
+from nets_deap.models.tensors import values_of
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.trained import TrainedState
@@ -110,6 +112,11 @@ class Problem:
         return self.is_resident and isinstance(self.train[1], Tensor) and named
 
     @property
+    def hooked(self) -> str:
+        """The first parameter with hooks, which plain autograd alone calls; empty for none."""
+        return next(iter(hooks_of(self.model)), "")
+
+    @property
     def dtype(self) -> torch.dtype:
         """The one dtype of all parameters."""
         return next(iter(self.initial.values())).dtype
@@ -129,7 +136,7 @@ class Problem:
         """Return what training changes outside of the mask: copies, by name."""
         masked, frozen = set(self.layout.names), self.frozen
         return {
-            name: tensor.detach().cpu().numpy().copy()
+            name: values_of(name, tensor).copy()
             for name, tensor in state.items()
             if name not in masked and name not in frozen
         }

@@ -28,8 +28,12 @@ from nets_deap.training.recipe import CONV_RECIPES, LENET_RECIPE, RESNET_RECIPE,
 from nets_deap.training.task import Task
 
 DTYPES = ("float32", "float64")
+_OF_DATA = ("model", "train", "val", "test")  # what a ready task has of its own
+_OF_TASK = tuple(name for name in _checks.parameters_of(Task) if name not in _OF_DATA)
+_OF_IMAGES = ("data_dir", "dtype", *_OF_TASK)
 
 
+@_checks.signed(passing=_OF_TASK)
 def xor(
     *,
     hidden: int = 10,
@@ -54,6 +58,7 @@ def xor(
     return _task(model, splits, recipe, seed, dtype, options)
 
 
+@_checks.signed(passing=_OF_IMAGES)
 def lenet(*, dataset: str = "mnist", **options: Any) -> Task:
     """Return LeNet-300-100 on images of 28x28: 266,200 maskable weights.
 
@@ -68,6 +73,7 @@ def lenet(*, dataset: str = "mnist", **options: Any) -> Task:
     return _on_images("lenet", make, LENET_RECIPE, dataset, **options)
 
 
+@_checks.signed(passing=_OF_IMAGES)
 def lenet5(*, dataset: str = "mnist", **options: Any) -> Task:
     """Return LeNet-5 on images of 28x28: 61,470 maskable weights; see ``lenet``."""
 
@@ -77,6 +83,7 @@ def lenet5(*, dataset: str = "mnist", **options: Any) -> Task:
     return _on_images("lenet5", make, LENET_RECIPE, dataset, **options)
 
 
+@_checks.signed(passing=_OF_IMAGES)
 def conv(depth: int, *, dataset: str = "cifar10", **options: Any) -> Task:
     """Return Conv-2, Conv-4 or Conv-6: 4.3, 2.4 or 2.3 million maskable weights on CIFAR.
 
@@ -95,6 +102,7 @@ def conv(depth: int, *, dataset: str = "cifar10", **options: Any) -> Task:
     return _on_images(f"conv{depth}", make, CONV_RECIPES[depth], dataset, **options)
 
 
+@_checks.signed(passing=_OF_IMAGES)
 def resnet20(*, dataset: str = "cifar10", **options: Any) -> Task:
     """Return ResNet-20: 0.27 million maskable weights; for the data sets see ``conv``."""
 
@@ -104,6 +112,7 @@ def resnet20(*, dataset: str = "cifar10", **options: Any) -> Task:
     return _on_images("resnet20", make, RESNET_RECIPE, dataset, **options)
 
 
+@_checks.signed(passing=_OF_IMAGES)
 def torchvision(model: str, *, dataset: str = "cifar10", **options: Any) -> Task:
     """Return a classification model of torchvision, without weights of others, on colour images.
 

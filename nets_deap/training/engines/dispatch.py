@@ -41,7 +41,7 @@ def pick_engine(engine: str, problem: Problem) -> str:
             it would ignore.
         MissingExtraError: An engine whose package is not installed.
     """
-    _checks.choice("engine", engine, names.ENGINES)
+    _checks.choice("engine", engine, names.ENGINES, meanings=names.ENGINE_WORDS)
     picked = ENGINES[_fastest(problem) if engine == "auto" else engine]
     if not picked.suits(problem):
         if picked.extra is not None:
@@ -151,6 +151,9 @@ def _fastest(problem: Problem) -> str:
         return "compiled"
     if batched.suits(problem):
         return "batched"
+    if problem.hooked:
+        _warn(problem, f"the parameter {problem.hooked!r} has hooks")
+        return "loop"
     layer = probe(problem).draws
     if layer:
         _warn(problem, f"{layer}, or what follows it, draws random numbers of its own")

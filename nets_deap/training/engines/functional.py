@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,6 +13,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nets_deap import _checks
+from nets_deap.models.private import copied
 from nets_deap.training.batches import eval_batches, rows_of, spread_rows
 from nets_deap.training.engines.dropout import at_step, keyed
 from nets_deap.training.engines.memory import is_shortage
@@ -79,7 +79,7 @@ class Functional:
         self._problem, self._shared = problem, shared
         self._drops = probe(problem).drops
         # Copies: modules may keep what they see, and would keep batched tensors.
-        self.model, self._loss_of = copy.deepcopy(problem.model), problem.fresh_loss()
+        self.model, self._loss_of = copied(problem.model), problem.fresh_loss()
 
     def begin(self) -> None:
         """Put the module into training mode."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nets_deap import _checks
 from nets_deap.errors import NetsError
+from nets_deap.models.private import copied
 from nets_deap.training.batches import rows_of, spread_rows
 from nets_deap.training.device import python_states, seeded
 from nets_deap.training.engines.dropout import keyed
@@ -86,7 +86,7 @@ def probe(problem: Problem) -> Probe:
         InvalidValueError: The module or the loss cannot, or the loss has no gradient or parameters
             of its own.
     """
-    model, loss = copy.deepcopy(problem.model), problem.fresh_loss()
+    model, loss = copied(problem.model), problem.fresh_loss()
     rows = spread_rows(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
     inputs, targets = (rows_of(part, rows) for part in problem.train)
     key = torch.zeros(2, dtype=torch.int32, device=problem.device)
