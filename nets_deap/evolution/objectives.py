@@ -96,14 +96,15 @@ class Objective:
         return self.beyond(chance, self.worst)
 
     def beyond(self, value: float, worst: float) -> float:
-        """Return ``worst``, or where a value is worse, what is a million times as far off: finite.
+        """Return ``worst``, or where a value is worse, a power of a million far beyond it: finite.
 
-        No finite value is too large for a network that trains: prices have losses of 1e10.
+        No finite value is too large for a network that trains: prices have losses of 1e10. A few
+        powers, so that the exact value does not tell in which company a network has diverged.
         """
         if not math.isfinite(value) or self.weight * value >= self.weight * worst:
             return float(worst)
-        far = value - self.weight * 1e6 * max(abs(value), 1.0)
-        return max(-sys.float_info.max, min(far, sys.float_info.max))
+        power = math.floor(math.log10(max(abs(value), 1.0)) / 6) + 2
+        return -self.weight * (10.0 ** (6 * power) if power < 51 else sys.float_info.max)
 
 
 def values_of(objectives: Sequence[Objective], measured: Measured) -> tuple[float, ...] | None:
