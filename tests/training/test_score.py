@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nets_deap import Evaluator, Recipe, Task, batch_map
+from nets_deap.errors import InvalidValueError
 from nets_deap.evolution.measures import accuracy
 from nets_deap.training import score
 from nets_deap.training.engines import functional, probe
@@ -277,6 +278,23 @@ def test_measuring_leaves_what_a_loss_keeps(engine):
     task = task_of(Warming(), engine)
     few, many = (task.train_all([task.dense_ticket()], points=n)[0] for n in (0, 6))
     assert few.val_loss == many.val_loss
+
+
+def test_a_loss_that_keeps_what_it_saw_trains_alone():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.ones(()))
+
+        def forward(self, output, target):
+            found = F.cross_entropy(output, target)
+            self.mean = 0.9 * self.mean + 0.1 * found.detach()
+            return found / self.mean
+
+    task, alone = task_of(Scaled(), "auto"), task_of(Scaled(), "loop")
+    assert trained(task)[0].val_loss == pytest.approx(trained(alone)[0].val_loss, rel=1e-9)
+    with pytest.raises(InvalidValueError, match="engine='loop'"):
+        trained(task_of(Scaled(), "vmap"))
 
 
 @each_engine

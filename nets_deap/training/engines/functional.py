@@ -155,9 +155,10 @@ class Functional:
                 leaves = [next(own) if isinstance(leaf, Tensor) else leaf for leaf in rest]
                 score.add(n, tree_unflatten(leaves, form), y)
             del tensors
-        found = []
-        for i, score in enumerate(scores):
-            with keyed(self.keys_at(networks[3][i], -1 - pieces)) if self._drops else nullcontext():
+        found, keys = [], self.keys_at(networks[3], -1 - pieces)
+        for key, score in zip(keys, scores, strict=True):
+            # A module may have kept tensors of all networks at once.
+            with self.explained(), keyed(key) if self._drops else nullcontext():
                 found.append(score.result())
         numbers = torch.tensor(found, dtype=torch.float64, device=problem.device)
         return numbers[:, 0], numbers[:, 1]
