@@ -14,14 +14,18 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks
-from nets_deap.data.convert import Given, each, tensors_of
-from nets_deap.data.normalize import Normalize
+from nets_deap.data.convert import Given
+from nets_deap.data.normalize import Normalize, NormalizeEntries
+from nets_deap.data.streamed import spec_of
+from nets_deap.inputs.call import call, how_called
+from nets_deap.inputs.nested import each, leaves_of, length_of, shapes_of
 from nets_deap.models.private import copied
 from nets_deap.models.tensors import digest_of, values_of
 from nets_deap.training.batches import rows_of, spread_rows
 from nets_deap.training.device import seeded
 from nets_deap.training.loss_checks import ignored_labels, warn_of_broadcast
 from nets_deap.training.losses import Loss, are_classes, prepare_target
+from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import EVAL_ROWS, Split
 from nets_deap.training.score import Score
 
@@ -71,7 +75,7 @@ def fitted(
     loss: Loss,
     name: str,
     given: Given,
-    pixels: Normalize | None,
+    pixels: Normalize | NormalizeEntries | None,
     dtype: torch.dtype,
     count: int,
 ) -> Fit:
@@ -86,20 +90,21 @@ def fitted(
         dtype: Of the inputs then.
         count: How many examples it is shown: as many as a minibatch has.
     """
-    rows = spread_rows(len(given.inputs), count)
+    rows = spread_rows(length_of(given.inputs), count)
     count = len(rows)
-    sample, loss = given.inputs[rows], copy.deepcopy(loss)  # neither is the model's to write in
+    sample, loss = rows_of(given.inputs, rows), copy.deepcopy(loss)  # neither is the model's
     if pixels is not None:
         pixels.check(f"{name} inputs", sample)
         sample = pixels(sample, dtype)
-    output = _shown(model, name, sample, tuple(given.inputs.shape))
+    output = _shown(model, name, sample, shapes_of(spec_of(given.inputs)))
+    device = leaves_of(sample)[0].device
     if isinstance(loss, str):
         one = output[:1] if isinstance(output, Tensor) else output
         return Fit(prepare_target(loss, name, given.targets, one), loss != "mse")
     targets = each(given.targets, lambda t: t.to(dtype) if t.is_floating_point() else t)
     some = each(targets, lambda tensor: tensor[rows])
     try:
-        with seeded(0, sample.device):
+        with seeded(0, device):
             found = loss(output, some)
     except Exception as error:
         hint = f"The loss said: {error}"
@@ -129,7 +134,7 @@ def first_loss(
     model: nn.Module,
     loss: Loss,
     split: Split,
-    pixels: Normalize | None,
+    pixels: Normalize | NormalizeEntries | None,
     dtype: torch.dtype,
     count: int,
 ) -> float:
@@ -138,20 +143,22 @@ def first_loss(
     On all examples together, or on ten thousand spread evenly over them; several times over where
     there are fewer than ``count``, with whose loss it is compared: it may be a sum.
     """
-    rows = spread_rows(len(split[0]), CHANCE_ROWS)
+    rows = spread_rows(length_of(split[0]), CHANCE_ROWS)
     rows = rows.repeat(max(1, min(-(-count // len(rows)), CHANCE_ROWS // len(rows))))
     private = copied(model)
     score = Score(loss, rows_of(split[1], rows))
     for part in torch.split(rows, EVAL_ROWS):
         given = rows_of(split[0], part)
         inputs = given if pixels is None else pixels(given, dtype)
-        output = _shown(private, "train", inputs, tuple(inputs.shape))
+        output = _shown(private, "train", inputs, shapes_of(inputs))
         score.add(len(part), output, rows_of(split[1], part))
-    with seeded(0, inputs.device), torch.no_grad():
+    with seeded(0, leaves_of(inputs)[0].device), torch.no_grad():
         return score.result()[0]
 
 
-def output_layers(model: nn.Module, inputs: Any, pixels: Normalize | None, count: int) -> set[str]:
+def output_layers(
+    model: nn.Module, inputs: Any, pixels: Normalize | NormalizeEntries | None, count: int
+) -> set[str]:
     """Return the names of the weights of the layers that make a network's outputs.
 
     Those linear and convolutional layers whose results are handed out as they are; for outputs that
@@ -172,24 +179,27 @@ def output_layers(model: nn.Module, inputs: Any, pixels: Normalize | None, count
     for module in private.modules():
         if isinstance(module, (nn.Linear, _ConvNd)) and id(module.weight) in names:
             module.register_forward_hook(hook)
-    some = inputs[spread_rows(len(inputs), count)]
+    some = rows_of(inputs, spread_rows(length_of(inputs), count))
     sample = some if pixels is None else pixels(some, dtype_of(model))
-    leaves = tensors_of(_shown(private, "train", sample, tuple(inputs.shape)))
+    leaves = leaves_of(_shown(private, "train", sample, shapes_of(sample)))
     ends = {leaf.untyped_storage().data_ptr() for leaf in leaves}
     found = {name for name, output in ran if output.untyped_storage().data_ptr() in ends}
     return found or {name for name, _ in ran[-1:]}
 
 
-def _shown(model: nn.Module, name: str, sample: Tensor, shape: tuple[int, ...]) -> Any:
+def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
     """Return what a model gives for some inputs in evaluation mode, or word why it does not."""
-    with seeded(0, sample.device):
+    leaves, device = leaves_of(sample), next(model.parameters()).device
+    with seeded(0, leaves[0].device), slow_path():
         try:
             with torch.no_grad():
-                return model.eval()(sample.to(next(model.parameters()).device))
+                return call(model.eval(), each(sample, lambda tensor: tensor.to(device)))
         except Exception as error:
-            hint = f"The model said: {error}"
-            if sample.dtype == torch.uint8:
+            hint = f"{how_called(model, sample)} The model said: {error}".strip()
+            if any(leaf.dtype == torch.uint8 for leaf in leaves):
                 hint = f"Images of bytes need normalize=(mean, std), of x / 255. {hint}"
+            elif isinstance(sample, Tensor) and not sample.is_floating_point():
+                hint = f"Whole numbers are given as they are; for real ones give floats. {hint}"
             raise _checks.bad_value(
                 f"{name} inputs", "fit the model", "what its forward takes", shape, hint
             ) from error

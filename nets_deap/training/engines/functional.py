@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import grad_and_value, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nets_deap import _checks
+from nets_deap.inputs.call import call_with
+from nets_deap.inputs.nested import length_of
+from nets_deap.models.modes import quiet
 from nets_deap.models.private import copied
 from nets_deap.training.batches import eval_batches, rows_of, spread_rows
 from nets_deap.training.engines.dropout import at_step, keyed
@@ -24,6 +26,9 @@ from nets_deap.training.problem import Problem, Split, State, once
 from nets_deap.training.score import OUTPUT_BYTES, PLAIN, Score
 
 Stacked = tuple[State, State, State, Tensor]  # trained, fixed, buffers and keys, each (P, ...)
+
+# torch warns that a loop over networks stands in for a batch, which is nothing to act on.
+NO_RULE = "There is a performance drop"
 
 
 @once
@@ -51,12 +56,11 @@ def stuck_at(problem: Problem) -> str:
         name: tensor.unsqueeze(0).repeat(2, *[1] * tensor.ndim)
         for name, tensor in problem.buffers.items()
     }
-    rows = spread_rows(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
+    rows = spread_rows(length_of(problem.train[0]), problem.recipe.batch_size).to(problem.device)
     inputs, targets = (rows_of(part, rows) for part in problem.train)
     keys = torch.zeros((2, 2), dtype=torch.int32, device=problem.device)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that an operation has no batching rule is the answer
+        with quiet.held(NO_RULE):  # that is the answer
             functional.begin()
             functional.gradients()(trained, fixed, buffers, keys, inputs, targets)
             functional.measure(trained, fixed, buffers, keys, (inputs, targets))
@@ -116,7 +120,7 @@ class Functional:
         with torch.no_grad(), plain_attention():
             if isinstance(self._problem.recipe.loss, str):
                 return self._by_pieces(networks, split)
-            most = probe(self._problem).output_bytes * len(split[0])
+            most = probe(self._problem).output_bytes * length_of(split[0])
             size = max(1, int(OUTPUT_BYTES // max(most, 1)))
             found = []
             for first in range(0, len(keys), size):
@@ -136,7 +140,7 @@ class Functional:
             loss += losses.double() * n
             correct += hits
             labelled += of
-        return loss / len(split[0]), correct / labelled
+        return loss / length_of(split[0]), correct / labelled
 
     def _together(self, networks: Stacked, split: Split) -> tuple[Tensor, Tensor] | None:
         """Return losses, of all outputs together, and accuracies; None where nothing holds them."""
@@ -172,9 +176,7 @@ class Functional:
     def explained(self) -> Iterator[None]:
         """Raise what torch says of a module that it cannot train as a batch, with the way out."""
         try:
-            with warnings.catch_warnings():
-                # That a loop over networks stands in for a batch is nothing to act on.
-                warnings.filterwarnings("ignore", message="There is a performance drop")
+            with quiet.held(NO_RULE):
                 yield
         except (RuntimeError, ValueError) as error:
             if is_shortage(error):
@@ -188,24 +190,24 @@ class Functional:
             ) from error
 
     def _loss(
-        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Tensor, y: Any
+        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Any, y: Any
     ) -> tuple[Tensor, State]:
         """Return one network's loss on one minibatch and its updated buffers."""
         fresh = {name: buffer.clone() for name, buffer in buffers.items()}
         state = self._full(trained, fixed, fresh)
         with keyed(key) if self._drops else nullcontext():
-            output = functional_call(self.model, state, (x,))
+            output = call_with(self.model, state, x)
             # Buffers may have been written in place or set anew; ``state`` holds both.
             loss = loss_of(self._loss_of, output, y)
         return loss, {name: state[name] for name in fresh}
 
     def _score(
-        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Tensor, y: Any
+        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Any, y: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return one network's loss, and its correct and labelled outputs, on some examples."""
         state, ignored = self._full(trained, fixed, buffers), self._problem.ignored
         with keyed(key) if self._drops else nullcontext():
-            output = functional_call(self.model, state, (x,))
+            output = call_with(self.model, state, x)
             right = n_correct(self._loss_of, output, y, ignored)
             labelled = torch.as_tensor(
                 n_labelled(self._loss_of, output, y, ignored), device=right.device
@@ -213,12 +215,12 @@ class Functional:
             return loss_of(self._loss_of, output, y), right, labelled
 
     def _output(
-        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Tensor
+        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Any
     ) -> list[Tensor]:
         """Return the tensors of one network's outputs; note what they are parts of."""
         state = self._full(trained, fixed, buffers)
         with keyed(key) if self._drops else nullcontext():
-            leaves, form = tree_flatten(functional_call(self.model, state, (x,)))
+            leaves, form = tree_flatten(call_with(self.model, state, x))
         # Tensors are noted as places alone: those in here belong to all networks at once.
         place = torch.empty(0)
         self._form = form, [place if isinstance(leaf, Tensor) else leaf for leaf in leaves]

@@ -14,6 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nets_deap import _checks
 from nets_deap.errors import NetsError
+from nets_deap.inputs.call import call
+from nets_deap.inputs.nested import length_of
 from nets_deap.models.private import copied
 from nets_deap.training.batches import rows_of, spread_rows
 from nets_deap.training.device import python_states, seeded
@@ -87,7 +89,7 @@ def probe(problem: Problem) -> Probe:
             of its own.
     """
     model, loss = copied(problem.model), problem.fresh_loss()
-    rows = spread_rows(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
+    rows = spread_rows(length_of(problem.train[0]), problem.recipe.batch_size).to(problem.device)
     inputs, targets = (rows_of(part, rows) for part in problem.train)
     key = torch.zeros(2, dtype=torch.int32, device=problem.device)
     draws = _Draws(model)
@@ -97,13 +99,13 @@ def probe(problem: Problem) -> Probe:
             with keyed(key) as drawn:
                 problem.begin(model)
                 with FlopCounterMode(display=False) as counter:
-                    output = model(inputs)
+                    output = call(model, inputs)
                 found = loss_of(loss, output, targets)
                 drops = drawn() > 0
             _check_gradient(problem, model, output, found)
             found.backward()  # type: ignore[no-untyped-call]
             with keyed(key), torch.no_grad():
-                output = model.eval()(inputs)
+                output = call(model.eval(), inputs)
                 output_bytes = bytes_of(output) / len(rows)
                 loss_of(loss, output, targets)
         except NetsError:
@@ -166,7 +168,7 @@ def _warn_of_pieces(problem: Problem, output_bytes: float) -> None:
     """Warn where a network's outputs for a split are too many to call the loss once."""
     for name in ("val", "test"):
         split = getattr(problem, name)
-        size = 0.0 if split is None else output_bytes * len(split[0])
+        size = 0.0 if split is None else output_bytes * length_of(split[0])
         if size > OUTPUT_BYTES:
             logger.warning(
                 "The outputs of a network for all of %s take %.1f GiB: the loss there is the mean "
