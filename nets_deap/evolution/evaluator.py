@@ -78,6 +78,8 @@ class Evaluator(Batched):
     Attributes:
         generations: Counts them.
         again: Tickets to evaluate with the next ones, for a new fitness.
+        worst: What a diverged network gets from now on: the objectives' declared worst values, or
+            worse ones where a network has done worse than that, so that it ranks below all others.
 
     Returns (when called with a ticket):
         M plain floats. A network that diverged (any number not finite) gets the worst value of
@@ -100,6 +102,7 @@ class Evaluator(Batched):
         "inherit",
         "objectives",
         "task",
+        "worst",
     )
 
     def __init__(
@@ -177,6 +180,7 @@ class Evaluator(Batched):
         self._home = os.getpid()
         self.generation = 0
         self.again = []
+        self.worst: Values = worst_values(self.objectives, self.task.chance_loss)
         if self.budget is not None:
             self.budget.spent = 0
 
@@ -231,11 +235,12 @@ class Evaluator(Batched):
             self.open(tickets)
             _latest[self.task] = weakref.ref(self)
             again, self.again = (self.again, []) if tickets else ([], self.again)
+            before = [ticket.diverged for ticket in again]
             values = self._evaluate([*tickets, *again])
             self.generations.begun |= bool(tickets)
             for ticket in tickets:
                 ticket.evaluations = 1
-            self._renew(again, values[len(tickets) :])
+            self._renew(again, before, values[len(tickets) :])
             return values[: len(tickets)]
 
     def alone(self, ticket: Ticket) -> Values:
@@ -264,14 +269,19 @@ class Evaluator(Batched):
             ledger.diverged += each.diverged
         _latest[self.task] = weakref.ref(self)
         again, self.again = self.again, []
-        self._renew(again, self._evaluate(again))
+        before = [ticket.diverged for ticket in again]
+        self._renew(again, before, self._evaluate(again))
 
-    def _renew(self, tickets: Sequence[Ticket], values: Sequence[Values]) -> None:
-        """Give tickets that have been evaluated again their new fitness."""
-        worst = worst_values(self.objectives)
-        for ticket, fresh in zip(tickets, values, strict=True):
+    def _renew(
+        self, tickets: Sequence[Ticket], before: Sequence[bool], values: Sequence[Values]
+    ) -> None:
+        """Give tickets that have been evaluated again their new fitness.
+
+        Where one diverged, now or before, that is the new one: nothing has a mean with the worst.
+        """
+        for ticket, diverged, fresh in zip(tickets, before, values, strict=True):
             n, old = ticket.evaluations, ticket.fitness.values
-            if self.inherit == "none" and fresh != worst and old != worst:
+            if self.inherit == "none" and not (diverged or ticket.diverged):
                 fresh = tuple(
                     (n * then + now) / (n + 1) for then, now in zip(old, fresh, strict=True)
                 )
@@ -342,14 +352,19 @@ class Evaluator(Batched):
         for key, ticket in zip(keys, tickets, strict=True):
             places.setdefault(key, []).append(ticket)
         trained = self._train([twins[0] for twins in places.values()])
-        found: dict[Genes, Values] = {}
-        diverged = 0
-        for (key, twins), (measured, state) in zip(places.items(), trained, strict=True):
+        numbers = []
+        for measured, _ in trained:
             with neutral(self.task.device, self.task.problem.dtype):  # the user's functions, too
-                values = values_of(self.objectives, measured)
-            if values is None:
-                diverged += 1
-            found[key] = worst_values(self.objectives) if values is None else values
+                numbers.append(values_of(self.objectives, measured))
+        for values in numbers:
+            if values is not None:
+                pairs = zip(self.objectives, values, self.worst, strict=True)
+                self.worst = tuple(o.beyond(value, worst) for o, value, worst in pairs)
+        found: dict[Genes, Values] = {}
+        diverged = numbers.count(None)
+        each = zip(places.items(), trained, numbers, strict=True)
+        for (key, twins), (_, state), values in each:
+            found[key] = self.worst if values is None else values
             for twin in twins:
                 twin.note_parents()
                 twin.inherited = None if values is None else state

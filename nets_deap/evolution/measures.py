@@ -23,7 +23,7 @@ from nets_deap.inputs.nested import each, leaves_of
 from nets_deap.models.compact.footprint import CompactCost
 from nets_deap.tickets import live
 from nets_deap.training.batches import eval_batches
-from nets_deap.training.losses import n_correct
+from nets_deap.training.losses import n_correct, n_labelled
 from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import Problem, once, working
 from nets_deap.training.recipe import name_of
@@ -218,18 +218,20 @@ def accuracy(task: Task, state: State, noise: Sequence[Tensor] = ()) -> float:
     problem = task.problem
     model, mode = problem.model, problem.model.training
     here = {name: tensor.to(problem.device) for name, tensor in state.items()}
-    done, correct = 0, 0.0
+    done, correct, labelled = 0, 0.0, 0.0
     try:
         model.eval()
         with torch.no_grad(), slow_path():
             for n, x, y in eval_batches(problem.val, ROWS_AT_ONCE):
                 some = _noisy(x, [one[done : done + n] for one in noise]) if noise else x
                 output = call_with(model, here, some)
-                correct += float(n_correct(problem.recipe.loss, output, y))
+                own = (problem.recipe.loss, output, y, problem.ignored)
+                correct += float(n_correct(*own))
+                labelled += float(n_labelled(*own))
                 done += n
     finally:
         model.train(mode)
-    return correct / done
+    return correct / labelled if labelled else float("nan")
 
 
 def _noisy(inputs: Any, noise: Sequence[Tensor]) -> Any:

@@ -366,7 +366,10 @@ class Recorder:
         first = self.generation == 0
         if self.reference is None:
             own = getattr(population[0].fitness, "reference", ())
-            costs = costs_of([one for one in population if is_finite(one)])
+            finite = [one for one in population if is_finite(one)]
+            # What diverged has no value of its own, and the volume would be that of its worst.
+            some = [one for one in finite if not getattr(one, "diverged", False)] or finite
+            costs = costs_of(some)
             if not own and not len(costs):
                 return
             if not own:
