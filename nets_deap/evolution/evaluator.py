@@ -25,13 +25,12 @@ from nets_deap.evolution.carrying import Spent, carried_home
 from nets_deap.evolution.generations import Generations
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import Objective, resolve, values_of, worst_values
-from nets_deap.models.modes import neutral
 from nets_deap.tickets import bits
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import dense_gradient
-from nets_deap.training.problem import Outcome, Plan, Start
+from nets_deap.training.problem import Outcome, Plan, Start, at_work
 from nets_deap.training.recipe import name_of
 from nets_deap.training.task import Task, check_task
 
@@ -229,7 +228,7 @@ class Evaluator(Batched):
 
     def together(self, tickets: Sequence[Ticket]) -> list[Values]:
         """Evaluate tickets of a generation, and those that are waiting to be evaluated again."""
-        with self.task.problem.cache.lock.held():  # calls from several threads take turns
+        with at_work(self.task.problem):  # calls from several threads take turns
             for ticket in tickets:
                 self._check(ticket)
             self.open(tickets)
@@ -249,7 +248,7 @@ class Evaluator(Batched):
         if os.getpid() != self._home:
             self._check_away(carried is not None)
         ledger = self.task.ledger
-        with self.task.problem.cache.lock.held():
+        with at_work(self.task.problem):
             before = ledger.networks, ledger.network_steps, ledger.diverged
             (values,) = self.together([ticket])
             after = ledger.networks, ledger.network_steps, ledger.diverged
@@ -270,7 +269,8 @@ class Evaluator(Batched):
         _latest[self.task] = weakref.ref(self)
         again, self.again = self.again, []
         before = [ticket.diverged for ticket in again]
-        self._renew(again, before, self._evaluate(again))
+        with at_work(self.task.problem):
+            self._renew(again, before, self._evaluate(again))
 
     def _renew(
         self, tickets: Sequence[Ticket], before: Sequence[bool], values: Sequence[Values]
@@ -352,10 +352,7 @@ class Evaluator(Batched):
         for key, ticket in zip(keys, tickets, strict=True):
             places.setdefault(key, []).append(ticket)
         trained = self._train([twins[0] for twins in places.values()])
-        numbers = []
-        for measured, _ in trained:
-            with neutral(self.task.device, self.task.problem.dtype):  # the user's functions, too
-                numbers.append(values_of(self.objectives, measured))
+        numbers = [values_of(self.objectives, measured) for measured, _ in trained]
         for values in numbers:
             if values is not None:
                 pairs = zip(self.objectives, values, self.worst, strict=True)
