@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations
 
 import nets_deap as nets
 from nets_deap.errors import InvalidValueError
+from nets_deap.models import masking
 from nets_deap.training.problem import Plan
 
 STEPS, BATCH, SEED = 12, 10, 7
@@ -219,6 +220,13 @@ def test_normalised_weights_are_masked_where_zeros_stay_zeros(kind, engine):
     build, name = WRAPPED[kind]
     task = check(lambda: build().double(), data_of(), plain=build, engine=engine)
     assert task.layout.names == (name, "2.weight")
+    ticket = task.ticket(np.arange(task.layout.size) % 2 == 0)
+    expected, x = ticket.apply(build().double()), data_of()[0]
+    for how in ("parametrize", "prune"):
+        applied = ticket.apply(build().double(), how)
+        torch.testing.assert_close(applied.eval()(x), expected.eval()(x))
+        assert nets.Ticket.from_pruned(applied) == ticket
+        torch.testing.assert_close(masking.plain(applied)(x), expected(x))
 
 
 @pytest.mark.parametrize("kind", ["weight_norm", "of inputs", "first weight_norm"])
