@@ -1,6 +1,7 @@
 """Modules as other programs make them train as plain torch trains them, with masks put back."""
 
 import copy
+import pickle
 import warnings
 
 import numpy as np
@@ -14,7 +15,9 @@ from torch.nn.utils import parametrizations
 import nets_deap as nets
 from nets_deap.errors import InvalidValueError
 from nets_deap.models import masking
+from nets_deap.models.private import hooks_of
 from nets_deap.training.problem import Plan
+from nets_deap.training.workers.transfer import SharedProblem
 
 STEPS, BATCH, SEED = 12, 10, 7
 ENGINES = ("auto", "vmap", "loop")
@@ -310,6 +313,15 @@ def test_engines_that_call_no_hooks_of_parameters_refuse_them():
     task = task_of(HOOKED["gradient"](), data_of())
     (hook,) = task.model[0].weight._backward_hooks.values()
     assert hook(1) == 3
+
+
+def test_hooks_of_parameters_reach_other_processes():
+    problem = task_of(HOOKED["accumulated"](), data_of()).problem
+    sent = pickle.loads(pickle.dumps(SharedProblem.of(problem)))
+    for shared in (sent, SharedProblem.of(problem)):
+        there = shared.on(torch.device("cpu"))
+        assert hooks_of(there.model) == {"2.weight": ([], [clip])}
+        assert there.hooked == "2.weight"
 
 
 # ---- wrappers and what a module keeps
