@@ -26,12 +26,13 @@ from nets_deap.baselines._common import (
 )
 from nets_deap.baselines.result import Baseline, Level
 from nets_deap.baselines.scores import SynFlow, grasp_scores, snip_scores
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 DEFAULT_EXAMPLES = 100
 GRASP_TEMPERATURE = 200.0
 
 
+@_checks.signed(subject=check_task)
 def snip(
     task: Task, densities: float | Iterable[float], *, examples: int | None = None, seed: int = 0
 ) -> Baseline:
@@ -55,6 +56,7 @@ def snip(
     return _pruned("snip", task, goals, snip_scores(task, rows), len(rows), seed)
 
 
+@_checks.signed(subject=check_task)
 def grasp(
     task: Task,
     densities: float | Iterable[float],
@@ -101,6 +103,7 @@ def grasp(
     )
 
 
+@_checks.signed(subject=check_task)
 def synflow(
     task: Task, densities: float | Iterable[float], *, rounds: int = 100, seed: int = 0
 ) -> Baseline:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,10 +9,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from nets_deap import _checks
+from nets_deap.models.private import copied
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.losses import loss_of
+from nets_deap.training.problem import at_work, working
 from nets_deap.training.task import Task
 
 # Modules that SynFlow replaces by the identity: a linear network conserves saliency.
@@ -46,6 +46,7 @@ def snip_scores(task: Task, rows: NDArray[np.int64]) -> NDArray[np.floating]:
     return scores
 
 
+@working
 def grasp_scores(task: Task, rows: NDArray[np.int64], temperature: float) -> NDArray[np.floating]:
     """Return w * (H g) at W0, shape (D,), with the loss over outputs divided by ``temperature``.
 
@@ -88,16 +89,18 @@ class SynFlow:
     """
 
     def __init__(self, task: Task) -> None:
-        self.layout = task.layout
-        self.model = _linearised(task.problem.model).double().eval()
-        everything = {**task.problem.initial, **task.problem.buffers}
-        self.state = {
-            name: t.detach().double().abs() if t.is_floating_point() else t.clone()
-            for name, t in everything.items()
-        }
-        example = task.problem.train[0][:1]
-        self.ones = torch.ones_like(example, dtype=torch.float64)
+        self.layout, self.problem = task.layout, task.problem
+        with at_work(self.problem):
+            self.model = _linearised(self.problem.model).double().eval()
+            everything = {**self.problem.initial, **self.problem.buffers}
+            self.state = {
+                name: t.detach().double().abs() if t.is_floating_point() else t.clone()
+                for name, t in everything.items()
+            }
+            example = self.problem.train[0][:1]
+            self.ones = torch.ones_like(example, dtype=torch.float64)
 
+    @working
     def scores(self, mask: bits.Mask) -> NDArray[np.floating]:
         """Return the scores of all maskable weights, shape (D,); 0 for pruned ones.
 
@@ -128,7 +131,7 @@ class SynFlow:
 
 def _linearised(model: nn.Module) -> nn.Module:
     """Return a copy of a module in which activation modules pass their input through."""
-    linear = copy.deepcopy(model)
+    linear = copied(model)
     for module in list(linear.modules()):
         for name, child in list(module._modules.items()):  # a shared one each time
             if isinstance(child, _ACTIVATIONS):

@@ -25,6 +25,7 @@ from nets_deap.evolution.carrying import Spent, carried_home
 from nets_deap.evolution.generations import Generations
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import Objective, resolve, values_of, worst_values
+from nets_deap.models.modes import neutral
 from nets_deap.tickets import bits
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.ticket import Ticket
@@ -32,7 +33,7 @@ from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Outcome, Plan, Start
 from nets_deap.training.recipe import name_of
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 logger = logging.getLogger("nets_deap")
 
@@ -43,6 +44,7 @@ INHERIT = ("none", "weights")
 GRADIENT_BATCHES = 10
 
 
+@_checks.signed
 class Evaluator(Batched):
     """Trains tickets and returns their objectives; register it as a toolbox's ``evaluate``.
 
@@ -109,8 +111,7 @@ class Evaluator(Batched):
         budget: StepBudget | None = None,
         gradients: bool = False,
     ) -> None:
-        if not isinstance(task, Task):
-            raise _checks.bad_type("task", "be a task", "a nets.Task", task)
+        check_task("task", task)
         self.task = task
         self.objectives = resolve(objectives)
         self.inherit = _checks.choice("inherit", inherit, INHERIT)
@@ -340,7 +341,8 @@ class Evaluator(Batched):
         found: dict[Genes, Values] = {}
         diverged = 0
         for (key, twins), (measured, state) in zip(places.items(), trained, strict=True):
-            values = values_of(self.objectives, measured)
+            with neutral(self.task.device, self.task.problem.dtype):  # the user's functions, too
+                values = values_of(self.objectives, measured)
             if values is None:
                 diverged += 1
             found[key] = worst_values(self.objectives) if values is None else values

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.func import functional_call
 
 from nets_deap import _checks
+from nets_deap.errors import InvalidValueError, NetsError
 from nets_deap.models.compact.footprint import CompactCost
-from nets_deap.models.feedforward import feedforward_of
 from nets_deap.tickets import live
 from nets_deap.training.batches import eval_batches
 from nets_deap.training.losses import n_correct
-from nets_deap.training.problem import Problem, once
+from nets_deap.training.problem import Problem, once, working
 from nets_deap.training.recipe import name_of
 
 if TYPE_CHECKING:
@@ -74,37 +74,65 @@ def steps_to_loss(limit: float, measured: Measured) -> float:
 def multiply_adds(measured: Measured) -> float:
     """Return the multiply-adds of one example through the compact network, to minimise.
 
+    Exactly those of what ``Ticket.compact`` gives after any training.
+
     Args:
-        measured: Of a ticket whose layout is feedforward, fully connected layers in sequence; or
-            with its task, whose model is sequential (see ``models.compact.compact.compact``).
+        measured: With its task, whose model can be compacted (see
+            ``models.compact.compact.compact``); without one the ticket's layers count as the
+            whole network, fully connected and in sequence.
 
     Raises:
         InvalidValueError: It is neither.
     """
-    task: Any = getattr(measured, "task", None)
-    mask = measured.ticket.mask
-    if task is None or feedforward_of(task.problem.model) is not None:
-        return float(live.multiply_adds(measured.ticket.layout.weights, mask))
-    problem: Problem = task.problem
-    return float(_cost_of(problem).multiply_adds(problem.layout.split(mask)))
-
-
-@once
-def _cost_of(problem: Problem) -> CompactCost:
-    """Return what counts for a problem's model; made with one example passed through it."""
-    return CompactCost(problem.model, problem.train[0][:1].clone())
+    weights, mask = measured.ticket.layout.weights, measured.ticket.mask
+    if measured.task is None:
+        return float(live.multiply_adds(weights, mask))
+    cost = _cost_of(measured.task.problem, "multiply_adds")
+    return float(cost.multiply_adds(weights.split(mask)))
 
 
 def live_inputs(measured: Measured) -> float:
-    """Return how many inputs the compact network reads, to minimise.
+    """Return how many numbers of an input any output depends on, to minimise.
+
+    Those to which a path of kept weights leads from an output; of images single pixels.
 
     Args:
-        measured: Of a ticket whose layout is feedforward: fully connected layers in sequence.
+        measured: With its task, whose model has layers in a row (see
+            ``models.compact.compact.compact``), no residual blocks; or without one as for
+            ``multiply_adds``.
 
     Raises:
-        InvalidValueError: The layout is not feedforward.
+        InvalidValueError: It is neither.
     """
-    return float(live.live_inputs(measured.ticket.layout.weights, measured.ticket.mask))
+    weights, mask = measured.ticket.layout.weights, measured.ticket.mask
+    if measured.task is None:
+        return float(live.live_inputs(weights, mask))
+    cost = _cost_of(measured.task.problem, "live_inputs")
+    try:
+        return float(cost.live_inputs(weights.split(mask)))
+    except InvalidValueError as error:
+        raise _not_followed("live_inputs", error) from error
+
+
+@once
+def _cost_of(problem: Problem, objective: str) -> CompactCost:
+    """Return what counts for a problem's model; made with one example passed through it."""
+    _, example, _ = next(eval_batches(problem.val, 1))
+    try:
+        return CompactCost(problem.model, example)
+    except InvalidValueError as error:
+        raise _not_followed(objective, error) from error
+
+
+def _not_followed(objective: str, error: InvalidValueError) -> NetsError:
+    """Return the error for an objective that a task's network does not have."""
+    return _checks.bad_value(
+        "objectives",
+        "be those that the network has",
+        "others, or a network that can be compacted",
+        objective,
+        f"It is counted on what compact leaves, and {error}",
+    )
 
 
 def int8_accuracy(measured: Measured) -> float:
@@ -165,6 +193,7 @@ def rounded_to_int8(tensor: Tensor) -> Tensor:
     return (tensor / step).round().clamp(-INT8_LEVELS, INT8_LEVELS) * step
 
 
+@working
 def accuracy(task: Task, state: State, noise: Tensor | None = None) -> float:
     """Return the accuracy in [0, 1] of a network in evaluation mode on the validation data.
 

@@ -11,6 +11,7 @@ import torch
 
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
+from nets_deap.evolution.fronts import is_finite
 from nets_deap.runs.storage.history import SHORT
 from nets_deap.runs.storage.reader import RunReader
 from nets_deap.runs.storage.rows import objective_names
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PIXELS = 256  # the longest side of a mask's picture
 
 
+@_checks.signed
 def to_tensorboard(run: str | Path, path: str | Path) -> Path:
     """Write a run folder as TensorBoard event files; again for a run that has gone on.
 
@@ -61,6 +63,7 @@ def to_tensorboard(run: str | Path, path: str | Path) -> Path:
     return Path(path)
 
 
+@_checks.signed
 class LiveTensorBoard:
     """Writes each generation's row as TensorBoard scalars at once: for ``callbacks=``.
 
@@ -94,6 +97,7 @@ class LiveTensorBoard:
             self._writer = None
 
 
+@_checks.signed
 def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
     """Put a run into an Optuna study, a trial a ticket; ``optuna-dashboard`` shows it.
 
@@ -189,6 +193,8 @@ def _writer(path: str | Path, purge: int) -> Any:
 def _write_row(writer: Any, step: int, row: Mapping[str, Any]) -> None:
     """Write a row of a log as scalars."""
     for name, value in row.items():
+        if value is None:  # no individual had a finite value
+            continue
         group = "objectives" if name.endswith(("_min", "_mean", "_max")) else "search"
         writer.add_scalar(f"{group}/{name}", value, step)
 
@@ -205,7 +211,7 @@ def _last_population(run: Any) -> Sequence[Any]:
 
 
 def members_of(run: Any) -> list[Ticket]:
-    """Return the evaluated tickets of a run folder, of what has a ``front``, or of a list."""
+    """Return the tickets with finite values of a run folder, of what has a front, or of a list."""
     if isinstance(run, (str, Path)):
         found = RunReader(run).tickets()
     else:
@@ -213,4 +219,5 @@ def members_of(run: Any) -> list[Ticket]:
     for member in found:
         if not isinstance(member, Ticket):
             raise _checks.bad_type("run", "hold tickets", "nets.Ticket", member)
-    return [ticket for ticket in found if ticket.fitness is not None and ticket.fitness.valid]
+    evaluated = [one for one in found if one.fitness is not None and one.fitness.valid]
+    return [one for one in evaluated if is_finite(one)]

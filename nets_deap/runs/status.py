@@ -94,8 +94,10 @@ def _status(folder: Path, facts: dict[str, Any], path: str | Path) -> Status:
     if total is not None and generation >= 0:
         left = seconds / (generation + 1) * max(0, total - generation)
     if row.get("diverged"):
+        # An evaluation of the user's may train nothing, or not here.
         trained = row.get("evaluations", 0)
-        health.append(f"{row['diverged']} of {trained} networks have diverged")
+        of = f" of {trained} networks" if trained >= row["diverged"] else " evaluations"
+        health.append(f"{row['diverged']}{of} have diverged")
     done = generation >= 0 and (
         (total is not None and generation >= total) or recorder.get("stopped") is not None
     )

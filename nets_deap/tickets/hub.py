@@ -136,7 +136,7 @@ A mask over a network's initial weights: it keeps {ticket.kept:,} of {ticket.n_w
 import nets_deap as nets
 
 ticket = nets.Ticket.from_pretrained("REPOSITORY OR FOLDER")
-ticket.apply(model)  # a model with these layers and these initial weights
+ticket.apply(model)  # a model with these layers and these initial weights; values="own": its own
 ```
 
 | layer | density |

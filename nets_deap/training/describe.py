@@ -10,7 +10,7 @@ from nets_deap import _checks
 from nets_deap._table import table
 from nets_deap.models.maskable import Parameter
 from nets_deap.training.engines.dispatch import pick_engine
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ class Description:
         return f"{table([names, *cells], left=left)}\n\n{table(facts, left=(0, 1))}"
 
 
+@_checks.signed
 def describe(task: Task) -> Description:
     """Return what a task is made of: parameters, data, recipe and engine.
 
@@ -92,8 +93,7 @@ def describe(task: Task) -> Description:
     Raises:
         InvalidTypeError: It is none.
     """
-    if not isinstance(task, Task):
-        raise _checks.bad_type("task", "be a task", "a nets.Task", task)
+    check_task("task", task)
     facts, once = task.as_dict(), dict(task.problem.model.named_parameters())
     return Description(
         parameters=task.parameters,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -17,6 +16,7 @@ from nets_deap.data.holdout import hold_out
 from nets_deap.data.normalize import Normalize
 from nets_deap.data.splits import digest_of_parts
 from nets_deap.data.streamed import Streamed, capacity_for_data
+from nets_deap.models.private import copied
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import Weighted, chance_loss
 from nets_deap.training.model_checks import Fit, first_loss, fitted
@@ -93,7 +93,7 @@ class Examples:
                 splits[name] = as_split(name, data, dtype, in_memory=in_memory, capacity=capacity)
         digest = digest_of_parts(split.digest for split in splits.values())
         fits = {
-            name: fitted(copy.deepcopy(model), recipe.loss, name, split, pixels, dtype)
+            name: fitted(copied(model), recipe.loss, name, split, pixels, dtype)
             for name, split in splits.items()
         }
         checked = {name: _split(name, splits[name], fit) for name, fit in fits.items()}

@@ -12,9 +12,10 @@ from torch.func import functional_call
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.losses import loss_of
-from nets_deap.training.problem import Problem, Start
+from nets_deap.training.problem import Problem, Start, working
 
 
+@working
 def dense_gradient(
     problem: Problem, mask: bits.Mask, rows: torch.Tensor, start: Start = None
 ) -> NDArray[Any]:

@@ -16,47 +16,12 @@ from torch.nn.modules.conv import _ConvNd
 from nets_deap import _checks
 from nets_deap.data.convert import Given, each, tensors_of
 from nets_deap.data.normalize import Normalize
-from nets_deap.models.tensors import digest_of
+from nets_deap.models.private import copied
+from nets_deap.models.tensors import digest_of, values_of
 from nets_deap.training.batches import rows_of
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import Loss, loss_of, n_correct, prepare_target
 from nets_deap.training.problem import EVAL_ROWS, Split
-
-
-def private_copy(model: Any) -> nn.Module:
-    """Return a copy of a module to train with, or raise if its parameters are none to start from.
-
-    Raises:
-        InvalidTypeError: It is not a module.
-        InvalidValueError: A parameter has no values yet or is not a real tensor, nothing requires a
-            gradient, or the module cannot be copied.
-    """
-    if not isinstance(model, nn.Module):
-        raise _checks.bad_type("model", "be a module", "a torch.nn.Module", model)
-    for name, p in model.named_parameters():
-        if nn.parameter.is_lazy(p) or p.is_meta:
-            hint = "Call the model once on a minibatch, or load its weights."
-            raise _checks.bad_value(
-                "model", "have initial weights", "values", f"none in {name!r}", hint
-            )
-        if p.is_complex():
-            got = f"{p.dtype} in {name!r}"
-            raise _checks.bad_value("model", "have real parameters", "float32 or float64", got)
-    if not any(p.requires_grad for p in model.parameters()):
-        expected = "one that requires a gradient"
-        raise _checks.bad_value("model", "have parameters to train", expected, "none")
-    try:
-        private = copy.deepcopy(model)
-    except (RuntimeError, TypeError) as error:
-        hint = "Modules must not hold tensors that were computed, as pruned ones do: prune.remove."
-        hint = f"{hint} Python says: {error}"
-        kind = type(model).__name__
-        raise _checks.bad_value(
-            "model", "be copyable", "what copy.deepcopy takes", kind, hint
-        ) from error
-    for p in private.parameters():
-        p.data = p.data.contiguous()  # fused optimisers read memory in order, whatever the strides
-    return private
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
@@ -64,7 +29,10 @@ def dtype_of(model: nn.Module) -> torch.dtype:
     kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
     if kinds not in ({torch.float32}, {torch.float64}):
         names = sorted(str(kind).removeprefix("torch.") for kind in kinds)
-        raise _checks.bad_value("model", "have one dtype", "float32 or float64 throughout", names)
+        hint = "Call model.float(); for products in bfloat16 there is precision='bf16'."
+        raise _checks.bad_value(
+            "model", "have one dtype", "float32 or float64 throughout", names, hint
+        )
     return kinds.pop()
 
 
@@ -72,8 +40,7 @@ def digest_of_model(model: nn.Module) -> str:
     """Return the SHA-256 over a module's parameters, buffers and printed structure."""
     tensors = (*model.named_parameters(), *model.named_buffers())
     content = [
-        [name, list(t.shape), t.requires_grad, digest_of(t.detach().cpu().numpy())]
-        for name, t in tensors
+        [name, list(t.shape), t.requires_grad, digest_of(values_of(name, t))] for name, t in tensors
     ]
     structure = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))  # without addresses in memory
     return hashlib.sha256(json.dumps([structure, content]).encode()).hexdigest()
@@ -151,7 +118,7 @@ def first_loss(
     """Return the loss of a model as it is on the first thousand examples, in evaluation mode."""
     some = rows_of(split, slice(0, EVAL_ROWS))
     inputs = some[0] if pixels is None else pixels(some[0], dtype)
-    output = _shown(copy.deepcopy(model), "train", inputs, tuple(inputs.shape))
+    output = _shown(copied(model), "train", inputs, tuple(inputs.shape))
     with seeded(0, inputs.device):
         return float(loss_of(copy.deepcopy(loss), output, some[1]))
 
@@ -167,7 +134,7 @@ def output_layers(model: nn.Module, inputs: Any, pixels: Normalize | None) -> se
         inputs: All of its inputs.
         pixels: How images of bytes become inputs; None for inputs that are used as they are.
     """
-    private, ran = copy.deepcopy(model), []
+    private, ran = copied(model), []
     names = {id(p): name for name, p in private.named_parameters()}
 
     def hook(layer: Any, given: Any, output: Tensor) -> None:

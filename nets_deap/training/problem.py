@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -14,6 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nets_deap.models.modes import neutral
+from nets_deap.models.private import hooks_of
+from nets_deap.models.tensors import values_of
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.trained import TrainedState
@@ -27,6 +31,7 @@ EVAL_ROWS = 1000
 Split = tuple[Any, Any]
 State = dict[str, Tensor]
 More = ParamSpec("More")
+Owner = TypeVar("Owner")
 Found = TypeVar("Found")
 
 # Where a network's training starts: values at the kept positions of its own mask; None for W0.
@@ -105,6 +110,11 @@ class Problem:
         return self.is_resident and isinstance(self.train[1], Tensor) and named
 
     @property
+    def hooked(self) -> str:
+        """The first parameter with hooks, which plain autograd alone calls; empty for none."""
+        return next(iter(hooks_of(self.model)), "")
+
+    @property
     def dtype(self) -> torch.dtype:
         """The one dtype of all parameters."""
         return next(iter(self.initial.values())).dtype
@@ -124,10 +134,34 @@ class Problem:
         """Return what training changes outside of the mask: copies, by name."""
         masked, frozen = set(self.layout.names), self.frozen
         return {
-            name: tensor.detach().cpu().numpy().copy()
+            name: values_of(name, tensor).copy()
             for name, tensor in state.items()
             if name not in masked and name not in frozen
         }
+
+
+@contextmanager
+def at_work(problem: Problem) -> Iterator[None]:
+    """Let this thread alone compute with a problem's model, whatever modes torch is in outside.
+
+    Everything that trains, differentiates or measures a problem's networks goes through here. A
+    module that two threads worked with would hold the weights of one while the other one reads it.
+    """
+    with problem.cache.lock, neutral(problem.device, problem.dtype):
+        yield
+
+
+def working(
+    function: Callable[Concatenate[Owner, More], Found],
+) -> Callable[Concatenate[Owner, More], Found]:
+    """Let a function of a problem, or of what has one as ``problem``, go through ``at_work``."""
+
+    @functools.wraps(function)
+    def inside(owner: Owner, /, *args: More.args, **kwargs: More.kwargs) -> Found:
+        with at_work(owner if isinstance(owner, Problem) else owner.problem):  # type: ignore[attr-defined]
+            return function(owner, *args, **kwargs)
+
+    return inside
 
 
 def once(
@@ -135,14 +169,16 @@ def once(
 ) -> Callable[Concatenate[Problem, More], Found]:
     """Call a function of a problem once for each problem and further arguments; then remember.
 
-    What it gave stands among the facts of the problem's cache.
+    What it gave stands among the facts of the problem's cache. It does not depend on the modes in
+    which the first call happens to be made.
     """
 
     @functools.wraps(function)
     def remembered(problem: Problem, /, *args: More.args, **kwargs: More.kwargs) -> Found:
         facts, key = problem.cache.facts, (function, args, *sorted(kwargs.items()))
         if key not in facts:
-            facts[key] = function(problem, *args, **kwargs)
+            with neutral(problem.device, problem.dtype):
+                facts[key] = function(problem, *args, **kwargs)
         found: Found = facts[key]
         return found
 

@@ -106,7 +106,7 @@ def test_masks_are_exported_by_name(ticket, path, tmp_path, capsys):
 
 def test_the_prune_export_loads_into_a_pruned_model(task, ticket, path, tmp_path, capsys):
     run(capsys, "export", path, "--to", "prune", *PRESET, "--out", tmp_path / "p")
-    model = task.dense_ticket().apply(xor_mlp(10, seed=5), "prune")
+    model = task.dense_ticket().apply(xor_mlp(10, seed=5), "prune", values="initial")
     model.load_state_dict(load_file(tmp_path / "p"))
     assert nets.Ticket.from_pruned(model) == ticket
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import statistics
 import time
@@ -16,10 +17,12 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks, _table
-from nets_deap.models.compact.layers import Linear
-from nets_deap.models.compact.sequential import analyse, sequential_of, weighing_of
+from nets_deap.models.compact.paths import paths_of
+from nets_deap.models.compact.sequential import n_live_inputs
 from nets_deap.models.compact.sparse import CsrLinear
-from nets_deap.models.tensors import Mask
+from nets_deap.models.compact.step import Weighing, refused, weighing_of
+from nets_deap.models.modes import neutral
+from nets_deap.models.tensors import Mask, values_of
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def measure_footprints(
     return found
 
 
+@neutral()
 @torch.no_grad()
 def count_multiply_adds(module: nn.Module, example: Tensor) -> int:
     """Count the multiply-adds of linear and convolutional layers for one example (1, ...).
@@ -80,78 +84,114 @@ def count_multiply_adds(module: nn.Module, example: Tensor) -> int:
     Multiplications by zero count: that is what dense kernels do, and sparse rows have none.
     """
     _checks.length("example", len(example), 1, "examples")
-    total = 0
+    return sum(_by_layer(copy.deepcopy(module).eval(), example).values())
+
+
+def _by_layer(module: nn.Module, example: Tensor) -> dict[nn.Module, int]:
+    """Return the multiply-adds for one example of each layer that takes any.
+
+    Args:
+        module: In evaluation mode; gets hooks.
+        example: One input (1, ...).
+    """
+    found: dict[nn.Module, int] = {}
 
     def count(layer: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
         if isinstance(layer, CsrLinear):
-            total += output.numel() // layer.out_features * len(layer.values)
+            here = output.numel() // layer.out_features * len(layer.values)
         elif isinstance(layer, nn.Linear):
-            total += output.numel() * layer.in_features
+            here = output.numel() * layer.in_features
         else:  # of a transposed convolution each input is multiplied by the whole kernel
             image = given[0] if layer.transposed else output
-            total += image[0, 0].numel() * layer.weight.numel()
+            here = image[0, 0].numel() * layer.weight.numel()
+        found[layer] = found.get(layer, 0) + here  # some are used more than once
 
-    counted = copy.deepcopy(module).eval()
-    for layer in counted.modules():
+    for layer in module.modules():
         if isinstance(layer, (nn.Linear, _ConvNd, CsrLinear)):
             layer.register_forward_hook(count)
-    counted(example.clone())
-    return total
+    module(example.clone())
+    return found
 
 
 class CompactCost:
-    """The multiply-adds of a sequential network under any masks, without compacting it.
+    """What ``compact`` leaves of a network under any masks: multiply-adds and inputs, by counting.
 
-    Each layer takes live in x live out x kernel at each place of its output. Filters that no
-    input reaches count as gone: what they send is known only after training, and where it meets a
-    border of zeros ``compact`` keeps one of them. Layers that are not masked count whole.
+    The one definition of both: the numbers of the network that ``compact`` gives, which follow
+    from the masks and the kinds of layers alone, not from the numbers that training gives.
 
     Args:
-        model: The network (see ``models.compact.compact.compact``); it stays untouched.
+        model: A network that can be compacted (see ``models.compact.compact.compact``); it stays
+            untouched. Its present weights matter only where they are frozen and not masked: there
+            zeros are pruned.
         example: One input (1, ...); its size decides how often a kernel is used.
 
     Raises:
-        InvalidValueError: The model is not sequential.
+        InvalidValueError: The model cannot be compacted.
     """
 
+    @neutral()
+    @torch.no_grad()
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         counted = copy.deepcopy(model).eval()
-        self._steps = sequential_of(counted)
-        self._places: dict[str, int] = {}  # of each layer's output; 1 once it is flat
-
-        def hook_of(name: str) -> Any:
-            def look(layer: Any, given: Any, output: Tensor) -> None:
-                self._places[name] = output[0].numel() // len(layer.weight)
-
-            return look
-
-        for step in weighing_of(self._steps):
-            step.module.register_forward_hook(hook_of(step.name))
-        with torch.no_grad():
-            counted(example.clone())
+        self._example = example
+        self._paths = paths_of(counted)
+        # Hooks come last: with them a module is no longer what its class says.
+        by_layer = _by_layer(counted, example)
+        self._rest = sum(by_layer.values())  # of layers that stay whole
+        self._places: dict[str, int] = {}  # how often each weight of a layer is used
+        for step in self._weighing:
+            self._rest -= by_layer[step.module]
+            self._places[step.name] = by_layer[step.module] // step.module.weight.numel()
 
     def multiply_adds(self, masks: Mapping[str, Mask]) -> int:
-        """Count the multiply-adds for one example.
+        """Count the multiply-adds of linear and convolutional layers for one example.
+
+        A layer takes live in x live out x kernel at each place of its output: pruned weights
+        between live channels count, as dense kernels multiply by their zeros.
 
         Args:
-            masks: Kept weights by parameter name.
+            masks: Kept weights by parameter name; layers without one are whole.
         """
-        weighing = weighing_of(self._steps)
-        gates = {
-            step.name: masks.get(step.weight_name, np.ones(step.module.weight.shape, np.bool_))
-            for step in weighing
-        }
-        inputs = analyse(self._steps, gates, constants=False)
-        total = 0
-        for i, step in enumerate(weighing):
-            n_out, n_in, *kernel = step.module.weight.shape
-            if i or isinstance(step, Linear):  # channels of images stay
+        gates, total = self._gates(masks), self._rest
+        for path in self._paths:
+            weighing = weighing_of(path.steps)
+            inputs = path.analyse(gates, constants=False)
+            for step, later in itertools.zip_longest(weighing, weighing[1:]):
+                n_out, _, *kernel = step.module.weight.shape
                 n_in = int(inputs[step.name].live.sum())
-            if i + 1 < len(weighing):
-                n_out = int(inputs[weighing[i + 1].name].live_channels.sum())
-            total += self._places[step.name] * n_out * n_in * math.prod(kernel)
+                if later is not None:
+                    n_out = int(inputs[later.name].live_channels.sum())
+                total += self._places[step.name] * n_out * n_in * math.prod(kernel)
         return total
+
+    def live_inputs(self, masks: Mapping[str, Mask]) -> int:
+        """Count the numbers of one input that any output depends on.
+
+        Args:
+            masks: Kept weights by parameter name; layers without one are whole.
+
+        Raises:
+            InvalidValueError: The network has residual blocks: they keep all inputs.
+        """
+        path = self._paths[0]
+        if path.is_block:
+            raise refused("residual blocks, of which all inputs stay")
+        return n_live_inputs(path.steps, self._gates(masks), self._example)
+
+    @property
+    def _weighing(self) -> list[Weighing]:
+        """All layers with weights that may lose channels."""
+        return [step for path in self._paths for step in weighing_of(path.steps)]
+
+    def _gates(self, masks: Mapping[str, Mask]) -> dict[str, Mask]:
+        """Return the kept weights of these layers, by the step's name."""
+        gates: dict[str, Mask] = {}
+        for step in self._weighing:
+            mask, weight = masks.get(step.weight_name), step.module.weight
+            if mask is None and not weight.requires_grad:
+                mask = values_of(step.weight_name, weight) != 0
+            gates[step.name] = np.ones(weight.shape, np.bool_) if mask is None else mask
+        return gates
 
 
 def _numbers_of(module: nn.Module) -> int:

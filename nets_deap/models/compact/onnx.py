@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap import _atomic, _checks, _optional
+from nets_deap.models.modes import neutral
 
 TOLERANCE = 1e-4  # of outputs, relative to the largest: kernels add up in other orders
 
 
+@neutral()
 def write_onnx(module: nn.Module, path: str | Path, example: Tensor) -> float:
     """Write a network as ONNX and run it in onnxruntime beside torch.
 

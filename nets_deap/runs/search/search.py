@@ -49,7 +49,7 @@ from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.history import Generation
 from nets_deap.runs.storage.reader import RunReader
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
         KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved; a program
             that does not catch it then ends with 128 + signal.
     """
+    check_task("search's task", task)
     path = settings.path
     box = _toolbox(task, settings)
     found = unwrap(box.evaluate)

@@ -187,8 +187,8 @@ class RunFolder:
         self.append(LOG_TABLE, lines[1])
 
     def write_front(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the front's table."""
-        self.write_text(FRONT, csv_text(rows))
+        """Write the front's table; of no members its first columns."""
+        self.write_text(FRONT, csv_text(rows) if rows else "ticket,kept,density\n")
 
     def write_tickets(self, tickets: Sequence[Any]) -> None:
         """Make ``tickets/`` hold exactly these tickets, each under the start of its digest."""

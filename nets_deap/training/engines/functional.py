@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from nets_deap import _checks
+from nets_deap.models.private import copied
 from nets_deap.training.batches import eval_batches, rows_of
 from nets_deap.training.engines.dropout import at_step, keyed
 from nets_deap.training.engines.memory import is_shortage
@@ -74,7 +74,7 @@ class Functional:
         self._problem, self._shared = problem, shared
         self._drops = probe(problem).drops
         # Copies: modules may keep what they see, and would keep batched tensors.
-        self.model, self._loss_of = copy.deepcopy(problem.model), problem.fresh_loss()
+        self.model, self._loss_of = copied(problem.model), problem.fresh_loss()
 
     def begin(self) -> None:
         """Put the module into training mode."""

@@ -11,7 +11,6 @@ kinds than dropout's trains in one thread, all its states seeded by the network'
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap import _checks
+from nets_deap.models.private import copied, set_state
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import eval_batches, minibatch
@@ -122,7 +122,7 @@ def _train(
     fused: bool,
 ) -> Outcome:
     """Train and measure one network; ``check`` raises where it is to stop."""
-    model = copy.deepcopy(problem.model)
+    model = copied(problem.model)
     pruned = _fill(model, problem, packed, start)
     trained = {n: p for n, p in model.named_parameters() if n not in problem.frozen}
     optimizer = make_optimizer(problem.recipe, list(trained.values()), fused=fused)
@@ -141,7 +141,7 @@ def _train(
         loss.backward()  # type: ignore[no-untyped-call]
         for name, p in trained.items():
             # Without a gradient an optimiser skips decay and momentum, which the others apply.
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad.contiguous()
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad.to_dense().contiguous()
             if name in pruned:  # filled, not multiplied: zero also where it is not finite
                 p.grad.masked_fill_(pruned[name], 0)
         set_lr(optimizer, problem.recipe.lr_at(step, plan.steps))
@@ -159,7 +159,7 @@ def _fill(
     model: nn.Module, problem: Problem, packed: bits.Bytes, start: Start
 ) -> dict[str, Tensor]:
     """Put W0 times a mask into a module, or a start; return what is pruned (bool) by name."""
-    model.load_state_dict({**problem.initial, **problem.buffers}, strict=False)
+    set_state(model, {**problem.initial, **problem.buffers})
     mask = bits.unpack(packed, problem.layout.size)
     pruned = {
         name: torch.from_numpy(~kept).to(problem.device)
@@ -167,8 +167,6 @@ def _fill(
     }
     everything = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
-        for name, tensor in problem.buffers.items():  # also those that are in no state dict
-            everything[name].copy_(tensor)
         for name, gone in pruned.items():
             everything[name].masked_fill_(gone, 0)
         if start is not None:

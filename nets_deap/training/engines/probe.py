@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nets_deap import _checks
+from nets_deap.models.private import copied
 from nets_deap.training.batches import rows_of
 from nets_deap.training.device import python_states, seeded
 from nets_deap.training.engines.dropout import keyed
@@ -76,7 +76,7 @@ def probe(problem: Problem) -> Probe:
     Raises:
         InvalidValueError: The module or the loss cannot.
     """
-    model, loss = copy.deepcopy(problem.model), problem.fresh_loss()
+    model, loss = copied(problem.model), problem.fresh_loss()
     inputs, targets = (rows_of(part, slice(0, problem.recipe.batch_size)) for part in problem.train)
     key = torch.zeros(2, dtype=torch.int32, device=problem.device)
     draws = _Draws(model)

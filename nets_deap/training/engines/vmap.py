@@ -29,8 +29,11 @@ from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Split, St
 
 
 def suits(problem: Problem) -> bool:
-    """Return whether the engine can train this problem: nothing random in it but dropout."""
-    return not probe(problem).draws
+    """Return whether the engine can train this problem.
+
+    Nothing random in it but dropout, and no hooks on parameters.
+    """
+    return not problem.hooked and not probe(problem).draws
 
 
 def train_vmap(
@@ -57,7 +60,7 @@ ENGINE = Engine(
     train_vmap,
     suits,
     default_chunk,
-    "no random numbers in module and loss but dropout's",
+    "no random numbers in module and loss but dropout's, and no hooks on parameters",
 )
 
 

@@ -69,6 +69,7 @@ def suits(problem: Problem) -> bool:
         and (problem.recipe.loss != "cross_entropy" or problem.train[1].ndim == 1)
         and not problem.frozen
         and not problem.buffers
+        and not problem.hooked
         and feedforward is not None
         and feedforward.activation in ACTIVATIONS
         and (feedforward.flattens or problem.train[0].ndim == 2)
