@@ -10,8 +10,10 @@ import difflib
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from nets_deap.errors import InvalidTypeError, InvalidValueError, NetsError, UnknownNameError
@@ -325,6 +327,19 @@ def length(argument: str, got: int, expected: int, symbol: str, hint: str = "") 
     """Check a length against what it must be."""
     if got != expected:
         raise bad_value(argument, "have the right length", f"{symbol} = {expected}", got, hint)
+
+
+def path(argument: str, value: object) -> Path:
+    """Return ``value`` as the path that a user means: ``~`` is a home folder."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise bad_type(argument, "be a path", "text or a pathlib.Path", value)
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # no such user, or nobody knows where home is
+        hint = "Write the whole path."
+        raise bad_value(
+            argument, "begin in a home folder", "~, of one who has one", value, hint
+        ) from None
 
 
 def shape(

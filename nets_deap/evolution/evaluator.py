@@ -172,6 +172,10 @@ class Evaluator(Batched):
     def generation(self, generation: int) -> None:
         self.generations = Generations(generation)
 
+    def __repr__(self) -> str:
+        names = tuple(objective.name for objective in self.objectives)
+        return f"Evaluator({names}, inherit={self.inherit!r}, generation {self.generation})"
+
     def restart(self) -> None:
         """Begin at generation 0 again, with the budget unspent."""
         _latest[self.task] = weakref.ref(self)
@@ -226,7 +230,7 @@ class Evaluator(Batched):
 
     def together(self, tickets: Sequence[Ticket]) -> list[Values]:
         """Evaluate tickets of a generation, and those that are waiting to be evaluated again."""
-        with self.task.problem.cache.lock:  # calls from several threads take turns
+        with self.task.problem.cache.lock.held():  # calls from several threads take turns
             for ticket in tickets:
                 self._check(ticket)
             self.open(tickets)
@@ -253,7 +257,7 @@ class Evaluator(Batched):
                 "nets.batch_map(evaluator, tickets), or call evaluator.end_generation() after it."
             )
         ledger = self.task.ledger
-        with self.task.problem.cache.lock:
+        with self.task.problem.cache.lock.held():
             before = ledger.networks, ledger.network_steps, ledger.diverged
             (values,) = self.together([ticket])
             after = ledger.networks, ledger.network_steps, ledger.diverged
@@ -443,7 +447,7 @@ class Evaluator(Batched):
         """Return |gradient| at the kept weights, and the pruned bits where it is largest."""
         batch = self.task.recipe.batch_size
         plan = Plan(GRADIENT_BATCHES, self.task.derived_seed(self.generation, 1))
-        rows = plan.batches(len(self.task.problem.train[0]), batch).reshape(-1)
+        rows = plan.batches(self.task.problem.n_examples, batch).reshape(-1)
         units, gates = ticket.units, ticket.gates
         mask = gates if units is None else units.mask_of(gates)
         gradient = np.abs(dense_gradient(self.task.problem, mask, rows, state))

@@ -192,14 +192,15 @@ class Exportable(Genotype):
         return sparse.to_csr(module, self.masks())
 
     def to_onnx(
-        self, module: nn.Module, path: str | Path, example: Tensor, *, compact: bool = True
+        self, module: nn.Module, path: str | Path, example: Any, *, compact: bool = True
     ) -> float:
         """Write a trained, masked network as ONNX, run it in onnxruntime and compare.
 
         Args:
             module: The ticket's network in evaluation mode on the CPU, as for ``compact``.
             path: Where to; written only if both agree.
-            example: Inputs (N, ...), N >= 1, to trace and compare on; the file takes any N.
+            example: Inputs (N, ...), N >= 1, or tuples and dictionaries of them, to trace and
+                compare on; the file takes any N.
             compact: Write the compact network; else the whole one with its zeros.
 
         Returns:

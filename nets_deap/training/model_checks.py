@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks
-from nets_deap.data.convert import Given, each, tensors_of
-from nets_deap.data.normalize import Normalize
+from nets_deap.data.convert import Given
+from nets_deap.data.normalize import Normalize, NormalizeEntries
+from nets_deap.data.streamed import spec_of
+from nets_deap.inputs.call import call, how_called
+from nets_deap.inputs.nested import each, leaves_of, length_of, shapes_of
 from nets_deap.models.private import copied
 from nets_deap.models.tensors import digest_of, values_of
 from nets_deap.training.batches import rows_of
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import Loss, loss_of, n_correct, prepare_target
+from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import EVAL_ROWS, Split
 
 
@@ -64,7 +68,7 @@ def fitted(
     loss: Loss,
     name: str,
     given: Given,
-    pixels: Normalize | None,
+    pixels: Normalize | NormalizeEntries | None,
     dtype: torch.dtype,
 ) -> Fit:
     """Return the targets of a split as the loss takes them, or raise.
@@ -77,20 +81,20 @@ def fitted(
         pixels: How images of bytes become inputs; None for inputs that are used as they are.
         dtype: Of the inputs then.
     """
-    count = min(2, len(given.inputs))
-    sample = given.inputs[:count]
-    sample, loss = sample.clone(), copy.deepcopy(loss)  # neither is the model's to write in
+    count = min(2, length_of(given.inputs))
+    sample, loss = rows_of(given.inputs, slice(0, count)), copy.deepcopy(loss)  # not the model's
     if pixels is not None:
         pixels.check(f"{name} inputs", sample)
         sample = pixels(sample, dtype)
-    output = _shown(model, name, sample, tuple(given.inputs.shape))
+    output = _shown(model, name, sample, shapes_of(spec_of(given.inputs)))
+    device = leaves_of(sample)[0].device
     if isinstance(loss, str):
         one = output[:1] if isinstance(output, Tensor) else output
         return Fit(prepare_target(loss, name, given.targets, one), loss != "mse")
     targets = each(given.targets, lambda t: t.to(dtype) if t.is_floating_point() else t)
     some = each(targets, lambda tensor: tensor[:count].clone())
     try:
-        with seeded(0, sample.device):
+        with seeded(0, device):
             found = loss(output, some)
     except Exception as error:
         hint = f"The loss said: {error}"
@@ -113,17 +117,23 @@ def fitted(
 
 
 def first_loss(
-    model: nn.Module, loss: Loss, split: Split, pixels: Normalize | None, dtype: torch.dtype
+    model: nn.Module,
+    loss: Loss,
+    split: Split,
+    pixels: Normalize | NormalizeEntries | None,
+    dtype: torch.dtype,
 ) -> float:
     """Return the loss of a model as it is on the first thousand examples, in evaluation mode."""
     some = rows_of(split, slice(0, EVAL_ROWS))
     inputs = some[0] if pixels is None else pixels(some[0], dtype)
-    output = _shown(copied(model), "train", inputs, tuple(inputs.shape))
-    with seeded(0, inputs.device):
+    output = _shown(copied(model), "train", inputs, shapes_of(inputs))
+    with seeded(0, leaves_of(inputs)[0].device):
         return float(loss_of(copy.deepcopy(loss), output, some[1]))
 
 
-def output_layers(model: nn.Module, inputs: Any, pixels: Normalize | None) -> set[str]:
+def output_layers(
+    model: nn.Module, inputs: Any, pixels: Normalize | NormalizeEntries | None
+) -> set[str]:
     """Return the names of the weights of the layers that make a network's outputs.
 
     Those linear and convolutional layers whose results are handed out as they are; for outputs that
@@ -143,24 +153,27 @@ def output_layers(model: nn.Module, inputs: Any, pixels: Normalize | None) -> se
     for module in private.modules():
         if isinstance(module, (nn.Linear, _ConvNd)) and id(module.weight) in names:
             module.register_forward_hook(hook)
-    some = inputs[:2].clone()
+    some = rows_of(inputs, slice(0, 2))
     sample = some if pixels is None else pixels(some, dtype_of(model))
-    leaves = tensors_of(_shown(private, "train", sample, tuple(inputs.shape)))
+    leaves = leaves_of(_shown(private, "train", sample, shapes_of(sample)))
     ends = {leaf.untyped_storage().data_ptr() for leaf in leaves}
     found = {name for name, output in ran if output.untyped_storage().data_ptr() in ends}
     return found or {name for name, _ in ran[-1:]}
 
 
-def _shown(model: nn.Module, name: str, sample: Tensor, shape: tuple[int, ...]) -> Any:
+def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
     """Return what a model gives for some inputs in evaluation mode, or word why it does not."""
-    with seeded(0, sample.device):
+    leaves, device = leaves_of(sample), next(model.parameters()).device
+    with seeded(0, leaves[0].device), slow_path():
         try:
             with torch.no_grad():
-                return model.eval()(sample.to(next(model.parameters()).device))
+                return call(model.eval(), each(sample, lambda tensor: tensor.to(device)))
         except Exception as error:
-            hint = f"The model said: {error}"
-            if sample.dtype == torch.uint8:
+            hint = f"{how_called(model, sample)} The model said: {error}".strip()
+            if any(leaf.dtype == torch.uint8 for leaf in leaves):
                 hint = f"Images of bytes need normalize=(mean, std), of x / 255. {hint}"
+            elif isinstance(sample, Tensor) and not sample.is_floating_point():
+                hint = f"Whole numbers are given as they are; for real ones give floats. {hint}"
             raise _checks.bad_value(
                 f"{name} inputs", "fit the model", "what its forward takes", shape, hint
             ) from error

@@ -15,8 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nets_deap._table import Brief
+from nets_deap.data.streamed import Streamed
+from nets_deap.inputs.nested import length_of
 from nets_deap.models.modes import neutral
 from nets_deap.models.private import hooks_of
+from nets_deap.models.shared import random_states_lock
 from nets_deap.models.tensors import values_of
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
@@ -54,8 +58,8 @@ class Attached:
         return (Attached, ())
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
+@dataclass(frozen=True, eq=False, repr=False)
+class Problem(Brief):
     """A model, its initial state and its data, resident on one device.
 
     Attributes:
@@ -66,8 +70,9 @@ class Problem:
         resting: Names of submodules that stay in evaluation mode, such as a frozen normalisation.
         buffers: All buffers at the start, by name.
         recipe: How to train.
-        train: Inputs (N, ...), a tensor or ``data.streamed.Streamed``, and targets: a tensor
-            (N, ...), ``losses.Weighted``, or tuples and dictionaries of tensors.
+        train: Inputs: a tensor (N, ...), tuples and dictionaries of tensors, or either as
+            ``data.streamed.Streamed``; and targets: a tensor (N, ...), ``losses.Weighted``, or
+            tuples and dictionaries of tensors.
         val: The same for validation.
         test: The same for the test set, or None.
         augment: What changes the inputs of each training minibatch; None for nothing.
@@ -85,7 +90,7 @@ class Problem:
     train: Split
     val: Split
     test: Split | None
-    augment: Callable[[Tensor], Tensor] | None = None
+    augment: Callable[[Any], Any] | None = None
     precision: str = "float32"
     resting: frozenset[str] = frozenset()
     # Of this object alone: ``dataclasses.replace`` gives a new one to what it returns.
@@ -95,19 +100,28 @@ class Problem:
     @property
     def device(self) -> torch.device:
         """Where everything lives."""
-        device: torch.device = self.train[0].device
-        return device
+        return next(iter(self.initial.values())).device
+
+    @property
+    def n_examples(self) -> int:
+        """Number of training examples N."""
+        return length_of(self.train[0])
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the training inputs are tensors in memory; else they are read again each time."""
+        return not isinstance(self.train[0], Streamed)
 
     @property
     def is_resident(self) -> bool:
-        """Whether the inputs of a minibatch are rows of a tensor in memory as they are."""
-        return isinstance(self.train[0], Tensor) and self.augment is None
+        """Whether the inputs of a minibatch are rows of tensors in memory as they are."""
+        return self.in_memory and self.augment is None
 
     @property
     def is_plain(self) -> bool:
         """Whether a minibatch is rows of two tensors as they are, and the loss one with a name."""
-        named = isinstance(self.recipe.loss, str)
-        return self.is_resident and isinstance(self.train[1], Tensor) and named
+        plain = all(isinstance(part, Tensor) for part in self.train)
+        return self.is_resident and plain and isinstance(self.recipe.loss, str)
 
     @property
     def hooked(self) -> str:
@@ -147,7 +161,9 @@ def at_work(problem: Problem) -> Iterator[None]:
     Everything that trains, differentiates or measures a problem's networks goes through here. A
     module that two threads worked with would hold the weights of one while the other one reads it.
     """
-    with problem.cache.lock, neutral(problem.device, problem.dtype):
+    plain = neutral(problem.device, problem.dtype)
+    # Lent, not held: who holds the one while waiting for the other would wait for ever.
+    with random_states_lock.lent(), problem.cache.lock.held(), plain:
         yield
 
 
@@ -219,8 +235,8 @@ class Plan:
 METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 
 
-@dataclass
-class Outcome:
+@dataclass(repr=False)
+class Outcome(Brief):
     """What training P networks gave, in the order of the masks.
 
     Attributes:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import grad_and_value, vmap
 
 from nets_deap import _checks
+from nets_deap.inputs.call import call_with
+from nets_deap.inputs.nested import length_of
+from nets_deap.models.modes import quiet
 from nets_deap.models.private import copied
 from nets_deap.training.batches import eval_batches, rows_of
 from nets_deap.training.engines.dropout import at_step, keyed
@@ -20,6 +22,9 @@ from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import loss_of, n_correct
 from nets_deap.training.precision import plain_attention
 from nets_deap.training.problem import Problem, Split, State, once
+
+# torch warns that a loop over networks stands in for a batch, which is nothing to act on.
+NO_RULE = "There is a performance drop"
 
 
 @once
@@ -50,8 +55,7 @@ def stuck_at(problem: Problem) -> str:
     inputs, targets = (rows_of(part, slice(0, 2)) for part in problem.train)
     keys = torch.zeros((2, 2), dtype=torch.int32, device=problem.device)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that an operation has no batching rule is the answer
+        with quiet.held(NO_RULE):  # that is the answer
             functional.begin()
             functional.gradients()(trained, fixed, buffers, keys, inputs, targets)
             functional.measure(trained, fixed, buffers, keys, (inputs, targets))
@@ -114,15 +118,14 @@ class Functional:
                     losses, hits = outputs_of(trained, fixed, buffers, here, x, y)
                 loss += losses.double() * n
                 correct += hits
-        return loss / len(split[0]), correct / len(split[0])
+        n = length_of(split[0])
+        return loss / n, correct / n
 
     @contextmanager
     def explained(self) -> Iterator[None]:
         """Raise what torch says of a module that it cannot train as a batch, with the way out."""
         try:
-            with warnings.catch_warnings():
-                # That a loop over networks stands in for a batch is nothing to act on.
-                warnings.filterwarnings("ignore", message="There is a performance drop")
+            with quiet.held(NO_RULE):
                 yield
         except (RuntimeError, ValueError) as error:
             if is_shortage(error):
@@ -136,24 +139,24 @@ class Functional:
             ) from error
 
     def _loss(
-        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Tensor, y: Any
+        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Any, y: Any
     ) -> tuple[Tensor, State]:
         """Return one network's loss on one minibatch and its updated buffers."""
         fresh = {name: buffer.clone() for name, buffer in buffers.items()}
         state = self._full(trained, fixed, fresh)
         with keyed(key) if self._drops else nullcontext():
-            output = functional_call(self.model, state, (x,))
+            output = call_with(self.model, state, x)
             # Buffers may have been written in place or set anew; ``state`` holds both.
             loss = loss_of(self._loss_of, output, y)
         return loss, {name: state[name] for name in fresh}
 
     def _score(
-        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Tensor, y: Any
+        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Any, y: Any
     ) -> tuple[Tensor, Tensor]:
         """Return one network's loss and number of correct outputs on some examples."""
         state = self._full(trained, fixed, buffers)
         with keyed(key) if self._drops else nullcontext():
-            output = functional_call(self.model, state, (x,))
+            output = call_with(self.model, state, x)
             return loss_of(self._loss_of, output, y), n_correct(self._loss_of, output, y)
 
     def _full(self, trained: State, fixed: State, buffers: State) -> State:

@@ -11,7 +11,7 @@ kinds than dropout's trains in one thread, all its states seeded by the network'
 
 from __future__ import annotations
 
-import threading
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
@@ -20,25 +20,24 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap import _checks
+from nets_deap.inputs.call import call
+from nets_deap.inputs.nested import length_of
 from nets_deap.models.private import copied, set_state
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import eval_batches, minibatch
-from nets_deap.training.device import seeded
+from nets_deap.training.device import seeded, threads_allowed, threads_limited
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import Loss, loss_of, n_correct
 from nets_deap.training.optimizers import make_optimizer, set_lr
+from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start
 from nets_deap.training.threads import Stop, share_out
 
 # A forward pass of a minibatch with at least so many operations outweighs what Python costs.
 WORTH_FLOPS = 5e6
-
-# torch's number of threads belongs to the whole process: one call at a time sets it, and no other
-# reads it meanwhile and takes the lowered number for the user's.
-_threads_set = threading.RLock()
 
 
 def takes_threads(problem: Problem) -> bool:
@@ -46,8 +45,7 @@ def takes_threads(problem: Problem) -> bool:
 
     On the CPU, with data in memory, and no random numbers but dropout's.
     """
-    in_memory = isinstance(problem.train[0], Tensor)
-    return problem.device.type == "cpu" and in_memory and not probe(problem).draws
+    return problem.device.type == "cpu" and problem.in_memory and not probe(problem).draws
 
 
 def worth_threads(problem: Problem) -> bool:
@@ -57,7 +55,7 @@ def worth_threads(problem: Problem) -> bool:
 
 def at_once(problem: Problem) -> int:
     """Return how many networks train at a time."""
-    return torch.get_num_threads() if takes_threads(problem) else 1
+    return threads_allowed() if takes_threads(problem) else 1
 
 
 def train_loop(
@@ -77,14 +75,14 @@ def train_loop(
     """
     begin: list[Start] = [None] * len(masks) if starts is None else starts
     limit = len(masks) if chunk is None else _checks.whole("chunk", chunk)
-    batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
+    batches = plan.batches(problem.n_examples, problem.recipe.batch_size).to(problem.device)
     plain = threads == 1 or not takes_threads(problem)
     parts: list[Outcome] = []
 
     def work(i: int, stop: Stop) -> Outcome:
         draws = probe(problem).draws
         own = seeded(seed_of(masks[i], plan.seed), problem.device) if draws else nullcontext()
-        with own:
+        with own, slow_path():
             return _train(problem, masks[i], plan, begin[i], batches, stop.check, fused=not plain)
 
     def done(i: int, part: Outcome) -> None:
@@ -92,19 +90,16 @@ def train_loop(
         if on_part is not None:
             on_part([i], part)
 
-    with _threads_set:
-        before = torch.get_num_threads()
+    before = threads_allowed()
     workers = 1 if plain else min(threads or before, len(masks), limit)
     if workers == 1:  # torch's own threads share the one network
         for i in range(len(masks)):
             done(i, work(i, Stop()))
         return Outcome.concatenate(parts)
-    with _threads_set:
-        torch.set_num_threads(max(1, before // workers))  # new threads take it over
-        try:
-            share_out(work, range(len(masks)), workers, done)
-        finally:
-            torch.set_num_threads(before)
+    each = max(1, before // workers)
+    with threads_limited(each):
+        begin_thread = functools.partial(torch.set_num_threads, each)
+        share_out(work, range(len(masks)), workers, done, begin_thread)
     return Outcome.concatenate(parts)
 
 
@@ -137,7 +132,7 @@ def _train(
         optimizer.zero_grad()
         inputs, targets = minibatch(problem, plan, step, rows)
         with dropping(keys, step):
-            loss = loss_of(loss_function, model(inputs), targets)
+            loss = loss_of(loss_function, call(model, inputs), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         for name, p in trained.items():
             # Without a gradient an optimiser skips decay and momentum, which the others apply.
@@ -192,10 +187,11 @@ def _measure(
     with torch.no_grad():
         for i, (n, x, y) in enumerate(eval_batches(split)):
             with dropping(keys, -1 - i):
-                output = model(x)
+                output = call(model, x)
                 total += float(loss_of(loss, output, y)) * n
             correct += float(n_correct(loss, output, y))
-    return total / len(split[0]), correct / len(split[0])
+    n_examples = length_of(split[0])
+    return total / n_examples, correct / n_examples
 
 
 def _outcome(

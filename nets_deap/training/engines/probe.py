@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nets_deap import _checks
+from nets_deap.inputs.call import call
 from nets_deap.models.private import copied
 from nets_deap.training.batches import rows_of
 from nets_deap.training.device import python_states, seeded
@@ -86,13 +87,13 @@ def probe(problem: Problem) -> Probe:
             with keyed(key) as drawn:
                 problem.begin(model)
                 with FlopCounterMode(display=False) as counter:
-                    output = model(inputs)
+                    output = call(model, inputs)
                 found = loss_of(loss, output, targets)
                 drops = drawn() > 0
             if found.requires_grad:
                 found.backward()  # type: ignore[no-untyped-call]
             with keyed(key), torch.no_grad():
-                loss_of(loss, model.eval()(inputs), targets)
+                loss_of(loss, call(model.eval(), inputs), targets)
         except (RuntimeError, ValueError) as error:
             if is_shortage(error):
                 raise

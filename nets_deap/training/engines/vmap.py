@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets_deap import _checks
+from nets_deap.data.streamed import spec_of
+from nets_deap.inputs.nested import leaves_of
 from nets_deap.tickets import bits
 from nets_deap.training.batches import minibatch
 from nets_deap.training.engine import Engine
@@ -83,7 +85,8 @@ class VmapChunk(Chunk):
         parameters = sum(tensor.numel() for tensor in problem.initial.values())
         if problem.device.type != "cuda":
             return 5 * itemsize * parameters
-        sample = itemsize * math.prod(map(int, problem.train[0].shape[1:]))
+        leaves = leaves_of(spec_of(problem.train[0]))
+        sample = itemsize * sum(math.prod(map(int, leaf.shape[1:])) for leaf in leaves)
         activations = 8 * sample * max(problem.recipe.batch_size, 64)
         return itemsize * parameters * (3 + moments_of(problem.recipe)) + activations
 
