@@ -170,8 +170,8 @@ def noise_accuracy(sigma: float) -> Callable[[Measured], float]:
         sigma: Standard deviation of the noise, >= 0, in units of the task's inputs.
 
     Returns:
-        A function of ``Measured``; it raises InvalidValueError where there is no trained network
-        or the loss defines no accuracy, or no input is floating-point.
+        A function of ``Measured``; it raises InvalidValueError where there is no trained network,
+        the loss defines no accuracy, or no input is floating-point.
 
     Reference:
         Hendrycks & Dietterich 2019, Benchmarking neural network robustness to common corruptions
@@ -188,7 +188,8 @@ def _noise_accuracy(scale: float, measured: Measured) -> float:
     if not real:
         rule, expected = "suit the inputs", "a floating-point one to add noise to"
         got = f"noise_accuracy:{scale:g} of whole numbers"
-        raise _checks.bad_value("objectives", rule, expected, got)
+        hint = "Images of bytes are real numbers under Task(normalize=(mean, std))."
+        raise _checks.bad_value("objectives", rule, expected, got, hint)
     noise = []
     for leaf in real:
         drawn = rng.standard_normal(tuple(leaf.shape), dtype=np.float32)

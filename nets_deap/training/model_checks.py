@@ -6,7 +6,8 @@ import copy
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -155,10 +156,28 @@ def output_layers(
             module.register_forward_hook(hook)
     some = rows_of(inputs, slice(0, 2))
     sample = some if pixels is None else pixels(some, dtype_of(model))
-    leaves = leaves_of(_shown(private, "train", sample, shapes_of(sample)))
+    leaves = outputs_in(_shown(private, "train", sample, shapes_of(sample)))
     ends = {leaf.untyped_storage().data_ptr() for leaf in leaves}
     found = {name for name, output in ran if output.untyped_storage().data_ptr() in ends}
     return found or {name for name, _ in ran[-1:]}
+
+
+def outputs_in(output: Any) -> list[Tensor]:
+    """Return the tensors in what a model gives: in sequences, mappings and dataclasses, in order.
+
+    Anything else, None say, holds none.
+    """
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        parts: Iterable[Any] = output.values()
+    elif isinstance(output, (list, tuple)):
+        parts = output
+    elif is_dataclass(output):
+        parts = [getattr(output, field.name) for field in fields(output)]
+    else:
+        return []
+    return [tensor for part in parts for tensor in outputs_in(part)]
 
 
 def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
@@ -172,7 +191,7 @@ def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
             hint = f"{how_called(model, sample)} The model said: {error}".strip()
             if any(leaf.dtype == torch.uint8 for leaf in leaves):
                 hint = f"Images of bytes need normalize=(mean, std), of x / 255. {hint}"
-            elif isinstance(sample, Tensor) and not sample.is_floating_point():
+            elif not any(leaf.is_floating_point() for leaf in leaves):
                 hint = f"Whole numbers are given as they are; for real ones give floats. {hint}"
             raise _checks.bad_value(
                 f"{name} inputs", "fit the model", "what its forward takes", shape, hint
