@@ -54,7 +54,7 @@ class Evaluator(Batched):
     of ``batch_map``, of ``RayMap`` or of what ``nets.make_toolbox`` has as ``map`` is a generation.
     Tickets that are evaluated one by one without these belong to one generation until
     ``end_generation``, which that toolbox's ``select`` and ``nets.Recorder`` call; a loop with
-    neither has to call it itself. Equal tickets in one batch are trained once.
+    neither has to call it itself, and is warned. Equal tickets in one batch are trained once.
 
     A run begins at generation 0: with ``restart``, with ``nets.search``, and when the toolbox of
     ``nets.make_toolbox`` has drawn a population that is evaluated by itself; not where it is
@@ -130,6 +130,11 @@ class Evaluator(Batched):
         make_known(self)
 
     def __getstate__(self) -> dict[str, Any]:
+        self.generations.sent = True
+        return self._state()
+
+    def _state(self) -> dict[str, Any]:
+        """Return what a copy has, too."""
         names = ("key", *(name for name in self.__slots__ if name not in ("__weakref__", "again")))
         return {name: getattr(self, name) for name in names}
 
@@ -144,7 +149,7 @@ class Evaluator(Batched):
         new = self.__class__.__new__(self.__class__)
         memo[id(self)] = new
         own = {name: copy.deepcopy(getattr(self, name)) for name in ("budget", "generations")}
-        new.__setstate__({**self.__getstate__(), **own, "key": uuid.uuid4().hex})
+        new.__setstate__({**self._state(), **own, "key": uuid.uuid4().hex})
         new.again = copy.deepcopy(self.again, memo)
         return new
 
@@ -244,9 +249,17 @@ class Evaluator(Batched):
 
     def alone(self, ticket: Ticket) -> Values:
         """Evaluate a ticket of a generation by itself."""
+        self._check(ticket)
         carried = carried_home()
         if os.getpid() != self._home:
             self._check_away(carried is not None)
+        elif carried is None and self.generations.is_overdue(ticket) and "passes" not in _warned:
+            _warned.add("passes")
+            logger.warning(
+                "Tickets, their children and grandchildren are evaluated one by one on the same "
+                "minibatches, as one generation. Evaluate each generation by one call of "
+                "nets.batch_map(evaluator, tickets), or call evaluator.end_generation() after it."
+            )
         ledger = self.task.ledger
         with at_work(self.task.problem):
             before = ledger.networks, ledger.network_steps, ledger.diverged
@@ -335,8 +348,10 @@ class Evaluator(Batched):
                     "the toolbox of nets.make_toolbox and called as toolbox.map."
                 )
             )
-        if not carried and not _warned:
-            _warned.append(True)
+        if not carried:
+            self.generations.forget_population()  # home goes on counting, as it sees none of them
+        if not carried and "away" not in _warned:
+            _warned.add("away")
             logger.warning(
                 "What tickets learn in another process, and what that costs, is lost there: only "
                 "their numbers come home. Register the map as toolbox.map of nets.make_toolbox, "
@@ -461,7 +476,7 @@ class Evaluator(Batched):
         return *ticket.genes, id(ticket.inherited) if self.inherit == "weights" else 0
 
 
-_warned: list[bool] = []  # in this process
+_warned: set[str] = set()  # in this process
 
 
 def evaluator_of(task: Task) -> Evaluator | None:

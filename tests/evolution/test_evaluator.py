@@ -175,6 +175,46 @@ def test_wrappers_stay_batched_and_apply(wrap, factor, evaluator, tickets, calls
     assert values == [tuple(factor * v for v in row) for row in batch_map(evaluator, tickets)]
 
 
+def test_the_closest_valid_ticket_is_trained_in_place_of_an_infeasible_one(
+    toolbox, evaluator, task, tickets, calls
+):
+    def closest(ticket):
+        return ticket if ticket.density >= 0.6 else tickets[1]
+
+    for ticket in tickets:
+        ticket.fitness = fitness_class(("val_loss", "density"), (-1.0, -1.0))()
+    penalty = tools.ClosestValidPenalty(
+        lambda t: t.density >= 0.6,
+        closest,
+        2.0,
+        lambda one, other: abs(one.density - other.density),
+    )
+    toolbox.decorate("evaluate", penalty)
+    values = toolbox.map(toolbox.evaluate, tickets)
+    assert trained(calls) == [2], "the dense one and the closest, each once"
+    evaluator.generation = 0
+    plain = batch_map(evaluator, tickets[:2])
+    assert values[:2] == plain
+    for ticket, row in zip(tickets[2:], values[2:], strict=True):
+        away = 2.0 * abs(tickets[1].density - ticket.density)
+        assert row == pytest.approx([number + away for number in plain[1]])
+
+
+def test_an_evaluate_that_catches_everything_still_trains_all(toolbox, evaluator, tickets, calls):
+    wanted = batch_map(evaluator, tickets)
+    evaluator.generation = 0
+
+    def careful(ticket):
+        try:
+            return evaluator(ticket)
+        except:  # noqa: E722
+            return (1e6, 1.0)
+
+    toolbox.register("evaluate", careful)
+    assert toolbox.map(toolbox.evaluate, tickets) == wanted
+    assert trained(calls) == [4, 4]
+
+
 def test_a_wrapper_may_evaluate_any_number_of_times(evaluator, tickets, calls):
     def as_often_as_its_place(ticket):
         return [evaluator(ticket) for _ in range(tickets.index(ticket))]
