@@ -167,6 +167,10 @@ class Evaluator(Batched):
     def generation(self, generation: int) -> None:
         self.generations = Generations(generation)
 
+    def __repr__(self) -> str:
+        names = tuple(objective.name for objective in self.objectives)
+        return f"Evaluator({names}, inherit={self.inherit!r}, generation {self.generation})"
+
     def restart(self) -> None:
         """Begin at generation 0 again, with the budget unspent."""
         _latest[self.task] = weakref.ref(self)
@@ -221,7 +225,7 @@ class Evaluator(Batched):
 
     def together(self, tickets: Sequence[Ticket]) -> list[Values]:
         """Evaluate tickets of a generation, and those that are waiting to be evaluated again."""
-        with self.task.problem.cache.lock:  # calls from several threads take turns
+        with self.task.problem.cache.lock.held():  # calls from several threads take turns
             for ticket in tickets:
                 self._check(ticket)
             self.open(tickets)
@@ -240,7 +244,7 @@ class Evaluator(Batched):
         if os.getpid() != self._home:
             self._check_away(carried is not None)
         ledger = self.task.ledger
-        with self.task.problem.cache.lock:
+        with self.task.problem.cache.lock.held():
             before = ledger.networks, ledger.network_steps, ledger.diverged
             (values,) = self.together([ticket])
             after = ledger.networks, ledger.network_steps, ledger.diverged

@@ -172,7 +172,7 @@ def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
             hint = f"{how_called(model, sample)} The model said: {error}".strip()
             if any(leaf.dtype == torch.uint8 for leaf in leaves):
                 hint = f"Images of bytes need normalize=(mean, std), of x / 255. {hint}"
-            elif not sample.is_floating_point():
+            elif isinstance(sample, Tensor) and not sample.is_floating_point():
                 hint = f"Whole numbers are given as they are; for real ones give floats. {hint}"
             raise _checks.bad_value(
                 f"{name} inputs", "fit the model", "what its forward takes", shape, hint

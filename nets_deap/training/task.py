@@ -38,7 +38,7 @@ from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe, name_of
 from nets_deap.training.result import TrainResult, results_of
 from nets_deap.training.versions import versions
-from nets_deap.training.workers.devices import pick_devices, share_between
+from nets_deap.training.workers.devices import Device, pick_devices, share_between
 
 logger = logging.getLogger("nets_deap")
 
@@ -103,7 +103,8 @@ class Task:
         unit: What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
             ``"block(RxC)"`` or ``"2:4"``; see ``tickets.layout_of.layout_of``.
         seed: Seed of all minibatches, and of the validation holdout.
-        device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, or a list.
+        device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, a
+            ``torch.device``, or a list of devices.
         normalize: Mean and standard deviation, of all pixels or of each channel, by which uint8
             images become (x / 255 - mean) / std; they stay bytes until they are on the device. Of
             several inputs, by name or place: ``{"image": (mean, std)}``. None: as they are.
@@ -145,7 +146,7 @@ class Task:
         maskable: Selector = None,
         unit: str = "weight",
         seed: int = 0,
-        device: str | Sequence[str] = "auto",
+        device: Device | Sequence[Device] = "auto",
         normalize: Any = None,
         augment: Callable[[Any], Any] | None = None,
         in_memory: bool | None = None,

@@ -288,7 +288,7 @@ def test_every_objective_can_be_pickled(name):
         {"budget": nets.StepBudget(500, 2)},
         {"map": map},
     ],
-    ids=str,
+    ids=lambda options: " ".join(options) or "defaults",
 )
 def test_a_whole_toolbox_can_be_copied(options, copy_of):
     box = nets.make_toolbox(new_task(), **options)
