@@ -10,8 +10,10 @@ import difflib
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from nets_deap.errors import InvalidTypeError, InvalidValueError, NetsError, UnknownNameError
@@ -303,14 +305,16 @@ def signed(
         try:
             return function(*args, **given)
         except TypeError as error:
-            trace = error.__traceback__
-            if isinstance(error, NetsError) or trace is None or trace.tb_next is not None:
-                raise  # from within
-            signature = inspect.signature(function)
+            if isinstance(error, NetsError):
+                raise
+            signature, own = inspect.signature(function), args
             if first == "self":
                 _, *rest = signature.parameters.values()
-                signature, args = signature.replace(parameters=rest), args[1:]
-            raise misfit(name, signature, args, given) or error from None
+                signature, own = signature.replace(parameters=rest), args[1:]
+            wrong = misfit(name, signature, own, given)
+            if wrong is None:  # the call fits: the error is from within
+                raise
+            raise wrong from None
 
     return called
 
@@ -325,6 +329,19 @@ def length(argument: str, got: int, expected: int, symbol: str, hint: str = "") 
     """Check a length against what it must be."""
     if got != expected:
         raise bad_value(argument, "have the right length", f"{symbol} = {expected}", got, hint)
+
+
+def path(argument: str, value: object) -> Path:
+    """Return ``value`` as the path that a user means: ``~`` is a home folder."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise bad_type(argument, "be a path", "text or a pathlib.Path", value)
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # no such user, or nobody knows where home is
+        hint = "Write the whole path."
+        raise bad_value(
+            argument, "begin in a home folder", "~, of one who has one", value, hint
+        ) from None
 
 
 def shape(

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent / "nets_deap"
 # that any room may import. An import of any kind goes to a lower floor or stays in its room.
 FLOORS = [
     {"loose"},
+    {"inputs"},
     {"data", "models"},
     {"tickets"},
     {"training"},

@@ -110,9 +110,10 @@ def synflow(
     """Keep the weights through which most synaptic flow passes, in many rounds, without data.
 
     Round n of a density d keeps round(D d^(n / rounds)) weights. Every density has rounds of its
-    own, so tickets need not be nested. For networks with other nonlinearities than activation
-    modules (functions called in ``forward``, normalisation) the scores are those of the network as
-    it computes.
+    own, so tickets need not be nested. Inputs that are indices or masks are those of the first
+    training example, and ones stand for the floating-point ones. For networks with other
+    nonlinearities than activation modules (functions called in ``forward``, normalisation) the
+    scores are those of the network as it computes.
 
     Args:
         task: The task.
@@ -148,7 +149,7 @@ def synflow(
 
 def _rows(task: Task, examples: int | None, seed: int) -> NDArray[np.int64]:
     """Return the training examples that gradients are taken over."""
-    available = len(task.problem.train[0])
+    available = task.problem.n_examples
     n = _checks.unless_none(_checks.whole, "examples", examples, high=available)
     rng = generator_at(task, seed, SALIENCY, 1, BATCHES)
     return draw_rows(task, min(DEFAULT_EXAMPLES, available) if n is None else n, rng)

@@ -89,7 +89,7 @@ def _files(
     kind: Any, name: str, data_dir: str | Path | None, files: list[str], may_download: bool
 ) -> Path:
     """Return the folder that holds all ``files``, downloaded if need be."""
-    root = Path(data_dir) if data_dir is not None else default_data_dir()
+    root = _checks.path("data_dir", data_dir) if data_dir is not None else default_data_dir()
     raw = root / str(kind.__name__) / "raw"
     if all((raw / file).is_file() for file in files):
         return raw

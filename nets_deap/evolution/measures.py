@@ -1,25 +1,30 @@
-"""What only evolution optimises: size once compact, and accuracy under rounding and noise.
+"""What evolution optimises: numbers of training, size once compact, accuracy under noise.
 
-None of these has a gradient. Each function measures one trained ticket; ``objectives`` gives them
-names, directions and worst values. An objective of one's own is any such function.
+Most of these have no gradient. Each function measures one trained ticket; ``objectives`` gives them
+names, directions and worst values. An objective of one's own is any such function. Those here stand
+in the module itself, with their numbers by ``functools.partial``, so that they can be pickled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from nets_deap import _checks
+from nets_deap.data.streamed import spec_of
 from nets_deap.errors import InvalidValueError, NetsError
+from nets_deap.inputs.call import call_with
+from nets_deap.inputs.nested import each, leaves_of
 from nets_deap.models.compact.footprint import CompactCost
 from nets_deap.tickets import live
 from nets_deap.training.batches import eval_batches
 from nets_deap.training.losses import n_correct
+from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import Problem, once, working
 from nets_deap.training.recipe import name_of
 
@@ -35,6 +40,38 @@ ROWS_AT_ONCE = 1000
 NOISE_SEED = 2**31 - 2  # beside the seeds of generations and of the final training
 
 State = Mapping[str, Tensor]
+
+
+def metric(name: str, measured: Measured) -> float:
+    """Return one of the numbers that training gives."""
+    return measured.metrics[name]
+
+
+def density(measured: Measured) -> float:
+    """Return kept / maskable weights."""
+    return measured.ticket.density
+
+
+def area(measured: Measured) -> float:
+    """Return the mean validation loss over training, by the trapezium rule between points."""
+    assert measured.curve is not None
+    if len(measured.curve) == 1:
+        return float(measured.curve[0])
+    steps = np.asarray(measured.curve_steps, dtype=np.float64)
+    return float(np.trapezoid(measured.curve, steps) / (steps[-1] - steps[0]))
+
+
+def penalised(target: float, measured: Measured) -> float:
+    """Return the validation loss and the squared excess over a density."""
+    excess = (measured.ticket.density - target) / (1 - target)
+    return measured.metrics["val_loss"] + excess**2
+
+
+def steps_to_loss(limit: float, measured: Measured) -> float:
+    """Return the first step at which the validation loss is low enough, or one more than all."""
+    assert measured.curve is not None
+    reached = np.flatnonzero(measured.curve <= limit)
+    return float(measured.curve_steps[reached[0]] if len(reached) else measured.steps + 1)
 
 
 def multiply_adds(measured: Measured) -> float:
@@ -126,29 +163,37 @@ def int8_accuracy(measured: Measured) -> float:
 def noise_accuracy(sigma: float) -> Callable[[Measured], float]:
     """Return a measure of the validation accuracy with noisy inputs, to maximise; in [0, 1].
 
-    The noise is Gaussian and the same for all networks of a task, in every generation.
+    The noise is Gaussian and the same for all networks of a task, in every generation. Of several
+    inputs the floating-point ones get it; indices and masks stay.
 
     Args:
         sigma: Standard deviation of the noise, >= 0, in units of the task's inputs.
 
     Returns:
         A function of ``Measured``; it raises InvalidValueError where there is no trained network
-        or the loss defines no accuracy.
+        or the loss defines no accuracy, or no input is floating-point.
 
     Reference:
         Hendrycks & Dietterich 2019, Benchmarking neural network robustness to common corruptions
         and perturbations, https://arxiv.org/abs/1903.12261
     """
-    scale = _checks.real("sigma", sigma, low=0)
+    return functools.partial(_noise_accuracy, _checks.real("sigma", sigma, low=0))
 
-    def measure(measured: Measured) -> float:
-        task, state = trained(measured, f"noise_accuracy:{scale:g}")
-        rng = np.random.default_rng(task.derived_seed(NOISE_SEED))
-        shape = tuple(task.problem.val[0].shape)
-        drawn = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
-        return accuracy(task, state, scale * drawn.to(task.device))
 
-    return measure
+def _noise_accuracy(scale: float, measured: Measured) -> float:
+    """Return the validation accuracy with noise of that size on the inputs."""
+    task, state = trained(measured, f"noise_accuracy:{scale:g}")
+    rng = np.random.default_rng(task.derived_seed(NOISE_SEED))
+    real = [leaf for leaf in leaves_of(spec_of(task.problem.val[0])) if leaf.is_floating_point()]
+    if not real:
+        rule, expected = "suit the inputs", "a floating-point one to add noise to"
+        got = f"noise_accuracy:{scale:g} of whole numbers"
+        raise _checks.bad_value("objectives", rule, expected, got)
+    noise = []
+    for leaf in real:
+        drawn = rng.standard_normal(tuple(leaf.shape), dtype=np.float32)
+        noise.append(scale * torch.from_numpy(drawn).to(task.device))
+    return accuracy(task, state, noise)
 
 
 def rounded_to_int8(tensor: Tensor) -> Tensor:
@@ -160,13 +205,14 @@ def rounded_to_int8(tensor: Tensor) -> Tensor:
 
 
 @working
-def accuracy(task: Task, state: State, noise: Tensor | None = None) -> float:
+def accuracy(task: Task, state: State, noise: Sequence[Tensor] = ()) -> float:
     """Return the accuracy in [0, 1] of a network in evaluation mode on the validation data.
 
     Args:
         task: The model and the validation data.
         state: Parameters and buffers by name.
-        noise: What is added to the inputs, of their shape (N, ...); None for nothing.
+        noise: What is added to the floating-point inputs, one for each, of its shape (N, ...);
+            empty for nothing.
     """
     problem = task.problem
     model, mode = problem.model, problem.model.training
@@ -174,15 +220,21 @@ def accuracy(task: Task, state: State, noise: Tensor | None = None) -> float:
     done, correct = 0, 0.0
     try:
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), slow_path():
             for n, x, y in eval_batches(problem.val, ROWS_AT_ONCE):
-                some = x if noise is None else x + noise[done : done + n].to(x.dtype)
-                output = functional_call(model, here, (some,))
+                some = _noisy(x, [one[done : done + n] for one in noise]) if noise else x
+                output = call_with(model, here, some)
                 correct += float(n_correct(problem.recipe.loss, output, y))
                 done += n
     finally:
         model.train(mode)
     return correct / done
+
+
+def _noisy(inputs: Any, noise: Sequence[Tensor]) -> Any:
+    """Return inputs, noise added to those that are floating-point, in order."""
+    rest = iter(noise)
+    return each(inputs, lambda x: x + next(rest).to(x.dtype) if x.is_floating_point() else x)
 
 
 def trained(measured: Measured, objective: str) -> tuple[Task, State]:

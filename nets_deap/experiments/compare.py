@@ -181,7 +181,7 @@ def _measure(
         share = round(budget * METHODS[name].budgets)
         found, seconds = find(task, config, name, share, densities, evolved)
     if name == EVOLUTION:
-        folder.put_tickets(task.seed, found.tickets)
+        folder.put_tickets(task.seed, found.tickets, task)
     return rows_of(task, config, name, found, seconds)
 
 

@@ -60,7 +60,7 @@ def to_tensorboard(run: str | Path, path: str | Path) -> Path:
             writer.add_image(f"{ticket.digest[:8]}/{name}", picture, last)
             writer.add_scalar(f"layer density/{ticket.digest[:8]}/{name}", matrix.mean(), last)
     writer.close()
-    return Path(path)
+    return _checks.path("path", path)
 
 
 @_checks.signed
@@ -79,14 +79,15 @@ class LiveTensorBoard:
 
     def __init__(self, path: str | Path) -> None:
         _optional.require("tensorboard", "tensorboard", "TensorBoard export")
-        self.path = Path(path)
+        self.path = _checks.path("path", path)
         self._writer: Any = None
 
     def __call__(self, recorder: Recorder, row: Mapping[str, Any]) -> None:
         """Write a generation's row."""
         if self._writer is None:
             self._writer = _writer(self.path, recorder.generation)
-        _write_row(self._writer, recorder.generation, row)
+        numbers = {name: value for name, value in row.items() if name != "gen"}
+        _write_row(self._writer, recorder.generation, numbers)
         self._writer.flush()
 
     def close(self) -> None:
@@ -181,7 +182,7 @@ def _writer(path: str | Path, purge: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
     try:
-        return SummaryWriter(str(path), purge_step=purge)
+        return SummaryWriter(str(_checks.path("path", path)), purge_step=purge)
     except OSError as error:
         raise FileAccessError(
             f"path must be a folder that can be written: cannot write in {path} "

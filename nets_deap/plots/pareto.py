@@ -214,7 +214,7 @@ def _final_rows(final: FinalTraining | str | Path) -> tuple[NDArray[np.float64],
                 str(final),
             )
         ours, control = "test_accuracy", "random_test_accuracy"
-        with reading(Path(final) / FRONT):
+        with reading(_checks.path("final", final) / FRONT):
             found = [
                 (float(row["density"]), float(row[ours]), float(row[control])) for row in trained
             ]

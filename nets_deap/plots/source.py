@@ -89,7 +89,7 @@ def ticket_of(ticket: Any) -> Ticket:
     """Return one ticket: itself, of a file, or of a run the knee of its front."""
     if isinstance(ticket, Ticket):
         return ticket
-    if is_folder(ticket) and Path(ticket).is_file():
+    if is_folder(ticket) and _checks.path("ticket", ticket).is_file():
         return Ticket.load(ticket)
     tickets = tickets_of(ticket)
     found: Ticket = knee(tickets) if all(_evaluated(one) for one in tickets) else tickets[-1]

@@ -70,7 +70,7 @@ def front(run: Any) -> Any:
             return pandas.read_csv(io.StringIO(text), dtype={"ticket": str})
         except ValueError as error:  # pandas' own are
             raise FileAccessError(
-                f"{Path(run) / FRONT} must be a table, as a run writes it: {error}."
+                f"{_checks.path('run', run) / FRONT} must be a table, as a run writes it: {error}."
             ) from error
     members = members_of(run, "run")
     if all(isinstance(member, Ticket) for member in members):

@@ -77,7 +77,8 @@ class Recorder:
         overwrite: Replace an earlier run in the folder.
         config: More facts for ``config.json``.
         archive: Keeps the front; None for a ``ParetoFront``.
-        callbacks: Called as ``callback(recorder, row)`` after each generation has been written.
+        callbacks: Called as ``callback(recorder, row)`` after each generation has been written,
+            with a copy of its row of ``logbook``.
 
     Raises:
         InvalidValueError: The folder holds something; an argument is out of range.
@@ -173,6 +174,9 @@ class Recorder:
         if self.folder is not None:
             self.folder.check()
         self._last = list(population)
+        evaluator = evaluator_of(self.task)
+        if evaluator is not None:  # where tickets have been evaluated one by one
+            evaluator.end_generation()
         self.generation += 1
         self._note_lost(population)
         # Other archives than ours would take what is not finite for good, or for all there is.
@@ -274,7 +278,7 @@ class Recorder:
         states = random_states.states()
         try:
             for callback in list(self.callbacks):
-                callback(self, dict(row))
+                callback(self, {"gen": self.generation, **row})
         finally:
             random_states.set_states(states)
 

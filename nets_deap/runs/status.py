@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nets_deap import _checks
 from nets_deap._table import table
 from nets_deap.errors import NetsError, RunFileError
 from nets_deap.runs.checkpoint.checkpoints import Checkpoints
@@ -66,7 +67,7 @@ def status(path: str | Path) -> Status:
         FileAccessError: It is not a run folder.
         RunFileError: Its configuration is damaged.
     """
-    folder = Path(path)
+    folder = _checks.path("path", path)
     facts = RunReader(folder).config()
     try:
         return _status(folder, facts, path)

@@ -8,6 +8,8 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap._table import Brief, table
+from nets_deap.data.streamed import spec_of
+from nets_deap.inputs.nested import named
 from nets_deap.models.maskable import Parameter
 from nets_deap.training.engines.dispatch import pick_engine
 from nets_deap.training.task import Task, check_task
@@ -25,7 +27,7 @@ class Description(Brief):
         total: Numbers in all parameters, tied ones once.
         layers: Tensors that hold the maskable weights, L.
         examples: Examples of each split by name.
-        image: Shape of one input.
+        image: Shape of one input; of several their shapes by name: ``['mask']``, ``[0]``.
         recipe: How networks are trained, in a few words.
         engine: What trains them.
         device: Where.
@@ -39,7 +41,7 @@ class Description(Brief):
     total: int
     layers: int
     examples: dict[str, int]
-    image: tuple[int, ...]
+    image: tuple[int, ...] | dict[str, tuple[int, ...]]
     recipe: str
     engine: str
     device: str
@@ -76,7 +78,7 @@ class Description(Brief):
                 f"one weight is {100 * self.granularity:.2g} % of density",
             ),
             ("mask", f"{self.units:,} bits, each of which gates a {self.unit}"),
-            ("data", f"{splits}; inputs {_shape(self.image)}"),
+            ("data", f"{splits}; inputs {_image(self.image)}"),
             ("recipe", self.recipe),
             ("engine", f"{self.engine} on {self.device}, {self.dtype}"),
         ]
@@ -95,6 +97,8 @@ def describe(task: Task) -> Description:
     """
     check_task("task", task)
     facts, once = task.as_dict(), dict(task.problem.model.named_parameters())
+    inputs = named("", spec_of(task.problem.train[0]))
+    shapes = {name: tuple(tensor.shape[1:]) for name, tensor in inputs}
     return Description(
         parameters=task.parameters,
         maskable=task.layout.weights.size,
@@ -103,7 +107,7 @@ def describe(task: Task) -> Description:
         total=sum(p.numel() for p in once.values()),
         layers=len(task.layout.weights.layers),
         examples=facts["examples"],
-        image=tuple(task.problem.train[0].shape[1:]),
+        image=shapes if len(shapes) > 1 or "" not in shapes else shapes[""],
         recipe=_recipe(task),
         engine=pick_engine(task.engine, task.problem),
         device=facts["device"],
@@ -123,6 +127,13 @@ def _recipe(task: Task) -> str:
         recipe.as_dict()["loss"],
     ]
     return ", ".join(parts)
+
+
+def _image(image: Any) -> str:
+    """Format the shape of one input, or of several by name."""
+    if not isinstance(image, dict):
+        return _shape(image)
+    return ", ".join(f"{name} {_shape(shape)}" for name, shape in image.items())
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nets_deap import _checks
-from nets_deap.data.convert import tensors_of
+from nets_deap.inputs.nested import length_of
 
 Loss = str | Callable[..., Any]
 
@@ -104,7 +104,7 @@ def n_labelled(loss: Loss, output: Any, target: Any, ignored: Sequence[int] = ()
     """
     weight = target.weight if isinstance(target, Weighted) else None
     true = target if weight is None else target.target
-    n = len(tensors_of(true)[0])
+    n = length_of(true)
     if not (callable(loss) and are_classes(output, true)):
         return n  # labels were checked, or there are none
     missing = 1 - _shares(_labels(output, true, ignored))

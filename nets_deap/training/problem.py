@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nets_deap._table import Brief
+from nets_deap.data.streamed import Streamed
+from nets_deap.inputs.nested import length_of
 from nets_deap.models.modes import neutral
+from nets_deap.models.private import hooks_of
+from nets_deap.models.tensors import values_of
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.trained import TrainedState
@@ -65,8 +69,9 @@ class Problem(Brief):
         resting: Names of submodules that stay in evaluation mode, such as a frozen normalisation.
         buffers: All buffers at the start, by name.
         recipe: How to train.
-        train: Inputs (N, ...), a tensor or ``data.streamed.Streamed``, and targets: a tensor
-            (N, ...), ``losses.Weighted``, or tuples and dictionaries of tensors.
+        train: Inputs: a tensor (N, ...), tuples and dictionaries of tensors, or either as
+            ``data.streamed.Streamed``; and targets: a tensor (N, ...), ``losses.Weighted``, or
+            tuples and dictionaries of tensors.
         val: The same for validation.
         test: The same for the test set, or None.
         augment: What changes the inputs of each training minibatch; None for nothing.
@@ -84,7 +89,7 @@ class Problem(Brief):
     train: Split
     val: Split
     test: Split | None
-    augment: Callable[[Tensor], Tensor] | None = None
+    augment: Callable[[Any], Any] | None = None
     precision: str = "float32"
     resting: frozenset[str] = frozenset()
     # Of this object alone: ``dataclasses.replace`` gives a new one to what it returns.
@@ -94,19 +99,33 @@ class Problem(Brief):
     @property
     def device(self) -> torch.device:
         """Where everything lives."""
-        device: torch.device = self.train[0].device
-        return device
+        return next(iter(self.initial.values())).device
+
+    @property
+    def n_examples(self) -> int:
+        """Number of training examples N."""
+        return length_of(self.train[0])
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the training inputs are tensors in memory; else they are read again each time."""
+        return not isinstance(self.train[0], Streamed)
 
     @property
     def is_resident(self) -> bool:
-        """Whether the inputs of a minibatch are rows of a tensor in memory as they are."""
-        return isinstance(self.train[0], Tensor) and self.augment is None
+        """Whether the inputs of a minibatch are rows of tensors in memory as they are."""
+        return self.in_memory and self.augment is None
 
     @property
     def is_plain(self) -> bool:
         """Whether a minibatch is rows of two tensors as they are, and the loss one with a name."""
-        named = isinstance(self.recipe.loss, str)
-        return self.is_resident and isinstance(self.train[1], Tensor) and named
+        plain = all(isinstance(part, Tensor) for part in self.train)
+        return self.is_resident and plain and isinstance(self.recipe.loss, str)
+
+    @property
+    def hooked(self) -> str:
+        """The first parameter with hooks, which plain autograd alone calls; empty for none."""
+        return next(iter(hooks_of(self.model)), "")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -128,7 +147,7 @@ class Problem(Brief):
         """Return what training changes outside of the mask: copies, by name."""
         masked, frozen = set(self.layout.names), self.frozen
         return {
-            name: tensor.detach().cpu().numpy().copy()
+            name: values_of(name, tensor).copy()
             for name, tensor in state.items()
             if name not in masked and name not in frozen
         }

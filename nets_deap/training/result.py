@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 
 from nets_deap.models.modes import neutral
+from nets_deap.models.private import copied, set_state
 from nets_deap.training.problem import METRICS, Outcome, State
 
 
@@ -36,11 +35,8 @@ class TrainResult:
     @neutral()
     def module(self) -> nn.Module:
         """Return a new module that holds the trained, masked network, on the CPU, in eval mode."""
-        model = copy.deepcopy(self._model).cpu()
-        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        with torch.no_grad():  # load_state_dict would leave buffers out that are not persistent
-            for name, tensor in self._state.items():
-                own[name].copy_(tensor)
+        model = copied(self._model).cpu()
+        set_state(model, self._state)
         return model.eval()
 
 

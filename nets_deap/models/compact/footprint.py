@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks, _table
+from nets_deap.inputs.call import arguments, call
+from nets_deap.inputs.nested import each, leaves_of, length_of
 from nets_deap.models.compact.paths import paths_of
 from nets_deap.models.compact.sequential import n_live_inputs
 from nets_deap.models.compact.sparse import CsrLinear
@@ -44,7 +46,7 @@ class Footprint:
 
 def measure_footprints(
     modules: Mapping[str, nn.Module],
-    inputs: Tensor,
+    inputs: Any,
     *,
     batch_sizes: Sequence[int] = (1, 256),
     repeats: int = 100,
@@ -53,7 +55,7 @@ def measure_footprints(
 
     Args:
         modules: By name, in evaluation mode or not, on the device of ``inputs``.
-        inputs: Sample inputs (N, ...).
+        inputs: Sample inputs (N, ...), or tuples and dictionaries of them.
         batch_sizes: Sizes B of the minibatches; see ``models.compact.footprint.measure_latency``.
         repeats: Timed passes of each module and size, at least 1.
 
@@ -70,7 +72,7 @@ def measure_footprints(
         found[name] = Footprint(
             sum(p.numel() for p in parameters) + sum(map(_numbers_of, module.modules())),
             sum(t.numel() * t.element_size() for t in (*parameters, *module.buffers())),
-            count_multiply_adds(module, inputs[:1]),
+            count_multiply_adds(module, each(inputs, lambda tensor: tensor[:1])),
             latency[name],
         )
     return found
@@ -78,38 +80,40 @@ def measure_footprints(
 
 @neutral()
 @torch.no_grad()
-def count_multiply_adds(module: nn.Module, example: Tensor) -> int:
+def count_multiply_adds(module: nn.Module, example: Any) -> int:
     """Count the multiply-adds of linear and convolutional layers for one example (1, ...).
+
+    The example is a tensor, or tuples and dictionaries of them: see ``inputs.call``.
 
     Multiplications by zero count: that is what dense kernels do, and sparse rows have none.
     """
-    _checks.length("example", len(example), 1, "examples")
+    _checks.length("example", length_of(example), 1, "examples")
     return sum(_by_layer(copy.deepcopy(module).eval(), example).values())
 
 
-def _by_layer(module: nn.Module, example: Tensor) -> dict[nn.Module, int]:
+def _by_layer(module: nn.Module, example: Any) -> dict[nn.Module, int]:
     """Return the multiply-adds for one example of each layer that takes any.
 
     Args:
         module: In evaluation mode; gets hooks.
-        example: One input (1, ...).
+        example: One input (1, ...), or several.
     """
     found: dict[nn.Module, int] = {}
 
-    def count(layer: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(layer: Any, given: tuple[Tensor, ...], named: Any, output: Tensor) -> None:
         if isinstance(layer, CsrLinear):
             here = output.numel() // layer.out_features * len(layer.values)
         elif isinstance(layer, nn.Linear):
             here = output.numel() * layer.in_features
         else:  # of a transposed convolution each input is multiplied by the whole kernel
-            image = given[0] if layer.transposed else output
+            image = (*given, *named.values())[0] if layer.transposed else output
             here = image[0, 0].numel() * layer.weight.numel()
         found[layer] = found.get(layer, 0) + here  # some are used more than once
 
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, _ConvNd, CsrLinear)):
-            layer.register_forward_hook(count)
-    module(example.clone())
+            layer.register_forward_hook(count, with_kwargs=True)
+    call(module, each(example, Tensor.clone))
     return found
 
 
@@ -131,9 +135,9 @@ class CompactCost:
 
     @neutral()
     @torch.no_grad()
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, example: Any) -> None:
         counted = copy.deepcopy(model).eval()
-        self._example = example
+        self._example = leaves_of(example)[0]  # what can be compacted takes one
         self._paths = paths_of(counted)
         # Hooks come last: with them a module is no longer what its class says.
         by_layer = _by_layer(counted, example)
@@ -221,7 +225,7 @@ def table(footprints: Mapping[str, Footprint]) -> str:
 
 def measure_latency(
     modules: Mapping[str, nn.Module],
-    inputs: Tensor,
+    inputs: Any,
     *,
     batch_sizes: Sequence[int] = (1, 256),
     repeats: int = 200,
@@ -232,7 +236,8 @@ def measure_latency(
 
     Args:
         modules: What to measure, by name, in evaluation mode or not, on the device of ``inputs``.
-        inputs: Sample inputs (N, ...); rows are repeated where a minibatch is larger.
+        inputs: Sample inputs (N, ...), or tuples and dictionaries of them; rows are repeated where
+            a minibatch is larger.
         batch_sizes: Sizes B of the minibatches.
         repeats: Timed passes of each module and size, at least 1; a tenth as many go before
             untimed.
@@ -243,12 +248,12 @@ def measure_latency(
     if not modules:
         raise _checks.bad_value("modules", "hold modules", "at least one", 0)
     _checks.whole("repeats", repeats)
-    if not len(inputs):
+    if not (n := length_of(inputs)):
         raise _checks.bad_value("inputs", "hold examples", "N >= 1", 0)
     found: dict[str, dict[int, float]] = {name: {} for name in modules}
     for i, size in enumerate(batch_sizes):
         _checks.whole(f"batch_sizes[{i}]", size)
-        batch = inputs[torch.arange(size, device=inputs.device) % len(inputs)].contiguous()
+        batch = _repeated(inputs, torch.arange(size) % n)
         taken: dict[str, list[float]] = {name: [] for name in modules}
         for repeat in range(-max(3, repeats // 10), repeats):
             for name, module in modules.items():
@@ -260,13 +265,19 @@ def measure_latency(
     return found
 
 
+def _repeated(inputs: Any, rows: Tensor) -> Any:
+    """Return rows of inputs, some more than once."""
+    return each(inputs, lambda tensor: tensor[rows.to(tensor.device)].contiguous())
+
+
 @torch.no_grad()
-def _time(module: nn.Module, batch: Tensor) -> float:
+def _time(module: nn.Module, batch: Any) -> float:
     """Return the seconds of one forward pass."""
-    if batch.is_cuda:
-        torch.cuda.synchronize(batch.device)
+    first, (given, named) = leaves_of(batch)[0], arguments(module, batch)
+    if first.is_cuda:
+        torch.cuda.synchronize(first.device)
     start = time.perf_counter()
-    module(batch)
-    if batch.is_cuda:
-        torch.cuda.synchronize(batch.device)
+    module(*given, **named)
+    if first.is_cuda:
+        torch.cuda.synchronize(first.device)
     return time.perf_counter() - start

@@ -31,13 +31,7 @@ from nets_deap.runs.limits import SearchStopped
 from nets_deap.runs.recorder import Callback, Recorder, checked
 from nets_deap.runs.resume import Resumed, newest, take_up
 from nets_deap.runs.search.algorithm import Algorithm, Population
-from nets_deap.runs.search.islands import (
-    Island,
-    Islands,
-    Migration,
-    check_islands,
-    plain,
-)
+from nets_deap.runs.search.islands import Island, Islands, Migration, check_islands, plain
 from nets_deap.runs.search.settings import (
     AlgorithmSettings,
     LimitSettings,
@@ -267,7 +261,8 @@ def _held_run(
         RunChangedError: It was begun with other facts.
     """
     force = settings.force
-    if not Path(path).is_dir() or not any(Path(path).iterdir()):
+    path = _checks.path("path", path)
+    if not path.is_dir() or not any(path.iterdir()):
         return None
     RunReader(path).config()
     folder = RunFolder.taken_up(path, force=force)

@@ -56,7 +56,7 @@ class RunFolder:
     _lock: Lock | None = None
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
-        self.path = Path(path).absolute()  # the program may go elsewhere
+        self.path = _checks.path("path", path).absolute()  # the program may go elsewhere
         self._written: dict[str, tuple[float, ...]] = {}
         try:
             entries = sorted(self.path.iterdir()) if self.path.exists() else []
@@ -84,7 +84,7 @@ class RunFolder:
     def existing(cls, path: str | Path) -> RunFolder:
         """Return a folder that a run has already made; nothing in it is touched."""
         folder = cls.__new__(cls)
-        folder.path = Path(path).absolute()
+        folder.path = _checks.path("path", path).absolute()
         folder._written = {}
         return folder
 

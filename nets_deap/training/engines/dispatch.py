@@ -151,6 +151,9 @@ def _fastest(problem: Problem) -> str:
         return "compiled"
     if batched.suits(problem):
         return "batched"
+    if problem.hooked:
+        _warn(problem, f"the parameter {problem.hooked!r} has hooks")
+        return "loop"
     layer = probe(problem).draws
     if layer:
         _warn(problem, f"{layer}, or what follows it, draws random numbers of its own")
