@@ -173,10 +173,10 @@ class Recorder:
             )
         if self.folder is not None:
             self.folder.check()
+        self._last = list(population)
         evaluator = evaluator_of(self.task)
         if evaluator is not None:  # where tickets have been evaluated one by one
             evaluator.end_generation()
-        self._last = list(population)
         self.generation += 1
         self._note_lost(population)
         # Other archives than ours would take what is not finite for good, or for all there is.
