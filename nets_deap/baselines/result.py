@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nets_deap import _checks
+from nets_deap._table import Brief
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.problem import Start
 from nets_deap.training.result import TrainResult
 from nets_deap.training.task import Task
 
 
-@dataclass(frozen=True, eq=False)
-class Level:
+@dataclass(frozen=True, eq=False, repr=False)
+class Level(Brief):
     """One ticket of a baseline.
 
     Attributes:
@@ -69,6 +70,16 @@ class Baseline:
         nested = all(not np.any(sparser & ~denser) for denser, sparser in itertools.pairwise(masks))
         levels = [replace(one, search_steps=one.search_steps + before) for one in levels]
         return cls(name, tuple(levels), levels[-1].search_steps, nested)
+
+    def __repr__(self) -> str:
+        ends = (
+            f"density {self.levels[0].ticket.density:.4g} to {self.levels[-1].ticket.density:.4g}"
+        )
+        many = f"{len(self.levels)} level{'' if len(self.levels) == 1 else 's'}"
+        return (
+            f"Baseline({self.name!r}, {many}, {ends}; "
+            f"{self.search_steps} steps x networks, nested={self.nested})"
+        )
 
     @property
     def tickets(self) -> list[Ticket]:

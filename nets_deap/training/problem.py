@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nets_deap._table import Brief
 from nets_deap.data.streamed import Streamed
 from nets_deap.inputs.nested import length_of
 from nets_deap.models.modes import neutral
@@ -57,8 +58,8 @@ class Attached:
         return (Attached, ())
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
+@dataclass(frozen=True, eq=False, repr=False)
+class Problem(Brief):
     """A model, its initial state and its data, resident on one device.
 
     Attributes:
@@ -76,6 +77,7 @@ class Problem:
         test: The same for the test set, or None.
         augment: What changes the inputs of each training minibatch; None for nothing.
         precision: Of matrix products; see ``training.precision``.
+        ignored: Labels that the loss leaves out, which count nothing in an accuracy.
         cache: What engines keep from one call to the next; empty in a copy.
         attached: Who trains and sees what is trained; nobody in a copy. See ``training.executor``.
     """
@@ -92,6 +94,7 @@ class Problem:
     augment: Callable[[Any], Any] | None = None
     precision: str = "float32"
     resting: frozenset[str] = frozenset()
+    ignored: tuple[int, ...] = ()
     # Of this object alone: ``dataclasses.replace`` gives a new one to what it returns.
     cache: Cache[Any] = field(default_factory=Cache, init=False, repr=False)
     attached: Attached = field(default_factory=Attached, init=False, repr=False)
@@ -234,8 +237,8 @@ class Plan:
 METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 
 
-@dataclass
-class Outcome:
+@dataclass(repr=False)
+class Outcome(Brief):
     """What training P networks gave, in the order of the masks.
 
     Attributes:

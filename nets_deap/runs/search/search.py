@@ -1,4 +1,7 @@
-"""``search``: evolve tickets of a task in one call."""
+"""``search``: evolve tickets of a task in one call.
+
+One file: what it takes, what it does and what it returns are read together.
+"""
 
 from __future__ import annotations
 
