@@ -1,4 +1,7 @@
-"""``Problem``: everything that training reads, on its device, and the trained ``Outcome``."""
+"""``Problem``: everything that training reads, on its device, and the trained ``Outcome``.
+
+One file: problem, plan and outcome are what every engine takes and gives.
+"""
 
 from __future__ import annotations
 
