@@ -54,7 +54,8 @@ def checked_augment(augment: Any, inputs: Any, count: int) -> Any:
     if structure_of(found) != structure_of(some) or not all(
         isinstance(leaf, Tensor) for leaf in returned
     ):
-        expected = structure_of(some) if len(given) > 1 else f"{len(some)} inputs of {some.dtype}"
+        one = f"{len(given[0][1])} inputs of {given[0][1].dtype}"
+        expected = one if isinstance(some, Tensor) else structure_of(some)
         raise _checks.bad_value("augment", "return as many inputs", expected, type(found))
     for (name, leaf), other in zip(given, returned, strict=True):
         if other.dtype != leaf.dtype or len(other) != len(leaf):

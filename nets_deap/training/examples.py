@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nets_deap import _checks
 from nets_deap.data.convert import Given, as_split
@@ -94,7 +94,8 @@ class Examples:
                 before = _states()
                 split = as_split(name, data, dtype, in_memory=in_memory, capacity=capacity)
                 drawn = split.random or before != _states()
-            if name == "train" and drawn and in_memory is None and isinstance(split.inputs, Tensor):
+            kept = in_memory is None and not isinstance(split.inputs, Streamed)
+            if name == "train" and drawn and kept:
                 logger.warning(
                     "The training data draw random numbers when they are read, as random "
                     "transforms do. They are read once and kept, so that every pass over them sees "

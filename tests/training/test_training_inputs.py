@@ -330,13 +330,30 @@ def test_augment_gets_and_returns_the_same_structure():
     ("augment", "message"),
     [
         (lambda batch: batch["ids"], r"expected \{'mask': 'tensor', 'ids': 'tensor'\}, got"),
-        (lambda b: {**b, "ids": b["ids"][:1]}, r"2 inputs\['ids'\] of torch.int64, got .*\(1, 5\)"),
-        (lambda b: {**b, "mask": b["mask"].int()}, r"2 inputs\['mask'\] of torch.bool, got "),
+        (lambda b: {**b, "ids": b["ids"][:1]}, r"8 inputs\['ids'\] of torch.int64, got .*\(1, 5\)"),
+        (lambda b: {**b, "mask": b["mask"].int()}, r"8 inputs\['mask'\] of torch.bool, got "),
     ],
 )
 def test_augment_that_returns_other_inputs_is_refused(augment, message):
     with pytest.raises(ValueError, match=f"augment must return as many inputs: .*{message}"):
         token_task("dict", augment=augment)
+
+
+def test_augment_of_a_tuple_of_one_returns_one():
+    x, y = np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 3
+    with pytest.raises(ValueError, match=r"expected \('tensor',\), got <class 'torch.Tensor'>"):
+        nets.Task(nn.Linear(4, 3), train=((x,), y), recipe=RECIPE, augment=lambda given: given[0])
+
+
+def test_random_numbers_that_a_data_set_draws_for_several_inputs_are_told(caplog):
+    def put(ids, mask, y):
+        return {"ids": np.roll(ids, int(torch.randint(5, ()))), "mask": mask, "label": y}
+
+    token_task("dict", train=Items(put))
+    assert "The training data draw random numbers" in caplog.text
+    caplog.clear()
+    token_task("dict", train=Items(put), in_memory=False)
+    assert not caplog.text
 
 
 class Pictures(nn.Module):
