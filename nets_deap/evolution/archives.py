@@ -14,6 +14,7 @@ from deap import tools
 
 from nets_deap import _checks
 from nets_deap.evolution.fronts import costs_of
+from nets_deap.tickets.ticket import Ticket
 
 
 class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
@@ -34,9 +35,9 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
             return
         # A ticket that has been evaluated again replaces its earlier, perhaps luckier, self.
         held: list[Any] = list(self.items)
-        renewed = {t.genes for t in fresh if getattr(t, "evaluations", 0) > 1}
+        renewed = {t.network_key for t in fresh if isinstance(t, Ticket) and t.evaluations > 1}
         if renewed:
-            held = [member for member in held if member.genes not in renewed]
+            held = [one for one in held if getattr(one, "network_key", None) not in renewed]
         members = [*held, *fresh]
         costs = costs_of(members)
         if costs.shape[1] == 1:
@@ -86,7 +87,7 @@ class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
         """Take in each individual that is the first of its niche, or better than its holder."""
         holders = {self.niche(member): member for member in self.items}
         for individual in population:
-            if getattr(individual, "diverged", False):
+            if isinstance(individual, Ticket) and individual.diverged:
                 continue
             cell = self.niche(individual)
             held = holders.get(cell)

@@ -112,7 +112,7 @@ class Evaluator(Batched):
         again, self.again = self.again if tickets else [], []
         values = self._evaluate([*tickets, *again])
         for ticket in tickets:
-            ticket.evaluations = 1
+            ticket.note_evaluations(1)
         for ticket, fresh in zip(again, values[len(tickets) :], strict=True):
             self._renew(ticket, fresh)
         return values[: len(tickets)]
@@ -125,7 +125,7 @@ class Evaluator(Batched):
         if self.inherit == "none" and fresh != worst and old != worst:
             fresh = tuple((n * then + now) / (n + 1) for then, now in zip(old, fresh, strict=True))
         ticket.fitness.values = fresh
-        ticket.evaluations = n + 1
+        ticket.note_evaluations(n + 1)
 
     def _check_fitness(self, ticket: Ticket) -> None:
         """Raise if a ticket's fitness has other directions than the objectives."""
@@ -160,9 +160,7 @@ class Evaluator(Batched):
                 diverged += 1
             found[key] = worst_values(self.objectives) if values is None else values
             for twin in twins:
-                twin.note_parents()
-                twin.inherited = None if values is None else state
-                twin.diverged = values is None
+                twin.note_training(None if values is None else state)
         if diverged:
             self.task.ledger.diverged += diverged
             logger.warning(
@@ -247,7 +245,7 @@ class Evaluator(Batched):
 
     def _genes(self, ticket: Ticket) -> Genes:
         """Return what makes two tickets the same training: genes and inheritance."""
-        return *ticket.genes, id(ticket.inherited) if self.inherit == "weights" else 0
+        return *ticket.network_key, id(ticket.inherited) if self.inherit == "weights" else 0
 
 
 def evaluator_of(task: Task) -> Evaluator | None:
