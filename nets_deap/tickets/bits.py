@@ -59,11 +59,12 @@ def as_mask(values: Iterable[Any], argument: str = "mask") -> Mask:
 
 def bit_of(value: Any) -> int | None:
     """Return what is equal to a bit as 0 or 1; None for anything else."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # of an array or a tensor
+        value = value.item()
     try:
         return BITS.get(value)
-    except TypeError:  # an array, a tensor or what else has no hash
-        is_one = getattr(value, "ndim", None) == 0 and hasattr(value, "item")
-        return bit_of(value.item()) if is_one else None
+    except TypeError:  # it has no hash
+        return None
 
 
 def as_bit(value: Any) -> int:

@@ -46,7 +46,7 @@ class Genotype(PackedList):
 
     @property
     def unit(self) -> str:
-        """What a bit gates: ``"weight"``, or the name of a unit of several."""
+        """The name of what a bit gates, ``"weight"`` or a unit of several."""
         return self._unit
 
     @property

@@ -123,7 +123,7 @@ class PackedList(WithAttributes):
         return iter(read)
 
     def __contains__(self, bit: object) -> bool:
-        return self.count(bit) > 0
+        return PackedList.count(self, bit) > 0
 
     def count(self, bit: Any) -> int:
         """Return how often a bit occurs."""

@@ -448,7 +448,19 @@ def test_children_of_one_parent_differ_by_default(task):
     assert found.logbook[-1]["evaluations"] > 1 + 2 * 2
 
 
-def test_two_children_do_not_share_a_strategy():
+@pytest.mark.parametrize("own", [None, [1.0, 2.0], {"a": 7}])
+def test_operators_leave_a_strategy_of_the_programs_own_alone(own):
+    one, two = ticket_of([0, 1, 14], [1, 1, 1]), ticket_of([0, 2, 14], [3, 3, 3])
+    for ticket in (one, two):
+        ticket.strategy, ticket.parents = own, own
+    operators.cx_uniform(one, two)
+    operators.cx_average(one, two)
+    operators.mut_prune(one, sigma=0.5)
+    assert one.strategy == one.parents == two.strategy == own
+    assert set(one.adaptation) == {layer.name for layer in one.layout.layers}
+
+
+def test_two_children_do_not_share_parameters_that_evolve():
     one, two = ticket_of([0, 1, 14], [1, 1, 1]), ticket_of([0, 2, 14], [3, 3, 3])
     one.adaptation = {"a": 1.0}
     operators.cx_average(one, two)
