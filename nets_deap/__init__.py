@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from nets_deap import _checks
+
 __version__ = "0.1.0"
 
 # Public names and where they live: imported when first used, so that importing the package (and
@@ -31,10 +33,10 @@ _HOMES = {
     "Task": "training.task",
     "Ticket": "tickets.ticket",
     "batch_map": "evolution.batch_map",
-    "best": "evolution.fronts",
+    "best": "runs.picks",
     "describe": "training.describe",
-    "hypervolume": "evolution.fronts",
-    "knee": "evolution.fronts",
+    "hypervolume": "runs.picks",
+    "knee": "runs.picks",
     "make_toolbox": "evolution.toolbox",
     "penalised": "evolution.objectives",
     "resume": "experiments.resume",
@@ -101,7 +103,6 @@ if TYPE_CHECKING:
     from nets_deap.evolution.batch_map import batch_map
     from nets_deap.evolution.budget import StepBudget
     from nets_deap.evolution.evaluator import Evaluator
-    from nets_deap.evolution.fronts import best, hypervolume, knee
     from nets_deap.evolution.objectives import Objective, penalised, steps_to_loss
     from nets_deap.evolution.ray_map import RayMap
     from nets_deap.evolution.toolbox import make_toolbox
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from nets_deap.plots import boards
     from nets_deap.runs import frames
     from nets_deap.runs.limits import SearchStopped
+    from nets_deap.runs.picks import best, hypervolume, knee
     from nets_deap.runs.recorder import Recorder
     from nets_deap.runs.search.islands import Island, Migration
     from nets_deap.runs.search.search import search
@@ -127,8 +129,9 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"nets_deap.{_HOMES[name]}"), name)
     elif name in _MODULES:
         value = importlib.import_module(f"nets_deap.{_MODULES[name]}")
+        vars(value).setdefault("__getattr__", _checks.absent_from(vars(value)))
     else:
-        raise AttributeError(f"module 'nets_deap' has no attribute {name!r}")
+        raise _checks.absent("nets_deap", name, __all__)
     globals()[name] = value
     return value
 

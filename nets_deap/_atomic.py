@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from nets_deap import _checks
 from nets_deap.errors import FileAccessError
 
 BUFFER = 2**20
@@ -43,7 +44,7 @@ def save(path: str | Path, content: bytes | str, *, argument: str = "path") -> P
     Raises:
         FileAccessError: It cannot be written; what was there before is still there.
     """
-    path = Path(path)
+    path = _checks.path(argument, path)
     try:
         write(path, content)
     except OSError as error:

@@ -15,6 +15,10 @@ class InvalidTypeError(NetsError, TypeError):
     """An argument is of the wrong kind."""
 
 
+class UnknownNameError(NetsError, AttributeError):
+    """A module of the package has nothing of that name."""
+
+
 class CallOrderError(NetsError, RuntimeError):
     """Something was asked for before what it needs was there."""
 

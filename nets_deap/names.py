@@ -95,6 +95,17 @@ ENGINE_FILES = {
     "loop": "loop",
 }
 ENGINES = ("auto", *ENGINE_FILES)
+# What they have been called, or may be looked for as.
+ENGINE_WORDS = {
+    "stacked": "vmap",
+    "functorch": "vmap",
+    "one_by_one": "loop",
+    "one-by-one": "loop",
+    "threaded": "loop",
+    "layered": "batched",
+    "bmm": "batched",
+    "numba": "compiled",
+}
 PRECISIONS = ("float32", "tf32", "bf16")
 UNITS = ("weight", "neuron", "filter", "block(RxC)", "2:4")
 WEIGHT, NEURON, BLOCK, TWO_OF_FOUR = "weight", "neuron", "block", "2:4"

@@ -1,5 +1,6 @@
 """Validators write every error by one template, and let good values through."""
 
+import inspect
 import math
 import re
 from fractions import Fraction
@@ -159,3 +160,98 @@ def test_a_missing_extra_names_the_command():
     text = r"^Plotting needs the package 'no_such_package'.*pip install \"nets-deap\[plots\]\"$"
     with pytest.raises(MissingExtraError, match=text):
         _optional.require("no_such_package.sub", "plots", "Plotting")
+
+
+# ---- calls that do not fit
+
+
+@_checks.signed
+def sample(task, *, steps, rounds=1):
+    return (task, steps, rounds) if task else task + "a"
+
+
+@_checks.signed
+class Sample:
+    def __init__(self, path=None, *, steps=3):
+        self.steps = steps
+
+    @_checks.signed
+    def go(self, steps):
+        return steps
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (
+            lambda: sample(1, step=1),
+            r"sample's argument must .* 'rounds', got 'step'. Did .* 'steps'",
+        ),
+        (lambda: sample(1, n_steps=1), "Did you mean 'steps'"),
+        (lambda: sample(1, steps=1, lr=1), r"recipe of the task: nets.Task.*nets.Recipe\(lr=\)"),
+        (lambda: sample(1, steps=1, zzz=1), r"got 'zzz'.$"),
+        (
+            lambda: sample(1, 2),
+            r"too many positional .* at most 1 \(task\), got 2.*task, steps=...",
+        ),
+        (lambda: sample(1), "missing a required argument: 'steps'"),
+        (
+            lambda: sample(),
+            r"missing a required argument: 'task', 'steps'. Call it as sample\(task",
+        ),
+        (lambda: sample(1, task=1, steps=2), "sample must get 'task' once"),
+        (lambda: Sample(step=1), "Sample's argument .* 'steps'"),
+        (lambda: Sample(1, 2), r"Sample must not .* at most 1 \(path\), got 2"),
+        (lambda: Sample().go(), "go must not be missing a required argument: 'steps'"),
+    ],
+)
+def test_calls_that_do_not_fit_are_refused_in_words(call, text):
+    with pytest.raises(InvalidTypeError, match=text) as raised:
+        call()
+    assert raised.value.__cause__ is None
+
+
+def test_calls_that_fit_are_left_alone():
+    assert sample(1, steps=2) == (1, 2, 1)
+    assert Sample(steps=4).go(5) == 5
+    with pytest.raises(TypeError, match="unsupported operand"):  # of the function's own
+        sample(0, steps=1)
+    assert str(inspect.signature(sample)) == "(task, *, steps, rounds=1)"
+
+
+def test_options_that_are_passed_on_are_looked_at_first():
+    @_checks.signed(passing=("dtype",), subject=lambda name, value: seen.append((name, value)))
+    def outer(a, **options):
+        return a, options
+
+    seen = []
+    assert outer(1, dtype=2) == (1, {"dtype": 2})
+    assert outer(a=1) == (1, {})
+    assert seen == [("outer's a", 1)] * 2
+    with pytest.raises(InvalidTypeError, match=r"one of 'a', 'dtype', got 'dtpe'. Did you mean"):
+        outer(1, dtpe=2)
+
+
+def test_what_belongs_to_others_is_theirs_indeed():
+    import nets_deap as nets
+
+    holders = {
+        "nets.Task(..., {": nets.Task,
+        "nets.Recipe": nets.Recipe,
+        "nets.RayMap": nets.RayMap,
+        "nets.search": nets.search,
+        "make_toolbox": nets.make_toolbox,
+    }
+    for text, names in _checks.HOLDERS.items():
+        for holder in [one for part, one in holders.items() if part in text]:
+            assert set(names) <= set(inspect.signature(holder).parameters), text
+    everything = {n for one in holders.values() for n in inspect.signature(one).parameters}
+    assert set(_checks.SYNONYMS.values()) <= everything
+    assert not set(_checks.SYNONYMS) & everything
+
+
+def test_absent_names_are_attribute_errors_with_a_guess():
+    error = _checks.absent("here", "lod", ("load", "save"))
+    assert isinstance(error, AttributeError)
+    assert str(error) == "module 'here' has no attribute 'lod'. Did you mean 'load'?"
+    assert str(_checks.absent("here", "__path__", ("path",))).endswith("'__path__'.")

@@ -69,6 +69,10 @@ with torch.no_grad():
 small, x = compact(model.double()), torch.randn(5, 1, 8, 8).double()
 torch.testing.assert_close(small(x), model(x))
 assert small[0].out_channels == 1
+from nets_deap.models.compact.footprint import CompactCost
+mask = torch.zeros(2, 576).bool().numpy()
+mask[0, 0] = True
+assert CompactCost(model, x[:1]).live_inputs({"3.weight": mask}) == 9
 """,
 }
 # What tests over a registry call it.

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from nets_deap import _checks
 from nets_deap.baselines.magnitude import finetune, imp, one_shot
 from nets_deap.baselines.random import random_erk, random_like, random_uniform
 from nets_deap.baselines.result import Baseline, Level
@@ -45,3 +47,6 @@ __all__ = [
     "snip",
     "synflow",
 ]
+
+if not TYPE_CHECKING:  # to type checkers it would stand for any name
+    __getattr__ = _checks.absent_from(globals())

@@ -77,7 +77,7 @@ def charge(task: Task, examples: int) -> int:
 
 def draw_rows(task: Task, examples: int, rng: np.random.Generator) -> Positions:
     """Return the indices of distinct training examples, shape (examples,)."""
-    return rng.choice(len(task.problem.train[0]), examples, replace=False)
+    return rng.choice(task.problem.n_examples, examples, replace=False)
 
 
 def run_finite(

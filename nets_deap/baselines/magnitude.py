@@ -26,13 +26,14 @@ from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.random import layer_counts
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.problem import Plan, Start
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 SCOPES = ("global", "layerwise")
 
 Share = tuple[int, int, int]  # [start, stop) of the mask, and how many weights it keeps
 
 
+@_checks.signed(subject=check_task)
 def one_shot(
     task: Task,
     densities: float | Iterable[float],
@@ -77,6 +78,7 @@ def one_shot(
     return Baseline.of(_named("one-shot", scope), levels)
 
 
+@_checks.signed(subject=check_task)
 def imp(
     task: Task,
     *,
@@ -129,6 +131,7 @@ def imp(
     return Baseline.of(_named("imp", scope), levels)
 
 
+@_checks.signed(subject=check_task)
 def finetune(
     task: Task,
     *,

@@ -13,9 +13,10 @@ from nets_deap.baselines._common import CHOICES, RANDOM, as_densities, generator
 from nets_deap.baselines.result import Baseline, Level
 from nets_deap.tickets.random import layer_counts, random_mask
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 
+@_checks.signed(subject=check_task)
 def random_uniform(task: Task, densities: float | Iterable[float], *, seed: int = 0) -> Baseline:
     """Return random tickets with the same density in all layers. Costs no steps.
 
@@ -32,6 +33,7 @@ def random_uniform(task: Task, densities: float | Iterable[float], *, seed: int 
     return _drawn("random", task, counts, seed)
 
 
+@_checks.signed(subject=check_task)
 def random_erk(task: Task, densities: float | Iterable[float], *, seed: int = 0) -> Baseline:
     """Return random tickets whose layers have Erdős–Rényi-kernel densities. Costs no steps.
 
@@ -50,6 +52,7 @@ def random_erk(task: Task, densities: float | Iterable[float], *, seed: int = 0)
     return _drawn("erk", task, counts, seed)
 
 
+@_checks.signed(subject=check_task)
 def random_like(task: Task, tickets: Sequence[Ticket], *, seed: int = 0) -> Baseline:
     """Return a random ticket for each of ``tickets``, with its layer counts. Costs no steps.
 

@@ -33,9 +33,10 @@ from nets_deap.tickets.random import Distribution, layer_counts, random_mask
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Plan, Start
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 
+@_checks.signed(subject=check_task)
 def rigl(
     task: Task,
     densities: float | Iterable[float],

@@ -26,12 +26,13 @@ from nets_deap.baselines._common import (
 )
 from nets_deap.baselines.result import Baseline, Level
 from nets_deap.baselines.scores import SynFlow, grasp_scores, snip_scores
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 DEFAULT_EXAMPLES = 100
 GRASP_TEMPERATURE = 200.0
 
 
+@_checks.signed(subject=check_task)
 def snip(
     task: Task, densities: float | Iterable[float], *, examples: int | None = None, seed: int = 0
 ) -> Baseline:
@@ -55,6 +56,7 @@ def snip(
     return _pruned("snip", task, goals, snip_scores(task, rows), len(rows), seed)
 
 
+@_checks.signed(subject=check_task)
 def grasp(
     task: Task,
     densities: float | Iterable[float],
@@ -101,15 +103,17 @@ def grasp(
     )
 
 
+@_checks.signed(subject=check_task)
 def synflow(
     task: Task, densities: float | Iterable[float], *, rounds: int = 100, seed: int = 0
 ) -> Baseline:
     """Keep the weights through which most synaptic flow passes, in many rounds, without data.
 
     Round n of a density d keeps round(D d^(n / rounds)) weights. Every density has rounds of its
-    own, so tickets need not be nested. For networks with other nonlinearities than activation
-    modules (functions called in ``forward``, normalisation) the scores are those of the network as
-    it computes.
+    own, so tickets need not be nested. Inputs that are indices or masks are those of the first
+    training example, and ones stand for the floating-point ones. For networks with other
+    nonlinearities than activation modules (functions called in ``forward``, normalisation) the
+    scores are those of the network as it computes.
 
     Args:
         task: The task.
@@ -145,7 +149,7 @@ def synflow(
 
 def _rows(task: Task, examples: int | None, seed: int) -> NDArray[np.int64]:
     """Return the training examples that gradients are taken over."""
-    available = len(task.problem.train[0])
+    available = task.problem.n_examples
     n = _checks.unless_none(_checks.whole, "examples", examples, high=available)
     rng = generator_at(task, seed, SALIENCY, 1, BATCHES)
     return draw_rows(task, min(DEFAULT_EXAMPLES, available) if n is None else n, rng)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from nets_deap import _checks
+from nets_deap.inputs.call import call_with
+from nets_deap.inputs.nested import each
+from nets_deap.models.private import copied
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.losses import loss_of
+from nets_deap.training.precision import plain_attention
+from nets_deap.training.problem import at_work, working
 from nets_deap.training.task import Task
 
 # Modules that SynFlow replaces by the identity: a linear network conserves saliency.
@@ -46,6 +48,7 @@ def snip_scores(task: Task, rows: NDArray[np.int64]) -> NDArray[np.floating]:
     return scores
 
 
+@working
 def grasp_scores(task: Task, rows: NDArray[np.int64], temperature: float) -> NDArray[np.floating]:
     """Return w * (H g) at W0, shape (D,), with the loss over outputs divided by ``temperature``.
 
@@ -64,13 +67,14 @@ def grasp_scores(task: Task, rows: NDArray[np.int64], temperature: float) -> NDA
     inputs, targets = rows_of(problem.train[0], chosen), rows_of(problem.train[1], chosen)
     model, mode = problem.model, problem.model.training
     try:
-        output = functional_call(model.eval(), state, (inputs,)) / temperature
-        loss = loss_of(problem.recipe.loss, output, targets)
-        weights = list(leaves.values())
-        first = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
-        # The gradient of g'g with one g held fixed is H g.
-        product = torch.stack([(g.detach() * g).sum() for g in first]).sum()
-        second = torch.autograd.grad(product, weights, materialize_grads=True)
+        with plain_attention():  # fused kernels have no second derivative
+            output = call_with(model.eval(), state, inputs) / temperature
+            loss = loss_of(problem.recipe.loss, output, targets)
+            weights = list(leaves.values())
+            first = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+            # The gradient of g'g with one g held fixed is H g.
+            product = torch.stack([(g.detach() * g).sum() for g in first]).sum()
+            second = torch.autograd.grad(product, weights, materialize_grads=True)
     finally:
         model.train(mode)
     return _flat([w.detach() * hg for w, hg in zip(weights, second, strict=True)])
@@ -80,24 +84,26 @@ class SynFlow:
     """Synaptic flow of a task's network: |w * dR/dw| under a mask, without data.
 
     R is the sum of the outputs for an input of ones when every parameter is replaced by its
-    absolute value and every activation module by the identity. In float64: products over many
-    layers leave the range of float32. The model works in evaluation mode.
+    absolute value and every activation module by the identity. Inputs that are not floating-point,
+    such as indices and masks, are those of the first training example. In float64: products over
+    many layers leave the range of float32. The model works in evaluation mode.
 
     Args:
         task: The task.
     """
 
     def __init__(self, task: Task) -> None:
-        self.layout = task.layout
-        self.model = _linearised(task.problem.model).double().eval()
-        everything = {**task.problem.initial, **task.problem.buffers}
-        self.state = {
-            name: t.detach().double().abs() if t.is_floating_point() else t.clone()
-            for name, t in everything.items()
-        }
-        example = task.problem.train[0][:1]
-        self.ones = torch.ones_like(example, dtype=torch.float64)
+        self.layout, self.problem = task.layout, task.problem
+        with at_work(self.problem):
+            self.model = _linearised(self.problem.model).double().eval()
+            everything = {**self.problem.initial, **self.problem.buffers}
+            self.state = {
+                name: t.detach().double().abs() if t.is_floating_point() else t.clone()
+                for name, t in everything.items()
+            }
+            self.ones = each(rows_of(self.problem.train[0], slice(0, 1)), _ones)
 
+    @working
     def scores(self, mask: bits.Mask) -> NDArray[np.floating]:
         """Return the scores of all maskable weights, shape (D,); 0 for pruned ones.
 
@@ -109,9 +115,9 @@ class SynFlow:
         """
         leaves: dict[str, Tensor] = {}
         for name, gate in self.layout.split(mask).items():
-            kept = torch.from_numpy(np.ascontiguousarray(gate)).to(self.ones.device)
+            kept = torch.from_numpy(np.ascontiguousarray(gate)).to(self.problem.device)
             leaves[name] = (self.state[name] * kept).requires_grad_()
-        flow = functional_call(self.model, {**self.state, **leaves}, (self.ones,)).sum()
+        flow = call_with(self.model, {**self.state, **leaves}, self.ones).sum()
         weights = list(leaves.values())
         gradients = torch.autograd.grad(flow, weights, materialize_grads=True)
         found = _flat([(w.detach() * g).abs() for w, g in zip(weights, gradients, strict=True)])
@@ -126,9 +132,15 @@ class SynFlow:
         return found
 
 
+def _ones(tensor: Tensor) -> Tensor:
+    """Return ones for floating-point inputs; indices and masks as they are."""
+    real = tensor.is_floating_point()
+    return torch.ones_like(tensor, dtype=torch.float64) if real else tensor
+
+
 def _linearised(model: nn.Module) -> nn.Module:
     """Return a copy of a module in which activation modules pass their input through."""
-    linear = copy.deepcopy(model)
+    linear = copied(model)
     for module in list(linear.modules()):
         for name, child in list(module._modules.items()):  # a shared one each time
             if isinstance(child, _ACTIVATIONS):

@@ -53,7 +53,7 @@ def baseline(options: Namespace) -> int:
     if folder is not None:
         folder.write_text("rows.csv", csv_text(rows))
         for level in found.levels:
-            level.ticket.save(folder.path / f"{level.ticket.digest[:16]}.safetensors")
+            level.ticket.save(folder.path / f"{level.ticket.digest[:16]}.safetensors", task=task)
     cost = f"{found.search_steps} steps x networks, {seconds:.1f} s"
     print(f"{method.name}: {method.about}; search of {cost}\n")
     cells = [

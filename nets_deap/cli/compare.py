@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
+from nets_deap import _checks
 from nets_deap.cli import picture
 from nets_deap.cli.options import add_preset, budget_of, configured, numbers
 
@@ -42,7 +42,7 @@ def compare(options: Namespace) -> int:
     from nets_deap.experiments.methods import METHODS
     from nets_deap.plots.comparison import comparison_figure
 
-    path = options.out or f"runs/compare-{options.preset}"
+    path = _checks.path("--out", options.out or f"runs/compare-{options.preset}")
     summary = experiment.compare(
         config,
         path,
@@ -52,7 +52,7 @@ def compare(options: Namespace) -> int:
         densities=numbers("--densities", options.densities, float) or experiment.DENSITIES,
         on_done=functools.partial(print, flush=True),
     )
-    for note in picture.save(lambda: comparison_figure(summary), Path(path) / "comparison.png"):
+    for note in picture.save(lambda: comparison_figure(summary), path / "comparison.png"):
         print(note)
     print(f"\n{summary.text()}\n\nfolder: {path}")
     return 0

@@ -11,16 +11,26 @@ from nets_deap import _checks
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.presets import preset
 
+AS_FOUND = (
+    "that of the ticket's run or comparison folder with all that was set there, else lenet-mnist"
+)
 PROGRESS = ("auto", "bar", "lines", "none")
 
 
-def add_preset(command: ArgumentParser, *, seed: bool = True, named: bool = True) -> None:
+def add_preset(
+    command: ArgumentParser,
+    *,
+    seed: bool = True,
+    named: bool = True,
+    default: str = "lenet-mnist",
+) -> None:
     """Add what every command on a preset takes; the preset is ``named`` or an option."""
     if named:
         command.add_argument("preset", metavar="PRESET", help="which experiment: nets-deap presets")
     else:
         command.add_argument(
-            "--preset", help="which experiment (default: lenet-mnist, or that of the run folder)"
+            "--preset",
+            help=f"which experiment (default: {default})",
         )
     if seed:
         command.add_argument("--seed", type=int, help="seed of everything (default: 0)")
@@ -42,9 +52,9 @@ def add_set(command: ArgumentParser) -> None:
     )
 
 
-def configured(options: Namespace) -> Config:
-    """Return the preset's configuration with what the command line sets."""
-    config = preset(options.preset or "lenet-mnist")
+def configured(options: Namespace, base: Config | None = None) -> Config:
+    """Return a configuration with what the command line sets: ``base``, or the preset's."""
+    config = preset(options.preset or "lenet-mnist") if base is None else base
     overrides: dict[str, Any] = {}
     for item in options.set:
         name, equals, value = item.partition("=")
@@ -68,18 +78,34 @@ def configured(options: Namespace) -> Config:
 
 
 def configured_as_found(options: Namespace) -> Config:
-    """Return the configuration for a ticket's file: what is not given is that of its run folder."""
+    """Return the configuration for a ticket's file: that of the run or comparison that it lies in.
+
+    A preset that is named takes its place; other options set fields of it.
+    """
+    file = _checks.path("FILE", options.file).resolve()
+    base = None if options.preset is not None else _found_beside(file)
+    return configured(options, base)
+
+
+def _found_beside(file: Path) -> Config | None:
+    """Return what the folder that a ticket lies in was made with, if that is written down.
+
+    Raises:
+        RunFileError: It is not a configuration.
+    """
+    from nets_deap.experiments.folder import config_in
+    from nets_deap.experiments.resume import config_of
+    from nets_deap.runs.storage.paths import CONFIG, TICKETS
     from nets_deap.runs.storage.reader import RunReader
 
-    try:
-        facts = RunReader(Path(options.file).resolve().parent.parent).facts()
-        found, seed = facts["preset"], facts["config"]["seed"]
-    except (OSError, ValueError, KeyError, TypeError):
-        found = None
-    if options.preset is None and found:
-        options.preset = found
-        options.seed = seed if options.seed is None else options.seed
-    return configured(options)
+    run = RunReader(file.parent.parent)
+    facts = None
+    if file.parent.name == TICKETS and run.holds(CONFIG):
+        facts = run.facts()
+    elif file.parent.parent.name == TICKETS:
+        facts = config_in(file.parent.parent.parent, file.parent.name)
+    # What was begun in Python has a task that only Python knows.
+    return config_of(facts) if facts and isinstance(facts.get("config"), dict) else None
 
 
 def budget_of(options: Namespace, config: Config) -> int:

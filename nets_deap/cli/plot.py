@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
 from nets_deap import _checks
@@ -56,7 +55,7 @@ def plot(options: Namespace) -> int:
     if not drawn:
         reasons = "; ".join(f"{name}: {why}" for name, why in left.items())
         raise _checks.bad_value("RUN", "hold a run", "something to draw", f"{paths[0]} ({reasons})")
-    out = Path(options.out) if options.out else paths[0] / "plots"
+    out = _checks.path("--out", options.out) if options.out else paths[0] / "plots"
     for name, content in drawn.items():
         target = out / f"{name}.{options.format}"
         RunFolder.beside(target).write_bytes(target.name, content)

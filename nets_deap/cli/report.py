@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
+
+from nets_deap import _checks
 
 
 def add(parsers: Any) -> None:
@@ -27,7 +28,7 @@ def report(options: Namespace) -> int:
 
     path = source.reader_of(options.run).path
     page = page_of(path)
-    target = Path(options.out) if options.out else path / "report.html"
+    target = _checks.path("--out", options.out) if options.out else path / "report.html"
     RunFolder.beside(target).write_text(target.name, page)
     print(str(target))
     return 0

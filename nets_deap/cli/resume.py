@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
+from nets_deap import _checks
 from nets_deap.cli.options import PROGRESS, add_where
 from nets_deap.cli.run import carry_out
 from nets_deap.experiments.config import Config
@@ -37,7 +37,7 @@ def add(parsers: Any) -> None:
 
 def resume(options: Namespace) -> int:
     """Go on with a run and print its table."""
-    path = Path(options.run)
+    path = _checks.path("run", options.run)
 
     def begun() -> tuple[str, Config]:
         from nets_deap.experiments.resume import config_of

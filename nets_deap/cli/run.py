@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nets_deap import _checks
 from nets_deap._table import table
 from nets_deap.cli import picture
 from nets_deap.cli.options import PROGRESS, add_preset, add_where, configured, where
@@ -55,7 +56,11 @@ def run(options: Namespace) -> int:
     """Run an experiment and print its table."""
     with listening():
         config = configured(options)
-        path = Path(options.out) if options.out else _default_path(options, config.seed)
+        path = (
+            _checks.path("--out", options.out)
+            if options.out
+            else _default_path(options, config.seed)
+        )
         return carry_out(
             options, path, lambda: (options.preset, config), overwrite=options.overwrite
         )

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from nets_deap import _checks
 from nets_deap._table import table
-from nets_deap.cli.options import add_preset, configured_as_found
+from nets_deap.cli.options import AS_FOUND, add_preset, configured_as_found
 from nets_deap.errors import FileAccessError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nets_deap.experiments.compacting import CompactReport
     from nets_deap.experiments.config import Config
     from nets_deap.tickets.ticket import Ticket
+    from nets_deap.training.task import Task
 
 
 def add(parsers: Any) -> None:
@@ -57,7 +59,7 @@ def show(options: Namespace) -> int:
         "unit": ticket.unit,
         "kept": f"{ticket.kept:,} of {ticket.n_weights:,} weights",
         "density": f"{100 * ticket.density:.3f} %",
-        "file": f"{Path(options.file).stat().st_size:,} bytes",
+        "file": f"{_checks.path('FILE', options.file).stat().st_size:,} bytes",
         "initial weights": f"SHA-256 {layout.initial_digest[:16]}..., "
         + ("at hand" if layout.initial is not None else "not in the file"),
     }
@@ -115,24 +117,29 @@ def _add_apply(what: Any) -> None:
         what,
         apply,
         "write W0 times the mask as a state dict",
-        "Write the state dict of a preset's model, or that of --weights, with the maskable weights "
-        "as W0 times the mask; refuse what does not hold the ticket's W0.",
+        "Write the state dict of the run's or a preset's model, or that of --weights, with the "
+        "maskable weights as W0 times the mask; refuse what does not hold the ticket's W0, unless "
+        "--values says what is meant.",
     )
-    add_preset(command, named=False)
-    command.add_argument("--weights", help="a state dict that holds W0 (.safetensors)")
-    command.add_argument("--out", required=True, help="the file to write (.safetensors)")
+    add_preset(command, named=False, default=AS_FOUND)
+    _add_weights(command)
+    command.add_argument(
+        "--out", required=True, help="the file to write: .safetensors (also without a suffix), .pt"
+    )
 
 
 def apply(options: Namespace) -> int:
     """Write W0 times the mask as a state dict."""
-    from nets_deap.experiments.compacting import write_tensors
+    from nets_deap.experiments import compacting
     from nets_deap.tickets import apply as applied
     from nets_deap.tickets.ticket import Ticket
 
     ticket = Ticket.load(options.file)
-    tensors = applied.masked(ticket.layout.weights, ticket.masks(), _tensors(options, ticket))
-    write_tensors(tensors, options.out, repr(ticket))
-    print(f"{ticket}\nwritten: {options.out}")
+    out = compacting.check_suffix(options.out, compacting.TENSORS)
+    tensors = _tensors(options, ticket)
+    applied.masked(ticket.layout.weights, ticket.masks(), tensors, options.values)
+    compacting.write_tensors(tensors, out, repr(ticket))
+    print(f"{ticket}\nwritten: {out}")
     return 0
 
 
@@ -142,14 +149,15 @@ def _add_export(what: Any) -> None:
         what,
         export,
         "write it for other tools: onnx, csr, masks, prune",
-        "masks: NumPy's npz of bool arrays by parameter name. prune: a state dict as "
-        "torch.nn.utils.prune names it. onnx, csr: the network trained from W0, with what it "
-        "costs, measured here.",
+        "masks: bool arrays by parameter name (.npz, .safetensors, .pt). prune: a state dict as "
+        "torch.nn.utils.prune names it (.safetensors, .pt). onnx, csr: the network trained from "
+        "W0, with what it costs, measured here (.onnx; .safetensors, .pt). The suffix of --out "
+        "says which; without one it is the first.",
     )
     command.add_argument("--to", required=True, choices=["onnx", "csr", "masks", "prune"])
-    add_preset(command, named=False)
-    command.add_argument("--weights", help="prune: a state dict that holds W0 (.safetensors)")
-    command.add_argument("--steps", type=int, help="of training (default: that of the preset)")
+    add_preset(command, named=False, default=AS_FOUND)
+    _add_weights(command, "prune: ")
+    command.add_argument("--steps", type=int, help="of training (default: final.steps)")
     command.add_argument("--repeats", type=int, default=100, help="timed passes (default: 100)")
     command.add_argument("--out", required=True, help="the file to write")
 
@@ -159,54 +167,59 @@ def export(options: Namespace) -> int:
     from nets_deap.tickets.ticket import Ticket
 
     ticket = Ticket.load(options.file)
-    if options.to in ("onnx", "csr"):
-        _export_trained(options, ticket)
-    else:
-        _export_masks(options, ticket)
-    print(f"written: {options.out}")
+    write = {
+        "masks": _export_masks,
+        "prune": _export_pruned,
+        "onnx": _export_onnx,
+        "csr": _export_csr,
+    }
+    print(f"written: {write[options.to](options, ticket)}")
     return 0
 
 
-def _export_masks(options: Namespace, ticket: Ticket) -> None:
-    """Write masks by name, or W0 and masks as ``torch.nn.utils.prune`` names them."""
-    import io
+def _export_masks(options: Namespace, ticket: Ticket) -> Path:
+    """Write masks by name; return the file."""
+    from nets_deap.experiments import compacting
 
-    import numpy as np
+    out = compacting.check_suffix(options.out, compacting.MASKS)
+    compacting.write_tensors(ticket.masks(), out, repr(ticket), compacting.MASKS)
+    return out
 
-    from nets_deap import _atomic
-    from nets_deap.experiments.compacting import write_tensors
+
+def _export_pruned(options: Namespace, ticket: Ticket) -> Path:
+    """Write weights and masks as ``torch.nn.utils.prune`` names them; return the file."""
+    from nets_deap.experiments import compacting
     from nets_deap.tickets import apply as applied
 
-    if options.to == "prune":
-        tensors = applied.as_pruned(
-            ticket.layout.weights, ticket.masks(), _tensors(options, ticket)
-        )
-        write_tensors(tensors, options.out, repr(ticket))
-        return
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: mask.numpy() for name, mask in ticket.masks().items()})  # type: ignore[arg-type]
-    _atomic.save(options.out, buffer.getvalue(), argument="--out")
+    out = compacting.check_suffix(options.out, compacting.TENSORS)
+    given = _tensors(options, ticket)
+    tensors = applied.as_pruned(ticket.layout.weights, ticket.masks(), given, options.values)
+    compacting.write_tensors(tensors, out, repr(ticket))
+    return out
 
 
-def _export_trained(options: Namespace, ticket: Ticket) -> None:
-    """Train a ticket from W0, write its network, and print what that costs."""
-    config = configured_as_found(options)
-    from nets_deap.experiments import compacting
+def _export_onnx(options: Namespace, ticket: Ticket) -> Path:
+    """Train a ticket, write its compact network as ONNX; return the file."""
+    from nets_deap import _optional
+    from nets_deap.experiments.compacting import check_suffix
     from nets_deap.models.compact import onnx
 
-    if options.to == "onnx":
-        from nets_deap import _optional
+    out = check_suffix(options.out, (".onnx",))
+    _optional.require("onnxruntime", "onnx", "ONNX export")  # before anything is trained
+    report = _compacted(options, ticket)
+    difference = onnx.write_onnx(report.module, out, report.inputs)
+    print(f"onnxruntime's outputs differ from torch's by at most {difference:.1e}.")
+    return out
 
-        _optional.require("onnxruntime", "onnx", "ONNX export")  # before anything is trained
-    _announce_training(config, options.steps)
-    report = compacting.compact(config, ticket, steps=options.steps, repeats=options.repeats)
-    print(report.table())
-    if options.to == "onnx":
-        difference = onnx.write_onnx(report.module, options.out, report.inputs)
-        print(f"onnxruntime's outputs differ from torch's by at most {difference:.1e}.")
-    else:
-        small = ticket.to_csr(report.trained.module())
-        compacting.write_tensors(small.state_dict(), options.out, str(small))
+
+def _export_csr(options: Namespace, ticket: Ticket) -> Path:
+    """Train a ticket, write its network on sparse rows; return the file."""
+    from nets_deap.experiments import compacting
+
+    out = compacting.check_suffix(options.out, compacting.TENSORS)
+    small = ticket.to_csr(_compacted(options, ticket).trained.module())
+    compacting.write_tensors(small.state_dict(), out, str(small))
+    return out
 
 
 def _add_check(what: Any) -> None:
@@ -218,7 +231,7 @@ def _add_check(what: Any) -> None:
         "Train a ticket beside its mask shuffled within layers, its mask over other initial "
         "weights, an inverted mask and the dense network, and judge whether it wins.",
     )
-    add_preset(command, named=False)
+    add_preset(command, named=False, default=AS_FOUND)
     command.add_argument(
         "--steps", type=int, help="steps of each (default: the preset's final.steps)"
     )
@@ -230,17 +243,15 @@ def _add_check(what: Any) -> None:
 
 def check(options: Namespace) -> int:
     """Check a ticket and print the report."""
-    config = configured_as_found(options)
     from nets_deap.experiments import sanity
-    from nets_deap.experiments.compacting import for_ticket
-    from nets_deap.experiments.run import build_task
     from nets_deap.runs.storage.folder import RunFolder
     from nets_deap.tickets.ticket import Ticket
 
     ticket = Ticket.load(options.file)
+    config, task = _task(options, ticket)
     report = sanity.check(
         ticket,
-        build_task(for_ticket(config, ticket)),
+        task,
         steps=config.final.steps if options.steps is None else options.steps,
         seeds=options.seeds,
         tolerance=options.tolerance / 100,
@@ -248,7 +259,7 @@ def check(options: Namespace) -> int:
     )
     print(report.table())
     if options.json:
-        target = Path(options.json)
+        target = _checks.path("--json", options.json)
         RunFolder.existing(target.parent).write_json(target.name, report.as_dict())
     return 0
 
@@ -262,55 +273,104 @@ def _add_compact(what: Any) -> None:
         "Train a ticket from W0, compact its network, and print what the smaller dense network "
         "costs beside the whole one, measured here.",
     )
-    add_preset(command, named=False)
+    add_preset(command, named=False, default=AS_FOUND)
     command.add_argument(
         "--steps", type=int, help="of training (default: the preset's final.steps)"
     )
     command.add_argument("--repeats", type=int, default=100, help="timed passes (default: 100)")
-    command.add_argument("--out", help="also write the small network's tensors (.safetensors)")
+    command.add_argument(
+        "--out",
+        help="also write the small network's tensors: .safetensors (also without a suffix), .pt",
+    )
 
 
 def compact(options: Namespace) -> int:
     """Train a ticket, compact it and print what that saves."""
-    config = configured_as_found(options)
     from nets_deap.experiments import compacting
     from nets_deap.tickets.ticket import Ticket
 
     ticket = Ticket.load(options.file)
-    _announce_training(config, options.steps)
-    report = compacting.compact(
-        config, ticket, steps=options.steps, repeats=options.repeats, path=options.out
-    )
-    print(report.table())
-    if options.out:
-        print(f"written: {options.out}")
+    out = options.out and compacting.check_suffix(options.out, compacting.TENSORS)
+    _compacted(options, ticket, out or None)
+    if out:
+        print(f"written: {out}")
     return 0
 
 
-def _announce_training(config: Config, steps: int | None) -> None:
-    """Print to standard error that a ticket is trained before there is an answer."""
-    number = config.final.steps if steps is None else steps
-    text = f"trains the ticket from W0 for {number} steps first (--steps N sets how many)"
+def _compacted(options: Namespace, ticket: Ticket, path: Path | None = None) -> CompactReport:
+    """Train and compact a ticket, print what that saves, and return it."""
+    from nets_deap.experiments import compacting
+
+    config, task = _task(options, ticket)
+    steps = config.final.steps if options.steps is None else options.steps
+    text = f"trains the ticket from W0 for {steps} steps first (--steps N sets how many)"
     print(f"nets-deap: {text}", file=sys.stderr, flush=True)
+    report = compacting.compact(task, ticket, steps=steps, repeats=options.repeats, path=path)
+    print(report.table())
+    return report
+
+
+def _task(options: Namespace, ticket: Ticket, *, any_initial: bool = False) -> tuple[Config, Task]:
+    """Return the configuration for a ticket's file, and the task that it was found on.
+
+    Args:
+        options: Of the command line.
+        ticket: What the file holds.
+        any_initial: See ``experiments.compacting.task_for``.
+
+    Raises:
+        InvalidValueError: The task has another network or W0 than the ticket; or other data or
+            another recipe, and nobody has named them.
+    """
+    config = configured_as_found(options)
+    from nets_deap.experiments import compacting
+
+    task = compacting.task_for(config, ticket, any_initial=any_initial)
+    different = "; ".join(compacting.differences(task, ticket))
+    named = any(item.strip().startswith(("task.", "recipe.")) for item in options.set)
+    if different and options.preset is None and not named:
+        raise _checks.bad_value(
+            "ticket",
+            "belong to this task",
+            "the data and the recipe that it was found with",
+            different,
+            "Name them: --preset, --set task.dataset=..., --set recipe.lr=...; or give the file "
+            "in its run folder.",
+        )
+    if different:
+        text = f"warning: the ticket was found on another task: {different}"
+        print(f"nets-deap: {text}", file=sys.stderr, flush=True)
+    return config, task
+
+
+def _add_weights(command: Any, only: str = "") -> None:
+    """Add where the weights are that a mask is put on, and which are meant."""
+    about = "a state dict of the model (.safetensors); default: the model at W0"
+    command.add_argument("--weights", metavar="FILE", help=f"{only}{about}")
+    command.add_argument(
+        "--values",
+        choices=["own", "initial"],
+        help=f"{only}mask the weights that --weights holds, or W0 in their place; must be said "
+        "where they are not W0",
+    )
 
 
 def _tensors(options: Namespace, ticket: Ticket) -> dict[str, Tensor]:
-    """Return the state dict of ``--weights``, or of the preset's model at W0."""
+    """Return the state dict of ``--weights``, or of the run's or preset's model at W0."""
     if options.weights:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        path = _checks.path("--weights", options.weights)
         try:
-            return load_file(options.weights)
+            return load_file(path)
         except (OSError, SafetensorError) as error:
             raise FileAccessError(
-                f"--weights must be readable: cannot read {options.weights} ({error})."
+                f"--weights must be readable: cannot read {path} ({error})."
             ) from error
-    config = configured_as_found(options)
-    from nets_deap.experiments.compacting import for_ticket
-    from nets_deap.experiments.run import build_task
-
-    return dict(build_task(for_ticket(config, ticket)).model.state_dict())
+    # A ticket that brings its W0 may go over any other, if that is said.
+    brings = ticket.layout.weights.initial is not None
+    return dict(_task(options, ticket, any_initial=brings)[1].model.state_dict())
 
 
 def _printable(text: str) -> str:

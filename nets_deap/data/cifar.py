@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nets_deap import _checks
 from nets_deap.data.download import absent, default_data_dir, fetch, verified
 from nets_deap.data.normalize import Normalize
 from nets_deap.data.splits import N_VAL, Arrays, DataSplits
@@ -38,7 +39,7 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
     from torchvision import datasets
 
     kind = getattr(datasets, DATASETS[name].torchvision)
-    root = Path(data_dir) if data_dir is not None else default_data_dir()
+    root = _checks.path("data_dir", data_dir) if data_dir is not None else default_data_dir()
     folder, title = root / kind.base_folder, kind.__name__
     checksums = dict([*kind.train_list, *kind.test_list])
     checksums[kind.meta["filename"]] = kind.meta["md5"]

@@ -15,9 +15,11 @@ from torch.utils.data import Dataset
 
 from nets_deap import _checks
 from nets_deap.data.splits import digest_of_array, digest_of_parts
-from nets_deap.data.streamed import Streamed, read
+from nets_deap.data.streamed import Streamed, apart, as_dtype, read
+from nets_deap.inputs.nested import each, leaves_of, length_of, like, named, structure_of
 
 FORMS = "(inputs, targets), (inputs, targets, weights) or a torch Dataset"
+Inputs = Any  # a tensor (N, ...), a stream of them, or tuples and dictionaries of tensors
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,13 @@ class Given:
     """One split as it was given, on the CPU.
 
     Attributes:
-        inputs: A tensor (N, ...), or a stream of them.
+        inputs: A tensor (N, ...), tuples and dictionaries of them, or a stream of either.
         targets: A tensor (N, ...), or tuples and dictionaries of them.
         weights: Weights of the examples, (N,); None where all count the same.
         digest: SHA-256 over all of it.
     """
 
-    inputs: Tensor | Streamed
+    inputs: Inputs
     targets: Any
     weights: Tensor | None
     digest: str
@@ -44,23 +46,7 @@ class Given:
         targets = each(self.targets, lambda tensor: tensor[index])
         if isinstance(self.inputs, Streamed):
             return Given(self.inputs.take(rows), targets, weights, digest)
-        return Given(self.inputs[index], targets, weights, digest)
-
-
-def each(targets: Any, function: Any) -> Any:
-    """Return what a function gives for each tensor of targets, in the same tuples and dicts."""
-    if isinstance(targets, dict):
-        return {name: each(value, function) for name, value in targets.items()}
-    if isinstance(targets, tuple):
-        return tuple(each(value, function) for value in targets)
-    return function(targets)
-
-
-def tensors_of(targets: Any) -> list[Tensor]:
-    """Return all tensors of targets, in order."""
-    found: list[Tensor] = []
-    each(targets, found.append)
-    return found
+        return Given(each(self.inputs, lambda t: t[index]), targets, weights, digest)
 
 
 def as_split(
@@ -76,8 +62,10 @@ def as_split(
     Args:
         name: ``"train"``, ``"val"`` or ``"test"``, for messages.
         data: Inputs and targets, with weights of the examples or not: tensors, arrays or sequences
-            of numbers, targets also tuples of arrays or dictionaries; or a map-style torch data
-            set of the same, which is read once from start to end.
+            of numbers, or tuples and dictionaries of these; or one dictionary of inputs with the
+            targets under ``"labels"`` or ``"label"``; or a map-style torch data set of the same,
+            which is read once from start to end. A tuple or list that holds as many rows as there
+            are targets is one tensor, unless it is a tuple of arrays each of which does.
         dtype: What floating-point numbers are converted to; floating-point targets are left.
         in_memory: Whether the inputs of a data set are kept; None: if they take at most
             ``capacity``. Else they are read again whenever they are needed.
@@ -90,32 +78,35 @@ def as_split(
     """
     if isinstance(data, Dataset):
         return _check(name, _from_dataset(name, data, dtype, in_memory, capacity))
+    if isinstance(data, Mapping):
+        data = apart(name, data)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise _checks.bad_type(name, "be a data set", FORMS, data)
-    inputs, targets = _tensor(f"{name} inputs", data[0]), _targets(f"{name} targets", data[1])
+    targets = _targets(f"{name} targets", data[1])
+    inputs = _inputs(f"{name} inputs", data[0], _rows(targets))
     weights = _tensor(f"{name} weights", data[2]).to(dtype) if len(data) == 3 else None
-    digest = digest_of_array(inputs.numpy())
-    if inputs.is_floating_point():
-        _finite(f"{name} inputs", inputs)
-        inputs = inputs.to(dtype)
-    return _check(name, Given(inputs, targets, weights, digest))
+    digest = _digest(inputs, [digest_of_array(leaf.numpy()) for leaf in leaves_of(inputs)])
+    for argument, leaf in named(f"{name} inputs", inputs):
+        _finite(argument, leaf)
+    return _check(name, Given(as_dtype(inputs, dtype), targets, weights, digest))
 
 
 def _check(name: str, given: Given) -> Given:
     """Check the parts against each other; return them with the digest of all."""
     inputs, weights = given.inputs, given.weights
-    if inputs.ndim == 0 or len(inputs) == 0:
-        raise _checks.bad_value(name, "hold examples", "N >= 1", f"shape {tuple(inputs.shape)}")
-    tensors = tensors_of(given.targets)
+    if not isinstance(inputs, Streamed):
+        _check_lengths(name, inputs)
+    n = length_of(inputs)
+    tensors = leaves_of(given.targets)
     for target in tensors:
         count = len(target) if target.ndim else 0
-        _checks.length(f"{name} targets", count, len(inputs), "N (as many as inputs)")
+        _checks.length(f"{name} targets", count, n, "N (as many as inputs)")
         _finite(f"{name} targets", target)
     digests = [given.digest, *(digest_of_array(target.numpy()) for target in tensors)]
     if not isinstance(given.targets, Tensor):
-        digests.append(str(each(given.targets, lambda tensor: "tensor")))
+        digests.append(structure_of(given.targets))
     if weights is not None:
-        _checks.shape(f"{name} weights", weights.shape, (len(inputs),), "(N,)")
+        _checks.shape(f"{name} weights", weights.shape, (n,), "(N,)")
         _finite(f"{name} weights", weights)
         if bool((weights < 0).any()) or not bool((weights > 0).any()):
             expected, got = "numbers >= 0, some > 0", f"a smallest of {float(weights.min()):g}"
@@ -124,10 +115,80 @@ def _check(name: str, given: Given) -> Given:
     return replace(given, digest=digest_of_parts(digests))
 
 
+def _check_lengths(name: str, inputs: Any) -> None:
+    """Raise unless inputs are tensors, at least one, that hold examples, all as many."""
+    leaves = list(named(f"{name} inputs", inputs))
+    if not leaves:
+        raise _checks.bad_value(f"{name} inputs", "hold tensors", "at least one", inputs)
+    first, n = leaves[0][0], _rows(inputs)
+    for argument, leaf in leaves:
+        if leaf.ndim == 0 or len(leaf) == 0:
+            raise _checks.bad_value(
+                argument if len(leaves) > 1 else name,
+                "hold examples", "N >= 1", f"shape {tuple(leaf.shape)}",
+            )  # fmt: skip
+        _checks.length(argument, len(leaf), n, f"N (as many as {first})")
+
+
+def _rows(thing: Any) -> int:
+    """Return how many examples the first tensor of a thing holds."""
+    first = next(iter(leaves_of(thing)), None)
+    return len(first) if first is not None and first.ndim else 0
+
+
+def _digest(inputs: Any, digests: list[str]) -> str:
+    """Return the digest of inputs from those of their tensors, and of what these are called."""
+    if not isinstance(inputs, (tuple, dict)):
+        return digests[0]
+    return digest_of_parts([*digests, structure_of(inputs)])
+
+
 def _finite(argument: str, tensor: Tensor) -> None:
-    """Raise if any number is NaN or infinite."""
+    """Raise if any number is NaN or infinite; masks that are added to scores may hold -inf."""
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if bool(((tensor == 0) | (tensor == -torch.inf)).all()):
+            return
         raise _checks.bad_value(argument, "be finite", "no NaN or inf", "some")
+
+
+def _inputs(argument: str, values: Any, n: int) -> Any:
+    """Return inputs of N examples as tensors: one, or those of tuples and dictionaries each."""
+    if isinstance(values, Mapping):
+        return {name: _inputs(f"{argument}[{name!r}]", value, n) for name, value in values.items()}
+    if isinstance(values, (tuple, list)) and _are_several(values, n):
+        found = [_inputs(f"{argument}[{i}]", value, n) for i, value in enumerate(values)]
+        return like(values, found) if isinstance(values, tuple) else tuple(found)
+    return _tensor(argument, values)
+
+
+def _are_several(values: Any, n: int) -> bool:
+    """Return whether a tuple or list holds several inputs of N examples, not rows of one input."""
+    if hasattr(values, "_fields"):
+        return True
+    is_tuple = isinstance(values, tuple)
+    counts = (_count(value, n) for value in values)  # one by one: rows are many, the first tells
+    if len(values) == n:
+        return is_tuple and all(map(_is_array, values)) and all(count == n for count in counts)
+    found = list(counts)
+    if None in found:
+        return False
+    return n in found or (is_tuple and any(map(_is_array, values)))
+
+
+def _is_array(value: Any) -> bool:
+    """Return whether a value is an array or a dictionary, not a list of numbers."""
+    return isinstance(value, Mapping) or hasattr(value, "__array__")
+
+
+def _count(value: Any, n: int) -> int | None:
+    """Return how many examples a part of inputs of N examples holds; None for a number."""
+    if isinstance(value, Mapping):
+        return next((_count(part, n) for part in value.values()), 0)
+    if isinstance(value, (tuple, list)) and value and _are_several(value, n):
+        return _count(value[0], n)
+    if isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0:
+        return None
+    return len(value)
 
 
 def _targets(argument: str, values: Any) -> Any:
@@ -162,35 +223,49 @@ def _from_dataset(
     if not len(data):
         raise _checks.bad_value(name, "hold examples", "N >= 1", "an empty Dataset")
     first = read(name, data, 0).inputs
-    size = len(data) * first.numel() * (dtype.itemsize if first.is_floating_point() else 1)
+    firsts = leaves_of(first)
+    if not firsts:
+        raise _checks.bad_value(f"{name} inputs", "hold tensors", "at least one", first)
+    size = len(data) * sum(leaf.numel() * leaf.dtype.itemsize for leaf in as_dtype(firsts, dtype))
     kept = size <= capacity if in_memory is None else in_memory
-    items, total = [], hashlib.sha256()
-    inputs = torch.empty((len(data), *first.shape), dtype=first.dtype) if kept else None
+    items, totals = [], [hashlib.sha256() for _ in firsts]
+    stores = [torch.empty((len(data), *t.shape), dtype=t.dtype) for t in firsts] if kept else []
     for i, item in enumerate(read(name, data)):
-        if item.inputs.shape != first.shape or item.inputs.dtype != first.dtype:
-            got = f"{tuple(item.inputs.shape)} of {item.inputs.dtype} at {i}"
-            expected = f"{tuple(first.shape)} of {first.dtype}, as the first example"
-            hint = "Give it a transform that yields arrays or tensors of one shape."
-            raise _checks.bad_value(f"{name} inputs", "be alike", expected, got, hint)
-        _finite(f"{name} inputs", item.inputs)
-        if inputs is not None:
-            inputs[i] = item.inputs
-        else:
-            total.update(item.inputs.contiguous().numpy().data)
+        if structure_of(item.inputs) != structure_of(first):
+            raise _unlike(f"{name} inputs", first, item.inputs, i)
+        for j, (argument, leaf) in enumerate(named(f"{name} inputs", item.inputs)):
+            if leaf.shape != firsts[j].shape or leaf.dtype != firsts[j].dtype:
+                raise _unlike(argument, firsts[j], leaf, i)
+            _finite(argument, leaf)
+            totals[j].update(leaf.contiguous().numpy().data)
+            if kept:
+                stores[j][i] = leaf
         items.append((item.targets, item.weight))
     targets = _stacked(f"{name} targets", [target for target, _ in items])
     weights = None
     if items[0][1] is not None:
         weights = _stacked(f"{name} weights", [weight for _, weight in items]).to(dtype)
-    if inputs is None:
-        shape = (len(data), *first.shape)
-        head = f"{first.numpy().dtype.str}{shape}".encode()
+    digests = []
+    for leaf, total in zip(firsts, totals, strict=True):  # as of one array of all examples
+        head = f"{leaf.numpy().dtype.str}{(len(data), *leaf.shape)}".encode()
+        digests.append(digest_of_parts([head.hex(), total.hexdigest()]))
+    digest = _digest(first, digests)
+    if not kept:
         stream = Streamed(name, data, np.arange(len(data)), first, dtype)
-        return Given(stream, targets, weights, digest_of_parts([head.hex(), total.hexdigest()]))
-    digest = digest_of_array(inputs.numpy())
-    if inputs.is_floating_point():
-        inputs = inputs.to(dtype)
-    return Given(inputs, targets, weights, digest)
+        return Given(stream, targets, weights, digest)
+    stored = iter(as_dtype(stores, dtype))
+    return Given(each(first, lambda _: next(stored)), targets, weights, digest)
+
+
+def _unlike(argument: str, first: Any, other: Any, place: int) -> Exception:
+    """Return the error for an example whose inputs are not like those of the first."""
+    if isinstance(first, Tensor) and isinstance(other, Tensor):
+        expected, got = (f"{tuple(one.shape)} of {one.dtype}" for one in (first, other))
+    else:
+        expected, got = structure_of(first), structure_of(other)
+    hint = "Give it a transform that yields arrays or tensors of one shape."
+    expected, got = f"{expected}, as the first example", f"{got} at {place}"
+    return _checks.bad_value(argument, "be alike", expected, got, hint)
 
 
 def _stacked(argument: str, items: list[Any]) -> Any:

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from nets_deap import _checks
 from nets_deap.errors import FileAccessError
 
 ENVIRONMENT = "NETS_DEAP_DATA"
@@ -17,7 +18,7 @@ ENVIRONMENT = "NETS_DEAP_DATA"
 def default_data_dir() -> Path:
     """Return the folder data sets live in: $NETS_DEAP_DATA, else ~/.cache/nets_deap."""
     named = os.environ.get(ENVIRONMENT)
-    return Path(named) if named else Path.home() / ".cache" / "nets_deap"
+    return _checks.path(f"${ENVIRONMENT}", named) if named else Path.home() / ".cache" / "nets_deap"
 
 
 def fetch(kind: Any, root: Path, name: str, folder: Path) -> None:

@@ -11,6 +11,7 @@ from nets_deap.errors import FileAccessError
 from nets_deap.names import DATASETS
 
 
+@_checks.signed
 def load(name: str, data_dir: str | Path | None = None, *, download: bool = True) -> DataSplits:
     """Return a data set of images; inputs are uint8 (N, channels, height, width), targets int64.
 
@@ -32,6 +33,7 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
     return found
 
 
+@_checks.signed
 def load_torchvision(
     name: str, data_dir: str | Path | None = None, *, download: bool = True
 ) -> DataSplits:
@@ -54,6 +56,7 @@ def load_torchvision(
     return load(_checks.choice("name", name, names), data_dir, download=download)
 
 
+@_checks.signed
 def is_at_hand(name: str, data_dir: str | Path | None = None) -> bool:
     """Return whether a data set can be loaded without a download; it is read for that, once.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nets_deap import _checks
 from nets_deap.data.download import absent, default_data_dir, fetch, verified
 from nets_deap.data.normalize import Normalize
 from nets_deap.data.splits import N_VAL, Arrays, DataSplits, Numbers
@@ -36,6 +37,7 @@ ROWS, COLUMNS = 28, 28
 IMAGES_HEAD, LABELS_HEAD = 16, 8  # bytes before the first pixel or label
 
 
+@_checks.signed
 def load_mnist(data_dir: str | Path | None = None, *, download: bool = True) -> DataSplits:
     """Return MNIST: 55,000 training, 5,000 validation and 10,000 test digits.
 
@@ -87,7 +89,7 @@ def _files(
     kind: Any, name: str, data_dir: str | Path | None, files: list[str], may_download: bool
 ) -> Path:
     """Return the folder that holds all ``files``, downloaded if need be."""
-    root = Path(data_dir) if data_dir is not None else default_data_dir()
+    root = _checks.path("data_dir", data_dir) if data_dir is not None else default_data_dir()
     raw = root / str(kind.__name__) / "raw"
     if all((raw / file).is_file() for file in files):
         return raw

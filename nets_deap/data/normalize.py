@@ -1,10 +1,14 @@
-"""``Normalize``: bytes of images turned into floating-point inputs, on the device they are on."""
+"""``Normalize``: bytes of images turned into floating-point inputs, on the device they are on.
+
+``NormalizeEntries`` does so to some of several inputs.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets_deap import _checks
+from nets_deap.inputs.nested import like
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,12 @@ class Normalize:
         found /= self._spread(self.std, images)
         return found.to(dtype)
 
-    def check(self, argument: str, images: Tensor) -> None:
+    def check(self, argument: str, images: Any) -> None:
         """Raise unless ``images`` are bytes with as many channels as mean and std name."""
+        if not isinstance(images, Tensor):
+            name = next(iter(images)) if isinstance(images, dict) else 0
+            hint = f"Say which of them: normalize={{{name!r}: (mean, std)}}."
+            raise _checks.bad_value(argument, "be images of bytes", "one tensor", "several", hint)
         if images.dtype != torch.uint8:
             kind = str(images.dtype).removeprefix("torch.")
             raise _checks.bad_value(
@@ -84,6 +93,64 @@ class Normalize:
         """Return a number for all pixels, or one for each channel, in the shape of the images."""
         numbers = torch.tensor(value, dtype=torch.float32, device=images.device)
         return numbers.reshape(-1, *[1] * (images.ndim - 2)) if numbers.ndim else numbers
+
+
+@dataclass(frozen=True)
+class NormalizeEntries:
+    """How some of several inputs become floating-point; the others are used as they are.
+
+    Attributes:
+        entries: By the name of the entry in a dictionary, or its place in a tuple.
+    """
+
+    entries: Mapping[Any, Normalize]
+
+    def __call__(self, inputs: Any, dtype: torch.dtype) -> Any:
+        """Return the inputs, those that are named as ``dtype``, on their own device."""
+        found = dict(_entries(inputs))
+        for name, normalize in self.entries.items():
+            found[name] = normalize(found[name], dtype)
+        return found if isinstance(inputs, dict) else like(inputs, list(found.values()))
+
+    def check(self, argument: str, inputs: Any) -> None:
+        """Raise unless there are entries of these names, which are images of bytes."""
+        if isinstance(inputs, Tensor):
+            expected, hint = "a tuple or dictionary", "Give normalize=(mean, std)."
+            raise _checks.bad_value(argument, "be several", expected, "one tensor", hint)
+        known = dict(_entries(inputs))
+        for name, normalize in self.entries.items():
+            if not isinstance(known.get(name), Tensor):
+                names = ", ".join(
+                    repr(key) for key, part in known.items() if isinstance(part, Tensor)
+                )
+                raise _checks.bad_value("normalize", "name tensors", f"some of {names}", name)
+            normalize.check(f"{argument}[{name!r}]", known[name])
+
+
+def as_normalize(given: Any) -> Normalize | NormalizeEntries | None:
+    """Return ``nets.Task``'s argument checked: (mean, std), these by entry, or None.
+
+    Raises:
+        InvalidTypeError: It is none of these.
+        InvalidValueError: As of ``Normalize``.
+    """
+    if given is None:
+        return None
+    if isinstance(given, Mapping) and given:
+        return NormalizeEntries({name: _pair(value) for name, value in given.items()})
+    return _pair(given)
+
+
+def _pair(given: Any) -> Normalize:
+    """Return (mean, std) checked."""
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise _checks.bad_type("normalize", "be a pair", "(mean, standard deviation)", given)
+    return Normalize(*given)
+
+
+def _entries(inputs: Any) -> Any:
+    """Return the entries of several inputs with their names or places."""
+    return inputs.items() if isinstance(inputs, dict) else enumerate(inputs)
 
 
 def _numbers(argument: str, value: float | Sequence[float]) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -14,28 +14,30 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from nets_deap import _checks
-from nets_deap.data.normalize import Normalize
+from nets_deap.data.normalize import Normalize, NormalizeEntries
+from nets_deap.inputs.nested import each, leaves_of, like
 
 MEMORY_SHARE = 0.5
 HINT = "Give it a transform that yields arrays or tensors of one shape."
+LABELS = ("labels", "label")  # what holds the targets of examples that are dictionaries
 
 
 class Item(NamedTuple):
     """One example of a data set; ``weight`` is None where it has none."""
 
-    inputs: Tensor
+    inputs: Any
     targets: Any
     weight: Tensor | None
 
 
 class Streamed:
-    """Inputs (N, ...) that are indexed like a tensor and read from a data set each time.
+    """Inputs (N, ...), one tensor or several, that are read from a data set when indexed.
 
     Args:
         name: Of the split, for messages.
         data: A map-style data set.
         rows: Which of its examples, in order, shape (N,).
-        first: The inputs of one example: all have its shape and dtype.
+        first: The inputs of one example, a tensor or several: all have its shapes and dtypes.
         dtype: What floating-point inputs are converted to.
         device: Where minibatches go.
         normalize: How images of bytes become inputs; None for inputs that are used as they are.
@@ -46,10 +48,10 @@ class Streamed:
         name: str,
         data: Dataset[Any],
         rows: NDArray[np.int64],
-        first: Tensor,
+        first: Any,
         dtype: torch.dtype,
         device: torch.device | None = None,
-        normalize: Normalize | None = None,
+        normalize: Normalize | NormalizeEntries | None = None,
     ) -> None:
         self._name, self._data, self._rows, self._first = name, data, rows, first
         self._dtype, self._normalize = dtype, normalize
@@ -59,27 +61,20 @@ class Streamed:
         return len(self._rows)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, ...)."""
-        return (len(self), *self._first.shape)
+    def spec(self) -> Any:
+        """All inputs as they are handed out, without values: tensors on the meta device."""
 
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
+        def empty(tensor: Tensor) -> Tensor:
+            return torch.empty((len(self), *tensor.shape), dtype=tensor.dtype, device="meta")
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the inputs as they are handed out."""
-        converted = self._first.is_floating_point() or self._normalize is not None
-        return self._dtype if converted else self._first.dtype
+        return self._finished(each(self._first, empty))
 
     def take(self, rows: NDArray[np.int64]) -> Streamed:
         """Return a stream of some of the examples."""
         rest = (self._first, self._dtype, self.device, self._normalize)
         return Streamed(self._name, self._data, self._rows[rows], *rest)
 
-    def on(self, device: torch.device, normalize: Normalize | None) -> Streamed:
+    def on(self, device: torch.device, normalize: Normalize | NormalizeEntries | None) -> Streamed:
         """Return a stream whose minibatches are normalised on a device."""
         rest = (self._rows, self._first, self._dtype, device, normalize)
         return Streamed(self._name, self._data, *rest)
@@ -88,14 +83,27 @@ class Streamed:
         """Return the same stream with minibatches that go to another device."""
         return self.on(device, self._normalize)
 
-    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+    def __getitem__(self, rows: Tensor | slice) -> Any:
         """Read some examples, given by their indices (B,) or as a slice: shape (B, ...)."""
         chosen = self._rows[rows if isinstance(rows, slice) else rows.cpu().numpy()]
-        items = [read(self._name, self._data, int(i)).inputs for i in chosen]
-        found = torch.stack(items).to(self.device)
-        if self._normalize is not None:
-            return self._normalize(found, self._dtype)
-        return found.to(self.dtype)
+        items = [leaves_of(read(self._name, self._data, int(i)).inputs) for i in chosen]
+        stacked = iter([torch.stack(tensors) for tensors in zip(*items, strict=True)])
+        return self._finished(each(self._first, lambda _: next(stacked).to(self.device)))
+
+    def _finished(self, inputs: Any) -> Any:
+        """Return inputs normalised, and floating-point ones in the dtype of the model."""
+        found = as_dtype(inputs, self._dtype)
+        return found if self._normalize is None else self._normalize(found, self._dtype)
+
+
+def spec_of(inputs: Any) -> Any:
+    """Return tensors with the shapes and dtypes of all inputs; of a stream without values."""
+    return inputs.spec if isinstance(inputs, Streamed) else inputs
+
+
+def as_dtype(inputs: Any, dtype: torch.dtype) -> Any:
+    """Return inputs, those that are floating-point in another dtype; whole numbers stay."""
+    return each(inputs, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
 
 @overload
@@ -106,7 +114,8 @@ def read(name: str, data: Dataset[Any], place: int | None = None) -> Item | Iter
     """Return one example of a data set, or go through all of them with a progress bar.
 
     Raises:
-        InvalidValueError: An example is not (input, target) or (input, target, weight) of numbers.
+        InvalidValueError: An example is not (input, target) or (input, target, weight) of numbers,
+            nor a dictionary with its target under ``"labels"`` or ``"label"``.
     """
     return _all(name, data) if place is None else _item(name, data[place])
 
@@ -119,16 +128,60 @@ def _all(name: str, data: Any) -> Iterator[Item]:
         yield _item(name, data[i])
 
 
+def apart(name: str, item: Mapping[Any, Any]) -> tuple[Any, Any]:
+    """Return the inputs and the targets that one dictionary holds.
+
+    Raises:
+        InvalidValueError: It does not name its targets.
+    """
+    held = [label for label in LABELS if label in item]
+    if len(held) != 1:
+        expected, got = " or ".join(map(repr, LABELS)), ", ".join(map(repr, item))
+        hint = "Or give (inputs, targets), where inputs may be a dictionary."
+        raise _checks.bad_value(name, "name its targets", f"one entry {expected}", got, hint)
+    return {key: value for key, value in item.items() if key != held[0]}, item[held[0]]
+
+
 def _item(name: str, item: Any) -> Item:
     """Return an example as tensors."""
+    if isinstance(item, Mapping):
+        item = apart(name, item)
     rule, expected = "yield (input, target)", "numbers, with a weight as third or not"
     if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
         raise _checks.bad_value(name, rule, expected, type(item).__name__, HINT)
     try:
         weight = torch.as_tensor(np.asarray(item[2])) if len(item) == 3 else None
-        return Item(torch.as_tensor(np.asarray(item[0])), _targets(item[1]), weight)
+        return Item(_inputs("", item[0]), _targets(item[1]), weight)
     except (TypeError, ValueError, RuntimeError) as error:
         raise _checks.bad_value(name, rule, expected, error, HINT) from error
+
+
+def _inputs(place: str, values: Any) -> Any:
+    """Return the inputs of one example as tensors: one, or those of tuples and dictionaries each.
+
+    A tuple or list of mere numbers is one tensor.
+
+    Args:
+        place: Where among the inputs these are, for the message.
+        values: The inputs.
+    """
+    if isinstance(values, Mapping):
+        return {name: _inputs(f"{place}[{name!r}]", value) for name, value in values.items()}
+    if isinstance(values, (tuple, list)) and any(map(_is_whole, values)):
+        found = [_inputs(f"{place}[{i}]", value) for i, value in enumerate(values)]
+        return like(values, found) if isinstance(values, tuple) else tuple(found)
+    try:
+        return torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{place}: {error}" if place else str(error)) from error
+
+
+def _is_whole(value: Any) -> bool:
+    """Return whether a part of an example's inputs is an input of its own, not a number of one."""
+    if isinstance(value, (tuple, list)):
+        return any(map(_is_whole, value))
+    is_array = hasattr(value, "__array__") or hasattr(value, "__array_interface__")
+    return isinstance(value, Mapping) or (is_array and np.ndim(value) > 0)
 
 
 def _targets(target: Any) -> Any:

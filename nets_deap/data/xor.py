@@ -8,6 +8,7 @@ from nets_deap import _checks
 from nets_deap.data.splits import DataSplits
 
 
+@_checks.signed
 def load_xor(*, noise: float = 0.1, per_corner: int = 50, seed: int = 0) -> DataSplits:
     """Return XOR with 0/1 inputs and float targets (N, 1).
 

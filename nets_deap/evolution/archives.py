@@ -8,24 +8,29 @@ from collections.abc import Iterable, Sequence
 from operator import eq
 from typing import Any
 
-import moocore
 import numpy as np
 from deap import tools
 
 from nets_deap import _checks
-from nets_deap.evolution.fronts import costs_of
+from nets_deap.evolution.fronts import costs_of, is_finite, nondominated
 from nets_deap.tickets.ticket import Ticket
 
 
+@_checks.signed
 class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
     """DEAP's Pareto archive with a fast update: one non-domination sort for each generation.
 
     A drop-in for ``tools.ParetoFront``: the same members, copies of what was added, best first
     objective first. Individuals with equal fitness are all kept unless ``similar`` says that they
-    are the same.
+    are the same; those with a value that is not finite never enter. As DEAP's, it keeps what it has
+    from one run to the next: ``clear()`` it, or make a new one for each.
     """
 
     def __init__(self, similar: Any = eq) -> None:
+        if not callable(similar):
+            raise _checks.bad_type(
+                "similar", "be a function", "of two individuals", similar, "A front has no limit."
+            )
         super().__init__(similar)
 
     def update(self, population: Iterable[Any]) -> None:
@@ -40,10 +45,7 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
             held = [one for one in held if getattr(one, "network_key", None) not in renewed]
         members = [*held, *fresh]
         costs = costs_of(members)
-        if costs.shape[1] == 1:
-            best = costs[:, 0] == costs[:, 0].min()
-        else:
-            best = moocore.is_nondominated(costs, keep_weakly=True)
+        best = nondominated(costs) & np.isfinite(costs).all(axis=1)
         old = len(held)
         by_values: dict[tuple[float, ...], list[Any]] = {}
         for i in np.flatnonzero(best):
@@ -61,10 +63,12 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         return f"{type(self).__name__}({shown(self)})"
 
 
+@_checks.signed
 class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
     """An archive that keeps the best ticket of each niche of log density: no region starves.
 
-    The best by the first objective other than what niches are over; diverged ones never enter.
+    The best by the first objective other than what niches are over; those that diverged, or have a
+    value that is not finite, never enter.
 
     Use it as ``halloffame=``. Where tickets inherit, a later one has trained longer than an
     earlier one, and dominance between them would be unfair; niches compare only tickets that are
@@ -87,7 +91,9 @@ class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
         """Take in each individual that is the first of its niche, or better than its holder."""
         holders = {self.niche(member): member for member in self.items}
         for individual in population:
-            if isinstance(individual, Ticket) and individual.diverged:
+            costs_of([individual])  # raises where it has not been evaluated
+            lost = isinstance(individual, Ticket) and individual.diverged
+            if lost or not is_finite(individual):
                 continue
             cell = self.niche(individual)
             held = holders.get(cell)
@@ -107,7 +113,6 @@ class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
 
     def niche(self, individual: Any) -> int:
         """Return the number of the niche that an evaluated individual belongs to."""
-        costs_of([individual])
         value = individual.density
         if self.by != "density":
             names = individual.fitness.names

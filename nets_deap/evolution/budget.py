@@ -6,6 +6,7 @@ from nets_deap import _checks
 from nets_deap.errors import CallOrderError
 
 
+@_checks.signed
 class StepBudget:
     """Shares a number of steps x networks out over the generations of a search, exactly.
 

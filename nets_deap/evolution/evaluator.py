@@ -16,13 +16,14 @@ from nets_deap.evolution.batch_map import Batched, Values
 from nets_deap.evolution.budget import StepBudget
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import Objective, resolve, values_of, worst_values
+from nets_deap.models.modes import neutral
 from nets_deap.tickets import bits
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Outcome, Plan, Start
 from nets_deap.training.recipe import name_of
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 logger = logging.getLogger("nets_deap")
 
@@ -33,6 +34,7 @@ INHERIT = ("none", "weights")
 GRADIENT_BATCHES = 10
 
 
+@_checks.signed
 class Evaluator(Batched):
     """Trains tickets and returns their objectives; register it as a toolbox's ``evaluate``.
 
@@ -67,8 +69,7 @@ class Evaluator(Batched):
         budget: StepBudget | None = None,
         gradients: bool = False,
     ) -> None:
-        if not isinstance(task, Task):
-            raise _checks.bad_type("task", "be a task", "a nets.Task", task)
+        check_task("task", task)
         self.task = task
         self.objectives = resolve(objectives)
         self.inherit = _checks.choice("inherit", inherit, INHERIT)
@@ -155,7 +156,8 @@ class Evaluator(Batched):
         found: dict[Genes, Values] = {}
         diverged = 0
         for (key, twins), (measured, state) in zip(places.items(), trained, strict=True):
-            values = values_of(self.objectives, measured)
+            with neutral(self.task.device, self.task.problem.dtype):  # the user's functions, too
+                values = values_of(self.objectives, measured)
             if values is None:
                 diverged += 1
             found[key] = worst_values(self.objectives) if values is None else values
@@ -231,7 +233,7 @@ class Evaluator(Batched):
         """Return |gradient| at the kept weights, and the pruned bits where it is largest."""
         batch = self.task.recipe.batch_size
         plan = Plan(GRADIENT_BATCHES, self.task.derived_seed(self.generation, 1))
-        rows = plan.batches(len(self.task.problem.train[0]), batch).reshape(-1)
+        rows = plan.batches(self.task.problem.n_examples, batch).reshape(-1)
         units, gates = ticket.units, ticket.gates
         mask = gates if units is None else units.mask_of(gates)
         gradient = np.abs(dense_gradient(self.task.problem, mask, rows, state))

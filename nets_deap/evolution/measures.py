@@ -6,21 +6,24 @@ names, directions and worst values. An objective of one's own is any such functi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from nets_deap import _checks
+from nets_deap.data.streamed import spec_of
+from nets_deap.errors import InvalidValueError, NetsError
+from nets_deap.inputs.call import call_with
+from nets_deap.inputs.nested import each, leaves_of
 from nets_deap.models.compact.footprint import CompactCost
-from nets_deap.models.feedforward import feedforward_of
 from nets_deap.tickets import live
 from nets_deap.training.batches import eval_batches
 from nets_deap.training.losses import n_correct
-from nets_deap.training.problem import Problem, once
+from nets_deap.training.precision import slow_path
+from nets_deap.training.problem import Problem, once, working
 from nets_deap.training.recipe import name_of
 
 if TYPE_CHECKING:
@@ -40,37 +43,65 @@ State = Mapping[str, Tensor]
 def multiply_adds(measured: Measured) -> float:
     """Return the multiply-adds of one example through the compact network, to minimise.
 
+    Exactly those of what ``Ticket.compact`` gives after any training.
+
     Args:
-        measured: Of a ticket whose layout is feedforward, fully connected layers in sequence; or
-            with its task, whose model is sequential (see ``models.compact.compact.compact``).
+        measured: With its task, whose model can be compacted (see
+            ``models.compact.compact.compact``); without one the ticket's layers count as the
+            whole network, fully connected and in sequence.
 
     Raises:
         InvalidValueError: It is neither.
     """
-    task: Any = getattr(measured, "task", None)
-    mask = measured.ticket.mask
-    if task is None or feedforward_of(task.problem.model) is not None:
-        return float(live.multiply_adds(measured.ticket.layout.weights, mask))
-    problem: Problem = task.problem
-    return float(_cost_of(problem).multiply_adds(problem.layout.split(mask)))
-
-
-@once
-def _cost_of(problem: Problem) -> CompactCost:
-    """Return what counts for a problem's model; made with one example passed through it."""
-    return CompactCost(problem.model, problem.train[0][:1].clone())
+    weights, mask = measured.ticket.layout.weights, measured.ticket.mask
+    if measured.task is None:
+        return float(live.multiply_adds(weights, mask))
+    cost = _cost_of(measured.task.problem, "multiply_adds")
+    return float(cost.multiply_adds(weights.split(mask)))
 
 
 def live_inputs(measured: Measured) -> float:
-    """Return how many inputs the compact network reads, to minimise.
+    """Return how many numbers of an input any output depends on, to minimise.
+
+    Those to which a path of kept weights leads from an output; of images single pixels.
 
     Args:
-        measured: Of a ticket whose layout is feedforward: fully connected layers in sequence.
+        measured: With its task, whose model has layers in a row (see
+            ``models.compact.compact.compact``), no residual blocks; or without one as for
+            ``multiply_adds``.
 
     Raises:
-        InvalidValueError: The layout is not feedforward.
+        InvalidValueError: It is neither.
     """
-    return float(live.live_inputs(measured.ticket.layout.weights, measured.ticket.mask))
+    weights, mask = measured.ticket.layout.weights, measured.ticket.mask
+    if measured.task is None:
+        return float(live.live_inputs(weights, mask))
+    cost = _cost_of(measured.task.problem, "live_inputs")
+    try:
+        return float(cost.live_inputs(weights.split(mask)))
+    except InvalidValueError as error:
+        raise _not_followed("live_inputs", error) from error
+
+
+@once
+def _cost_of(problem: Problem, objective: str) -> CompactCost:
+    """Return what counts for a problem's model; made with one example passed through it."""
+    _, example, _ = next(eval_batches(problem.val, 1))
+    try:
+        return CompactCost(problem.model, example)
+    except InvalidValueError as error:
+        raise _not_followed(objective, error) from error
+
+
+def _not_followed(objective: str, error: InvalidValueError) -> NetsError:
+    """Return the error for an objective that a task's network does not have."""
+    return _checks.bad_value(
+        "objectives",
+        "be those that the network has",
+        "others, or a network that can be compacted",
+        objective,
+        f"It is counted on what compact leaves, and {error}",
+    )
 
 
 def int8_accuracy(measured: Measured) -> float:
@@ -98,14 +129,15 @@ def int8_accuracy(measured: Measured) -> float:
 def noise_accuracy(sigma: float) -> Callable[[Measured], float]:
     """Return a measure of the validation accuracy with noisy inputs, to maximise; in [0, 1].
 
-    The noise is Gaussian and the same for all networks of a task, in every generation.
+    The noise is Gaussian and the same for all networks of a task, in every generation. Of several
+    inputs the floating-point ones get it; indices and masks stay.
 
     Args:
         sigma: Standard deviation of the noise, >= 0, in units of the task's inputs.
 
     Returns:
         A function of ``Measured``; it raises InvalidValueError where there is no trained network
-        or the loss defines no accuracy.
+        or the loss defines no accuracy, or no input is floating-point.
 
     Reference:
         Hendrycks & Dietterich 2019, Benchmarking neural network robustness to common corruptions
@@ -116,9 +148,18 @@ def noise_accuracy(sigma: float) -> Callable[[Measured], float]:
     def measure(measured: Measured) -> float:
         task, state = trained(measured, f"noise_accuracy:{scale:g}")
         rng = np.random.default_rng(task.derived_seed(NOISE_SEED))
-        shape = tuple(task.problem.val[0].shape)
-        drawn = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
-        return accuracy(task, state, scale * drawn.to(task.device))
+        real = [
+            leaf for leaf in leaves_of(spec_of(task.problem.val[0])) if leaf.is_floating_point()
+        ]
+        if not real:
+            rule, expected = "suit the inputs", "a floating-point one to add noise to"
+            got = f"noise_accuracy:{scale:g} of whole numbers"
+            raise _checks.bad_value("objectives", rule, expected, got)
+        noise = []
+        for leaf in real:
+            drawn = rng.standard_normal(tuple(leaf.shape), dtype=np.float32)
+            noise.append(scale * torch.from_numpy(drawn).to(task.device))
+        return accuracy(task, state, noise)
 
     return measure
 
@@ -131,13 +172,15 @@ def rounded_to_int8(tensor: Tensor) -> Tensor:
     return (tensor / step).round().clamp(-INT8_LEVELS, INT8_LEVELS) * step
 
 
-def accuracy(task: Task, state: State, noise: Tensor | None = None) -> float:
+@working
+def accuracy(task: Task, state: State, noise: Sequence[Tensor] = ()) -> float:
     """Return the accuracy in [0, 1] of a network in evaluation mode on the validation data.
 
     Args:
         task: The model and the validation data.
         state: Parameters and buffers by name.
-        noise: What is added to the inputs, of their shape (N, ...); None for nothing.
+        noise: What is added to the floating-point inputs, one for each, of its shape (N, ...);
+            empty for nothing.
     """
     problem = task.problem
     model, mode = problem.model, problem.model.training
@@ -145,15 +188,21 @@ def accuracy(task: Task, state: State, noise: Tensor | None = None) -> float:
     done, correct = 0, 0.0
     try:
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), slow_path():
             for n, x, y in eval_batches(problem.val, ROWS_AT_ONCE):
-                some = x if noise is None else x + noise[done : done + n].to(x.dtype)
-                output = functional_call(model, here, (some,))
+                some = _noisy(x, [one[done : done + n] for one in noise]) if noise else x
+                output = call_with(model, here, some)
                 correct += float(n_correct(problem.recipe.loss, output, y))
                 done += n
     finally:
         model.train(mode)
     return correct / done
+
+
+def _noisy(inputs: Any, noise: Sequence[Tensor]) -> Any:
+    """Return inputs, noise added to those that are floating-point, in order."""
+    rest = iter(noise)
+    return each(inputs, lambda x: x + next(rest).to(x.dtype) if x.is_floating_point() else x)
 
 
 def trained(measured: Measured, objective: str) -> tuple[Task, State]:

@@ -23,6 +23,7 @@ WORST_LOSS = 1e6
 DIRECTIONS = ("min", "max")
 
 
+@_checks.signed
 @dataclass(frozen=True)
 class Objective:
     """A number to optimise.
@@ -138,6 +139,7 @@ def _by_name(text: object) -> Objective:
     return FACTORIES[name](value)
 
 
+@_checks.signed
 def penalised(target_density: float = 0.2) -> Objective:
     """Return the single fitness of NeTS: validation loss + ((d - t) / (1 - t))^2, minimised.
 
@@ -157,6 +159,7 @@ def penalised(target_density: float = 0.2) -> Objective:
     return Objective("penalised", "min", WORST_LOSS, measure, reference_offset=1.0, about=about)
 
 
+@_checks.signed
 def steps_to_loss(loss: float) -> Objective:
     """Return the steps until the validation loss is at most ``loss``, minimised.
 
@@ -181,6 +184,7 @@ def steps_to_loss(loss: float) -> Objective:
     )
 
 
+@_checks.signed
 def noise_accuracy(sigma: float) -> Objective:
     """Return the validation accuracy under Gaussian input noise of that size, maximised.
 
@@ -249,7 +253,7 @@ OBJECTIVES: dict[str, Objective] = {
             measures.WORST_COUNT,
             measures.multiply_adds,
             reference="dense",
-            about="of one example, through the compact network",
+            about="of one example, through what ``Ticket.compact`` leaves of the network",
         ),
         Objective(
             "live_inputs",
@@ -257,7 +261,7 @@ OBJECTIVES: dict[str, Objective] = {
             measures.WORST_COUNT,
             measures.live_inputs,
             reference="dense",
-            about="inputs that any output depends on",
+            about="numbers of an input that any output depends on, through kept weights",
         ),
         Objective(
             "int8_accuracy",

@@ -15,7 +15,7 @@ from nets_deap.errors import CallOrderError, InvalidTypeError
 from nets_deap.evolution.batch_map import batch_map
 from nets_deap.training.device import plain_states_kept
 from nets_deap.training.executor import executed_by
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 from nets_deap.training.workers.ray_executor import RayExecutor
 from nets_deap.training.workers.ray_options import RayOptions, Traffic
 from nets_deap.training.workers.ray_session import RaySession
@@ -24,6 +24,7 @@ from nets_deap.training.workers.transfer import n_bytes
 logger = logging.getLogger("nets_deap")
 
 
+@_checks.signed
 class RayMap:
     """Trains each generation on workers, with the results of one process to float rounding.
 
@@ -85,8 +86,7 @@ class RayMap:
         slowness: float = 20.0,
         start_seconds: float = 300.0,
     ) -> None:
-        if not isinstance(task, Task):
-            raise _checks.bad_type("task", "be a task", "a nets.Task", task)
+        check_task("task", task)
         cpus = _checks.whole("cpus_per_worker", cpus_per_worker)
         gpus = float(task.device.type == "cuda") if gpus_per_worker is None else gpus_per_worker
         gpus = _checks.real("gpus_per_worker", gpus, low=0)

@@ -16,7 +16,6 @@ from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from nets_deap import _checks
-from nets_deap.errors import InvalidTypeError, InvalidValueError
 from nets_deap.evolution.budget import StepBudget
 from nets_deap.names import DISTRIBUTIONS
 
@@ -102,20 +101,6 @@ class Settings:
         ]
 
 
-def check_names(where: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise unless all names given are known.
-
-    Raises:
-        InvalidTypeError: Some are not; they are all listed, with what they may have meant.
-    """
-    names = tuple(known)
-    checks = [functools.partial(_checks.choice, where, name, names) for name in given]
-    try:
-        _checks.together(where, checks)
-    except InvalidValueError as error:  # Python, too, has a TypeError for unknown arguments
-        raise InvalidTypeError(str(error)) from None
-
-
 def takes(
     record: Callable[P, R],
 ) -> Callable[[Callable[[S, R], T]], Callable[Concatenate[S, P], T]]:
@@ -135,11 +120,12 @@ def takes(
             inspect.Parameter(f.name, kind, default=f.default, annotation=f.type) for f in items
         ]
         signature = inspect.signature(function).replace(parameters=[first, *more])
-        names = [parameter.name for parameter in more]
 
         @functools.wraps(function)
         def called(*args: Any, **given: Any) -> T:
-            check_names(f"{function.__name__}'s argument", given, [first.name, *names])
+            wrong = _checks.misfit(function.__name__, signature, args, given)
+            if wrong is not None:
+                raise wrong
             bound: dict[str, Any] = signature.bind(*args, **given).arguments
             subject = bound.pop(first.name)
             return function(subject, make(**bound))

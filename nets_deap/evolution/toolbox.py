@@ -28,9 +28,10 @@ from nets_deap.evolution.operators import (
 )
 from nets_deap.evolution.operators._common import generator
 from nets_deap.evolution.settings import OperatorSettings, ToolboxSettings, takes
+from nets_deap.models.feedforward import feedforward_of
 from nets_deap.tickets.fitness import fitness_class
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 Select = Callable[..., list[Any]]
 Mutations = tuple[tuple[Callable[..., Any], int], ...]  # each with its weight
@@ -51,9 +52,10 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
     parent's trained weights; the ticket is still its mask over W0, and what counts is
     ``task.train(ticket)``, from W0. The first population is dense, ``mate`` is ``cx_average`` and
     ``mutate`` is ``mut_prune``; both prune. Where ``multiply_adds`` or ``live_inputs`` is among
-    the objectives and a bit is a weight, ``mutate`` is ``mut_shrink``, also after crossover. Best
-    with ``eaMuCommaLambda``: each generation is sparser than the one before, and a
-    ``NicheArchive`` as hall of fame keeps the whole front.
+    the objectives, a bit is a weight and all layers are fully connected, in sequence and maskable,
+    ``mutate`` is ``mut_shrink``, also after crossover. Best with ``eaMuCommaLambda``: each
+    generation is sparser than the one before, and a ``NicheArchive`` as hall of fame keeps the
+    whole front.
 
     Args:
         task: What to train on.
@@ -63,6 +65,7 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
         InvalidValueError: An argument is out of range; all bad ones are listed together.
         InvalidTypeError: An argument is of the wrong kind, or unknown.
     """
+    check_task("make_toolbox's task", task)
     evaluator = Evaluator(
         task,
         settings.objectives,
@@ -140,7 +143,7 @@ def _register_variation(
     layout = evaluator.task.layout
     lamarckian = evaluator.inherit == "weights"
     names = {objective.name for objective in evaluator.objectives}
-    shrinks = lamarckian and layout.unit == "weight" and not names.isdisjoint(STRUCTURAL)
+    shrinks = lamarckian and not names.isdisjoint(STRUCTURAL) and _can_shrink(evaluator.task)
     prune, noise, sigma = settings.prune, settings.noise, settings.sigma
     if prune is None:
         prune = (0.15, 0.25) if shrinks else (0.2, 0.2) if lamarckian else (0.2, 0.6)
@@ -174,6 +177,13 @@ def _register_variation(
         )
     operators, weights = zip(*mutations, strict=True)
     toolbox.register("mutate", mut_one_of, operators=operators, weights=weights)
+
+
+def _can_shrink(task: Task) -> bool:
+    """Return whether ``mut_shrink`` can take a task's tickets."""
+    whole = feedforward_of(task.problem.model)
+    in_a_row = whole is not None and whole.weights == task.problem.layout.names
+    return in_a_row and task.layout.unit == "weight"
 
 
 def _again(evaluator: Evaluator) -> Callable[[Select], Select]:

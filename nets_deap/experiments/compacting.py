@@ -1,23 +1,29 @@
-"""``compact``: train a ticket from W0, compact it, and measure what that saves."""
+"""``compact``: train a ticket from W0, compact it, and measure what that saves; its files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from nets_deap import _atomic
+from nets_deap import _atomic, _checks
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.run import build_task
 from nets_deap.models.compact.footprint import Footprint, measure_footprints, table
 from nets_deap.models.compact.sparse import has_linears
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.result import TrainResult
+from nets_deap.training.task import Task
 
 ROWS = 1000  # that outputs are compared on
+TENSORS = (".safetensors", ".pt", ".pth")  # what tensors by name are written as
+MASKS = (".npz", *TENSORS)
 
 
 @dataclass(frozen=True)
@@ -49,34 +55,73 @@ class CompactReport:
         return f"{head}\n\n{table(self.footprints)}\n{foot}"
 
 
-def for_ticket(config: Config, ticket: Ticket) -> Config:
-    """Return a configuration whose task has the unit of a ticket."""
-    return replace(config, task=replace(config.task, unit=ticket.unit))
+def task_for(config: Config, ticket: Ticket, *, any_initial: bool = False) -> Task:
+    """Return the task of a configuration for a ticket that was found on it.
+
+    Args:
+        config: The configuration.
+        ticket: The ticket.
+        any_initial: Whether its W0 may be another than the ticket's.
+
+    Raises:
+        InvalidValueError: Its network has other layers than the ticket's, or another W0.
+    """
+    task = build_task(replace(config, task=replace(config.task, unit=ticket.unit)))
+    own, its = task.layout.weights, ticket.layout.weights
+    hint = "Name its preset and what was set: --preset, --seed, --set."
+    rule = "belong to this task"
+    shapes, found = ([(la.name, la.shape) for la in layout.layers] for layout in (own, its))
+    if shapes != found:
+        raise _checks.bad_value("ticket", rule, f"layers {_named(shapes)}", _named(found), hint)
+    if not any_initial and own.initial_digest != its.initial_digest:
+        wanted, got = (f"SHA-256 {one.initial_digest[:16]}..." for one in (own, its))
+        raise _checks.bad_value("ticket", rule, f"W0 of {wanted}", f"W0 of {got}", hint)
+    return task
+
+
+def differences(task: Task, ticket: Ticket) -> list[str]:
+    """Return what of a task is not what a ticket was found on, by its file; none if unknown."""
+    found = []
+    origin, now = ticket.origin, task.origin()
+    data = {**origin.get("data", {})}
+    if data.get("digest") not in (None, task.data_digest):
+        found.append(f"data {data.get('name')!r}, SHA-256 {data['digest'][:16]}..., not this one's")
+    recipe = {**origin.get("recipe", {})}
+    found += [
+        f"recipe.{name} {value!r}, not {now['recipe'][name]!r}"
+        for name, value in recipe.items()
+        if name in now["recipe"] and now["recipe"][name] != value
+    ]
+    return found
+
+
+def _named(layers: list[tuple[str, tuple[int, ...]]]) -> str:
+    """Return names and shapes of layers."""
+    return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in layers)
 
 
 def compact(
-    config: Config,
+    task: Task,
     ticket: Ticket,
     *,
-    steps: int | None = None,
+    steps: int,
     repeats: int = 100,
     path: str | Path | None = None,
 ) -> CompactReport:
     """Train a ticket from W0, compact it, and measure both.
 
     Args:
-        config: The task that the ticket belongs to, and its final training.
+        task: The task that the ticket belongs to.
         ticket: The ticket.
-        steps: Optimiser steps; None for ``config.final.steps``.
+        steps: Optimiser steps.
         repeats: Timed passes; see ``models.compact.footprint.measure_latency``.
-        path: Where to write the small network's tensors, as safetensors; None for nowhere.
+        path: Where to write the small network's tensors, see ``write_tensors``; None for nowhere.
 
     Raises:
         InvalidValueError: The ticket belongs to another task, or its network cannot be compacted.
         FileAccessError: The file cannot be written.
     """
-    task = build_task(for_ticket(config, ticket))
-    trained = task.train(ticket, steps=config.final.steps if steps is None else steps)
+    trained = task.train(ticket, steps=steps)
     module = trained.module()
     small = ticket.compact(module)
     inputs = (task.problem.test or task.problem.val)[0][:ROWS].cpu()
@@ -92,13 +137,47 @@ def compact(
     return CompactReport(ticket, trained, small, footprints, difference, inputs)
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: str | Path, about: str) -> None:
-    """Write tensors by name as safetensors, with a text on what they are.
+def check_suffix(path: str | Path, suffixes: Collection[str]) -> Path:
+    """Return a path whose suffix, if it has one, names a format that can be written.
+
+    Args:
+        path: What a user gave as ``--out``.
+        suffixes: Those formats, some of ``SUFFIXES`` or another; without a suffix it is the first.
+    """
+    target = _checks.path("--out", path)
+    if target.suffix and target.suffix.lower() not in suffixes:
+        expected = f"the suffix {' or '.join(suffixes)}, or none for {next(iter(suffixes))}"
+        raise _checks.bad_value("--out", "name a format that is written", expected, str(target))
+    return target
+
+
+def write_tensors(
+    tensors: Mapping[str, Tensor],
+    path: str | Path,
+    about: str,
+    suffixes: Collection[str] = TENSORS,
+) -> None:
+    """Write tensors by name in the format that the path's suffix names.
+
+    Args:
+        tensors: On the CPU.
+        path: ``.safetensors``, ``.pt`` or ``.pth`` as torch reads them, ``.npz`` as NumPy does.
+        about: A text on what they are, which safetensors hold.
+        suffixes: What is allowed; the first one is what is written without a suffix.
 
     Raises:
+        InvalidValueError: The suffix promises another format.
         FileAccessError: The file cannot be written.
     """
-    from safetensors.torch import save
-
-    data = save({name: t.contiguous() for name, t in tensors.items()}, {"architecture": about})
-    _atomic.save(path, data, argument="--out")
+    target = check_suffix(path, suffixes)
+    kind = target.suffix.lower() or next(iter(suffixes))
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    buffer = io.BytesIO()
+    if kind == ".safetensors":
+        # Tied tensors are written by each of their names.
+        buffer.write(save({name: t.clone() for name, t in whole.items()}, {"architecture": about}))
+    elif kind == ".npz":
+        np.savez_compressed(buffer, **{name: t.numpy() for name, t in whole.items()})  # type: ignore[arg-type]
+    else:
+        torch.save(whole, buffer)
+    _atomic.save(target, buffer.getvalue(), argument="--out")

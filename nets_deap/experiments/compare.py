@@ -11,7 +11,9 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap.baselines import Baseline
-from nets_deap.errors import NetsError
+from nets_deap.errors import InvalidValueError
+from nets_deap.evolution.measured import Measured
+from nets_deap.evolution.measures import multiply_adds
 from nets_deap.evolution.operators import layer_counts
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.folder import ComparisonFolder
@@ -21,7 +23,6 @@ from nets_deap.experiments.run import build_task
 from nets_deap.experiments.summarise import summarise
 from nets_deap.experiments.summary import Summary
 from nets_deap.runs.storage.folder import csv_text
-from nets_deap.tickets import live
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task
 
@@ -141,7 +142,7 @@ def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: flo
             "method": name,
             "density": level.ticket.density,
             "kept": level.ticket.kept,
-            "multiply_adds": _multiply_adds(level.ticket),
+            "multiply_adds": _multiply_adds(task, level.ticket),
             "test_accuracy": result.test_accuracy,
             "test_loss": result.test_loss,
             "val_accuracy": result.val_accuracy,
@@ -154,13 +155,12 @@ def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: flo
     ]
 
 
-def _multiply_adds(ticket: Ticket) -> int | None:
-    """Return the multiply-adds of the compact network; None where the layout is not feedforward."""
+def _multiply_adds(task: Task, ticket: Ticket) -> int | None:
+    """Return the multiply-adds of the compact network; None where it cannot be compacted."""
     try:
-        live.check_feedforward(ticket.layout.weights)
-    except NetsError:
+        return int(multiply_adds(Measured(ticket, {}, 0, task=task)))
+    except InvalidValueError:
         return None
-    return live.multiply_adds(ticket.layout.weights, ticket.mask)
 
 
 def _measure(
@@ -181,7 +181,7 @@ def _measure(
         share = round(budget * METHODS[name].budgets)
         found, seconds = find(task, config, name, share, densities, evolved)
     if name == EVOLUTION:
-        folder.put_tickets(task.seed, found.tickets)
+        folder.put_tickets(task.seed, found.tickets, task)
     return rows_of(task, config, name, found, seconds)
 
 

@@ -12,8 +12,10 @@ from nets_deap.errors import FileAccessError
 from nets_deap.runs.storage import schema
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.paths import TICKETS
+from nets_deap.runs.storage.reader import read_json, reading
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.task import Task
 
 HEAD, RESULTS = "comparison.json", "results"
 
@@ -36,7 +38,7 @@ class ComparisonFolder(RunFolder):
     locked = False
 
     def __init__(self, path: str | Path, identity: Mapping[str, Any]) -> None:
-        self.path = Path(path)
+        self.path = _checks.path("path", path)
         plain = json.loads(json.dumps(identity))
         if (self.path / HEAD).exists():
             held = self._read(HEAD)
@@ -74,14 +76,21 @@ class ComparisonFolder(RunFolder):
         """Read a finished result."""
         return by_present_names(self._read(self._held(seed, method)))
 
-    def put_tickets(self, seed: int, tickets: Sequence[Ticket]) -> None:
-        """Save the tickets that evolution found for a seed, densest first."""
+    def put_tickets(self, seed: int, tickets: Sequence[Ticket], task: Task | None = None) -> None:
+        """Save the tickets that evolution found for a seed, densest first.
+
+        Args:
+            seed: The seed.
+            tickets: The tickets.
+            task: That they were found on, for those that have no origin yet.
+        """
         folder = self.path / TICKETS / f"seed{seed}"
         folder.mkdir(exist_ok=True)
         for old in folder.glob("*.safetensors"):
             old.unlink()
         for i, ticket in enumerate(tickets):
-            ticket.save(folder / f"{i:02d}-{ticket.digest[:16]}.safetensors")
+            known = None if ticket.origin else task
+            ticket.save(folder / f"{i:02d}-{ticket.digest[:16]}.safetensors", task=known)
 
     def tickets(self, seed: int, layout: MaskLayout) -> list[Ticket]:
         """Load the tickets that evolution found for a seed, with the layout of its task."""
@@ -107,6 +116,27 @@ class ComparisonFolder(RunFolder):
                 f"{self.path / name} must be readable JSON: {error}. Remove the file to have it "
                 "made again."
             ) from error
+
+
+def config_in(path: Path, replicate: str) -> dict[str, Any] | None:
+    """Return what a comparison was made with, for tickets of one seed, as a run keeps it.
+
+    Args:
+        path: The folder of the comparison, or any other.
+        replicate: The name of the seed's folder of tickets.
+
+    Returns:
+        Its ``config``; None where the folder holds no comparison, or none with such tickets.
+
+    Raises:
+        FileAccessError: What was written about the comparison is damaged.
+    """
+    seed = replicate.removeprefix("seed")
+    if not (path / HEAD).exists() or not seed.isdecimal():
+        return None
+    with reading(path / HEAD):
+        held = schema.renamed(read_json(path / HEAD))
+        return {"config": {**held["config"], "seed": int(seed)}}
 
 
 def results_in(path: Path) -> list[Path]:

@@ -14,9 +14,10 @@ from nets_deap.experiments.config import Config
 from nets_deap.runs.resume import Resumed, newest, take_up
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.reader import RunReader
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 
+@_checks.signed
 def resume(
     path: str | Path,
     *,
@@ -58,8 +59,8 @@ def resume(
         from nets_deap.experiments.run import build_task
 
         task = build_task(config_of(facts))
-    elif not isinstance(task, Task):
-        raise _checks.bad_type("task", "be a task", "a nets.Task", task)
+    else:
+        check_task("task", task)
     folder = RunFolder.taken_up(path, force=force)
     try:
         snapshot = newest(folder.path)

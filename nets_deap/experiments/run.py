@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from nets_deap import _checks
 from nets_deap._table import table
 from nets_deap.evolution.objectives import resolve
 from nets_deap.experiments.config import Config
@@ -139,7 +140,7 @@ def run(
             force=force,
             config={"preset": preset, "config": config.as_dict()},
         )
-        return _finish(config, task, result, Path(path), progress)
+        return _finish(config, task, result, _checks.path("path", path), progress)
 
 
 def _finish(

@@ -17,7 +17,7 @@ from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.problem import Start
 from nets_deap.training.recipe import name_of
 from nets_deap.training.result import TrainResult
-from nets_deap.training.task import FINAL_TRAINING, Task
+from nets_deap.training.task import FINAL_TRAINING, Task, check_task
 
 VARIANTS = ("ticket", "shuffled", "re-initialised", "inverted", "dense")
 SPLITS = {"test": "Test", "val": "Validation"}
@@ -130,6 +130,7 @@ class SanityReport:
         return plain
 
 
+@_checks.signed
 def check(
     ticket: Ticket,
     task: Task,
@@ -213,8 +214,7 @@ def check(
 
 def _check_pair(ticket: Ticket, task: Task) -> None:
     """Raise unless the ticket can be compared with controls on this task."""
-    if not isinstance(task, Task):
-        raise _checks.bad_type("task", "be a task", "a nets.Task", task)
+    check_task("task", task)
     if not isinstance(ticket, Ticket):
         raise _checks.bad_type("ticket", "be a ticket", "a nets.Ticket", ticket)
     if not task.has_accuracy:

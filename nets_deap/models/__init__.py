@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from nets_deap import _checks
+
 # Where they live: imported when first used, so that what only needs a neighbour of theirs, such as
 # a ticket the names of maskable parameters, does not cost the import of torch. No file here may
 # have the name of one of them: its import would hide the function behind the module.
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'nets_deap.models' has no attribute {name!r}")
+        raise _checks.absent("nets_deap.models", name, __all__)
     value = getattr(importlib.import_module(f"nets_deap.models.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

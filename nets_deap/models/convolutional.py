@@ -14,6 +14,7 @@ from nets_deap import _checks
 PLANS = {2: (64, 64), 4: (64, 64, 128, 128), 6: (64, 64, 128, 128, 256, 256)}
 
 
+@_checks.signed
 def lenet5(*, classes: int = 10, seed: int = 0) -> nn.Sequential:
     """Return LeNet-5 for 28x28 images with ReLU and max pooling: 61,470 maskable weights.
 
@@ -40,6 +41,7 @@ def lenet5(*, classes: int = 10, seed: int = 0) -> nn.Sequential:
     )
 
 
+@_checks.signed
 def conv(
     depth: int, *, image: Sequence[int] = (3, 32, 32), classes: int = 10, seed: int = 0
 ) -> nn.Sequential:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +15,11 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize, prune
 
 from nets_deap import _checks
+from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import Mask, values_of
+from nets_deap.models.wrappers import named_modules, named_parameters, unwrap
+
+Self = TypeVar("Self", bound="Masked")
 
 
 class Masked(nn.Module):
@@ -22,15 +27,41 @@ class Masked(nn.Module):
 
     Their gradient is zero. What they were stays in ``parametrizations.NAME.original``.
 
+    The mask goes where the module goes and stands in its state dict, but it is none of its buffers:
+    what averages models averages those (``swa_utils.AveragedModel(use_buffers=True)``), and torch
+    cannot subtract bools.
+
     Args:
-        mask: Bool, of the tensor's shape, 1 = kept; a buffer.
+        mask: Bool, of the tensor's shape, 1 = kept.
     """
 
     mask: Tensor
 
     def __init__(self, mask: Tensor) -> None:
         super().__init__()
-        self.register_buffer("mask", mask)
+        self.mask = mask
+
+    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.mask = fn(self.mask)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        with self._as_buffer():
+            super()._save_to_state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        with self._as_buffer():
+            super()._load_from_state_dict(*args, **kwargs)
+
+    @contextmanager
+    def _as_buffer(self) -> Iterator[None]:
+        """Let the mask be a buffer meanwhile."""
+        self._buffers["mask"] = self.__dict__.pop("mask")
+        try:
+            yield
+        finally:
+            self.__dict__["mask"] = self._buffers.pop("mask")
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weights with those that are pruned as zero."""
@@ -54,7 +85,7 @@ def masks_of(model: nn.Module) -> dict[str, Tensor]:
         InvalidValueError: A mask is not of zeros and ones.
     """
     found: dict[str, Tensor] = {}
-    for path, module in model.named_modules():
+    for path, module in named_modules(model):
         own: dict[str, Tensor] = {}
         for name in _pruned(module):
             own[name] = getattr(module, f"{name}_mask")
@@ -91,7 +122,7 @@ def check_masked(module: nn.Module, masks: Any) -> dict[str, Mask]:
     if not isinstance(masks, Mapping):
         expected = "a mapping of parameter names to bool arrays, as from ticket.masks()"
         raise _checks.bad_type("masks", "be by name", expected, masks)
-    named = dict(module.named_parameters())
+    named = dict(named_parameters(module))
     found: dict[str, Mask] = {}
     for name, given in masks.items():
         _checks.choice("module's parameters", name, named, "Give the network of these masks.")
@@ -115,7 +146,7 @@ def unmasked(model: nn.Module) -> dict[str, Tensor]:
     """Return parameters by their own names, as they are without ``prune`` and ``Masked``."""
     found: dict[str, Tensor] = {}
     # Module by module: torch moves what it parametrizes behind all other children.
-    for path, module in model.named_modules():
+    for path, module in named_modules(model):
         if "parametrizations" in path.split("."):
             continue
         masked = _pruned(module)
@@ -131,6 +162,7 @@ def unmasked(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+@neutral()
 def plain(model: nn.Module) -> nn.Module:
     """Return a copy whose weights are masked for good: neither pruned nor parametrized by torch."""
     memo: dict[int, Any] = {}
@@ -140,7 +172,7 @@ def plain(model: nn.Module) -> nn.Module:
         for tensor in (*held, *module.__dict__.get("_flat_weights", ())):
             if isinstance(tensor, Tensor) and not tensor.is_leaf:
                 memo[id(tensor)] = tensor.detach().clone()
-    copied = copy.deepcopy(model, memo)
+    copied = unwrap(copy.deepcopy(model, memo))
     for module in copied.modules():
         order = [*_pruned(module), *(name for name, _ in _parametrized(module))]
         for name in _pruned(module):
@@ -186,8 +218,8 @@ def owners_of(model: nn.Module, names: Iterable[str], how: str) -> dict[str, nn.
         names: Of parameters of the model.
         how: ``"prune"`` or ``"parametrize"``.
     """
-    named = list(model.named_parameters(remove_duplicate=False))
-    own = dict(named)
+    named = list(named_parameters(model, remove_duplicate=False))
+    own, modules = dict(named), dict(named_modules(model, remove_duplicate=False))
     owners: dict[str, nn.Module] = {}
     for name in names:
         shared = [other for other, parameter in named if parameter is own[name]]
@@ -199,7 +231,7 @@ def owners_of(model: nn.Module, names: Iterable[str], how: str) -> dict[str, nn.
                 how,
                 f"These are one: {', '.join(shared)}.",
             )
-        owners[name] = model.get_submodule(name.rpartition(".")[0])
+        owners[name] = modules[name.rpartition(".")[0]]
         if how == "prune" and isinstance(owners[name], NonDynamicallyQuantizableLinear):
             raise _checks.bad_value(
                 "how",

@@ -14,6 +14,7 @@ from nets_deap import _checks
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
+@_checks.signed
 class MLP(nn.Module):
     """Fully connected layers with one activation between them; inputs are flattened.
 
@@ -52,11 +53,13 @@ class MLP(nn.Module):
         return output
 
 
+@_checks.signed
 def xor_mlp(hidden: int = 10, *, seed: int = 0) -> MLP:
     """Return the 2-h-1 network for XOR, tanh between: 3 h maskable weights."""
     return MLP((2, hidden, 1), activation="tanh", seed=seed)
 
 
+@_checks.signed
 def lenet_300_100(*, classes: int = 10, seed: int = 0) -> MLP:
     """Return LeNet-300-100 (LeCun et al. 1998) for 28x28 images: 266,200 maskable weights."""
     return MLP((784, 300, 100, classes), seed=seed)

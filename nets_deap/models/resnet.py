@@ -42,6 +42,7 @@ class BasicBlock(nn.Module):
         return F.relu(y + x)
 
 
+@_checks.signed
 class ResNet(nn.Module):
     """The residual network of 6 n + 2 layers for images of 32x32: 16, 32, 64 channels.
 
@@ -85,6 +86,7 @@ class ResNet(nn.Module):
         return output
 
 
+@_checks.signed
 def resnet20(*, channels: int = 3, classes: int = 10, seed: int = 0) -> ResNet:
     """Return ResNet-20: 0.27 million weights."""
     return ResNet(3, channels=channels, classes=classes, seed=seed)

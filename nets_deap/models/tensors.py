@@ -28,17 +28,33 @@ def check_values(name: str, tensor: Tensor) -> None:
         )
 
 
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Raise an ``InvalidValueError`` where an initial weight is NaN or infinite."""
+    if tensor.is_floating_point() and not bool(tensor.detach().isfinite().all()):
+        hint = "A network would diverge from there: give it finite weights first."
+        got = f"NaN or inf in {name!r}"
+        raise _checks.bad_value("model", "have finite initial weights", "numbers", got, hint)
+
+
 def values_of(name: str, tensor: Tensor) -> NDArray[Any]:
-    """Return the values of a parameter on the CPU, bfloat16 as float32, which holds them exactly.
+    """Return the values of a parameter or buffer on the CPU.
+
+    Floating-point types that NumPy has not, such as bfloat16, become float32, which holds them
+    exactly.
 
     Raises:
         InvalidValueError: It has none.
     """
     check_values(name, tensor)
-    found = tensor.detach().cpu()
-    # NumPy has no such type.
-    array: NDArray[Any] = (found.float() if str(found.dtype) == "torch.bfloat16" else found).numpy()
+    array: NDArray[Any] = known_to_numpy(tensor.detach()).cpu().numpy()
     return array
+
+
+def known_to_numpy(tensor: Tensor) -> Tensor:
+    """Return a tensor of a type that NumPy has: floating-point others become float32."""
+    known = ("torch.float16", "torch.float32", "torch.float64")
+    foreign = tensor.is_floating_point() and str(tensor.dtype) not in known
+    return tensor.float() if foreign else tensor
 
 
 def digest_of(array: NDArray[Any]) -> str:

@@ -12,6 +12,7 @@ from nets_deap import _checks
 from nets_deap.models.convolutional import generator
 
 
+@_checks.signed
 def torchvision_model(
     name: str, *, image: Sequence[int] = (3, 32, 32), classes: int = 10, seed: int = 0
 ) -> nn.Module:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 # The registry: a line for each kind, in the order in which kinds are listed and reported. What
 # each is called on the command line says ``@kind`` where it is defined.
 # isort: off
+from nets_deap import _checks
 from nets_deap.plots.pareto import pareto_front as pareto_front
 from nets_deap.plots.fronts import fronts_over_generations as fronts_over_generations
 from nets_deap.plots.pareto import final_accuracy as final_accuracy
@@ -30,3 +31,6 @@ KINDS = kinds_among(globals().values())
 # Type checkers read no computed list: to them the imports' "as" says what is exported.
 if not TYPE_CHECKING:
     __all__ = ["sized", *(kind.draw.__name__ for kind in KINDS.values())]
+
+if not TYPE_CHECKING:  # to type checkers it would stand for any name
+    __getattr__ = _checks.absent_from(globals())

@@ -11,6 +11,7 @@ import torch
 
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
+from nets_deap.evolution.fronts import is_finite
 from nets_deap.runs.storage.history import SHORT
 from nets_deap.runs.storage.reader import RunReader
 from nets_deap.runs.storage.rows import objective_names
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PIXELS = 256  # the longest side of a mask's picture
 
 
+@_checks.signed
 def to_tensorboard(run: str | Path, path: str | Path) -> Path:
     """Write a run folder as TensorBoard event files; again for a run that has gone on.
 
@@ -58,9 +60,10 @@ def to_tensorboard(run: str | Path, path: str | Path) -> Path:
             writer.add_image(f"{ticket.digest[:8]}/{name}", picture, last)
             writer.add_scalar(f"layer density/{ticket.digest[:8]}/{name}", matrix.mean(), last)
     writer.close()
-    return Path(path)
+    return _checks.path("path", path)
 
 
+@_checks.signed
 class LiveTensorBoard:
     """Writes each generation's row as TensorBoard scalars at once: for ``callbacks=``.
 
@@ -76,7 +79,7 @@ class LiveTensorBoard:
 
     def __init__(self, path: str | Path) -> None:
         _optional.require("tensorboard", "tensorboard", "TensorBoard export")
-        self.path = Path(path)
+        self.path = _checks.path("path", path)
         self._writer: Any = None
 
     def __call__(self, recorder: Recorder, row: Mapping[str, Any]) -> None:
@@ -93,6 +96,7 @@ class LiveTensorBoard:
             self._writer = None
 
 
+@_checks.signed
 def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
     """Put a run into an Optuna study, a trial a ticket; ``optuna-dashboard`` shows it.
 
@@ -177,7 +181,7 @@ def _writer(path: str | Path, purge: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
     try:
-        return SummaryWriter(str(path), purge_step=purge)
+        return SummaryWriter(str(_checks.path("path", path)), purge_step=purge)
     except OSError as error:
         raise FileAccessError(
             f"path must be a folder that can be written: cannot write in {path} "
@@ -188,6 +192,8 @@ def _writer(path: str | Path, purge: int) -> Any:
 def _write_row(writer: Any, step: int, row: Mapping[str, Any]) -> None:
     """Write a row of a log as scalars."""
     for name, value in row.items():
+        if value is None:  # no individual had a finite value
+            continue
         group = "objectives" if name.endswith(("_min", "_mean", "_max")) else "search"
         writer.add_scalar(f"{group}/{name}", value, step)
 
@@ -204,7 +210,7 @@ def _last_population(run: Any) -> Sequence[Any]:
 
 
 def members_of(run: Any) -> list[Ticket]:
-    """Return the evaluated tickets of a run folder, of what has a ``front``, or of a list."""
+    """Return the tickets with finite values of a run folder, of what has a front, or of a list."""
     if isinstance(run, (str, Path)):
         found = RunReader(run).tickets()
     else:
@@ -212,4 +218,5 @@ def members_of(run: Any) -> list[Ticket]:
     for member in found:
         if not isinstance(member, Ticket):
             raise _checks.bad_type("run", "hold tickets", "nets.Ticket", member)
-    return [ticket for ticket in found if ticket.fitness is not None and ticket.fitness.valid]
+    evaluated = [one for one in found if one.fitness is not None and one.fitness.valid]
+    return [one for one in evaluated if is_finite(one)]

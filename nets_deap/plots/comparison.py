@@ -99,7 +99,7 @@ def rows_of_comparison(folder: str | Path) -> list[dict[str, Any]]:
 def summary_of(folder: str | Path) -> Summary:
     """Summarise what is finished in the folder of a comparison."""
     rows = rows_of_comparison(folder)
-    head = Path(folder) / HEAD
+    head = _checks.path("folder", folder) / HEAD
     plain = read_json(head)
     with reading(head):
         return summarise(rows, [float(level) for level in plain["densities"]])

@@ -75,7 +75,8 @@ def _curves(trained: Any, dense: TrainResult | None) -> tuple[list[int], list[Cu
         plain = reader.curves()
         with reading(reader.path / CURVES):
             return _read(plain)
-    results: Sequence[TrainResult] = list(trained)
+    one = isinstance(trained, TrainResult)
+    results: Sequence[TrainResult] = [trained] if one else list(trained)
     steps = [step for step, _ in results[0].curve] if results else []
     curves = [(one.density, [loss for _, loss in one.curve]) for one in results]
     return steps, curves, [] if dense is None else [loss for _, loss in dense.curve]

@@ -35,7 +35,9 @@ def fronts_over_generations(
     Returns:
         The ``matplotlib.axes.Axes``.
     """
-    history = source.history_of(run)
+    history = [one for one in source.history_of(run) if one.front]
+    if not history:
+        raise _checks.bad_value("run", "have fronts", "a member with finite values", "none")
     count = min(_checks.whole("most", most), len(history))
     chosen = np.unique(np.linspace(len(history) - 1, 0, count).round().astype(int))
     plane = Plane.of(history[0].front[0], objectives)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nets_deap import _checks
 from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
 from nets_deap.runs.storage.paths import LOG
@@ -36,7 +37,7 @@ def hypervolume(runs: Any, ax: Any = None) -> Any:
     lines = []
     for name, run in named.items():
         rows = source.log_of(run)
-        where = Path(run) / LOG if source.is_folder(run) else Path()
+        where = _checks.path("run", run) / LOG if source.is_folder(run) else Path()
         with reading(where):
             lines.append(
                 (

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from nets_deap import _checks
+
 Draw = Callable[[Any, Any], Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -39,7 +41,8 @@ def kind(
         many: Makes what the function takes of a list of folders; None where it draws only one.
     """
 
-    def decorate(function: Function) -> Function:
+    def decorate(given: Function) -> Function:
+        function = _checks.signed(given)
         draw_many: Draw | None = None
         if many is not None:
 

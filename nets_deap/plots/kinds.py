@@ -33,7 +33,10 @@ def render(folder: Folders, kind: str, *, form: str = "png", size: str = "notebo
         MissingExtraError: matplotlib is not installed.
     """
     known = KINDS[_checks.choice("kind", kind, KINDS)]
-    folders = [Path(folder)] if isinstance(folder, (str, Path)) else [Path(one) for one in folder]
+    folders = [
+        _checks.path("folder", one)
+        for one in ([folder] if isinstance(folder, (str, Path)) else folder)
+    ]
     draw = known.draw if len(folders) == 1 else known.draw_many
     if draw is None:
         several = [name for name, other in KINDS.items() if other.draw_many is not None]

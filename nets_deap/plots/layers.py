@@ -64,6 +64,9 @@ def layer_densities_over_time(run: Any, ax: Any = None) -> Any:
     names = history[-1].layers
     if not names:
         raise _without_layers(run)
+    history = [one for one in history if one.front]
+    if not history:
+        raise _checks.bad_value("run", "have fronts", "a member with finite values", "none")
     parts = [np.median([m.layers for m in one.front], axis=0) for one in history]
     whole = [float(np.median([member.density for member in one.front])) for one in history]
     numbers = np.array([one.number for one in history])

@@ -136,10 +136,9 @@ def pareto_front(
         InvalidValueError: The front is empty or has no such objectives.
     """
     members, behind = source.members_of(front)
-    behind = list(population) or behind
+    behind = source.finite(population) or behind
     if not members:
-        raise _checks.bad_value("front", "have members", "at least one", 0)
-    costs_of(members)
+        raise _checks.bad_value("front", "have members", "at least one with finite values", 0)
     plane = Plane.of(members[0], objectives)
     ax = style.axes_or_new(ax)
     size = style.marker(0.7)
@@ -215,7 +214,7 @@ def _final_rows(final: FinalTraining | str | Path) -> tuple[NDArray[np.float64],
                 str(final),
             )
         ours, control = "test_accuracy", "random_test_accuracy"
-        with reading(Path(final) / FRONT):
+        with reading(_checks.path("final", final) / FRONT):
             found = [
                 (float(row["density"]), float(row[ours]), float(row[control])) for row in trained
             ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nets_deap import _checks
+from nets_deap.evolution.fronts import is_finite, knee
+from nets_deap.runs.picks import members_of as members_with_fitness
 from nets_deap.runs.storage.history import SHORT, Generation
 from nets_deap.runs.storage.paths import HISTORY, LOG
 from nets_deap.runs.storage.reader import RunReader
@@ -23,7 +26,8 @@ def history_of(run: Any) -> list[Generation]:
     Raises:
         InvalidValueError: There are none.
     """
-    found = reader_of(run).history() if is_folder(run) else list(getattr(run, "history", run))
+    held = getattr(run, "history", run)
+    found = reader_of(run).history() if is_folder(run) else _listed(held)
     if not found or not all(isinstance(one, Generation) for one in found):
         raise _checks.bad_value(
             "run",
@@ -38,17 +42,28 @@ def history_of(run: Any) -> list[Generation]:
 def members_of(front: Any) -> tuple[list[Any], list[Any]]:
     """Return the members of a front, and all others that its run has noted.
 
+    Those with a value that is not finite have no place in a figure, and are left out.
+
     Args:
-        front: Evaluated individuals, a run folder, a search's result or a recorder.
+        front: Evaluated individuals, a run folder, a search's result, a recorder, or results of
+            training.
+
+    Raises:
+        InvalidTypeError: It is nothing of these.
+        InvalidValueError: Who is on it has not been evaluated.
     """
     if is_folder(front):
         history = reader_of(front).history()
         if history:
             return list(history[-1].front), _others(history, history[-1].front)
         return list(tickets_of(front)), []
-    if hasattr(front, "front"):
-        return list(front.front), _others(list(getattr(front, "history", ())), front.front)
-    return list(front), []
+    members = finite(front)
+    return members, _others(list(getattr(front, "history", ())), members)
+
+
+def finite(individuals: Any) -> list[Any]:
+    """Return evaluated individuals whose values are all finite; see ``runs.picks.members_of``."""
+    return [one for one in members_with_fitness(individuals) if is_finite(one)]
 
 
 def tickets_of(front: Any) -> list[Ticket]:
@@ -62,7 +77,7 @@ def tickets_of(front: Any) -> list[Ticket]:
     elif isinstance(front, Ticket):
         found = [front]
     else:
-        found = list(getattr(front, "front", front))
+        found = _listed(getattr(front, "front", getattr(front, "tickets", front)))
     if not found or not all(isinstance(one, Ticket) for one in found):
         raise _checks.bad_value(
             "front", "hold tickets", "a run folder with tickets, or tickets", _shown(front)
@@ -72,11 +87,9 @@ def tickets_of(front: Any) -> list[Ticket]:
 
 def ticket_of(ticket: Any) -> Ticket:
     """Return one ticket: itself, of a file, or of a run the knee of its front."""
-    from nets_deap.evolution.fronts import knee
-
     if isinstance(ticket, Ticket):
         return ticket
-    if is_folder(ticket) and Path(ticket).is_file():
+    if is_folder(ticket) and _checks.path("ticket", ticket).is_file():
         return Ticket.load(ticket)
     tickets = tickets_of(ticket)
     found: Ticket = knee(tickets) if all(_evaluated(one) for one in tickets) else tickets[-1]
@@ -88,7 +101,8 @@ def log_of(run: Any) -> list[dict[str, Any]]:
     if is_folder(run):
         rows = reader_of(run, LOG).log()
     else:
-        rows = [dict(row) for row in getattr(run, "logbook", run)]
+        given = _listed(getattr(run, "logbook", run))
+        rows = [dict(row) for row in given if isinstance(row, Mapping)]
     if not rows:
         raise _checks.bad_value("run", "have a log", "a row a generation", _shown(run))
     return rows
@@ -121,6 +135,11 @@ def _others(history: list[Generation], front: Any) -> list[Any]:
     for member in front:
         seen.pop(member.digest[:SHORT], None)
     return list(seen.values())
+
+
+def _listed(given: Any) -> list[Any]:
+    """Return what something holds one by one; nothing where it is no collection."""
+    return list(given) if isinstance(given, Iterable) else []
 
 
 def _evaluated(ticket: Ticket) -> bool:

@@ -41,6 +41,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 @contextlib.contextmanager
+@_checks.signed
 def sized(size: str) -> Iterator[None]:
     """Draw what is drawn inside for a place: ``with nets.plots.sized("paper"): ...``.
 

@@ -8,12 +8,14 @@ from typing import Any
 
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
+from nets_deap.runs.picks import members_of
 from nets_deap.runs.storage.paths import FRONT
 from nets_deap.runs.storage.reader import RunReader
 from nets_deap.runs.storage.rows import front_rows, named_values
 from nets_deap.tickets.ticket import Ticket
 
 
+@_checks.signed
 def log(run: Any) -> Any:
     """Return a log as a DataFrame, a row a generation.
 
@@ -42,6 +44,7 @@ def log(run: Any) -> Any:
     return frame.set_index("generation") if "generation" in frame else frame
 
 
+@_checks.signed
 def front(run: Any) -> Any:
     """Return a front as a DataFrame, a row a member, densest first.
 
@@ -67,9 +70,9 @@ def front(run: Any) -> Any:
             return pandas.read_csv(io.StringIO(text), dtype={"ticket": str})
         except ValueError as error:  # pandas' own are
             raise FileAccessError(
-                f"{Path(run) / FRONT} must be a table, as a run writes it: {error}."
+                f"{_checks.path('run', run) / FRONT} must be a table, as a run writes it: {error}."
             ) from error
-    members = list(getattr(run, "front", run))
+    members = members_of(run, "run")
     if all(isinstance(member, Ticket) for member in members):
         return pandas.DataFrame(front_rows(members))
     return pandas.DataFrame([named_values(member.fitness) for member in members])

@@ -38,7 +38,7 @@ class Progress:
         """Begin after a generation, with the time that was spent until then."""
         self._done, self._start = generation + 1, time.monotonic() - seconds
 
-    def show(self, generation: int, facts: Mapping[str, float | int]) -> None:
+    def show(self, generation: int, facts: Mapping[str, float | int | None]) -> None:
         """Show a finished generation and its numbers."""
         if self.mode == "bar":
             self._show_bar(generation, facts)
@@ -62,7 +62,7 @@ class Progress:
             self._bar.close()
             self._bar = None
 
-    def _show_bar(self, generation: int, facts: Mapping[str, float | int]) -> None:
+    def _show_bar(self, generation: int, facts: Mapping[str, float | int | None]) -> None:
         """Move the bar, which counts the first population as one step."""
         if self._bar is None:
             from tqdm.auto import tqdm
@@ -102,6 +102,8 @@ class Progress:
         return type(shell).__name__ == "ZMQInteractiveShell" or self._out().isatty()
 
 
-def _short(value: float | int) -> str:
-    """Return a number with four digits."""
+def _short(value: float | int | None) -> str:
+    """Return a number with four digits; a dash for none."""
+    if value is None:
+        return "-"
     return str(value) if isinstance(value, int) else f"{value:.4g}"

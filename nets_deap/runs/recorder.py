@@ -5,6 +5,7 @@ One file: one class, of which a third is what its caller reads, and all else a s
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from deap import tools
 from nets_deap import _checks
 from nets_deap.evolution.archives import ParetoFront
 from nets_deap.evolution.evaluator import evaluator_of
-from nets_deap.evolution.fronts import costs_of, hypervolume
+from nets_deap.evolution.fronts import costs_of, hypervolume, is_finite
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.saver import Saver
 from nets_deap.runs.checkpoint.snapshot import Moment, Snapshot
@@ -29,7 +30,9 @@ from nets_deap.runs.storage.reader import RunReader
 from nets_deap.runs.storage.rows import facts_shown, front_rows, objective_names, spread
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training import interrupt
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
+
+logger = logging.getLogger("nets_deap")
 
 Callback = Callable[["Recorder", dict[str, Any]], object]
 
@@ -50,6 +53,7 @@ def checked(callbacks: Iterable[Callback]) -> list[Callback]:
     return found
 
 
+@_checks.signed
 class Recorder:
     """Records a search once a generation; give it to an algorithm as ``stats=``.
 
@@ -97,8 +101,7 @@ class Recorder:
         archive: tools.HallOfFame | None = None,
         callbacks: Iterable[Callback] = (),
     ) -> None:
-        if not isinstance(task, Task):
-            raise _checks.bad_type("task", "be a task", "a nets.Task", task)
+        check_task("task", task)
         self.fields = ["front_size", "hypervolume", "network_steps", "diverged", "seconds"]
         self._limits = Limits(patience, max_steps, max_seconds)
         _checks.unless_none(_checks.whole, "generations", generations, low=0)
@@ -119,6 +122,7 @@ class Recorder:
         self._changed = False
         self._start = time.monotonic()
         self._spent = self._before = self._now()  # before the run, and before its generation
+        self._lost: list[Any] = []  # of the last generation, without finite values
         self.lived: list[history.Generation] = []
         if path is not None:
             self._keep_in(RunFolder(path, overwrite=overwrite))
@@ -152,7 +156,9 @@ class Recorder:
         if self.folder is not None:
             self.folder.check()
         self.generation += 1
-        self.front.update(population)
+        self._note_lost(population)
+        # Other archives than ours would take what is not finite for good, or for all there is.
+        self.front.update([one for one in population if is_finite(one)])
         self._note_origin()
         names = objective_names(population[0].fitness)
         self._fix_reference(population, names)
@@ -179,6 +185,7 @@ class Recorder:
 
     def _go_on(self, before: Snapshot, population: Sequence[Any]) -> dict[str, Any]:
         """Pass over the population that the run had when it was interrupted."""
+        self._lost = [one for one in population if not is_finite(one)]
         evaluator = evaluator_of(self.task)
         if evaluator is not None:  # an algorithm has evaluated nothing by now, as its first batch
             before.set_evaluator(evaluator)
@@ -199,6 +206,24 @@ class Recorder:
             self.progress.close()
         interrupt.check()
         return row
+
+    def _note_lost(self, population: Sequence[Any]) -> None:
+        """Count individuals as diverged to which an evaluation of the user's gave no finite value.
+
+        They stop no run: who evaluates may mean them, as a penalty say.
+        """
+        costs_of(population)  # raises where one has not been evaluated
+        seen = {id(one) for one in self._lost}
+        self._lost = [one for one in population if not is_finite(one)]
+        new = sum(id(one) not in seen for one in self._lost)
+        if new:
+            logger.warning(
+                "%d of %d individuals have values that are not finite; they count as diverged and "
+                "stay out of the front", new, len(population)
+            )  # fmt: skip
+            self.task.ledger.diverged += new
+            networks, steps, diverged = self._before
+            self._before = networks, steps, diverged + new
 
     def _note_origin(self) -> None:
         """Give the tickets on the front that are new there the origin of this generation."""
@@ -291,19 +316,26 @@ class Recorder:
             "network_steps": steps,
             "diverged": diverged,
             "front_size": len(self.front),
-            "hypervolume": hypervolume(costs_of(self.front), self._costs_of_reference(population)),
+            "hypervolume": 0.0
+            if self.reference is None
+            else hypervolume(costs_of(self.front), self._costs_of_reference(population)),
             "seconds": round(time.monotonic() - self._start, 3),
             **spread(population, names),
         }
 
     def _fix_reference(self, population: Sequence[Any], names: Sequence[str]) -> None:
-        """Fix the hypervolume's reference point at the first generation."""
+        """Fix the hypervolume's reference point at the first generation with finite values."""
+        first = self.generation == 0
         if self.reference is None:
             own = getattr(population[0].fitness, "reference", ())
-            weights = np.sign(population[0].fitness.weights)
-            worst = costs_of(population).max(axis=0) / np.abs(population[0].fitness.weights)
-            self.reference = [float(r) for r in (own or -weights * worst)]
-        if self.generation == 0:
+            costs = costs_of([one for one in population if is_finite(one)])
+            if not own and not len(costs):
+                return
+            if not own:
+                weights = np.asarray(population[0].fitness.weights)
+                own = -np.sign(weights) * (costs.max(axis=0) / np.abs(weights))
+            self.reference, first = [float(r) for r in own], True
+        if first:
             _checks.length("reference", len(self.reference), len(names), "M")
             self.facts["hypervolume_reference"] = dict(zip(names, self.reference, strict=True))
             self._write_config()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nets_deap import _checks
 from nets_deap._table import table
 from nets_deap.errors import NetsError, RunFileError
 from nets_deap.runs.checkpoint.checkpoints import Checkpoints
@@ -66,7 +67,7 @@ def status(path: str | Path) -> Status:
         FileAccessError: It is not a run folder.
         RunFileError: Its configuration is damaged.
     """
-    folder = Path(path)
+    folder = _checks.path("path", path)
     facts = RunReader(folder).config()
     try:
         return _status(folder, facts, path)
@@ -94,8 +95,10 @@ def _status(folder: Path, facts: dict[str, Any], path: str | Path) -> Status:
     if total is not None and generation >= 0:
         left = seconds / (generation + 1) * max(0, total - generation)
     if row.get("diverged"):
+        # An evaluation of the user's may train nothing, or not here.
         trained = row.get("evaluations", 0)
-        health.append(f"{row['diverged']} of {trained} networks have diverged")
+        of = f" of {trained} networks" if trained >= row["diverged"] else " evaluations"
+        health.append(f"{row['diverged']}{of} have diverged")
     done = generation >= 0 and (
         (total is not None and generation >= total) or recorder.get("stopped") is not None
     )

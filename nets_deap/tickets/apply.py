@@ -1,4 +1,4 @@
-"""Applying masks: a model whose weights are W0 times the mask, in the ways that torch knows."""
+"""Applying masks to a model, over W0 or over its own weights, in the ways that torch knows."""
 
 from __future__ import annotations
 
@@ -12,23 +12,40 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 from nets_deap import _checks
-from nets_deap.models.masking import Masked, masks_of, owners_of, set_values, unmasked
+from nets_deap.models.masking import (
+    Masked,
+    masks_of,
+    owners_of,
+    set_values,
+    unmasked,
+)
+from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import check_values, digest_of, values_of
+from nets_deap.models.wrappers import named_parameters
 from nets_deap.tickets.layout import MaskLayout
 
 Masks = Mapping[str, Tensor]
 
 WAYS = ("inplace", "prune", "parametrize", "functional")
+VALUES = ("initial", "own")
 
 
-def apply(layout: MaskLayout, masks: Masks, model: nn.Module, how: str = "inplace") -> Any:
-    """Make the maskable weights of a model W0 times the mask; see ``Ticket.apply``.
+@neutral()
+def apply(
+    layout: MaskLayout,
+    masks: Masks,
+    model: nn.Module,
+    how: str = "inplace",
+    values: str | None = None,
+) -> Any:
+    """Mask the maskable weights of a model, W0 or its own; see ``Ticket.apply``.
 
     Args:
         layout: Of the weights, with W0 or its digest.
         masks: The mask of each layer, bool, by its parameter's name.
         model: A model with these layers.
         how: One of ``WAYS``.
+        values: One of ``VALUES``; None where both are the same.
     """
     _checks.choice("how", how, WAYS)
     masked_already = [name for name in masks_of(model) if name in masks]
@@ -41,17 +58,18 @@ def apply(layout: MaskLayout, masks: Masks, model: nn.Module, how: str = "inplac
             "Take a new copy of the model; torch's prune.remove or "
             "parametrize.remove_parametrizations make its weights plain.",
         )
-    named: dict[str, Tensor] = dict(model.named_parameters())
+    named: dict[str, Tensor] = dict(named_parameters(model))
     if how == "functional":
         copies = {name: tensor.detach().clone() for name, tensor in named.items()}
-        return masked(layout, masks, copies)
+        masked(layout, masks, copies, values)
+        # As the model itself calls them, wrapped or not.
+        return dict(zip(dict(model.named_parameters()), copies.values(), strict=True))
     if how == "inplace":
-        masked(layout, masks, named)
+        masked(layout, masks, named, values)
         return model
-    initial = _initial_of(layout, named)
     owners = owners_of(model, masks, how)
+    _put(layout, named, values)
     for name, mask in masks.items():
-        set_values(named[name], initial[name])
         own, mask = name.rpartition(".")[2], mask.to(named[name].device)
         if how == "prune":
             prune.custom_from_mask(owners[name], own, mask)  # type: ignore[no-untyped-call]
@@ -60,29 +78,47 @@ def apply(layout: MaskLayout, masks: Masks, model: nn.Module, how: str = "inplac
     return model
 
 
-def masked(layout: MaskLayout, masks: Masks, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def masked(
+    layout: MaskLayout, masks: Masks, tensors: dict[str, Tensor], values: str | None = None
+) -> dict[str, Tensor]:
     """Set those of some named tensors that are masked to W0 times the mask, in place; return all.
+
+    Args:
+        layout: Of the weights, with W0 or its digest.
+        masks: The mask of each layer, bool, by its parameter's name.
+        tensors: Of a model, by name.
+        values: See ``apply``; with ``"own"`` what they hold instead of W0.
 
     Raises:
         InvalidValueError: They are those of another model, or hold other initial weights.
     """
-    for name, values in _initial_of(layout, tensors).items():
-        kept = masks[name].numpy()
-        set_values(tensors[name], np.where(kept, values, values.dtype.type(0)))
+    _put(layout, tensors, values)
+    for name, mask in masks.items():
+        tensor = tensors[name].detach()
+        tensor.masked_fill_(~mask.to(tensor.device), 0)
     return tensors
 
 
-def as_pruned(layout: MaskLayout, masks: Masks, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+@neutral()
+def as_pruned(
+    layout: MaskLayout, masks: Masks, tensors: Mapping[str, Tensor], values: str | None = None
+) -> dict[str, Tensor]:
     """Return named tensors with W0 and masks under the names of ``torch.nn.utils.prune``.
+
+    Args:
+        layout: Of the weights, with W0 or its digest.
+        masks: The mask of each layer, bool, by its parameter's name.
+        tensors: Of a model, by name; they stay untouched.
+        values: See ``apply``; with ``"own"`` what they hold instead of W0.
 
     Raises:
         InvalidValueError: They are those of another model, or hold other initial weights.
     """
-    found = dict(tensors)
-    for name, values in _initial_of(layout, tensors).items():
-        original = torch.empty_like(found.pop(name))
-        set_values(original, values)
-        found[f"{name}_orig"], found[f"{name}_mask"] = original, masks[name].to(original.dtype)
+    copies = {name: tensor.clone() for name, tensor in tensors.items()}
+    _put(layout, copies, values)
+    found = {name: tensor for name, tensor in copies.items() if name not in masks}
+    for name, mask in masks.items():
+        found[f"{name}_orig"], found[f"{name}_mask"] = copies[name], mask.to(copies[name].dtype)
     return found
 
 
@@ -106,8 +142,13 @@ def layout_with(masks: Mapping[str, Any], model: nn.Module) -> MaskLayout:
     return MaskLayout(shapes, np.concatenate(flat))
 
 
-def _initial_of(layout: MaskLayout, named: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
-    """Return W0 by name: the layout's, or what tensors of the same shapes hold if that is W0."""
+def _put(layout: MaskLayout, named: Mapping[str, Tensor], values: str | None) -> None:
+    """Put W0 into named tensors, or leave what they hold; see ``apply``.
+
+    Nothing is changed where it raises.
+    """
+    if values is not None:
+        _checks.choice("values", values, VALUES)
     hint = (
         "The ticket was made for another model, or these are pruned already. For the same layers "
         "under other names make one by Ticket.from_masks({its name: mask, ...}, model)."
@@ -116,16 +157,43 @@ def _initial_of(layout: MaskLayout, named: Mapping[str, Tensor]) -> dict[str, ND
         _checks.choice("layer", layer.name, named, hint)
         _checks.shape(layer.name, named[layer.name].shape, layer.shape, "the ticket's layer")
         check_values(layer.name, named[layer.name])
-    if layout.initial is not None:
-        return layout.split(layout.initial)
-    initial = layout.join({name: values_of(name, named[name]) for name in layout.names})
-    if digest_of(initial) != layout.initial_digest:
+    if values == "own":
+        return
+    if layout.initial is None:
+        _check_digest(layout, named)
+        return  # they hold it
+    initial = layout.split(layout.initial)
+    if values is None:
+        for name, known in initial.items():
+            _check_untrained(name, named[name], known)
+    for name, known in initial.items():
+        set_values(named[name], known)
+
+
+def _check_untrained(name: str, tensor: Tensor, initial: NDArray[Any]) -> None:
+    """Raise unless a tensor holds W0, masked or not: else training would be lost without a word."""
+    held = tensor.detach().cpu()
+    other = (held != torch.from_numpy(np.array(initial)).to(held.dtype)) & (held != 0)
+    if bool(other.any()):
+        raise _checks.bad_value(
+            "values",
+            "say which weights are meant",
+            "'own' or 'initial' for a model that does not hold W0",
+            f"None, and {int(other.sum())} other weights in {name!r}",
+            "values='own' masks the weights that the model holds, trained ones say; "
+            "values='initial' puts W0 over them.",
+        )
+
+
+def _check_digest(layout: MaskLayout, named: Mapping[str, Tensor]) -> None:
+    """Raise unless tensors hold the W0 whose digest a layout knows."""
+    held = layout.join({name: values_of(name, named[name]) for name in layout.names})
+    if digest_of(held) != layout.initial_digest:
         raise _checks.bad_value(
             "model",
             "hold the ticket's initial weights",
             f"weights with SHA-256 {layout.initial_digest[:16]}...",
-            digest_of(initial)[:16] + "...",
+            digest_of(held)[:16] + "...",
             "Rebuild the model with the seed of the task, or save the ticket with "
-            "include_initial=True.",
+            "include_initial=True; values='own' masks the weights that the model holds.",
         )
-    return layout.split(initial)

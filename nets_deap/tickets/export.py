@@ -85,38 +85,49 @@ class Exportable(Genotype):
 
     # ---- models
 
-    def apply(self, model: nn.Module, how: str = "inplace") -> Any:
-        """Make the maskable weights of ``model`` W0 times the mask.
+    def apply(self, model: nn.Module, how: str = "inplace", *, values: str | None = None) -> Any:
+        """Mask the maskable weights of ``model``: W0 times the mask, or its own times the mask.
 
-        W0 is the layout's, whatever the model holds; a ticket that knows only W0's digest takes
-        the model's own weights, verified by it. Parameters that are not maskable, biases among
-        them, stay as they are.
+        A ticket that knows only W0's digest takes the model's own weights as W0, verified by it.
+        Parameters that are not maskable, biases among them, stay as they are.
 
         Args:
-            model: A model with the layers of the ticket.
+            model: A model with the layers of the ticket, compiled or data-parallel or not.
             how: ``"inplace"``: set the weights, and leave it to the caller that pruned ones stay
-                zero. ``"prune"``: W0 in ``*_orig`` and masks by ``torch.nn.utils.prune``.
-                ``"parametrize"``: W0 and the masks in ``torch.nn.utils.parametrize``, pruned
+                zero. ``"prune"``: weights in ``*_orig`` and masks by ``torch.nn.utils.prune``.
+                ``"parametrize"``: weights and masks in ``torch.nn.utils.parametrize``, pruned
                 weights zero and without gradient. ``"functional"``: leave the model untouched.
+            values: Which weights are masked: ``"initial"``: W0, put over what the model holds;
+                ``"own"``: what it holds, such as trained weights. None: W0, for a model that
+                holds it, masked or not; for any other it must be said.
 
         Returns:
             The model; with ``"functional"`` all its parameters as detached copies by name, for
             ``torch.func.functional_call(model, parameters, inputs)``.
 
         Raises:
-            InvalidValueError: The model has other layers or other initial weights; or torch
-                cannot mask it this way: tied parameters, the output of attention by ``"prune"``.
+            InvalidValueError: The model has other layers, or other weights than W0 and ``values``
+                is None; or torch cannot mask it this way: tied parameters, the output of
+                attention by ``"prune"``.
+
+        Note:
+            torch copies no module of ``"prune"`` by ``copy.deepcopy`` and pickles none of
+            ``"parametrize"`` whole. Of both, save ``model.state_dict()``, and load it into a fresh
+            model to which the ticket has been applied in the same way.
         """
         from nets_deap.tickets import apply
 
-        return apply.apply(self.layout.weights, self.masks(), model, how)
+        return apply.apply(self.layout.weights, self.masks(), model, how, values)
 
     def masks(self) -> dict[str, Tensor]:
         """Return the mask of each layer by its parameter's name: bool tensors, 1 = kept."""
         import torch
 
+        from nets_deap.models.modes import neutral
+
         split = self.layout.weights.split(self.mask)
-        return {name: torch.from_numpy(np.array(mask)) for name, mask in split.items()}
+        with neutral():
+            return {name: torch.from_numpy(np.array(mask)) for name, mask in split.items()}
 
     @classmethod
     def from_masks(
@@ -200,14 +211,15 @@ class Exportable(Genotype):
         return sparse.to_csr(module, self.masks())
 
     def to_onnx(
-        self, module: nn.Module, path: str | Path, example: Tensor, *, compact: bool = True
+        self, module: nn.Module, path: str | Path, example: Any, *, compact: bool = True
     ) -> float:
         """Write a trained, masked network as ONNX, run it in onnxruntime and compare.
 
         Args:
             module: The ticket's network in evaluation mode on the CPU, as for ``compact``.
             path: Where to; written only if both agree.
-            example: Inputs (N, ...), N >= 1, to trace and compare on; the file takes any N.
+            example: Inputs (N, ...), N >= 1, or tuples and dictionaries of them, to trace and
+                compare on; the file takes any N.
             compact: Write the compact network; else the whole one with its zeros.
 
         Returns:

@@ -112,7 +112,7 @@ def read(path: str | Path) -> Record:
         FileAccessError: It cannot be read.
         TicketFileError: It is damaged, of a newer schema or no ticket.
     """
-    tensors, metadata = _read(Path(path))
+    tensors, metadata = _read(_checks.path("path", path))
     text = metadata.get("nets_deap", "")
     # Nothing that the description says is believed before its checksum is right.
     if metadata.get("sha256") != _checksum(tensors, text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,10 @@ from deap import base
 class TicketFitness(base.Fitness):  # type: ignore[misc]
     """A DEAP fitness that knows the name and the hypervolume reference of each objective.
 
+    With a value that is not finite it is worse than any other fitness that has none, in all
+    objectives: in DEAP's own selections and halls of fame, too. They compare with ``<`` and
+    ``dominates``, for which NaN has no place in an order.
+
     Get a usable class from ``fitness_class``; its instances pickle without a global name.
     """
 
@@ -18,9 +23,31 @@ class TicketFitness(base.Fitness):  # type: ignore[misc]
     names: tuple[str, ...] = ()
     reference: tuple[float, ...] = ()
 
+    def __le__(self, other: Any) -> bool:
+        return _ordered(self) <= _ordered(other)
+
+    def __lt__(self, other: Any) -> bool:
+        return _ordered(self) < _ordered(other)
+
+    def dominates(self, other: Any, obj: slice = slice(None)) -> bool:
+        """Return whether it is nowhere worse than another one, and somewhere better.
+
+        Args:
+            other: Of the same objectives.
+            obj: Which objectives count.
+        """
+        pairs = list(zip(_ordered(self)[obj], _ordered(other)[obj], strict=True))
+        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
     def __reduce__(self) -> Any:
         state = {k: v for k, v in self.__dict__.items() if k != "wvalues"}
         return _restore, (self.names, self.weights, self.reference, self.wvalues, state)
+
+
+def _ordered(fitness: Any) -> tuple[float, ...]:
+    """Return what DEAP compares of a fitness, all as bad as can be where a value is not finite."""
+    values: tuple[float, ...] = fitness.wvalues
+    return values if all(map(math.isfinite, values)) else (-math.inf,) * len(values)
 
 
 @cache

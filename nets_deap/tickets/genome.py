@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Self = TypeVar("Self", bound="Genome")
 
 
+@_checks.signed
 class Genome(Ticket):
     """A mask together with initial weights of its own, which start at W0.
 
@@ -196,12 +197,15 @@ class Genome(Ticket):
             raise _checks.bad_value("layout", "have the layers of the file", str(found), wanted)
         return cls(loaded.mask, layout, loaded.fitness, weights=loaded.weights)
 
-    def apply(self, model: nn.Module, how: str = "inplace") -> Any:
+    def apply(
+        self, model: nn.Module, how: str = "inplace", *, values: str | None = "initial"
+    ) -> Any:
         """Make the maskable weights of ``model`` the genome's own times its mask.
 
-        See ``Ticket.apply``, with the genome's weights for W0.
+        See ``Ticket.apply``, with the genome's weights for W0, which no other model holds: so they
+        are put over what is there, if ``values`` says nothing else.
         """
-        return self.export().apply(model, how)
+        return self.export().apply(model, how, values=values)
 
     def _checked(self, weights: NDArray[Any]) -> NDArray[Any]:
         """Return a read-only copy of weights, in W0's dtype."""

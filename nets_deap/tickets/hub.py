@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nets_deap import _atomic, _optional
+from nets_deap import _atomic, _checks, _optional
 from nets_deap.errors import FileAccessError
 from nets_deap.tickets.export import Exportable
 
@@ -34,7 +34,7 @@ class Shareable(Exportable):
         Returns:
             The folder.
         """
-        folder = Path(folder)
+        folder = _checks.path("folder", folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.save(folder / FILE, include_initial=include_initial, task=task)
@@ -61,8 +61,9 @@ class Shareable(Exportable):
             TicketFileError: The file is damaged, of a newer schema or no ticket.
             MissingExtraError: The extra ``hub`` is not installed, and there is no such folder.
         """
-        if Path(source).is_dir():
-            return cls.load(Path(source) / FILE)
+        folder = _checks.path("source", source)
+        if folder.is_dir():
+            return cls.load(folder / FILE)
         hub = _optional.require("huggingface_hub", "hub", f"{source} is not a folder, and a hub")
         try:
             path = hub.hf_hub_download(repo_id=str(source), filename=FILE, revision=revision)
@@ -138,7 +139,7 @@ A mask over a network's initial weights: it keeps {ticket.kept:,} of {ticket.n_w
 import nets_deap as nets
 
 ticket = nets.Ticket.from_pretrained("REPOSITORY OR FOLDER")
-ticket.apply(model)  # a model with these layers and these initial weights
+ticket.apply(model)  # a model with these layers and these initial weights; values="own": its own
 ```
 
 | layer | density |

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
 from nets_deap.models.maskable import Selector, parameters_of
-from nets_deap.models.tensors import digest_of
+from nets_deap.models.tensors import check_finite, digest_of, values_of
+from nets_deap.models.wrappers import named_parameters
+from nets_deap.names import WEIGHT
 from nets_deap.tickets import bits
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Layer:
         return self.size // self.shape[0]
 
 
+@_checks.signed
 class MaskLayout:
     """Layout of a mask: D maskable weights in L layers, with their initial weights W0.
 
@@ -110,21 +113,24 @@ class MaskLayout:
             _registry[self.key] = self
 
     @classmethod
-    def of(cls, model: nn.Module, maskable: Selector = None) -> MaskLayout:
+    def of(cls, model: nn.Module, maskable: Selector = None, *, unit: str = WEIGHT) -> MaskLayout:
         """Lay out the maskable weights of ``model`` with its present weights as W0.
 
         Args:
             model: Any module.
-            maskable: None for the weights of all linear and convolutional layers (biases
-                excluded); or names, patterns or types; or a predicate; see
-                ``models.maskable.parameters_of``.
+            maskable: None for all weights but those of embeddings and normalisation; or names,
+                patterns or types; or a predicate; see ``models.maskable.parameters_of``.
+            unit: What a bit will gate, on which depends what None selects.
 
         Raises:
-            InvalidValueError: A name, pattern or type matches nothing, or nothing is maskable.
+            InvalidValueError: A name, pattern or type matches nothing, nothing is maskable, or a
+                weight is not finite.
         """
-        named = dict(model.named_parameters())
-        chosen = {p.name: named[p.name] for p in parameters_of(model, maskable) if p.maskable}
-        flat = [p.detach().cpu().reshape(-1).numpy() for p in chosen.values()]
+        named = dict(named_parameters(model))
+        chosen = {p.name: named[p.name] for p in parameters_of(model, maskable, unit) if p.maskable}
+        flat = [values_of(name, p).reshape(-1) for name, p in chosen.items()]
+        for name, p in chosen.items():
+            check_finite(name, p)
         shapes = [(name, tuple(p.shape)) for name, p in chosen.items()]
         return cls(shapes, np.concatenate(flat))
 

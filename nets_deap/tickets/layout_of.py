@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nets_deap import _checks
 from nets_deap.models.maskable import Selector
+from nets_deap.models.wrappers import named_parameters
 from nets_deap.names import TWO_OF_FOUR, WEIGHT, parse_unit
 from nets_deap.tickets.layout import Layer, MaskLayout
 from nets_deap.tickets.units import Tile, UnitLayout
@@ -41,7 +42,7 @@ def layout_of(
         InvalidValueError: No such unit, nothing to gate, or weights that have no such units.
     """
     name, block = parse_unit("unit", unit)
-    weights = MaskLayout.of(model, maskable)
+    weights = MaskLayout.of(model, maskable, unit=name)
     if name == WEIGHT:
         return weights
     if name.startswith("block"):
@@ -61,7 +62,7 @@ def _owners(model: nn.Module) -> dict[str, Any]:
     from torch import nn
     from torch.nn.modules.conv import _ConvNd
 
-    named = {id(p): name for name, p in model.named_parameters()}
+    named = {id(p): name for name, p in named_parameters(model)}
     layers = [m for m in model.modules() if isinstance(m, (nn.Linear, _ConvNd))]
     return {named[id(m.weight)]: m for m in layers if id(m.weight) in named}
 

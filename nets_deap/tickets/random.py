@@ -18,6 +18,7 @@ from nets_deap.tickets.units import UnitLayout
 Distribution = str | Mapping[str, float]
 
 
+@_checks.signed
 def layer_counts(
     layout: MaskLayout, density: float, distribution: Distribution = "erk"
 ) -> NDArray[np.int64]:
@@ -73,6 +74,7 @@ def layer_counts(
     return _round_units(ideal, units, goal)
 
 
+@_checks.signed
 def random_mask(layout: MaskLayout, counts: NDArray[np.int64], rng: Rng) -> bits.Mask:
     """Return bits (G,) that keep ``counts`` (L,) random weights of each layer.
 

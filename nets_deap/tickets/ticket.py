@@ -20,6 +20,7 @@ from nets_deap.tickets.trained import Average, TrainedState
 Self = TypeVar("Self", bound="Ticket")
 
 
+@_checks.signed
 class Ticket(Shareable):
     """A mask over initial weights, as a list-like DEAP individual of ``D`` bits.
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from nets_deap import _checks
+from nets_deap.inputs.nested import each, length_of, named, structure_of
 from nets_deap.training.device import seeded
 from nets_deap.training.problem import EVAL_ROWS, Plan, Problem, Split
 
@@ -17,19 +18,19 @@ def rows_of(part: Any, rows: Tensor | slice) -> Any:
     """Return rows of inputs or targets: of a tensor, or of each of several.
 
     Args:
-        part: A tensor (N, ...), what is indexed like one, or tuples and dictionaries of them.
+        part: A tensor (N, ...), or tuples and dictionaries of them, or a stream of either.
         rows: Indices (B,), or a slice.
 
     Returns:
         Copies: a module may write in what it is given.
     """
-    if isinstance(part, dict):
-        return {name: rows_of(value, rows) for name, value in part.items()}
-    if isinstance(part, (tuple, list)):
-        found = [rows_of(value, rows) for value in part]
-        # A named tuple takes its fields one by one.
-        return type(part)(*found) if hasattr(part, "_fields") else type(part)(found)
-    return part[rows].clone() if isinstance(rows, slice) else part[rows]
+
+    def rows_in(leaf: Any) -> Any:
+        found = leaf[rows]
+        is_view = isinstance(rows, slice) and isinstance(leaf, Tensor)
+        return found.clone() if is_view else found
+
+    return each(part, rows_in)
 
 
 def checked_augment(augment: Any, inputs: Any) -> Any:
@@ -38,13 +39,21 @@ def checked_augment(augment: Any, inputs: Any) -> Any:
         return None
     if not callable(augment):
         raise _checks.bad_type("augment", "be a function", "one of inputs (B, ...)", augment)
-    some = inputs[: min(2, len(inputs))]
-    with seeded(0, some.device):
-        found = augment(some.clone())
-    if not isinstance(found, Tensor) or found.dtype != some.dtype or len(found) != len(some):
-        kind = f"{len(some)} inputs of {some.dtype}"
-        got = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found)
-        raise _checks.bad_value("augment", "return as many inputs", kind, got)
+    some = rows_of(inputs, slice(0, 2))
+    given = list(named("inputs", some))
+    with seeded(0, given[0][1].device):
+        found = augment(each(some, Tensor.clone))
+    returned = [leaf for _, leaf in named("inputs", found)]
+    if structure_of(found) != structure_of(some) or not all(
+        isinstance(leaf, Tensor) for leaf in returned
+    ):
+        expected = structure_of(some) if len(given) > 1 else f"{len(some)} inputs of {some.dtype}"
+        raise _checks.bad_value("augment", "return as many inputs", expected, type(found))
+    for (name, leaf), other in zip(given, returned, strict=True):
+        if other.dtype != leaf.dtype or len(other) != len(leaf):
+            kind = f"{len(leaf)} {name} of {leaf.dtype}"
+            got = f"{other.dtype} {tuple(other.shape)}"
+            raise _checks.bad_value("augment", "return as many inputs", kind, got)
     return augment
 
 
@@ -63,14 +72,15 @@ def minibatch(problem: Problem, plan: Plan, step: int, rows: Tensor) -> Split:
         inputs = rows_of(problem.train[0], rows)
         if problem.augment is not None:
             inputs = problem.augment(inputs)
-            _checks.length("inputs from augment", len(inputs), len(rows), "B (as many as it got)")
+            for argument, leaf in named("inputs from augment", inputs):
+                _checks.length(argument, len(leaf), len(rows), "B (as many as it got)")
     return inputs, targets
 
 
 def eval_batches(split: Split, size: int = EVAL_ROWS) -> Iterator[tuple[int, Any, Any]]:
     """Go through a split: (number of examples, inputs, targets) of about equal batches."""
     inputs, targets = split
-    n = len(inputs)
+    n = length_of(inputs)
     parts = -(-n // size)
     step = -(-n // parts)
     for start in range(0, n, step):

@@ -8,9 +8,11 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap._table import table
+from nets_deap.data.streamed import spec_of
+from nets_deap.inputs.nested import named
 from nets_deap.models.maskable import Parameter
 from nets_deap.training.engines.dispatch import pick_engine
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Description:
         total: Numbers in all parameters, tied ones once.
         layers: Tensors that hold the maskable weights, L.
         examples: Examples of each split by name.
-        image: Shape of one input.
+        image: Shape of one input; of several their shapes by name: ``['mask']``, ``[0]``.
         recipe: How networks are trained, in a few words.
         engine: What trains them.
         device: Where.
@@ -39,7 +41,7 @@ class Description:
     total: int
     layers: int
     examples: dict[str, int]
-    image: tuple[int, ...]
+    image: tuple[int, ...] | dict[str, tuple[int, ...]]
     recipe: str
     engine: str
     device: str
@@ -76,13 +78,14 @@ class Description:
                 f"one weight is {100 * self.granularity:.2g} % of density",
             ),
             ("mask", f"{self.units:,} bits, each of which gates a {self.unit}"),
-            ("data", f"{splits}; inputs {_shape(self.image)}"),
+            ("data", f"{splits}; inputs {_image(self.image)}"),
             ("recipe", self.recipe),
             ("engine", f"{self.engine} on {self.device}, {self.dtype}"),
         ]
         return f"{table([names, *cells], left=left)}\n\n{table(facts, left=(0, 1))}"
 
 
+@_checks.signed
 def describe(task: Task) -> Description:
     """Return what a task is made of: parameters, data, recipe and engine.
 
@@ -92,9 +95,10 @@ def describe(task: Task) -> Description:
     Raises:
         InvalidTypeError: It is none.
     """
-    if not isinstance(task, Task):
-        raise _checks.bad_type("task", "be a task", "a nets.Task", task)
+    check_task("task", task)
     facts, once = task.as_dict(), dict(task.problem.model.named_parameters())
+    inputs = named("", spec_of(task.problem.train[0]))
+    shapes = {name: tuple(tensor.shape[1:]) for name, tensor in inputs}
     return Description(
         parameters=task.parameters,
         maskable=task.layout.weights.size,
@@ -103,7 +107,7 @@ def describe(task: Task) -> Description:
         total=sum(p.numel() for p in once.values()),
         layers=len(task.layout.weights.layers),
         examples=facts["examples"],
-        image=tuple(task.problem.train[0].shape[1:]),
+        image=shapes if len(shapes) > 1 or "" not in shapes else shapes[""],
         recipe=_recipe(task),
         engine=pick_engine(task.engine, task.problem),
         device=facts["device"],
@@ -123,6 +127,13 @@ def _recipe(task: Task) -> str:
         recipe.as_dict()["loss"],
     ]
     return ", ".join(parts)
+
+
+def _image(image: Any) -> str:
+    """Format the shape of one input, or of several by name."""
+    if not isinstance(image, dict):
+        return _shape(image)
+    return ", ".join(f"{name} {_shape(shape)}" for name, shape in image.items())
 
 
 def _shape(shape: tuple[int, ...]) -> str:

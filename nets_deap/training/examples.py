@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -12,11 +11,13 @@ import torch
 from torch import nn
 
 from nets_deap import _checks
-from nets_deap.data.convert import Given, as_split, each
+from nets_deap.data.convert import Given, as_split
 from nets_deap.data.holdout import hold_out
-from nets_deap.data.normalize import Normalize
+from nets_deap.data.normalize import Normalize, NormalizeEntries, as_normalize
 from nets_deap.data.splits import digest_of_parts
 from nets_deap.data.streamed import Streamed, capacity_for_data
+from nets_deap.inputs.nested import each, length_of
+from nets_deap.models.private import copied
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import Weighted, chance_loss
 from nets_deap.training.model_checks import Fit, first_loss, fitted
@@ -39,7 +40,7 @@ class Examples:
 
     splits: dict[str, Split]
     digest: str
-    normalize: Normalize | None
+    normalize: Normalize | NormalizeEntries | None
     has_accuracy: bool
     chance_loss: float
 
@@ -64,7 +65,8 @@ class Examples:
             model: Is shown some examples of each, on a copy.
             recipe: Its loss and the size of its minibatches.
             dtype: Of floating-point inputs.
-            normalize: Mean and standard deviation of uint8 images; None for none.
+            normalize: Mean and standard deviation of uint8 images, by entry where inputs are
+                several; None for none.
             seed: Of the draw of validation data.
             in_memory: See ``as_split``.
             device: Where the data will go: its memory limits what is kept.
@@ -73,13 +75,7 @@ class Examples:
             InvalidValueError: Data, labels or shapes do not fit.
             InvalidTypeError: Something is of the wrong kind.
         """
-        pixels = None
-        if normalize is not None:
-            if not isinstance(normalize, (tuple, list)) or len(normalize) != 2:
-                raise _checks.bad_type(
-                    "normalize", "be a pair", "(mean, standard deviation)", normalize
-                )
-            pixels = Normalize(*normalize)
+        pixels = as_normalize(normalize)
         if in_memory is not None and not isinstance(in_memory, bool):
             raise _checks.bad_type("in_memory", "be a switch", "True, False or None", in_memory)
         splits: dict[str, Given] = {}
@@ -93,14 +89,14 @@ class Examples:
                 splits[name] = as_split(name, data, dtype, in_memory=in_memory, capacity=capacity)
         digest = digest_of_parts(split.digest for split in splits.values())
         fits = {
-            name: fitted(copy.deepcopy(model), recipe.loss, name, split, pixels, dtype)
+            name: fitted(copied(model), recipe.loss, name, split, pixels, dtype)
             for name, split in splits.items()
         }
         checked = {name: _split(name, splits[name], fit) for name, fit in fits.items()}
         inputs, targets = checked["train"]
-        if recipe.batch_size > len(inputs):
+        if recipe.batch_size > (n := length_of(inputs)):
             raise _checks.bad_value(
-                "recipe.batch_size", "fit the training data", f"at most N = {len(inputs)}",
+                "recipe.batch_size", "fit the training data", f"at most N = {n}",
                 recipe.batch_size,
             )  # fmt: skip
         if isinstance(recipe.loss, str):
@@ -116,14 +112,10 @@ class Examples:
             if isinstance(inputs, Streamed):
                 there: Any = inputs.on(device, self.normalize)
             else:
-                there = inputs.to(device)
+                there = each(inputs, lambda tensor: tensor.to(device))
                 if self.normalize is not None:
                     there = self.normalize(there, dtype)
-            if isinstance(targets, Weighted):
-                own = each(targets.target, lambda tensor: tensor.to(device))
-                found[name] = (there, Weighted(own, targets.weight.to(device)))
-            else:
-                found[name] = (there, each(targets, lambda tensor: tensor.to(device)))
+            found[name] = (there, each(targets, lambda tensor: tensor.to(device)))
         return found
 
 
@@ -131,7 +123,7 @@ def _hold_out(train: Given, share: float, seed: int) -> dict[str, Given]:
     """Return training data without, and validation data with, a share of the examples."""
     argument = "val"
     _checks.real(argument, share, low=0, high=1, open_low=True, open_high=True)
-    n = len(train.inputs)
+    n = length_of(train.inputs)
     if n < 2:
         raise _checks.bad_value("train", "be enough to hold out val", "N >= 2", n, "Give val=...")
     stay, off = hold_out(train.targets, n, share, seed)

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.func import functional_call
 
+from nets_deap.inputs.call import call_with
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.losses import loss_of
-from nets_deap.training.problem import Problem, Start
+from nets_deap.training.problem import Problem, Start, working
 
 
+@working
 def dense_gradient(
     problem: Problem, mask: bits.Mask, rows: torch.Tensor, start: Start = None
 ) -> NDArray[Any]:
@@ -41,9 +42,7 @@ def dense_gradient(
     model = problem.model
     mode = model.training
     try:
-        output = functional_call(
-            model.eval(), {**state, **leaves}, (rows_of(problem.train[0], rows),)
-        )
+        output = call_with(model.eval(), {**state, **leaves}, rows_of(problem.train[0], rows))
         loss = loss_of(problem.recipe.loss, output, rows_of(problem.train[1], rows))
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nets_deap import _checks
+from nets_deap.inputs.nested import length_of
 
 Loss = str | Callable[..., Any]
 
@@ -33,9 +34,9 @@ def loss_of(loss: Loss, output: Any, target: Any) -> Tensor:
     if loss == "cross_entropy":
         return F.cross_entropy(output, target)
     if loss == "binary_cross_entropy":
-        return F.binary_cross_entropy_with_logits(output.reshape(target.shape), target)
+        return F.binary_cross_entropy_with_logits(shaped_as(target, output), target)
     if loss == "mse":
-        return F.mse_loss(output.reshape(target.shape), target)
+        return F.mse_loss(shaped_as(target, output), target)
     assert callable(loss)
     found: Tensor = loss(output, target)
     return found.mean() if found.ndim else found
@@ -47,10 +48,10 @@ def losses_of(loss: Loss, output: Any, target: Any) -> Tensor:
         each = F.cross_entropy(output, target, reduction="none")
     elif loss == "binary_cross_entropy":
         each = F.binary_cross_entropy_with_logits(
-            output.reshape(target.shape), target, reduction="none"
+            shaped_as(target, output), target, reduction="none"
         )
     elif loss == "mse":
-        each = F.mse_loss(output.reshape(target.shape), target, reduction="none")
+        each = F.mse_loss(shaped_as(target, output), target, reduction="none")
     else:
         assert callable(loss)
         each = loss(output, target)
@@ -58,34 +59,88 @@ def losses_of(loss: Loss, output: Any, target: Any) -> Tensor:
     return rows.mean(1)
 
 
-def n_correct(loss: Loss, output: Any, target: Any) -> Tensor:
+def shaped_as(target: Tensor, output: Tensor) -> Tensor:
+    """Return outputs in the shape of their targets: axes of size 1 come and go, no others.
+
+    Raises:
+        ValueError: The shapes differ otherwise; a reshape would pair outputs with other targets.
+    """
+    if output.shape == target.shape:
+        return output
+    if not are_alike(output.shape, target.shape):
+        raise ValueError(f"outputs {tuple(output.shape)} for targets {tuple(target.shape)}")
+    return output.reshape(target.shape)
+
+
+def are_alike(first: Sequence[int], second: Sequence[int]) -> bool:
+    """Return whether two shapes are the same but for axes of size 1."""
+    return [n for n in first if n != 1] == [n for n in second if n != 1]
+
+
+def n_correct(loss: Loss, output: Any, target: Any, ignored: Sequence[int] = ()) -> Tensor:
     """Count the correct outputs of one network, a float scalar; NaN where none is defined.
 
     With ``Weighted`` targets it is the sum of their weights. An example with several targets counts
     by their share. Under a loss that is a function, outputs are scores of classes where targets are
     integers that have the outputs' shape without its second axis.
+
+    Args:
+        loss: The loss.
+        output: Of B examples.
+        target: Theirs.
+        ignored: Labels that the loss leaves out, which count nothing: see ``ignored_labels``.
     """
-    if isinstance(target, Weighted):
-        hits = _hits(loss, output, target.target)
-        return hits if hits.ndim == 0 else (hits * target.weight).sum()
-    hits = _hits(loss, output, target)
-    return hits if hits.ndim == 0 else hits.sum()
+    weight = target.weight if isinstance(target, Weighted) else None
+    hits = _hits(loss, output, target if weight is None else target.target, ignored)
+    if hits.ndim == 0:
+        return hits
+    return hits.sum() if weight is None else (hits * weight).sum()
 
 
-def _hits(loss: Loss, output: Any, target: Any) -> Tensor:
+def n_labelled(loss: Loss, output: Any, target: Any, ignored: Sequence[int] = ()) -> Tensor | int:
+    """Count the examples that ``n_correct`` goes by: B, less those without a label.
+
+    Without one are targets that name no class of the output, and those that the loss ignores.
+    """
+    weight = target.weight if isinstance(target, Weighted) else None
+    true = target if weight is None else target.target
+    n = length_of(true)
+    if not (callable(loss) and are_classes(output, true)):
+        return n  # labels were checked, or there are none
+    missing = 1 - _shares(_labels(output, true, ignored))
+    # B less what is missing, not a sum of weights: all of B exactly where nothing is missing.
+    return n - (missing if weight is None else missing * weight).sum()
+
+
+def _hits(loss: Loss, output: Any, target: Any, ignored: Sequence[int]) -> Tensor:
     """Return for each example the share of its targets that are met (B,); a scalar NaN for none."""
-    if loss == "cross_entropy" or (callable(loss) and _are_classes(output, target)):
+    if loss == "cross_entropy":
         hits = output.argmax(1) == target
     elif loss == "binary_cross_entropy":
-        hits = (output.reshape(target.shape) > 0) == (target > 0.5)
+        hits = (shaped_as(target, output) > 0) == (target > 0.5)
+    elif callable(loss) and are_classes(output, target):
+        hits = (output.argmax(1) == target) & _labels(output, target, ignored)
     else:
         device = output.device if isinstance(output, Tensor) else None
         return torch.full((), torch.nan, dtype=torch.float64, device=device)
-    shares: Tensor = hits.reshape(len(hits), -1).double()
+    return _shares(hits)
+
+
+def _labels(output: Tensor, target: Tensor, ignored: Sequence[int]) -> Tensor:
+    """Return which targets name a class that counts, bool."""
+    found = (target >= 0) & (target < output.shape[1])
+    for label in ignored:
+        found &= target != label
+    return found
+
+
+def _shares(flags: Tensor) -> Tensor:
+    """Return for each example the share of its flags that are set, (B,)."""
+    shares: Tensor = flags.reshape(len(flags), -1).double()
     return shares.mean(1)
 
 
-def _are_classes(output: Any, target: Any) -> bool:
+def are_classes(output: Any, target: Any) -> bool:
     """Return whether outputs are scores of the classes that targets name."""
     return (
         isinstance(output, Tensor)
@@ -144,12 +199,20 @@ def prepare_target(loss: str, split: str, target: Any, output: Any) -> Tensor:
         if low < 0 or high >= classes:
             got = f"labels in [{low}, {high}]"
             hint = f"The model has {classes} outputs."
+            if low < 0:
+                hint += " For examples without a label take loss=torch.nn.CrossEntropyLoss()."
             raise _checks.bad_value(argument, "be in range", f"[0, C = {classes})", got, hint)
         return labels
     values: Tensor = target.to(output.dtype)
-    if values[:1].numel() != output.numel():
+    if not are_alike(output.shape[1:], values.shape[1:]):
+        same = output.shape[1:].numel() == values.shape[1:].numel()
+        hint = "Only axes of size 1 come and go: permute or flatten the targets." if same else ""
         raise _checks.bad_value(
-            argument, "match the output", f"{tuple(output.shape[1:])}", tuple(values.shape[1:])
+            argument,
+            "match the output",
+            f"{tuple(output.shape[1:])}",
+            tuple(values.shape[1:]),
+            hint,
         )
     if loss == "binary_cross_entropy" and not bool(((values == 0) | (values == 1)).all()):
         got = f"values in [{float(values.min()):g}, {float(values.max()):g}]"

@@ -14,49 +14,18 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks
-from nets_deap.data.convert import Given, each, tensors_of
-from nets_deap.data.normalize import Normalize
-from nets_deap.models.tensors import digest_of
+from nets_deap.data.convert import Given
+from nets_deap.data.normalize import Normalize, NormalizeEntries
+from nets_deap.data.streamed import spec_of
+from nets_deap.inputs.call import call, check_call
+from nets_deap.inputs.nested import each, leaves_of, length_of, shapes_of
+from nets_deap.models.private import copied
+from nets_deap.models.tensors import digest_of, values_of
 from nets_deap.training.batches import rows_of
 from nets_deap.training.device import seeded
 from nets_deap.training.losses import Loss, loss_of, n_correct, prepare_target
+from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import EVAL_ROWS, Split
-
-
-def private_copy(model: Any) -> nn.Module:
-    """Return a copy of a module to train with, or raise if its parameters are none to start from.
-
-    Raises:
-        InvalidTypeError: It is not a module.
-        InvalidValueError: A parameter has no values yet or is not a real tensor, nothing requires a
-            gradient, or the module cannot be copied.
-    """
-    if not isinstance(model, nn.Module):
-        raise _checks.bad_type("model", "be a module", "a torch.nn.Module", model)
-    for name, p in model.named_parameters():
-        if nn.parameter.is_lazy(p) or p.is_meta:
-            hint = "Call the model once on a minibatch, or load its weights."
-            raise _checks.bad_value(
-                "model", "have initial weights", "values", f"none in {name!r}", hint
-            )
-        if p.is_complex():
-            got = f"{p.dtype} in {name!r}"
-            raise _checks.bad_value("model", "have real parameters", "float32 or float64", got)
-    if not any(p.requires_grad for p in model.parameters()):
-        expected = "one that requires a gradient"
-        raise _checks.bad_value("model", "have parameters to train", expected, "none")
-    try:
-        private = copy.deepcopy(model)
-    except (RuntimeError, TypeError) as error:
-        hint = "Modules must not hold tensors that were computed, as pruned ones do: prune.remove."
-        hint = f"{hint} Python says: {error}"
-        kind = type(model).__name__
-        raise _checks.bad_value(
-            "model", "be copyable", "what copy.deepcopy takes", kind, hint
-        ) from error
-    for p in private.parameters():
-        p.data = p.data.contiguous()  # fused optimisers read memory in order, whatever the strides
-    return private
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
@@ -64,7 +33,10 @@ def dtype_of(model: nn.Module) -> torch.dtype:
     kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
     if kinds not in ({torch.float32}, {torch.float64}):
         names = sorted(str(kind).removeprefix("torch.") for kind in kinds)
-        raise _checks.bad_value("model", "have one dtype", "float32 or float64 throughout", names)
+        hint = "Call model.float(); for products in bfloat16 there is precision='bf16'."
+        raise _checks.bad_value(
+            "model", "have one dtype", "float32 or float64 throughout", names, hint
+        )
     return kinds.pop()
 
 
@@ -72,8 +44,7 @@ def digest_of_model(model: nn.Module) -> str:
     """Return the SHA-256 over a module's parameters, buffers and printed structure."""
     tensors = (*model.named_parameters(), *model.named_buffers())
     content = [
-        [name, list(t.shape), t.requires_grad, digest_of(t.detach().cpu().numpy())]
-        for name, t in tensors
+        [name, list(t.shape), t.requires_grad, digest_of(values_of(name, t))] for name, t in tensors
     ]
     structure = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))  # without addresses in memory
     return hashlib.sha256(json.dumps([structure, content]).encode()).hexdigest()
@@ -97,7 +68,7 @@ def fitted(
     loss: Loss,
     name: str,
     given: Given,
-    pixels: Normalize | None,
+    pixels: Normalize | NormalizeEntries | None,
     dtype: torch.dtype,
 ) -> Fit:
     """Return the targets of a split as the loss takes them, or raise.
@@ -110,20 +81,20 @@ def fitted(
         pixels: How images of bytes become inputs; None for inputs that are used as they are.
         dtype: Of the inputs then.
     """
-    count = min(2, len(given.inputs))
-    sample = given.inputs[:count]
-    sample, loss = sample.clone(), copy.deepcopy(loss)  # neither is the model's to write in
+    count = min(2, length_of(given.inputs))
+    sample, loss = rows_of(given.inputs, slice(0, count)), copy.deepcopy(loss)  # not the model's
     if pixels is not None:
         pixels.check(f"{name} inputs", sample)
         sample = pixels(sample, dtype)
-    output = _shown(model, name, sample, tuple(given.inputs.shape))
+    output = _shown(model, name, sample, shapes_of(spec_of(given.inputs)))
+    device = leaves_of(sample)[0].device
     if isinstance(loss, str):
         one = output[:1] if isinstance(output, Tensor) else output
         return Fit(prepare_target(loss, name, given.targets, one), loss != "mse")
     targets = each(given.targets, lambda t: t.to(dtype) if t.is_floating_point() else t)
     some = each(targets, lambda tensor: tensor[:count].clone())
     try:
-        with seeded(0, sample.device):
+        with seeded(0, device):
             found = loss(output, some)
     except Exception as error:
         hint = f"The loss said: {error}"
@@ -146,17 +117,23 @@ def fitted(
 
 
 def first_loss(
-    model: nn.Module, loss: Loss, split: Split, pixels: Normalize | None, dtype: torch.dtype
+    model: nn.Module,
+    loss: Loss,
+    split: Split,
+    pixels: Normalize | NormalizeEntries | None,
+    dtype: torch.dtype,
 ) -> float:
     """Return the loss of a model as it is on the first thousand examples, in evaluation mode."""
     some = rows_of(split, slice(0, EVAL_ROWS))
     inputs = some[0] if pixels is None else pixels(some[0], dtype)
-    output = _shown(copy.deepcopy(model), "train", inputs, tuple(inputs.shape))
-    with seeded(0, inputs.device):
+    output = _shown(copied(model), "train", inputs, shapes_of(inputs))
+    with seeded(0, leaves_of(inputs)[0].device):
         return float(loss_of(copy.deepcopy(loss), output, some[1]))
 
 
-def output_layers(model: nn.Module, inputs: Any, pixels: Normalize | None) -> set[str]:
+def output_layers(
+    model: nn.Module, inputs: Any, pixels: Normalize | NormalizeEntries | None
+) -> set[str]:
     """Return the names of the weights of the layers that make a network's outputs.
 
     Those linear and convolutional layers whose results are handed out as they are; for outputs that
@@ -167,7 +144,7 @@ def output_layers(model: nn.Module, inputs: Any, pixels: Normalize | None) -> se
         inputs: All of its inputs.
         pixels: How images of bytes become inputs; None for inputs that are used as they are.
     """
-    private, ran = copy.deepcopy(model), []
+    private, ran = copied(model), []
     names = {id(p): name for name, p in private.named_parameters()}
 
     def hook(layer: Any, given: Any, output: Tensor) -> None:
@@ -176,23 +153,25 @@ def output_layers(model: nn.Module, inputs: Any, pixels: Normalize | None) -> se
     for module in private.modules():
         if isinstance(module, (nn.Linear, _ConvNd)) and id(module.weight) in names:
             module.register_forward_hook(hook)
-    some = inputs[:2].clone()
+    some = rows_of(inputs, slice(0, 2))
     sample = some if pixels is None else pixels(some, dtype_of(model))
-    leaves = tensors_of(_shown(private, "train", sample, tuple(inputs.shape)))
+    leaves = leaves_of(_shown(private, "train", sample, shapes_of(sample)))
     ends = {leaf.untyped_storage().data_ptr() for leaf in leaves}
     found = {name for name, output in ran if output.untyped_storage().data_ptr() in ends}
     return found or {name for name, _ in ran[-1:]}
 
 
-def _shown(model: nn.Module, name: str, sample: Tensor, shape: tuple[int, ...]) -> Any:
+def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
     """Return what a model gives for some inputs in evaluation mode, or word why it does not."""
-    with seeded(0, sample.device):
+    how = check_call(f"{name} inputs", model, sample)
+    leaves, device = leaves_of(sample), next(model.parameters()).device
+    with seeded(0, leaves[0].device), slow_path():
         try:
             with torch.no_grad():
-                return model.eval()(sample.to(next(model.parameters()).device))
+                return call(model.eval(), each(sample, lambda tensor: tensor.to(device)))
         except Exception as error:
-            hint = f"The model said: {error}"
-            if sample.dtype == torch.uint8:
+            hint = f"{how} The model said: {error}".strip()
+            if any(leaf.dtype == torch.uint8 for leaf in leaves):
                 hint = f"Images of bytes need normalize=(mean, std), of x / 255. {hint}"
             raise _checks.bad_value(
                 f"{name} inputs", "fit the model", "what its forward takes", shape, hint

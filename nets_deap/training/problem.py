@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -14,6 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nets_deap.data.streamed import Streamed
+from nets_deap.inputs.nested import length_of
+from nets_deap.models.modes import neutral
+from nets_deap.models.private import hooks_of
+from nets_deap.models.tensors import values_of
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.trained import TrainedState
@@ -27,6 +33,7 @@ EVAL_ROWS = 1000
 Split = tuple[Any, Any]
 State = dict[str, Tensor]
 More = ParamSpec("More")
+Owner = TypeVar("Owner")
 Found = TypeVar("Found")
 
 # Where a network's training starts: values at the kept positions of its own mask; None for W0.
@@ -61,8 +68,9 @@ class Problem:
         resting: Names of submodules that stay in evaluation mode, such as a frozen normalisation.
         buffers: All buffers at the start, by name.
         recipe: How to train.
-        train: Inputs (N, ...), a tensor or ``data.streamed.Streamed``, and targets: a tensor
-            (N, ...), ``losses.Weighted``, or tuples and dictionaries of tensors.
+        train: Inputs: a tensor (N, ...), tuples and dictionaries of tensors, or either as
+            ``data.streamed.Streamed``; and targets: a tensor (N, ...), ``losses.Weighted``, or
+            tuples and dictionaries of tensors.
         val: The same for validation.
         test: The same for the test set, or None.
         augment: What changes the inputs of each training minibatch; None for nothing.
@@ -80,7 +88,7 @@ class Problem:
     train: Split
     val: Split
     test: Split | None
-    augment: Callable[[Tensor], Tensor] | None = None
+    augment: Callable[[Any], Any] | None = None
     precision: str = "float32"
     resting: frozenset[str] = frozenset()
     # Of this object alone: ``dataclasses.replace`` gives a new one to what it returns.
@@ -90,19 +98,33 @@ class Problem:
     @property
     def device(self) -> torch.device:
         """Where everything lives."""
-        device: torch.device = self.train[0].device
-        return device
+        return next(iter(self.initial.values())).device
+
+    @property
+    def n_examples(self) -> int:
+        """Number of training examples N."""
+        return length_of(self.train[0])
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the training inputs are tensors in memory; else they are read again each time."""
+        return not isinstance(self.train[0], Streamed)
 
     @property
     def is_resident(self) -> bool:
-        """Whether the inputs of a minibatch are rows of a tensor in memory as they are."""
-        return isinstance(self.train[0], Tensor) and self.augment is None
+        """Whether the inputs of a minibatch are rows of tensors in memory as they are."""
+        return self.in_memory and self.augment is None
 
     @property
     def is_plain(self) -> bool:
         """Whether a minibatch is rows of two tensors as they are, and the loss one with a name."""
-        named = isinstance(self.recipe.loss, str)
-        return self.is_resident and isinstance(self.train[1], Tensor) and named
+        plain = all(isinstance(part, Tensor) for part in self.train)
+        return self.is_resident and plain and isinstance(self.recipe.loss, str)
+
+    @property
+    def hooked(self) -> str:
+        """The first parameter with hooks, which plain autograd alone calls; empty for none."""
+        return next(iter(hooks_of(self.model)), "")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -124,10 +146,34 @@ class Problem:
         """Return what training changes outside of the mask: copies, by name."""
         masked, frozen = set(self.layout.names), self.frozen
         return {
-            name: tensor.detach().cpu().numpy().copy()
+            name: values_of(name, tensor).copy()
             for name, tensor in state.items()
             if name not in masked and name not in frozen
         }
+
+
+@contextmanager
+def at_work(problem: Problem) -> Iterator[None]:
+    """Let this thread alone compute with a problem's model, whatever modes torch is in outside.
+
+    Everything that trains, differentiates or measures a problem's networks goes through here. A
+    module that two threads worked with would hold the weights of one while the other one reads it.
+    """
+    with problem.cache.lock, neutral(problem.device, problem.dtype):
+        yield
+
+
+def working(
+    function: Callable[Concatenate[Owner, More], Found],
+) -> Callable[Concatenate[Owner, More], Found]:
+    """Let a function of a problem, or of what has one as ``problem``, go through ``at_work``."""
+
+    @functools.wraps(function)
+    def inside(owner: Owner, /, *args: More.args, **kwargs: More.kwargs) -> Found:
+        with at_work(owner if isinstance(owner, Problem) else owner.problem):  # type: ignore[attr-defined]
+            return function(owner, *args, **kwargs)
+
+    return inside
 
 
 def once(
@@ -135,14 +181,16 @@ def once(
 ) -> Callable[Concatenate[Problem, More], Found]:
     """Call a function of a problem once for each problem and further arguments; then remember.
 
-    What it gave stands among the facts of the problem's cache.
+    What it gave stands among the facts of the problem's cache. It does not depend on the modes in
+    which the first call happens to be made.
     """
 
     @functools.wraps(function)
     def remembered(problem: Problem, /, *args: More.args, **kwargs: More.kwargs) -> Found:
         facts, key = problem.cache.facts, (function, args, *sorted(kwargs.items()))
         if key not in facts:
-            facts[key] = function(problem, *args, **kwargs)
+            with neutral(problem.device, problem.dtype):
+                facts[key] = function(problem, *args, **kwargs)
         found: Found = facts[key]
         return found
 

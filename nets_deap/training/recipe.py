@@ -18,6 +18,7 @@ LOSSES = ("cross_entropy", "binary_cross_entropy", "mse")
 DEFAULT_STEPS = 300
 
 
+@_checks.signed
 @dataclass(frozen=True)
 class Recipe:
     """How each network of a population is trained, from W0 and on the same minibatches.

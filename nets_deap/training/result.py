@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 
+from nets_deap.models.modes import neutral
+from nets_deap.models.private import copied, set_state
 from nets_deap.training.problem import METRICS, Outcome, State
 
 
@@ -32,13 +32,11 @@ class TrainResult:
     _state: State = field(repr=False, compare=False)
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
 
+    @neutral()
     def module(self) -> nn.Module:
         """Return a new module that holds the trained, masked network, on the CPU, in eval mode."""
-        model = copy.deepcopy(self._model).cpu()
-        own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        with torch.no_grad():  # load_state_dict would leave buffers out that are not persistent
-            for name, tensor in self._state.items():
-                own[name].copy_(tensor)
+        model = copied(self._model).cpu()
+        set_state(model, self._state)
         return model.eval()
 
 

@@ -5,18 +5,24 @@ One file: it is one class, and half of it says what its arguments and methods ta
 
 from __future__ import annotations
 
-import copy
+import functools
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 from torch import nn
 
 from nets_deap import _checks
+from nets_deap.inputs.nested import length_of
+from nets_deap.models.coverage import coverage_note
 from nets_deap.models.maskable import Selector, parameters_of
+from nets_deap.models.modes import neutral
+from nets_deap.models.private import copied, private_copy, set_state
+from nets_deap.names import parse_unit
 from nets_deap.tickets.genotype import packed_mask_for
 from nets_deap.tickets.layout_of import layout_of
 from nets_deap.tickets.ticket import Ticket
@@ -25,7 +31,7 @@ from nets_deap.training.batches import checked_augment
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
 from nets_deap.training.losses import Loss
-from nets_deap.training.model_checks import digest_of_model, dtype_of, output_layers, private_copy
+from nets_deap.training.model_checks import digest_of_model, dtype_of, output_layers
 from nets_deap.training.precision import check_precision
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe, name_of
@@ -33,7 +39,24 @@ from nets_deap.training.result import TrainResult, results_of
 from nets_deap.training.versions import versions
 from nets_deap.training.workers.devices import pick_devices, share_between
 
+logger = logging.getLogger("nets_deap")
+
 FINAL_TRAINING = 2**31 - 1
+More = ParamSpec("More")
+
+
+def _neutrally(build: Callable[More, None]) -> Callable[More, None]:
+    """Let a task be built in torch's plain modes, and with the default dtype of its model."""
+
+    @functools.wraps(build)
+    def built(*args: More.args, **kwargs: More.kwargs) -> None:
+        model = kwargs["model"] if "model" in kwargs else args[1] if len(args) > 1 else None
+        known = model.parameters() if isinstance(model, nn.Module) else ()
+        dtypes = {p.dtype for p in known if p.is_floating_point()}
+        with neutral(dtype=dtypes.pop() if len(dtypes) == 1 else None):
+            build(*args, **kwargs)
+
+    return built
 
 
 @dataclass
@@ -45,6 +68,14 @@ class Ledger:
     diverged: int = 0
 
 
+def check_task(name: str, task: Any) -> None:
+    """Raise unless what is given is a task."""
+    if not isinstance(task, Task):
+        hint = "Make one of a network and its data: nets.Task(model, train=(X, y))."
+        raise _checks.bad_type(name, "be a task", "a nets.Task", task, hint)
+
+
+@_checks.signed
 class Task:
     """Everything that training a ticket needs; built once, never changed.
 
@@ -52,27 +83,30 @@ class Task:
     global random state stay untouched.
 
     Args:
-        model: Any module whose forward takes one batch of inputs. It trains in training mode;
+        model: Any module whose forward takes a batch of inputs. It trains in training mode;
             submodules that are in evaluation mode while it is not, frozen normalisation say, stay.
         train: Inputs (N, ...) and targets (N, ...), with weights (N,) of the examples or not:
-            tensors or arrays, targets also tuples and dictionaries of them; or a map-style torch
-            data set of the same.
+            tensors or arrays, or tuples and dictionaries of them; or a dictionary of inputs with
+            the targets under ``"labels"`` or ``"label"``; or a map-style torch data set of the
+            same. A tuple of inputs is spread over the arguments of forward where it takes as many,
+            a dictionary over those of its names; else either is passed whole: ``inputs.call``.
         val: The same for validation; or the share of ``train`` that is held out for it, by class.
         test: The same for the final test, if there is one.
         loss: Overrides ``recipe.loss``. A module with several outputs needs a function.
         recipe: How networks are trained during the search.
         maskable: What is masked: names, patterns, types of modules or a predicate; see
-            ``models.maskable.parameters_of``. None: the weights of all linear and convolutional
-            layers.
+            ``models.maskable.parameters_of``. None: all weights but those of embeddings and
+            normalisation; a warning says so where that is less than half of the parameters.
         unit: What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
             ``"block(RxC)"`` or ``"2:4"``; see ``tickets.layout_of.layout_of``.
         seed: Seed of all minibatches, and of the validation holdout.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, or a list.
         normalize: Mean and standard deviation, of all pixels or of each channel, by which uint8
-            images become (x / 255 - mean) / std; they stay bytes until they are on the device.
-            None: inputs are used as they are.
+            images become (x / 255 - mean) / std; they stay bytes until they are on the device. Of
+            several inputs, by name or place: ``{"image": (mean, std)}``. None: as they are.
         augment: Called with the inputs (B, ...) of each training minibatch, on the device; returns
-            as many. What it draws from torch's generators is the same for all networks of a step.
+            as many, in the same tuples and dictionaries. What it draws from torch's generators is
+            the same for all networks of a step.
         in_memory: Whether the inputs of a data set are read once and kept, or again for each
             minibatch, which all networks of a chunk share; None: kept if they take at most half of
             the free memory.
@@ -94,6 +128,7 @@ class Task:
 
     initial_seed: int | None = None  # that W0 was drawn with, where this package made the model
 
+    @_neutrally
     def __init__(
         self,
         model: nn.Module,
@@ -127,10 +162,12 @@ class Task:
         self.device = (devices := pick_devices(device))[0]
         dtype = dtype_of(model)
         self.precision = check_precision(precision, dtype, self.device)
-        self.parameters = tuple(parameters_of(model, maskable))
+        self.parameters = tuple(parameters_of(model, maskable, parse_unit("unit", unit)[0]))
+        if maskable is None and (note := coverage_note(self.parameters)):
+            logger.warning("%s", note)
         self.ledger = Ledger()
-        self._modes = {name: module.training for name, module in model.named_modules()}
-        self.model_digest = digest_of_model(model)
+        self._modes = {name: module.training for name, module in private.named_modules()}
+        self.model_digest = digest_of_model(private)
         given = {"train": train, "val": val, **({} if test is None else {"test": test})}
         examples = Examples.of(
             given, private, self.recipe, dtype, normalize,
@@ -155,7 +192,7 @@ class Task:
             test=on_device.get("test"),
             augment=checked_augment(augment, on_device["train"][0]),
             resting=frozenset(
-                name for name, training in self._modes.items() if model.training and not training
+                name for name, training in self._modes.items() if self._modes[""] and not training
             ),
             precision=self.precision,
         )
@@ -163,10 +200,11 @@ class Task:
         share_between(self.problem, devices)
 
     @property
+    @neutral()
     def model(self) -> nn.Module:
         """A fresh copy of the model with its initial weights, on the CPU."""
-        model = copy.deepcopy(self.problem.model).cpu()
-        model.load_state_dict({**self.problem.initial, **self.problem.buffers}, strict=False)
+        model = copied(self.problem.model).cpu()
+        set_state(model, {**self.problem.initial, **self.problem.buffers})
         for name, module in model.named_modules():
             module.training = self._modes[name]
         return model
@@ -174,7 +212,7 @@ class Task:
     @property
     def steps(self) -> int:
         """Optimiser steps that the recipe takes."""
-        return self.recipe.total_steps(len(self.problem.train[0]))
+        return self.recipe.total_steps(self.problem.n_examples)
 
     @property
     def fingerprint(self) -> str:
@@ -202,12 +240,14 @@ class Task:
         layout = self.layout if self.layout.density_range[1] == 1 else self.layout.weights
         return Ticket(np.ones(layout.size, dtype=np.bool_), layout=layout)
 
+    @_checks.signed
     def train(
         self, ticket: Ticket, *, steps: int | None = None, seed: int | None = None
     ) -> TrainResult:
         """Train one ticket from W0; see ``train_all``."""
         return self.train_all([ticket], steps=steps, seed=seed)[0]
 
+    @_checks.signed
     def train_all(
         self,
         tickets: Sequence[Ticket],
@@ -233,7 +273,7 @@ class Task:
         """
         recipe = self.recipe if steps is None else self.recipe.with_steps(steps)
         plan = Plan(
-            steps=recipe.total_steps(len(self.problem.train[0])),
+            steps=recipe.total_steps(self.problem.n_examples),
             seed=self.derived_seed(FINAL_TRAINING)
             if seed is None
             else _checks.whole("seed", seed, low=0, high=2**63 - 1),
@@ -288,7 +328,7 @@ class Task:
     def as_dict(self) -> dict[str, Any]:
         """Return the task as plain data, for a run's configuration; see also ``nets.describe``."""
         sizes = {
-            name: len(getattr(self.problem, name)[0])
+            name: length_of(getattr(self.problem, name)[0])
             for name in ("train", "val", "test")
             if getattr(self.problem, name) is not None
         }

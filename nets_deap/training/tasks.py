@@ -22,13 +22,18 @@ import torch
 
 from nets_deap import _checks, models
 from nets_deap.data import DataSplits, load, load_xor
+from nets_deap.models.modes import neutral
 from nets_deap.names import KnownData, check_pair
 from nets_deap.training.recipe import CONV_RECIPES, LENET_RECIPE, RESNET_RECIPE, XOR_RECIPE, Recipe
 from nets_deap.training.task import Task
 
 DTYPES = ("float32", "float64")
+_OF_DATA = ("model", "train", "val", "test")  # what a ready task has of its own
+_OF_TASK = tuple(name for name in _checks.parameters_of(Task) if name not in _OF_DATA)
+_OF_IMAGES = ("data_dir", "dtype", *_OF_TASK)
 
 
+@_checks.signed(passing=_OF_TASK)
 def xor(
     *,
     hidden: int = 10,
@@ -48,10 +53,12 @@ def xor(
         dtype: ``"float32"`` or ``"float64"``.
         **options: Passed to ``nets.Task``.
     """
-    splits = load_xor(noise=noise, seed=seed)
-    return _task(models.xor_mlp(hidden, seed=seed), splits, recipe, seed, dtype, options)
+    with neutral(dtype=torch.float32):
+        splits, model = load_xor(noise=noise, seed=seed), models.xor_mlp(hidden, seed=seed)
+    return _task(model, splits, recipe, seed, dtype, options)
 
 
+@_checks.signed(passing=_OF_IMAGES)
 def lenet(*, dataset: str = "mnist", **options: Any) -> Task:
     """Return LeNet-300-100 on images of 28x28: 266,200 maskable weights.
 
@@ -66,6 +73,7 @@ def lenet(*, dataset: str = "mnist", **options: Any) -> Task:
     return _on_images("lenet", make, LENET_RECIPE, dataset, **options)
 
 
+@_checks.signed(passing=_OF_IMAGES)
 def lenet5(*, dataset: str = "mnist", **options: Any) -> Task:
     """Return LeNet-5 on images of 28x28: 61,470 maskable weights; see ``lenet``."""
 
@@ -75,6 +83,7 @@ def lenet5(*, dataset: str = "mnist", **options: Any) -> Task:
     return _on_images("lenet5", make, LENET_RECIPE, dataset, **options)
 
 
+@_checks.signed(passing=_OF_IMAGES)
 def conv(depth: int, *, dataset: str = "cifar10", **options: Any) -> Task:
     """Return Conv-2, Conv-4 or Conv-6: 4.3, 2.4 or 2.3 million maskable weights on CIFAR.
 
@@ -93,6 +102,7 @@ def conv(depth: int, *, dataset: str = "cifar10", **options: Any) -> Task:
     return _on_images(f"conv{depth}", make, CONV_RECIPES[depth], dataset, **options)
 
 
+@_checks.signed(passing=_OF_IMAGES)
 def resnet20(*, dataset: str = "cifar10", **options: Any) -> Task:
     """Return ResNet-20: 0.27 million maskable weights; for the data sets see ``conv``."""
 
@@ -102,6 +112,7 @@ def resnet20(*, dataset: str = "cifar10", **options: Any) -> Task:
     return _on_images("resnet20", make, RESNET_RECIPE, dataset, **options)
 
 
+@_checks.signed(passing=_OF_IMAGES)
 def torchvision(model: str, *, dataset: str = "cifar10", **options: Any) -> Task:
     """Return a classification model of torchvision, without weights of others, on colour images.
 
@@ -130,8 +141,9 @@ def _on_images(
     **options: Any,
 ) -> Task:
     """Put a task together from a network that fits the images of a data set."""
-    model = make(check_pair("dataset", network, dataset), seed)  # before anything is downloaded
-    splits = load(dataset, data_dir)
+    with neutral(dtype=torch.float32):
+        model = make(check_pair("dataset", network, dataset), seed)  # before data are downloaded
+        splits = load(dataset, data_dir)
     return _task(model, splits, usual if recipe is None else recipe, seed, dtype, options)
 
 
@@ -145,7 +157,8 @@ def _task(
 ) -> Task:
     """Put a task together in the dtype asked for."""
     kind = _checks.choice("dtype", dtype, DTYPES)
-    model = model.to(getattr(torch, kind))
+    with neutral():
+        model = model.to(getattr(torch, kind))
     task = Task(
         model,
         train=splits.train,

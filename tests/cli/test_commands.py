@@ -224,7 +224,7 @@ def test_ticket_check_takes_the_presets_steps(ticket, capsys):
         (["--seeds", "1"], "seeds must be in range"),
         (["--tolerance", "101"], "tolerance must be in range"),
         (["--seed", "1"], "ticket must belong to this task"),
-        (["--set", "task.hidden=99"], "length"),
+        (["--set", "task.hidden=99"], "expected layers layers.0.weight 99x2, layers.1.weight 1x99"),
     ],
 )
 def test_bad_input_to_ticket_check_is_status_2(ticket, arguments, text, capsys):

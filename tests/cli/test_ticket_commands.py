@@ -1,5 +1,8 @@
 """``nets-deap ticket show | diff | apply | export``: what they print and what they write."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import nets_deap as nets
 from nets_deap.cli.main import main
+from nets_deap.experiments.presets import PRESETS
 from nets_deap.models import xor_mlp
 
 PRESET = ["--preset", "xor-mlp10"]
@@ -106,7 +110,7 @@ def test_masks_are_exported_by_name(ticket, path, tmp_path, capsys):
 
 def test_the_prune_export_loads_into_a_pruned_model(task, ticket, path, tmp_path, capsys):
     run(capsys, "export", path, "--to", "prune", *PRESET, "--out", tmp_path / "p")
-    model = task.dense_ticket().apply(xor_mlp(10, seed=5), "prune")
+    model = task.dense_ticket().apply(xor_mlp(10, seed=5), "prune", values="initial")
     model.load_state_dict(load_file(tmp_path / "p"))
     assert nets.Ticket.from_pruned(model) == ticket
 
@@ -152,3 +156,256 @@ def test_names_from_a_file_do_not_steer_the_terminal(tmp_path, capsys):
         said = capsys.readouterr().out
         assert not {"\x1b", "\x07"} & set(said)
         assert "a?[2J?b" in said
+
+
+# ---- the settings that it was found with
+
+SET = [
+    "--seed",
+    "3",
+    "--set",
+    "task.hidden=12",
+    "--set",
+    "recipe.lr=0.02",
+    "--set",
+    "task.noise=0.2",
+]
+QUICK = ["--set", "search.population=4", "--set", "search.generations=2", "--set", "final.steps=7"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A run and a comparison that were set to another width, recipe, seed and data."""
+    root = tmp_path_factory.mktemp("found")
+    run_ = ["run", "xor-mlp10", *SET, *QUICK, "--progress", "none", "--out", str(root / "run")]
+    assert main(run_) == 0
+    settings = [*SET[2:], *QUICK, "--budget", "600", "--densities", "0.5", "--out"]
+    more = ["--methods", "evolution", "--first-seed", "3", "--seeds", "1"]
+    assert main(["compare", "xor-mlp10", *settings, str(root / "comparison"), *more]) == 0
+    return root
+
+
+def found_task():
+    recipe = nets.Recipe(**{**PRESETS["xor-mlp10"].recipe.as_dict(), "lr": 0.02})
+    return nets.tasks.xor(hidden=12, noise=0.2, seed=3, recipe=recipe, device="cpu")
+
+
+@pytest.fixture(params=["run", "comparison"])
+def found(request, folders):
+    """A ticket's file, where it was found."""
+    return sorted((folders / request.param / "tickets").rglob("*.safetensors"))[0]
+
+
+def test_a_ticket_in_its_folder_is_trained_as_it_was_found(found, tmp_path, capsys):
+    task, ticket = found_task(), nets.Ticket.load(found)
+    assert ticket.origin["data"]["digest"] == task.data_digest
+    run(capsys, "apply", found, "--out", tmp_path / "a")
+    expected = ticket.apply(task.model).state_dict()
+    assert {n: t.tolist() for n, t in load_file(tmp_path / "a").items()} == {
+        n: t.tolist() for n, t in expected.items()
+    }
+    text = run(capsys, "export", found, "--to", "csr", "--repeats", "1", "--out", tmp_path / "c")
+    assert "after 7 steps from W0" in text
+    small = ticket.to_csr(task.train(ticket, steps=7).module()).state_dict()
+    for name, tensor in load_file(tmp_path / "c").items():
+        torch.testing.assert_close(tensor, small[name])
+    run(capsys, "compact", found, "--repeats", "1", "--out", tmp_path / "s")
+    compacted = ticket.compact(task.train(ticket, steps=7).module()).state_dict()
+    for name, tensor in load_file(tmp_path / "s").items():
+        torch.testing.assert_close(tensor, compacted[name])
+    text = run(capsys, "check", found, "--seeds", "2", "--tolerance", "100")
+    assert "7 steps from scratch" in text
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ([], "expected layers layers.0.weight 10x2"),
+        (["--set", "task.hidden=12"], "expected W0 of SHA-256"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "compact", "csr", "apply"])
+def test_a_ticket_elsewhere_is_not_taken_for_another(
+    found, command, settings, text, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(PRESETS, "lenet-mnist", PRESETS["xor-mlp10"])
+    alone = str(shutil.copy(found, tmp_path / "alone.safetensors"))
+    words = [command, alone] if command != "csr" else ["export", alone, "--to", "csr"]
+    words += ["--out", str(tmp_path / "out")] if command in ("apply", "csr") else []
+    assert main(["ticket", *words, *settings]) == 2
+    assert f"ticket must belong to this task: {text}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_data_and_another_recipe_are_refused_unless_named(
+    folders, tmp_path, capsys, monkeypatch
+):
+    # The same layers and W0 by themselves; data and recipe by default.
+    monkeypatch.setitem(
+        PRESETS, "lenet-mnist", PRESETS["xor-mlp10"].override({"task.hidden": 12, "seed": 3})
+    )
+    file = sorted((folders / "run" / "tickets").iterdir())[0]
+    alone = shutil.copy(file, tmp_path / "alone.safetensors")
+    words = ["compact", str(alone), "--steps", "2", "--repeats", "1"]
+    assert main(["ticket", *words]) == 2
+    error = capsys.readouterr().err
+    assert "the data and the recipe that it was found with, got data 'xor', SHA-256" in error
+    assert "recipe.lr 0.02, not 0.05" in error
+    assert main(["ticket", *words, "--set", "task.noise=0.2"]) == 0
+    error = capsys.readouterr().err
+    assert "warning: the ticket was found on another task: recipe.lr 0.02, not 0.05" in error
+    assert "data" not in error.partition("warning")[2].partition("\n")[0]
+    assert main(["ticket", *words, "--set", "task.noise=0.2", "--set", "recipe.lr=0.02"]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_folder_made_in_python_has_no_settings(task, tmp_path, capsys, monkeypatch):
+    found = nets.search(task, path=tmp_path / "run", population=4, generations=1, progress="none")
+    assert found.path is not None
+    file = sorted((tmp_path / "run" / "tickets").iterdir())[0]
+    run(capsys, "apply", file, *PRESET, "--out", tmp_path / "a")
+    monkeypatch.setitem(PRESETS, "lenet-mnist", PRESETS["xor-mlp100"])
+    assert main(["ticket", "apply", str(file), "--out", str(tmp_path / "b")]) == 2
+    assert "expected layers layers.0.weight 100x2" in capsys.readouterr().err
+
+
+def test_a_damaged_configuration_is_not_passed_over(found, folders, tmp_path, capsys):
+    root = shutil.copytree(
+        found.parents[1 if found.parent.name == "tickets" else 2], tmp_path / "r"
+    )
+    (root / ("config.json" if (root / "config.json").exists() else "comparison.json")).write_text(
+        "["
+    )
+    file = sorted((root / "tickets").rglob("*.safetensors"))[0]
+    assert main(["ticket", "apply", str(file), "--out", str(tmp_path / "a")]) == 2
+    assert "does not hold what a run writes" in capsys.readouterr().err
+
+
+# ---- what a suffix promises
+
+
+def loaded(file):
+    suffix = file.suffix.lower()
+    if suffix == ".npz":
+        with np.load(file) as arrays:
+            return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return torch.load(file) if suffix in (".pt", ".pth") else load_file(file)
+
+
+TARGETS = [
+    *(("masks", name) for name in ("m.npz", "m.safetensors", "m.pt", "m.PTH")),
+    *(("prune", name) for name in ("p.safetensors", "p.pt", "p.pth", "p")),
+    *(("apply", name) for name in ("a.safetensors", "a.pt", "a")),
+    *(("csr", name) for name in ("c.safetensors", "c.pt")),
+    *(("compact", name) for name in ("s.safetensors", "s.pt")),
+]
+
+
+def words_of(what, path):
+    few = ["--steps", "2", "--repeats", "1", *PRESET]
+    return {
+        "masks": ["export", path, "--to", "masks"],
+        "prune": ["export", path, "--to", "prune", *PRESET],
+        "apply": ["apply", path, *PRESET],
+        "csr": ["export", path, "--to", "csr", *few],
+        "onnx": ["export", path, "--to", "onnx", *few],
+        "compact": ["compact", path, *few],
+    }[what]
+
+
+@pytest.mark.parametrize(("what", "name"), TARGETS)
+def test_a_file_is_what_its_suffix_promises(task, ticket, path, tmp_path, capsys, what, name):
+    out = tmp_path / name
+    assert f"written: {out}\n" in run(capsys, *words_of(what, path), "--out", out)
+    found = loaded(out)
+    trained = task.train(ticket, steps=2).module() if what in ("csr", "compact") else None
+    expected = {
+        "masks": ticket.masks,
+        "prune": lambda: ticket.apply(task.model, "prune").state_dict(),
+        "apply": lambda: ticket.apply(task.model).state_dict(),
+        "csr": lambda: ticket.to_csr(trained).state_dict(),
+        "compact": lambda: ticket.compact(trained).state_dict(),
+    }[what]()
+    assert set(found) == set(expected)
+    for each, tensor in expected.items():
+        torch.testing.assert_close(found[each], tensor)
+
+
+OTHERS = [
+    *(("masks", suffix) for suffix in (".onnx", ".bin")),
+    *(
+        (what, suffix)
+        for what in ("prune", "apply", "csr", "compact")
+        for suffix in (".npz", ".h5")
+    ),
+    *(("onnx", suffix) for suffix in (".pt", ".npz", ".safetensors")),
+]
+
+
+@pytest.mark.parametrize(("what", "suffix"), OTHERS)
+def test_what_a_suffix_does_not_promise_is_not_written(path, tmp_path, capsys, what, suffix):
+    out = tmp_path / f"x{suffix}"
+    assert main(["ticket", *words_of(what, path), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "--out must name a format that is written: expected the suffix ." in error
+    assert "trains" not in error
+    assert not out.exists()
+
+
+def test_weights_that_are_not_w0_need_a_word(task, ticket, tmp_path, capsys):
+    file = str(ticket.save(tmp_path / "t.safetensors", include_initial=True))
+    trained = task.train(task.dense_ticket(), steps=3).module().state_dict()
+    save_file(trained, tmp_path / "trained.safetensors")
+    words = ["--weights", str(tmp_path / "trained.safetensors"), "--out", str(tmp_path / "o.pt")]
+    for command in (["apply", file], ["export", file, "--to", "prune"]):
+        assert main(["ticket", *command, *words]) == 2
+        assert "values must say which weights are meant" in capsys.readouterr().err
+        for values, source in (("own", trained), ("initial", task.model.state_dict())):
+            run(capsys, *command, *words, "--values", values)
+            found = torch.load(tmp_path / "o.pt")
+            for name, mask in ticket.masks().items():
+                if command[0] == "apply":
+                    assert torch.equal(found[name], torch.where(mask, source[name], 0))
+                else:
+                    assert torch.equal(found[f"{name}_orig"], source[name])
+                    assert torch.equal(found[f"{name}_mask"].bool(), mask)
+
+
+# ---- home
+
+
+def test_home_is_home(task, ticket, tmp_path, capsys, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.chdir(tmp_path)
+    ticket.save("~/t.safetensors", task=task)
+    ticket.save_pretrained("~/card")
+    assert nets.Ticket.from_pretrained("~/card") == nets.Ticket.load("~/t.safetensors") == ticket
+    run(capsys, "show", "~/t.safetensors")
+    run(capsys, "apply", "~/t.safetensors", *PRESET, "--out", "~/a.safetensors")
+    run(capsys, "apply", "~/t.safetensors", "--weights", "~/a.safetensors", "--out", "~/b.pt")
+    run(
+        capsys, "check", "~/t.safetensors", *PRESET, "--seeds", "2", "--steps", "2", "--json", "~/r"
+    )
+    few = ["--generations", "1", "--population", "4", "--progress", "none"]
+    few += ["--set", "final.steps=2"]
+    assert main(["run", "xor-mlp10", "--out", "~/run", *few]) == 0
+    assert main(["status", "~/run"]) == 0
+    found = sorted((home / "run" / "tickets").iterdir())[0].name
+    run(capsys, "apply", f"~/run/tickets/{found}", "--out", "~/c")
+    assert main(["plot", "~/run", "--kind", "front", "--out", "~/figures"]) == 0
+    assert main(["report", "~/run", "--out", "~/page.html"]) == 0
+    search = {"population": 4, "generations": 1, "progress": "none"}
+    nets.search(task, path="~/python", **search)
+    nets.resume("~/python", task=task, generations=2, progress="none").recorder.close()
+    nets.Recorder("~/recorded", task=task, progress="none").close()
+    names = {"t.safetensors", "card", "a.safetensors", "b.pt", "r", "run", "c", "figures"}
+    assert {entry.name for entry in home.iterdir()} == names | {"page.html", "python", "recorded"}
+    assert [entry.name for entry in Path().iterdir()] == ["home"]
+    with pytest.raises(ValueError, match=r"path must begin in a home folder: .* got ~nobody-here"):
+        ticket.save("~nobody-here/t.safetensors")
+    with pytest.raises(TypeError, match=r"path must be a path: expected text or a pathlib\.Path"):
+        ticket.save(3)

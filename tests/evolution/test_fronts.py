@@ -88,6 +88,39 @@ def test_ranks_agree_with_peeling(points):
     assert fronts.ranks(points).tolist() == ranks_by_peeling(points).tolist()
 
 
+NUMBERS = (0.0, 1.0, 2.0, -1.0, 1e308, -1e308, math.inf, -math.inf)
+
+
+@st.composite
+def wild(draw, numbers=NUMBERS):
+    """Draw up to 8 points (P, M) with infinite numbers, some twice; of one objective to five."""
+    m = draw(st.integers(1, 5))
+    rows = draw(st.lists(st.tuples(*[st.sampled_from(numbers)] * m), max_size=8))
+    return np.array(rows + rows[: draw(st.integers(0, 3))], dtype=np.float64).reshape(-1, m)
+
+
+@unhurried
+@given(wild())
+@example(np.array([[math.inf, 2, 3], [math.inf, 3, 2]]))
+def test_infinite_numbers_stand_in_their_place(points):
+    expected = ranks_by_peeling(points)
+    assert fronts.ranks(points.tolist() if points.size else points).tolist() == expected.tolist()
+    assert fronts.nondominated(points).tolist() == (expected == 0).tolist()
+    finite = np.isfinite(points).all(axis=1)
+    crowd = fronts.crowding(points)
+    assert not np.isnan(crowd).any()
+    assert not crowd[~finite].any()
+    assert crowd[finite].tolist() == fronts.crowding(points[finite]).tolist()
+
+
+@unhurried
+@given(wild((*NUMBERS[:4], math.inf, math.nan)))
+def test_nan_is_the_worst_of_its_column(points):
+    worse = np.where(np.isnan(points), 9e9, np.where(np.isinf(points), 8e9, points))
+    assert fronts.ranks(points).tolist() == ranks_by_peeling(worse).tolist()
+    assert fronts.nondominated(points).tolist() == (ranks_by_peeling(worse) == 0).tolist()
+
+
 def test_no_points_have_no_ranks_and_no_crowding():
     for shape in ((0, 0), (0, 2)):
         assert fronts.ranks(np.zeros(shape)).shape == (0,)
@@ -141,6 +174,108 @@ def test_hypervolume_is_zero_where_nothing_is_better_than_the_reference(points):
 def test_hypervolume_needs_shapes_that_match(points, reference):
     with pytest.raises(InvalidValueError, match=r"reference must match the points: .*costs \(F, M"):
         fronts.hypervolume(points, reference)
+
+
+@unhurried
+@given(wild((0.0, 1.0, 2.0, math.inf, -math.inf)))
+@example(np.array([[-math.inf, 2.0, 1.0], [1.0, 3.0, 1.0]]))
+@example(np.array([[1.0, 2.0, 1.0, 1.0], [-math.inf, 2.0, 1.0, 1.0]]))
+def test_hypervolume_of_infinite_points(points):
+    m = points.shape[1]
+    better = points[(points < 3).all(axis=1)]
+    if np.isinf(better).any():
+        expected = math.inf
+    else:
+        cells = itertools.product(range(3), repeat=m)
+        expected = sum(bool((better <= cell).all(axis=1).any()) for cell in cells)
+    assert fronts.hypervolume(points, [3.0] * m) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 5])
+def test_hypervolume_refuses_nan_and_what_is_no_number(m):
+    points = np.ones((3, m))
+    points[1, m // 2] = math.nan
+    with pytest.raises(InvalidValueError, match="costs must hold numbers: expected no NaN, got 1"):
+        fronts.hypervolume(points, [4.0] * m)
+    with pytest.raises(InvalidValueError, match="reference must hold numbers: expected no NaN"):
+        fronts.hypervolume(np.ones((3, m)), [math.nan] * m)
+    with pytest.raises(NetsError, match="costs must be an array: expected numbers, got list"):
+        fronts.hypervolume([["a"] * m], [4.0] * m)
+
+
+def test_hypervolume_up_to_an_infinite_reference():
+    assert fronts.hypervolume([[1.0, 2.0]], [math.inf, 3.0]) == math.inf
+    assert fronts.hypervolume([[1.0, 4.0]], [math.inf, 3.0]) == 0.0
+    assert fronts.hypervolume([[1.0, 2.0]], [-math.inf, 3.0]) == 0.0
+
+
+def test_attainment_with_infinite_points():
+    inf = math.inf
+    given = [[[1, inf], [2, 1]], [[1, 3], [-inf, 5], [1, 3]]]
+    every, some = fronts.attainment(given, [100, 50])
+    assert sorted(every.tolist()) == [[2, 3]]
+    assert sorted(some.tolist()) == [[-inf, 5], [1, 3], [2, 1]]
+    every, some = fronts.attainment([[[inf, 1, 1]], [[2, 2, 2]]], [100, 50])
+    assert every.tolist() == []
+    assert some.tolist() == [[2, 2, 2]]
+
+
+@pytest.mark.parametrize("given", [[], [[1, 2]], [[[1]]], [[[1] * 4]], [[[1, 2]], [[1, 2, 3]]]])
+def test_attainment_of_what_has_no_surface_is_refused(given):
+    with pytest.raises(InvalidValueError, match=r"fronts must hold points.* one M = 2 or 3"):
+        fronts.attainment(given, [50])
+    with pytest.raises(InvalidValueError, match="no NaN"):
+        fronts.attainment([[[1, math.nan]]], [50])
+
+
+# ---- values that are not finite
+
+
+def lost_and_found(weights, lost):
+    """Return individuals of random finite values, and others with one that is not."""
+    rng = np.random.default_rng(len(lost))
+    found = [evaluated([1, 0], tuple(row), weights) for row in rng.random((7, len(weights)))]
+    others = []
+    for i, value in enumerate(lost):
+        row = np.full(len(weights), -9.0) * weights  # better than all others
+        row[i % len(weights)] = value
+        others.append(evaluated([1, 1], tuple(row), weights))
+    return found, others
+
+
+@pytest.mark.parametrize("weights", [(-1.0,), (1.0, -1.0), (1.0, 1.0, -1.0)])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_who_is_not_finite_is_worse_than_who_is(weights, value):
+    found, lost = lost_and_found(weights, [value] * 5)
+    mixed = [*lost[:2], *found, *lost[2:]]
+    for archive in (archives.ParetoFront(), tools.ParetoFront(), tools.HallOfFame(1)):
+        archive.update(mixed)
+        alone = type(archive)(1) if type(archive) is tools.HallOfFame else type(archive)()
+        alone.update(found)
+        assert members(archive) == members(alone)
+    assert fronts.knee(mixed) is fronts.knee(found)
+    for objective in range(len(weights)):
+        assert fronts.best(mixed, objective=objective) is fronts.best(found, objective=objective)
+    archive = archives.ParetoFront()
+    archive.update(lost)
+    assert not len(archive)
+    for pick in (fronts.knee, fronts.best):
+        with pytest.raises(InvalidValueError, match="one with finite values, got 5 without"):
+            pick(lost)
+
+
+def test_the_greatest_numbers_do_not_overflow():
+    most = np.finfo(float).max
+    front = [evaluated([1], v) for v in ((most, -most), (1.0, 1.0), (-most, most))]
+    assert fronts.knee(front) is front[0]  # all lie on one line
+    assert fronts.crowding(fronts.costs_of(front)).tolist() == [math.inf, 1.0, math.inf]
+
+
+def test_costs_need_the_same_objectives():
+    with pytest.raises(
+        InvalidValueError, match=r"the same objectives: expected one M, got \[1, 2\]"
+    ):
+        fronts.costs_of([evaluated([1], (1.0, 2.0)), evaluated([1], (1.0,))])
 
 
 # ---- the archive
@@ -336,3 +471,13 @@ def test_a_ticket_evaluated_again_replaces_its_luckier_self():
     ticket.note_evaluations(2)
     archive.update([ticket])
     assert sorted(t.fitness.values[0] for t in archive) == [0.3, 0.4]
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_tickets_without_finite_values_never_hold_a_niche(loss):
+    for values in ((loss, 2500.0), (0.1, loss)):
+        lost = placed(0.5, 0.1)
+        lost.fitness.values = values
+        archive = NicheArchive(by="size")
+        archive.update([lost, placed(0.1, 0.2)])
+        assert [t.density for t in archive] == [0.1]

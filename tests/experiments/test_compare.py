@@ -61,10 +61,29 @@ def refuse(*_, **__):
     raise AssertionError("what is finished was run again")
 
 
-def conv_task(config):
+class Skipping(nn.Module):
+    """A network that is not layers in a row."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(1, 4, 3), nn.Linear(32, 3)
+
+    def forward(self, x):
+        return self.two(torch.cat([self.one(x).relu().flatten(1), x.flatten(1)], dim=1))
+
+
+def skip_task(config):
+    return conv_task(config, Skipping)
+
+
+def conv_in_a_row():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+
+
+def conv_task(config, make=conv_in_a_row):
     """Three classes of 1 x 4 x 4 noise with a two-layer network that is not feedforward."""
     torch.manual_seed(config.seed)
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+    model = make()
     rng = np.random.default_rng(0)
 
     def split(n):
@@ -326,8 +345,20 @@ def test_same_layers_without_evolution_is_refused(tmp_path):
 # ---- what may be missing
 
 
-def test_a_network_that_is_not_sequential_has_no_multiply_adds(tmp_path, monkeypatch):
+def test_of_convolutions_what_compacting_leaves_is_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "build_task", conv_task)
+    compare(CONFIG, tmp_path / "c", **{**BASIC, "budget": 60}, methods=["snip"])
+    counts = {
+        (row["method"], row["density"]): int(row["multiply_adds"])
+        for row in results(tmp_path / "c")
+    }
+    assert counts.pop(("dense", "1.0")) == 4 * 9 * 4 + 16 * 3
+    assert counts
+    assert all(0 <= count < 4 * 9 * 4 + 16 * 3 for count in counts.values())
+
+
+def test_a_network_that_is_not_sequential_has_no_multiply_adds(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "build_task", skip_task)
     methods = ["evolution", "imp", "snip", "same-layers", "random"]
     summary = compare(CONFIG, tmp_path / "c", **{**BASIC, "budget": 60}, methods=methods)
     rows = results(tmp_path / "c")

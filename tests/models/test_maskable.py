@@ -56,7 +56,8 @@ def test_every_parameter_has_a_reason():
     assert why["embed.weight"] == "weight of a linear layer"  # by its other name
     assert why["out.weight"] == "tied to embed.weight"
     assert why["attend.out_proj.weight"] == "weight of a linear layer, frozen"
-    assert why["lstm.weight_ih_l0"] == "neither linear nor convolutional"
+    assert why["lstm.weight_ih_l0"] == "weight of LSTM"
+    assert why["attend.in_proj_weight"] == "weight of MultiheadAttention"
     for name in ("lstm.bias_ih_l0", "attend.bias_k", "attend.in_proj_bias", "out.bias"):
         assert why[name] == "bias"
     assert {why["norm.weight"], why["scale"]} == {"normalisation", "vector"}

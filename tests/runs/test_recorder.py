@@ -1,13 +1,18 @@
 import csv
 import json
+import math
 import random
 
 import pytest
 from deap import algorithms, base, creator, tools
+from matplotlib.figure import Figure
 
 import nets_deap as nets
 from nets_deap.errors import InvalidTypeError, InvalidValueError
 from nets_deap.evolution.fronts import costs_of, hypervolume
+from nets_deap.plots.kinds import KINDS, render_all
+from nets_deap.plots.report import report
+from nets_deap.runs.status import status
 
 
 def read_csv(path):
@@ -226,3 +231,109 @@ def test_a_few_diverged_ones_are_counted_and_the_front_is_clean(xor_task):
     row = recorder.compile(population)
     assert row["diverged"] == 4
     assert all(t.fitness.values[1] <= 1 for t in recorder.front)
+
+
+def strange(value, share, toolbox):
+    """Let a toolbox evaluate without training, and give some tickets a value of no number."""
+
+    def evaluate(ticket):
+        drawn = random.Random(ticket.digest).random()
+        return (value if drawn < share else drawn, ticket.density)
+
+    toolbox.register("evaluate", evaluate)
+    return toolbox
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_run_whose_own_evaluation_gives_no_numbers_can_be_read(xor_task, tmp_path, caplog, value):
+    path = tmp_path / "run"
+    recorder = nets.Recorder(path, task=xor_task, progress="none", generations=3)
+    toolbox = strange(value, 0.6, nets.make_toolbox(xor_task))
+    population, _, _ = evolve(xor_task, recorder, toolbox=toolbox)
+    recorder.close()
+    random.seed(7)
+    first = toolbox.population(n=8)
+    for ticket in first:
+        ticket.fitness.values = toolbox.evaluate(ticket)
+    good = [t for t in first if math.isfinite(t.fitness.values[0])]
+    assert 0 < len(good) < 8
+    row = recorder.logbook[0]
+    assert row["diverged"] == 8 - len(good)
+    assert f"{8 - len(good)} of 8 individuals have values that are not finite" in caplog.text
+    losses = [t.fitness.values[0] for t in good]
+    assert (row["val_loss_min"], row["val_loss_max"]) == (min(losses), max(losses))
+    assert row["val_loss_mean"] == pytest.approx(sum(losses) / len(losses))
+    expected = tools.ParetoFront()
+    expected.update([t for t in population if math.isfinite(t.fitness.values[0])])
+    assert {t.digest for t in expected} <= {t.digest for t in recorder.front}
+    assert all(math.isfinite(t.fitness.values[0]) for t in recorder.front)
+    strict = {"parse_constant": lambda name: pytest.fail(f"{name} is no JSON")}
+    for name in ("log.jsonl", "history.jsonl"):
+        for line in (path / name).read_text().splitlines():
+            json.loads(line, **strict)
+    history = recorder.history
+    assert [len(one.population) + len(one.lost) for one in history] == [8] * 4
+    assert [m.digest for m in history[0].population] == [t.digest[:16] for t in good]
+    assert [m.digest for m in history[0].lost] == [t.digest[:16] for t in first if t not in good]
+    assert len(nets.frames.front(path)) == len(recorder.front)
+    assert nets.frames.log(path)["val_loss_min"].tolist()[0] == min(losses)
+    assert "evaluations have diverged" in status(path).text()
+    for kind in ("front", "fronts", "hypervolume", "layers-time", "genealogy"):
+        KINDS[kind].draw(path, Figure().subplots())
+    assert nets.knee(recorder.front).fitness.valid
+
+
+def test_a_run_in_which_nothing_is_finite_ends_and_can_be_read(xor_task, tmp_path):
+    recorder = nets.Recorder(tmp_path / "run", task=xor_task, progress="lines", generations=1)
+    toolbox = strange(math.nan, 1.1, nets.make_toolbox(xor_task))
+    evolve(xor_task, recorder, ngen=1, toolbox=toolbox)
+    recorder.close()
+    assert not len(recorder.front)
+    assert [row["hypervolume"] for row in recorder.logbook] == [0.0, 0.0]
+    assert recorder.logbook[0]["val_loss_min"] is None
+    drawn, left = render_all(tmp_path / "run")
+    assert set(drawn) == {"hypervolume"}
+    assert "front must have members" in left["front"]
+    assert nets.frames.front(tmp_path / "run").empty
+    assert report(tmp_path / "run")
+
+
+def test_the_reference_is_fixed_by_who_is_finite(xor_task, tmp_path):
+    creator.create("Plain", base.Fitness, weights=(-1.0, -1.0))
+    tickets = [xor_task.ticket([1] * n + [0] * (12 - n)) for n in (3, 6, 9)]
+    values = [(math.nan, 0.1), (2.0, 0.5), (1.0, 0.75)]
+    try:
+        for ticket, value in zip(tickets, values, strict=True):
+            ticket.fitness = creator.Plain(value)
+    finally:
+        del creator.Plain
+    recorder = nets.Recorder(task=xor_task, progress="none")
+    recorder.compile(tickets[:1])
+    assert recorder.reference is None
+    recorder.compile(tickets)
+    assert recorder.reference == [2.0, 0.75]
+    assert recorder.facts["hypervolume_reference"] == {"objective_0": 2.0, "objective_1": 0.75}
+
+
+def test_a_run_with_values_that_are_no_numbers_goes_on_as_it_was(xor_task, tmp_path):
+    def all_of(path, cut):
+        recorder = nets.Recorder(path, task=xor_task, progress="none", generations=4)
+        evolve(xor_task, recorder, ngen=cut, toolbox=strange(math.nan, 0.7, toolbox()))
+        recorder.close()
+
+    def toolbox():
+        return nets.make_toolbox(xor_task)
+
+    all_of(tmp_path / "whole", 4)
+    all_of(tmp_path / "cut", 2)
+    run = nets.resume(tmp_path / "cut", task=xor_task)
+    algorithms.eaMuPlusLambda(
+        run.population, strange(math.nan, 0.7, toolbox()), 8, 8, 0.3, 0.7, 2,
+        stats=run.recorder, verbose=False,
+    )  # fmt: skip
+    run.recorder.close()
+    for name in ("history.jsonl", "front.csv"):
+        assert (tmp_path / "cut" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    rows = [nets.frames.log(tmp_path / n)["diverged"].tolist() for n in ("cut", "whole")]
+    assert rows[0] == rows[1]
+    assert rows[0][0] > 0

@@ -1,16 +1,18 @@
 """Tickets applied to models in torch's own ways, and taken back from them."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
+from torch.optim import swa_utils
 
 import nets_deap as nets
 from nets_deap.errors import InvalidValueError
-from nets_deap.models import MLP, lenet5
+from nets_deap.models import MLP, lenet5, masking
 from nets_deap.models.masking import Masked, plain
 from nets_deap.tickets.apply import WAYS
 
@@ -141,6 +143,59 @@ def test_a_parametrized_state_dict_holds_the_masks():
     assert nets.Ticket.from_pruned(again) == ticket
     parametrize.remove_parametrizations(again.layers[0], "weight")
     assert torch.equal(again.layers[0].weight, ticket.apply(MLP(SIZES, seed=1)).layers[0].weight)
+
+
+@pytest.mark.parametrize("use_buffers", [True, False])
+@pytest.mark.parametrize("how", ["mean", "multi_avg_fn", "avg_fn"])
+def test_averages_of_parametrized_models_are_those_of_their_weights(how, use_buffers):
+    makers = {"multi_avg_fn": swa_utils.get_ema_multi_avg_fn, "avg_fn": swa_utils.get_ema_avg_fn}
+    decay = 0.7
+    options = {} if how == "mean" else {how: makers[how](decay)}
+    model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+    model.register_buffer("scale", torch.ones(2))
+    ticket = ticket_of(model)
+    ticket.apply(model, "parametrize")
+    average = swa_utils.AveragedModel(model, use_buffers=use_buffers, **options)
+    seen = []
+    for _ in range(4):
+        with torch.no_grad():
+            model.scale += 1
+            for p in model.parameters():
+                p += torch.randn_like(p)
+        average.update_parameters(model)
+        seen.append((model[0].weight.detach().clone(), model.scale.clone()))
+    weight, scale = seen[0]
+    for i, (w, s) in enumerate(seen[1:], start=1):
+        share = 1 / (i + 1) if how == "mean" else 1 - decay
+        weight, scale = weight + share * (w - weight), scale + share * (s - scale)
+    torch.testing.assert_close(average.module[0].weight, weight)
+    torch.testing.assert_close(average.module.scale, scale if use_buffers else seen[-1][1])
+    assert nets.Ticket.from_pruned(average.module).digest == ticket.digest
+
+
+def test_a_parametrized_mask_goes_along():
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    ticket = ticket_of(model)
+    ticket.apply(model, "parametrize")
+    x = torch.randn(5, 6)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(masking.plain(model)))):
+        assert torch.equal(other(x), model(x))
+    before = model(x)
+    assert torch.equal(torch.func.functional_call(model, model.state_dict(), (x,)), before)
+    key = "0.parametrizations.weight.0.mask"
+    state = model.state_dict()
+    assert state[key].dtype == torch.bool
+    assert key not in dict(model.named_buffers())
+    del state[key]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        model.load_state_dict(state)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        model.load_state_dict(state | {key: torch.ones(2, 2, dtype=torch.bool)})
+    assert torch.equal(model(x), before)
+    doubled = model.double()
+    assert doubled[0].parametrizations.weight[0].mask.dtype == torch.bool
+    torch.testing.assert_close(doubled(x.double()).float(), before)
+    assert model.to("meta")[0].parametrizations.weight[0].mask.is_meta
 
 
 def test_an_infinite_original_stays_pruned():
@@ -274,3 +329,124 @@ def test_what_is_masked_for_good_has_its_parameters_in_the_order_of_the_layers(h
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     applied = ticket_of(model).apply(copy.deepcopy(model), how)
     assert [*plain(applied).state_dict()] == [*model.state_dict()]
+
+
+# ---- W0, or what the model holds
+
+
+def trained_mlp(seed=3):
+    model = MLP(SIZES, seed=seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    return model
+
+
+def values_in(applied, how):
+    if how == "functional":
+        return applied
+    if how in ("parametrize", "prune"):
+        return dict(plain(applied).named_parameters())
+    return dict(applied.named_parameters())
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_trained_weights_are_kept_or_replaced_as_one_says(how):
+    ticket = ticket_of(MLP(SIZES, seed=3))
+    with pytest.raises(InvalidValueError, match=r"values must say which weights are meant: .*own"):
+        ticket.apply(model := trained_mlp(), how)
+    for name, tensor in trained_mlp().state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor)
+    for values, source in (("own", trained_mlp()), ("initial", MLP(SIZES, seed=3))):
+        found = values_in(ticket.apply(trained_mlp(), how, values=values), how)
+        for name, mask in ticket.masks().items():
+            expected = torch.where(mask, source.get_parameter(name), 0)
+            assert torch.equal(found[name], expected)
+        assert torch.equal(found["layers.0.bias"], trained_mlp().layers[0].bias)
+    with pytest.raises(
+        InvalidValueError, match=r"values must be a known name: .*Did you mean 'own'"
+    ):
+        ticket.apply(trained_mlp(), how, values="owns")
+
+
+@pytest.mark.parametrize("how", ["prune", "parametrize"])
+def test_a_mask_on_own_weights_computes_the_same_and_loses_nothing(how, xor_task):
+    ticket = xor_task.ticket(np.arange(xor_task.layout.size) % 3 > 0)
+    module = xor_task.train(ticket).module()
+    x = xor_task.problem.val[0]
+    expected = module(x)
+    assert torch.equal(ticket.apply(module, how, values="own")(x), expected)
+    dense = trained_mlp()
+    before = {name: tensor.clone() for name, tensor in dense.named_parameters()}
+    other = ticket_of(MLP(SIZES, seed=3))
+    other.apply(dense, how, values="own")
+    kept = dict(originals(dense, how))
+    assert [torch.equal(one, before[n]) for n, one in zip(other.masks(), kept, strict=True)] == [
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_model_that_holds_w0_masked_or_not_needs_no_words(how):
+    model = MLP(SIZES, seed=3)
+    ticket, other = ticket_of(model, seed=1), ticket_of(model, seed=2)
+    other.apply(model)
+    found = values_in(ticket.apply(model, how), how)  # of the other one nothing is left
+    for name, mask in ticket.masks().items():
+        expected = torch.where(mask, MLP(SIZES, seed=3).get_parameter(name), 0)
+        assert torch.equal(found[name], expected)
+
+
+def test_own_weights_need_no_digest(tmp_path):
+    back = nets.Ticket.load(ticket_of(MLP(SIZES, seed=77)).save(tmp_path / "a"))
+    model = back.apply(trained_mlp(), values="own")
+    for name, mask in back.masks().items():
+        expected = torch.where(mask, trained_mlp().get_parameter(name), 0)
+        assert torch.equal(model.get_parameter(name), expected)
+    with pytest.raises(InvalidValueError, match=r"initial weights.*values='own' masks the weights"):
+        back.apply(trained_mlp(), values="initial")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("how", WAYS)
+def test_w0_is_known_in_any_dtype(how, dtype):
+    ticket = ticket_of(MLP(SIZES, seed=3))
+    expected = ticket.apply(MLP(SIZES, seed=3)).to(dtype)
+    found = values_in(ticket.apply(MLP(SIZES, seed=3).to(dtype), how), how)
+    for name in ticket.masks():
+        assert found[name].dtype == dtype
+        assert torch.equal(found[name], expected.get_parameter(name))
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: torch.compile(m, backend="eager")])
+@pytest.mark.parametrize("how", WAYS)
+def test_wrapped_models_are_masked_inside(how, wrap):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    ticket, x = ticket_of(model), torch.randn(4, 6)
+    expected = ticket.apply(copy.deepcopy(model))(x)
+    wrapped = wrap(model)
+    applied = ticket.apply(wrapped, how)
+    if how == "functional":
+        assert set(applied) == {name for name, _ in wrapped.named_parameters()}
+        if not isinstance(wrapped, nn.DataParallel):  # which torch does not call in this way
+            assert torch.equal(torch.func.functional_call(wrapped, applied, (x,)), expected)
+        return
+    assert applied is wrapped
+    assert torch.equal(applied(x), expected)
+    torch.testing.assert_close(ticket.compact(applied)(x), expected)
+    torch.testing.assert_close(ticket.to_csr(applied)(x), expected)
+    if how != "inplace":
+        assert nets.Ticket.from_pruned(applied) == ticket
+
+
+@pytest.mark.parametrize("how", ["prune", "parametrize"])
+def test_what_torch_does_not_copy_goes_by_its_state(how, tmp_path):
+    ticket = ticket_of(MLP(SIZES, seed=3))
+    model = ticket.apply(trained_mlp(), how, values="own")
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    again = ticket.apply(MLP(SIZES, seed=3), how)
+    again.load_state_dict(torch.load(tmp_path / "state.pt"))
+    x = torch.randn(5, 6)
+    assert torch.equal(again(x), model(x))

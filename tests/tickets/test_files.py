@@ -152,14 +152,15 @@ def test_apply_sets_known_initial_weights_whatever_the_model_holds(ticket):
         for layer in (*model.layers, *fresh.layers):
             layer.bias.fill_(3.0)
     parameters = list(model.parameters())
-    assert ticket.apply(model) is model
+    assert ticket.apply(model, values="initial") is model
     assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
     check_applied(model, ticket, fresh)
 
 
 def test_apply_with_initial_weights_from_the_file(tmp_path):
     back = Ticket.load(save_elsewhere(tmp_path / "a", 102, include_initial=True))
-    check_applied(back.apply(MLP(SIZES, seed=7)), back, MLP(SIZES, seed=102))
+    model = back.apply(MLP(SIZES, seed=7), values="initial")
+    check_applied(model, back, MLP(SIZES, seed=102))
 
 
 def test_apply_with_unknown_initial_weights_needs_a_model_that_holds_them(tmp_path):

@@ -217,6 +217,9 @@ def test_apply_sets_its_own_weights():
     assert model[0].weight.tolist() == [[1, 0, 3], [4, 0, 0]]
     assert model[2].weight.tolist() == [[7, 0], [9, 10]]
     assert torch.equal(model[0].bias, bias)
+    model[0].weight.data.fill_(5)
+    genome.apply(model, values="own")
+    assert model[0].weight.tolist() == [[5, 0, 5], [5, 0, 0]]
 
 
 def test_an_exported_genome_keeps_where_it_came_from(genome, tmp_path):

@@ -183,7 +183,7 @@ def test_shapes_and_names_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(
     ("model", "maskable", "text"),
     [
-        (nn.ReLU, None, r"maskable must .*convolutional layer, got ReLU with"),
+        (nn.ReLU, None, r"maskable must .*two or more dimensions, got ReLU with"),
         (Net, lambda name, parameter: False, r"maskable must .*Let the predicate accept"),
         (Net, [], r"maskable must select weights: expected some of"),
         (Net, ["one.weight", "conf.weight"], r"maskable .*Did you mean 'conv\.weight'"),

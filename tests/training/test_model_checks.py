@@ -112,7 +112,7 @@ def pruned():
             lambda: Custom(lambda m, x: x, a=nn.Linear(6, 3, dtype=torch.complex64)),
             r"have real parameters: .*complex64 in 'a\.weight'",
         ),
-        (pruned, r"be copyable: .*as pruned ones do: prune\.remove"),
+        (pruned, r"hold its weights plainly: .*'0\.weight' masked already\. torch's prune\.remove"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_a_reason(build, message):

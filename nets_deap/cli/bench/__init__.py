@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
+from nets_deap import _checks
 from nets_deap.cli.options import numbers
 
 
@@ -56,7 +56,7 @@ def bench(options: Namespace) -> int:
     workers = numbers("--workers", options.workers, int)
     from nets_deap.runs.storage.folder import RunFolder
 
-    target = Path(options.out or f"runs/bench-{options.what}.json")
+    target = _checks.path("--out", options.out or f"runs/bench-{options.what}.json")
     folder = RunFolder.beside(target)  # complains before anything is measured
     found: dict[str, Any] = {}
     if options.what in ("training", "all"):

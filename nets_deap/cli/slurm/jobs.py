@@ -70,7 +70,7 @@ def job(
         "each": gpus or cpus,
         "nodes": _alone("nodes", nodes, 2, only=name == "ray"),
         "warning": _checks.whole("warning", warning),
-        "out": shlex.quote(out),
+        "out": shlex.quote(str(_checks.path("out", out))),
         "settings": "".join(" " + shlex.quote(text) for text in settings),
     }
     text = (resources.files("nets_deap.cli.slurm") / f"{name}.sh").read_text(encoding="utf-8")

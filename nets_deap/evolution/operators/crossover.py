@@ -31,6 +31,7 @@ from nets_deap.tickets.ticket import Ticket
 Pair = tuple[Ticket, Ticket]
 
 
+@_checks.signed
 def cx_uniform(
     ind1: Ticket,
     ind2: Ticket,
@@ -61,6 +62,7 @@ def cx_uniform(
     return _exchange(ind1, ind2, difference, source, allow_empty_layers)
 
 
+@_checks.signed
 def cx_layers(
     ind1: Ticket,
     ind2: Ticket,
@@ -88,6 +90,7 @@ def cx_layers(
     return _exchange(ind1, ind2, difference, source, allow_empty_layers=True)
 
 
+@_checks.signed
 def cx_neurons(
     ind1: Ticket,
     ind2: Ticket,
@@ -116,6 +119,7 @@ def cx_neurons(
     return _exchange(ind1, ind2, difference, source, allow_empty_layers)
 
 
+@_checks.signed
 def cx_interpolate(
     ind1: Ticket,
     ind2: Ticket,
@@ -150,6 +154,7 @@ def cx_interpolate(
     return ind1, ind2
 
 
+@_checks.signed
 def cx_average(
     ind1: Ticket,
     ind2: Ticket,

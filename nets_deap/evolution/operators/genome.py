@@ -48,6 +48,7 @@ class _Parent:
         return bits.unpack(known.packed, size), known.spread(known.values, size), gradients
 
 
+@_checks.signed
 def init_genomes(
     container: Callable[..., T],
     layout: MaskLayout,
@@ -86,6 +87,7 @@ def init_genomes(
     ]
 
 
+@_checks.signed
 def cx_genes(
     ind1: Genome,
     ind2: Genome,
@@ -130,6 +132,7 @@ def cx_genes(
     return ind1, ind2
 
 
+@_checks.signed
 def mut_noise(
     individual: Genome, *, sigma: float, indpb: float, rng: Rng | None = None
 ) -> tuple[Genome]:
@@ -157,6 +160,7 @@ def mut_noise(
     return (individual,)
 
 
+@_checks.signed
 def mut_resample(individual: Genome, *, indpb: float, rng: Rng | None = None) -> tuple[Genome]:
     """Draw weights of kept genes anew from W0. In place; returns a tuple; fitness untouched.
 

@@ -17,6 +17,7 @@ from nets_deap.tickets.ticket import Ticket
 T = TypeVar("T", bound=Ticket)
 
 
+@_checks.signed
 def init_density(
     container: Callable[..., T],
     layout: MaskLayout,
@@ -43,6 +44,7 @@ def init_density(
     return container(random_mask(layout, counts, generator(rng)), layout=layout)
 
 
+@_checks.signed
 def init_log_spaced(
     container: Callable[..., T],
     layout: MaskLayout,

@@ -23,6 +23,7 @@ Mutated = tuple[Ticket]
 Fraction = float | tuple[float, float]
 
 
+@_checks.signed
 def mut_flip(
     individual: Ticket,
     *,
@@ -52,6 +53,7 @@ def mut_flip(
     return (individual,)
 
 
+@_checks.signed
 def mut_prune(
     individual: Ticket,
     *,
@@ -101,6 +103,7 @@ def mut_prune(
     return (individual,)
 
 
+@_checks.signed
 def mut_regrow(
     individual: Ticket,
     *,
@@ -130,6 +133,7 @@ def mut_regrow(
     return (individual,)
 
 
+@_checks.signed
 def mut_swap(
     individual: Ticket,
     *,
@@ -174,6 +178,7 @@ def mut_swap(
     return (individual,)
 
 
+@_checks.signed
 def mut_layer(
     individual: Ticket,
     *,
@@ -216,6 +221,7 @@ def mut_layer(
     return (individual,)
 
 
+@_checks.signed
 def mut_one_of(
     individual: Ticket,
     *,

@@ -41,6 +41,7 @@ Vector = NDArray[np.floating]
 GREATEST_POWER = 10.0
 
 
+@_checks.signed
 def mut_neurons(
     individual: Ticket,
     *,
@@ -86,6 +87,7 @@ def mut_neurons(
     return _remove_units(individual, before, level, place, source)
 
 
+@_checks.signed
 def mut_inputs(
     individual: Ticket, *, fraction: Interval = (0.02, 0.2), rng: Rng | None = None
 ) -> Mutated:
@@ -109,6 +111,7 @@ def mut_inputs(
     return _remove_units(individual, before, np.zeros(len(place), dtype=np.int64), place, source)
 
 
+@_checks.signed
 def mut_columns(
     individual: Ticket,
     *,
@@ -145,6 +148,7 @@ def mut_columns(
     return (individual,)
 
 
+@_checks.signed
 def cx_structure(
     ind1: Ticket, ind2: Ticket, *, indpb: float = 0.5, rng: Rng | None = None
 ) -> tuple[Ticket, Ticket]:

@@ -26,6 +26,7 @@ from nets_deap.tickets.ticket import Ticket
 Operator = Callable[..., tuple[Any, ...]]
 
 
+@_checks.signed
 def keep_density(
     low: float, high: float = 1.0, *, rng: Rng | None = None
 ) -> Callable[[Operator], Operator]:

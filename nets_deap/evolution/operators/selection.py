@@ -15,6 +15,7 @@ from nets_deap.tickets.choice import Rng
 Select = Callable[[Sequence[Any], int], list[Any]]
 
 
+@_checks.signed
 def sel_nsga2(individuals: Sequence[Any], k: int) -> list[Any]:
     """Select ``k`` individuals as NSGA-II does: by rank, then by crowding distance.
 
@@ -47,6 +48,7 @@ def sel_nsga2(individuals: Sequence[Any], k: int) -> list[Any]:
     return [individuals[i] for i in order[:k]]
 
 
+@_checks.signed
 def sel_niched(individuals: Sequence[Any], k: int, *, objective: int = 0) -> list[Any]:
     """Select ``k`` tickets spread evenly over log density: no region of the front starves.
 
@@ -75,6 +77,7 @@ def sel_niched(individuals: Sequence[Any], k: int, *, objective: int = 0) -> lis
     return [individuals[i] for i in order[np.lexsort((niche[order], place))][:k]]
 
 
+@_checks.signed
 def sel_roulette_low(individuals: Sequence[Any], k: int, *, rng: Rng | None = None) -> list[Any]:
     """Select ``k`` individuals by a roulette wheel that turns towards the better ones.
 
@@ -119,6 +122,7 @@ def sel_roulette_low(individuals: Sequence[Any], k: int, *, rng: Rng | None = No
     return [individuals[i] for i in drawn]
 
 
+@_checks.signed
 def elitist(select: Select, n: int = 1) -> Select:
     """Return a selection that keeps the ``n`` best individuals and draws the others.
 

@@ -26,6 +26,7 @@ MEMORY = 0.9
 MOST_AT_ONCE = 0.4
 
 
+@_checks.signed
 def mut_shrink(
     individual: Ticket,
     *,
@@ -92,6 +93,7 @@ def mut_shrink(
     return (individual,)
 
 
+@_checks.signed
 def cx_then_mutate(
     ind1: Ticket, ind2: Ticket, *, cross: Operator, mutate: Operator, rng: Rng | None = None
 ) -> tuple[Ticket, Ticket]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import statistics
 import time
@@ -16,10 +17,14 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks, _table
-from nets_deap.models.compact.layers import Linear
-from nets_deap.models.compact.sequential import analyse, sequential_of, weighing_of
+from nets_deap.inputs.call import arguments, call
+from nets_deap.inputs.nested import each, leaves_of, length_of
+from nets_deap.models.compact.paths import paths_of
+from nets_deap.models.compact.sequential import n_live_inputs
 from nets_deap.models.compact.sparse import CsrLinear
-from nets_deap.models.tensors import Mask
+from nets_deap.models.compact.step import Weighing, refused, weighing_of
+from nets_deap.models.modes import neutral
+from nets_deap.models.tensors import Mask, values_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Footprint:
 
 def measure_footprints(
     modules: Mapping[str, nn.Module],
-    inputs: Tensor,
+    inputs: Any,
     *,
     batch_sizes: Sequence[int] = (1, 256),
     repeats: int = 100,
@@ -50,7 +55,7 @@ def measure_footprints(
 
     Args:
         modules: By name, in evaluation mode or not, on the device of ``inputs``.
-        inputs: Sample inputs (N, ...).
+        inputs: Sample inputs (N, ...), or tuples and dictionaries of them.
         batch_sizes: Sizes B of the minibatches; see ``models.compact.footprint.measure_latency``.
         repeats: Timed passes of each module and size, at least 1.
 
@@ -67,91 +72,130 @@ def measure_footprints(
         found[name] = Footprint(
             sum(p.numel() for p in parameters) + sum(map(_numbers_of, module.modules())),
             sum(t.numel() * t.element_size() for t in (*parameters, *module.buffers())),
-            count_multiply_adds(module, inputs[:1]),
+            count_multiply_adds(module, each(inputs, lambda tensor: tensor[:1])),
             latency[name],
         )
     return found
 
 
+@neutral()
 @torch.no_grad()
-def count_multiply_adds(module: nn.Module, example: Tensor) -> int:
+def count_multiply_adds(module: nn.Module, example: Any) -> int:
     """Count the multiply-adds of linear and convolutional layers for one example (1, ...).
+
+    The example is a tensor, or tuples and dictionaries of them: see ``inputs.call``.
 
     Multiplications by zero count: that is what dense kernels do, and sparse rows have none.
     """
-    _checks.length("example", len(example), 1, "examples")
-    total = 0
+    _checks.length("example", length_of(example), 1, "examples")
+    return sum(_by_layer(copy.deepcopy(module).eval(), example).values())
 
-    def count(layer: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
+
+def _by_layer(module: nn.Module, example: Any) -> dict[nn.Module, int]:
+    """Return the multiply-adds for one example of each layer that takes any.
+
+    Args:
+        module: In evaluation mode; gets hooks.
+        example: One input (1, ...), or several.
+    """
+    found: dict[nn.Module, int] = {}
+
+    def count(layer: Any, given: tuple[Tensor, ...], named: Any, output: Tensor) -> None:
         if isinstance(layer, CsrLinear):
-            total += output.numel() // layer.out_features * len(layer.values)
+            here = output.numel() // layer.out_features * len(layer.values)
         elif isinstance(layer, nn.Linear):
-            total += output.numel() * layer.in_features
+            here = output.numel() * layer.in_features
         else:  # of a transposed convolution each input is multiplied by the whole kernel
-            image = given[0] if layer.transposed else output
-            total += image[0, 0].numel() * layer.weight.numel()
+            image = (*given, *named.values())[0] if layer.transposed else output
+            here = image[0, 0].numel() * layer.weight.numel()
+        found[layer] = found.get(layer, 0) + here  # some are used more than once
 
-    counted = copy.deepcopy(module).eval()
-    for layer in counted.modules():
+    for layer in module.modules():
         if isinstance(layer, (nn.Linear, _ConvNd, CsrLinear)):
-            layer.register_forward_hook(count)
-    counted(example.clone())
-    return total
+            layer.register_forward_hook(count, with_kwargs=True)
+    call(module, each(example, Tensor.clone))
+    return found
 
 
 class CompactCost:
-    """The multiply-adds of a sequential network under any masks, without compacting it.
+    """What ``compact`` leaves of a network under any masks: multiply-adds and inputs, by counting.
 
-    Each layer takes live in x live out x kernel at each place of its output. Filters that no
-    input reaches count as gone: what they send is known only after training, and where it meets a
-    border of zeros ``compact`` keeps one of them. Layers that are not masked count whole.
+    The one definition of both: the numbers of the network that ``compact`` gives, which follow
+    from the masks and the kinds of layers alone, not from the numbers that training gives.
 
     Args:
-        model: The network (see ``models.compact.compact.compact``); it stays untouched.
+        model: A network that can be compacted (see ``models.compact.compact.compact``); it stays
+            untouched. Its present weights matter only where they are frozen and not masked: there
+            zeros are pruned.
         example: One input (1, ...); its size decides how often a kernel is used.
 
     Raises:
-        InvalidValueError: The model is not sequential.
+        InvalidValueError: The model cannot be compacted.
     """
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
+    @neutral()
+    @torch.no_grad()
+    def __init__(self, model: nn.Module, example: Any) -> None:
         counted = copy.deepcopy(model).eval()
-        self._steps = sequential_of(counted)
-        self._places: dict[str, int] = {}  # of each layer's output; 1 once it is flat
-
-        def hook_of(name: str) -> Any:
-            def look(layer: Any, given: Any, output: Tensor) -> None:
-                self._places[name] = output[0].numel() // len(layer.weight)
-
-            return look
-
-        for step in weighing_of(self._steps):
-            step.module.register_forward_hook(hook_of(step.name))
-        with torch.no_grad():
-            counted(example.clone())
+        self._example = leaves_of(example)[0]  # what can be compacted takes one
+        self._paths = paths_of(counted)
+        # Hooks come last: with them a module is no longer what its class says.
+        by_layer = _by_layer(counted, example)
+        self._rest = sum(by_layer.values())  # of layers that stay whole
+        self._places: dict[str, int] = {}  # how often each weight of a layer is used
+        for step in self._weighing:
+            self._rest -= by_layer[step.module]
+            self._places[step.name] = by_layer[step.module] // step.module.weight.numel()
 
     def multiply_adds(self, masks: Mapping[str, Mask]) -> int:
-        """Count the multiply-adds for one example.
+        """Count the multiply-adds of linear and convolutional layers for one example.
+
+        A layer takes live in x live out x kernel at each place of its output: pruned weights
+        between live channels count, as dense kernels multiply by their zeros.
 
         Args:
-            masks: Kept weights by parameter name.
+            masks: Kept weights by parameter name; layers without one are whole.
         """
-        weighing = weighing_of(self._steps)
-        gates = {
-            step.name: masks.get(step.weight_name, np.ones(step.module.weight.shape, np.bool_))
-            for step in weighing
-        }
-        inputs = analyse(self._steps, gates, constants=False)
-        total = 0
-        for i, step in enumerate(weighing):
-            n_out, n_in, *kernel = step.module.weight.shape
-            if i or isinstance(step, Linear):  # channels of images stay
+        gates, total = self._gates(masks), self._rest
+        for path in self._paths:
+            weighing = weighing_of(path.steps)
+            inputs = path.analyse(gates, constants=False)
+            for step, later in itertools.zip_longest(weighing, weighing[1:]):
+                n_out, _, *kernel = step.module.weight.shape
                 n_in = int(inputs[step.name].live.sum())
-            if i + 1 < len(weighing):
-                n_out = int(inputs[weighing[i + 1].name].live_channels.sum())
-            total += self._places[step.name] * n_out * n_in * math.prod(kernel)
+                if later is not None:
+                    n_out = int(inputs[later.name].live_channels.sum())
+                total += self._places[step.name] * n_out * n_in * math.prod(kernel)
         return total
+
+    def live_inputs(self, masks: Mapping[str, Mask]) -> int:
+        """Count the numbers of one input that any output depends on.
+
+        Args:
+            masks: Kept weights by parameter name; layers without one are whole.
+
+        Raises:
+            InvalidValueError: The network has residual blocks: they keep all inputs.
+        """
+        path = self._paths[0]
+        if path.is_block:
+            raise refused("residual blocks, of which all inputs stay")
+        return n_live_inputs(path.steps, self._gates(masks), self._example)
+
+    @property
+    def _weighing(self) -> list[Weighing]:
+        """All layers with weights that may lose channels."""
+        return [step for path in self._paths for step in weighing_of(path.steps)]
+
+    def _gates(self, masks: Mapping[str, Mask]) -> dict[str, Mask]:
+        """Return the kept weights of these layers, by the step's name."""
+        gates: dict[str, Mask] = {}
+        for step in self._weighing:
+            mask, weight = masks.get(step.weight_name), step.module.weight
+            if mask is None and not weight.requires_grad:
+                mask = values_of(step.weight_name, weight) != 0
+            gates[step.name] = np.ones(weight.shape, np.bool_) if mask is None else mask
+        return gates
 
 
 def _numbers_of(module: nn.Module) -> int:
@@ -181,7 +225,7 @@ def table(footprints: Mapping[str, Footprint]) -> str:
 
 def measure_latency(
     modules: Mapping[str, nn.Module],
-    inputs: Tensor,
+    inputs: Any,
     *,
     batch_sizes: Sequence[int] = (1, 256),
     repeats: int = 200,
@@ -192,7 +236,8 @@ def measure_latency(
 
     Args:
         modules: What to measure, by name, in evaluation mode or not, on the device of ``inputs``.
-        inputs: Sample inputs (N, ...); rows are repeated where a minibatch is larger.
+        inputs: Sample inputs (N, ...), or tuples and dictionaries of them; rows are repeated where
+            a minibatch is larger.
         batch_sizes: Sizes B of the minibatches.
         repeats: Timed passes of each module and size, at least 1; a tenth as many go before
             untimed.
@@ -203,12 +248,12 @@ def measure_latency(
     if not modules:
         raise _checks.bad_value("modules", "hold modules", "at least one", 0)
     _checks.whole("repeats", repeats)
-    if not len(inputs):
+    if not (n := length_of(inputs)):
         raise _checks.bad_value("inputs", "hold examples", "N >= 1", 0)
     found: dict[str, dict[int, float]] = {name: {} for name in modules}
     for i, size in enumerate(batch_sizes):
         _checks.whole(f"batch_sizes[{i}]", size)
-        batch = inputs[torch.arange(size, device=inputs.device) % len(inputs)].contiguous()
+        batch = _repeated(inputs, torch.arange(size) % n)
         taken: dict[str, list[float]] = {name: [] for name in modules}
         for repeat in range(-max(3, repeats // 10), repeats):
             for name, module in modules.items():
@@ -220,13 +265,19 @@ def measure_latency(
     return found
 
 
+def _repeated(inputs: Any, rows: Tensor) -> Any:
+    """Return rows of inputs, some more than once."""
+    return each(inputs, lambda tensor: tensor[rows.to(tensor.device)].contiguous())
+
+
 @torch.no_grad()
-def _time(module: nn.Module, batch: Tensor) -> float:
+def _time(module: nn.Module, batch: Any) -> float:
     """Return the seconds of one forward pass."""
-    if batch.is_cuda:
-        torch.cuda.synchronize(batch.device)
+    first, (given, named) = leaves_of(batch)[0], arguments(module, batch)
+    if first.is_cuda:
+        torch.cuda.synchronize(first.device)
     start = time.perf_counter()
-    module(batch)
-    if batch.is_cuda:
-        torch.cuda.synchronize(batch.device)
+    module(*given, **named)
+    if first.is_cuda:
+        torch.cuda.synchronize(first.device)
     return time.perf_counter() - start

@@ -16,6 +16,7 @@ from torch import nn
 from nets_deap.models.compact.inputs import Inputs
 from nets_deap.models.compact.step import Step, Weighing, places, refused
 from nets_deap.models.feedforward import ELEMENTWISE
+from nets_deap.models.tensors import Mask
 
 
 class Linear(Weighing):
@@ -74,7 +75,7 @@ class Norm(Step):
             weight = norm.weight.detach().double()
             scale, shift = scale * weight, shift * weight + norm.bias.detach().double()
         inputs = inputs.as_features(norm.num_features)
-        return inputs.mapped(inputs.constant * scale + shift)
+        return inputs.mapped(inputs.constant * scale + shift, shifts=True)
 
     def compact(self, later: Inputs | None) -> Any:
         """Return scales, shifts and statistics of the live channels or features only."""
@@ -98,8 +99,11 @@ class Elementwise(Step):
     empty = True
 
     def pass_constants(self, inputs: Inputs) -> Inputs:
-        """Return constants as the activation maps them."""
-        return inputs.mapped(copy.deepcopy(self.module)(inputs.constant.clone()))  # may be in place
+        """Return constants as the activation maps them, which most do with 0 to 0."""
+        module = copy.deepcopy(self.module)
+        shifts = bool(module(inputs.constant.new_zeros(1)) != 0)
+        constant = module(inputs.constant.clone())  # may be in place
+        return inputs.mapped(constant, shifts=shifts)
 
 
 class Pool(Step):
@@ -108,6 +112,14 @@ class Pool(Step):
     def check(self, flat: bool) -> None:
         """Raise unless it gives images of images."""
         self.require(not flat and not getattr(self.module, "return_indices", False))
+
+    def linear(self, gate: Mask | None) -> Any:
+        """Return an average over the same windows, which all that is in them counts for."""
+        module, kinds = self.module, AVERAGES[type(self.module)]
+        if hasattr(module, "output_size"):
+            return kinds(module.output_size)
+        self.require(getattr(module, "dilation", 1) == 1, ", which is dilated")
+        return kinds(module.kernel_size, module.stride, module.padding, module.ceil_mode)
 
 
 class AveragePool(Pool):
@@ -139,6 +151,19 @@ class Flatten(Step):
         """Raise unless examples stay apart, and all else becomes one axis."""
         self.require((self.module.start_dim, self.module.end_dim) == (1, -1))
 
+    def linear(self, gate: Mask | None) -> Any:
+        """Return the same layer."""
+        return nn.Flatten()
+
+
+AVERAGES: dict[type[nn.Module], Any] = {
+    **dict.fromkeys((nn.MaxPool1d, nn.AvgPool1d), nn.AvgPool1d),
+    **dict.fromkeys((nn.MaxPool2d, nn.AvgPool2d), nn.AvgPool2d),
+    **dict.fromkeys((nn.MaxPool3d, nn.AvgPool3d), nn.AvgPool3d),
+    **dict.fromkeys((nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d), nn.AdaptiveAvgPool1d),
+    **dict.fromkeys((nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d), nn.AdaptiveAvgPool2d),
+    **dict.fromkeys((nn.AdaptiveMaxPool3d, nn.AdaptiveAvgPool3d), nn.AdaptiveAvgPool3d),
+}
 
 LAYERS: dict[type[nn.Module], type[Step]] = {
     nn.Linear: Linear,

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nets_deap.models.compact.inputs import Inputs
-from nets_deap.models.compact.layers import LAYERS, Convolution, Flatten, Linear, step_of
-from nets_deap.models.compact.select_inputs import SelectInputs
-from nets_deap.models.compact.step import Step, Weighing, places, refused
+from nets_deap.models.compact.layers import LAYERS, Convolution, Flatten, step_of
+from nets_deap.models.compact.step import Step, Weighing, refused, weighing_of
 from nets_deap.models.feedforward import is_plain
 from nets_deap.models.mlp import MLP
 from nets_deap.models.tensors import Mask
@@ -44,11 +43,6 @@ def sequential_of(module: nn.Module) -> tuple[Step, ...]:
     return steps
 
 
-def weighing_of(steps: Sequence[Step]) -> list[Weighing]:
-    """Return those of some steps that have weights, in order."""
-    return [step for step in steps if isinstance(step, Weighing)]
-
-
 def analyse(
     steps: Sequence[Step], gates: Mapping[str, Mask], *, constants: bool = True
 ) -> dict[str, Inputs]:
@@ -60,22 +54,23 @@ def analyse(
     Args:
         steps: A sequential network.
         gates: Kept weights of each of these layers, by the step's name.
-        constants: Whether constants are worked out; else they count as 0, which only the mask
-            need be known for.
+        constants: Whether constants are worked out; else they are whatever is quick. What is live
+            follows from the gates alone.
     """
     found: dict[str, Inputs] = {}
     weighing = weighing_of(steps)
     first = weighing[0].module.weight
     n = first.shape[1]
-    now = Inputs.of(np.ones(n, dtype=np.bool_), first.new_zeros(n).double())
+    all_vary = np.ones(n, dtype=np.bool_)
+    now = Inputs.of(all_vary, first.new_zeros(n).double(), ~all_vary)
     for step in steps:
         if isinstance(step, Weighing):
             now = found[step.name] = step.takes(now)
-            now = step.send(gates[step.name], now)
+            n_out = len(step.module.weight)
+            sent = step.sent(now.constant) if constants else now.constant.new_zeros(n_out)
+            now = step.send(gates[step.name], now, sent)
         elif found:  # before the first one everything varies
             now = step.pass_constants(now)
-        if not constants:
-            now = now.mapped(torch.zeros_like(now.constant))
     useful: Mask = np.ones(len(weighing[-1].module.weight), dtype=np.bool_)
     least = 0 if all(step.empty for step in steps) else 1
     for step in reversed(weighing):
@@ -85,41 +80,34 @@ def analyse(
     return found
 
 
-def compact_sequential(steps: Sequence[Step], gates: Mapping[str, Mask]) -> list[nn.Module]:
-    """Return the modules of a sequential network without what is not live.
+def n_live_inputs(steps: Sequence[Step], gates: Mapping[str, Mask], example: Tensor) -> int:
+    """Count the numbers of one input that any output depends on, through kept weights.
 
-    Channels of images stay, as nobody else can leave them out; of flat inputs the live ones are
-    selected.
+    An input is live if a path of kept weights leads from it to an output. Where all weights are
+    positive and all layers linear no two paths cancel, so that just these have a gradient.
 
     Args:
-        steps: The network.
+        steps: A sequential network.
         gates: Kept weights of each layer that has weights, by the step's name.
+        example: One input (1, ...), of which only the shape matters.
     """
-    found = analyse(steps, gates)
-    flattens = isinstance(steps[0], Flatten)
-    first = steps[flattens]
-    if not isinstance(first, Linear):
-        return compact_steps(steps, found, all_inputs=True)
-    live = found[first.name].live
-    if live.all():
-        return compact_steps(steps, found)
-    select = SelectInputs(places(live, first.module.weight), len(live), flatten=flattens)
-    return [select, *compact_steps(steps[flattens:], found)]
+    x = torch.ones(example.shape, dtype=torch.float64, device="cpu", requires_grad=True)
+    with torch.enable_grad():
+        now: Tensor = x
+        for step in steps:
+            now = step.linear(gates.get(step.name))(now)
+        (slopes,) = torch.autograd.grad(now.sum(), x)
+    return int(slopes.count_nonzero())
 
 
-def compact_steps(
-    steps: Sequence[Step], found: Mapping[str, Inputs], *, all_inputs: bool = False
-) -> list[nn.Module]:
+def compact_steps(steps: Sequence[Step], found: Mapping[str, Inputs]) -> list[nn.Module]:
     """Return a module for each step, with live channels only.
 
     Args:
         steps: A sequential network, or a part of it.
         found: The inputs of each of its layers with weights, by the step's name.
-        all_inputs: Whether the first one keeps all of them.
     """
     waiting = [found[step.name] for step in weighing_of(steps)]
-    if all_inputs:
-        waiting[0].live = np.ones_like(waiting[0].live)
     parts: list[nn.Module] = []
     for step in steps:
         if isinstance(step, Weighing):

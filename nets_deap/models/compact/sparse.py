@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nets_deap import _checks
 from nets_deap.models.feedforward import is_plain
 from nets_deap.models.masking import check_masked, plain
+from nets_deap.models.modes import neutral
 
 
 class CsrLinear(nn.Module):
@@ -87,6 +88,7 @@ def has_linears(module: nn.Module, masks: Iterable[str]) -> bool:
     return any(type(modules.get(name.rpartition(".")[0])) is nn.Linear for name in masks)
 
 
+@neutral()
 def to_csr(module: nn.Module, masks: Mapping[str, Any]) -> nn.Module:
     """Return a copy of a masked network whose masked linear layers are ``CsrLinear``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -51,6 +52,17 @@ class Step:
         """
         return copy.deepcopy(self.module)
 
+    def linear(self, gate: Mask | None) -> Any:
+        """Return a linear layer whose outputs depend on the same inputs, none of them negatively.
+
+        That is how ``models.compact.sequential.n_live_inputs`` sees it. Here each output depends
+        on the input in its place.
+
+        Args:
+            gate: The kept weights, where there are weights.
+        """
+        return nn.Identity()
+
     def require(self, fits: bool, why: str = "") -> None:
         """Raise for a layer that cannot be compacted, unless it fits."""
         if not fits:
@@ -87,14 +99,32 @@ class Weighing(Step):
         """
         joined: Mask = np.logical_or.reduce(gate.reshape(*gate.shape[:2], -1), axis=2)
         if inputs.share is not None:  # the stand-in sends to all that those it stands for send to
-            alike = (inputs.share != 0).cpu().numpy()
-            joined[:, inputs.stand_in] = joined[:, alike].any(axis=1)
+            joined[:, inputs.stand_in] = joined[:, inputs.shifts].any(axis=1)
         return joined
 
-    def send(self, gate: Mask, inputs: Inputs) -> Inputs:
-        """Return what leaves the layer: outputs that no varying input reaches are constant."""
-        varies = np.logical_or.reduce(self.joined(gate, inputs) & inputs.varies, axis=1)
-        return Inputs.of(varies, self._sent(inputs.constant))
+    def send(self, gate: Mask, inputs: Inputs, sent: Tensor) -> Inputs:
+        """Return what leaves the layer: outputs that no varying input reaches are constant.
+
+        Args:
+            gate: Its kept weights, in their shape.
+            inputs: What it takes.
+            sent: What those outputs are (out,), of the others anything.
+        """
+        joined = self.joined(gate, inputs)
+        varies, shifts = (
+            np.logical_or.reduce(joined & some, axis=1) for some in (inputs.varies, inputs.shifts)
+        )
+        if self.module.bias is not None:
+            shifts[:] = True
+        return Inputs.of(varies, sent, shifts)
+
+    def linear(self, gate: Mask | None) -> Any:
+        """Return the layer with one number > 0 at all kept weights, 0 elsewhere, no bias."""
+        assert gate is not None
+        layer = copy.deepcopy(self.module).cpu().double()
+        mean = torch.from_numpy(gate / max(1, gate.sum()))  # small, so that many layers stay finite
+        layer.weight, layer.bias = nn.Parameter(mean, requires_grad=False), None
+        return layer
 
     def compacted(self, inputs: Inputs, later: Inputs | None) -> Any:
         """Return the layer with live inputs and outputs only.
@@ -110,7 +140,7 @@ class Weighing(Step):
         )
         # Constants that are gone are in the bias; of those that live, none is.
         gone = inputs.constant.masked_fill(torch.from_numpy(inputs.live).to(weight.device), 0)
-        bias = self._sent(gone)[rows].to(weight.dtype)
+        bias = self.sent(gone)[rows].to(weight.dtype)
         if inputs.share is not None:  # W'[o, m], see ``Inputs.padded``
             whole = weight.double().clone()
             whole[:, inputs.stand_in] = torch.einsum("oi...,i->o...", whole, inputs.share)
@@ -123,7 +153,7 @@ class Weighing(Step):
         small.bias = nn.Parameter(bias) if needs_bias else None
         return small
 
-    def _sent(self, constant: Tensor) -> Tensor:
+    def sent(self, constant: Tensor) -> Tensor:
         """Return what constant inputs (n,) give everywhere, with the bias; float64, (out,).
 
         A kernel meets the same number at each of its places, so that it counts by its sum. In
@@ -135,6 +165,11 @@ class Weighing(Step):
         )
         bias = self.module.bias
         return sent if bias is None else sent + bias.detach().double()
+
+
+def weighing_of(steps: Sequence[Step]) -> list[Weighing]:
+    """Return those of some steps that have weights, in order."""
+    return [step for step in steps if isinstance(step, Weighing)]
 
 
 def refused(got: str) -> NetsError:

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from nets_deap.errors import RunFileError
+from nets_deap.models.modes import neutral
 
 
+@neutral()
 def states() -> dict[str, Any]:
     """Return all states as plain data with arrays."""
     version, words, gauss = random.getstate()
@@ -27,6 +29,7 @@ def states() -> dict[str, Any]:
     }
 
 
+@neutral()
 def set_states(held: dict[str, Any]) -> None:
     """Set all states to those that ``states`` gave.
 

@@ -19,7 +19,7 @@ from nets_deap import _checks
 from nets_deap.errors import NetsError, RunFileError
 from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.operators import sel_nsga2
-from nets_deap.evolution.settings import OperatorSettings, ToolboxSettings, check_names
+from nets_deap.evolution.settings import OperatorSettings, ToolboxSettings
 from nets_deap.evolution.toolbox import register_operators
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.recorder import Recorder
@@ -70,7 +70,7 @@ class Island(_Own):
 
     def __new__(cls, **given: Any) -> Island:
         """Refuse unknown names, with what they may have meant."""
-        check_names("Island's argument", given, (item.name for item in fields(cls)))
+        _checks.check_names("Island's argument", given, (item.name for item in fields(cls)))
         return super().__new__(cls)
 
     def over(self, main: SearchSettings) -> SearchSettings:
@@ -87,6 +87,7 @@ class Island(_Own):
         return {"options": plain(self.options), "operators": plain(self.operators)}
 
 
+@_checks.signed
 @dataclass(frozen=True, kw_only=True)
 class Migration:
     """When tickets move between islands, and how.
@@ -365,7 +366,7 @@ def _check_island(island: Island, where: str, *, made: bool) -> None:
             "options of operators and densities",
             sorted(shared & set(island.options)),
         )
-    check_names(f"{where}.options", island.options, sorted(own))
+    _checks.check_names(f"{where}.options", island.options, sorted(own))
 
 
 def plain(thing: Any) -> Any:

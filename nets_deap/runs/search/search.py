@@ -49,7 +49,7 @@ from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.history import Generation
 from nets_deap.runs.storage.reader import RunReader
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.task import Task
+from nets_deap.training.task import Task, check_task
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
         KeyboardInterrupt: Also where SIGTERM or SIGUSR1 asked to end, once all is saved; a program
             that does not catch it then ends with 128 + signal.
     """
+    check_task("search's task", task)
     path = settings.path
     box = _toolbox(task, settings)
     found = unwrap(box.evaluate)
@@ -266,7 +267,8 @@ def _held_run(
         RunChangedError: It was begun with other facts.
     """
     force = settings.force
-    if not Path(path).is_dir() or not any(Path(path).iterdir()):
+    path = _checks.path("path", path)
+    if not path.is_dir() or not any(path.iterdir()):
         return None
     RunReader(path).config()
     folder = RunFolder.taken_up(path, force=force)

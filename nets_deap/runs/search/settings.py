@@ -31,7 +31,6 @@ class AlgorithmSettings(Settings):
         40,
         "Tickets that survive each generation (mu), >= 1; >= 2 with crossover. On islands: of "
         "each, as are the next ones.",
-        _checks.whole,
     )
     offspring: int | None = setting(
         None,
@@ -51,14 +50,13 @@ class AlgorithmSettings(Settings):
     )
 
     def _rules(self) -> Iterable[Callable[[], object]]:
-        return (*super()._rules(), self._check_pairs, self._check_probabilities)
+        return (*super()._rules(), self._check_population, self._check_probabilities)
 
-    def _check_pairs(self) -> None:
-        """Refuse crossover without a pair."""
-        # What is of another type has been named before.
-        numbers = type(self.population) is int and type(self.cxpb) is float
-        if numbers and self.cxpb and self.population == 1:
-            _checks.whole(f"{self.prefix}population", self.population, low=2)
+    def _check_population(self) -> None:
+        """Refuse a population too small, with crossover one without a pair."""
+        low = 2 if type(self.cxpb) is float and self.cxpb else 1  # other types have been named
+        found = _checks.whole(f"{self.prefix}population", self.population, low=low)
+        object.__setattr__(self, "population", found)
 
     def _check_probabilities(self) -> None:
         """Refuse probabilities that add up to more than 1."""

@@ -56,7 +56,7 @@ class RunFolder:
     _lock: Lock | None = None
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
-        self.path = Path(path).absolute()  # the program may go elsewhere
+        self.path = _checks.path("path", path).absolute()  # the program may go elsewhere
         self._written: dict[str, tuple[float, ...]] = {}
         try:
             entries = sorted(self.path.iterdir()) if self.path.exists() else []
@@ -84,7 +84,7 @@ class RunFolder:
     def existing(cls, path: str | Path) -> RunFolder:
         """Return a folder that a run has already made; nothing in it is touched."""
         folder = cls.__new__(cls)
-        folder.path = Path(path).absolute()
+        folder.path = _checks.path("path", path).absolute()
         folder._written = {}
         return folder
 
@@ -187,8 +187,8 @@ class RunFolder:
         self.append(LOG_TABLE, lines[1])
 
     def write_front(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the front's table."""
-        self.write_text(FRONT, csv_text(rows))
+        """Write the front's table; of no members its first columns."""
+        self.write_text(FRONT, csv_text(rows) if rows else "ticket,kept,density\n")
 
     def write_tickets(self, tickets: Sequence[Any]) -> None:
         """Make ``tickets/`` hold exactly these tickets, each under the start of its digest."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nets_deap.evolution.fronts import is_finite
 from nets_deap.runs.storage.paths import HISTORY
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
 
@@ -40,15 +41,19 @@ class Generation:
 
     Attributes:
         number: 0 for the first population.
-        population: The population after selection.
+        population: The population after selection, without the lost ones.
         front: The front so far.
         layers: Names of the layers; empty for tickets without a layout.
+        objectives: DEAP's weight of each objective, by name.
+        lost: Of the population, who has a value that is not finite, and so no place in a figure.
     """
 
     number: int
     population: tuple[Member, ...]
     front: tuple[Member, ...]
     layers: tuple[str, ...] = ()
+    objectives: Mapping[str, float] = field(default_factory=dict)
+    lost: tuple[Member, ...] = ()
 
 
 def generation_of(
@@ -63,27 +68,28 @@ def generation_of(
         return Member(
             digest=ticket.digest[:SHORT],
             density=ticket.density,
-            fitness=kind(tuple(map(float, ticket.fitness.values))),
+            fitness=kind(tuple(map(float, ticket.fitness.values)) if is_finite(ticket) else ()),
             parents=tuple(parent[:SHORT] for parent in ticket.parent_digests),
             layers=tuple(ticket.layer_densities.values()) if layers else (),
         )
 
     return Generation(
         number,
-        tuple(member(ticket, layers=False) for ticket in population),
-        tuple(member(ticket, layers=layout is not None) for ticket in front),
+        tuple(member(ticket, layers=False) for ticket in population if is_finite(ticket)),
+        tuple(member(ticket, layers=layout is not None) for ticket in front if is_finite(ticket)),
         () if layout is None else layout.names,
+        dict(zip(objectives, weights, strict=True)),
+        tuple(member(ticket, layers=False) for ticket in population if not is_finite(ticket)),
     )
 
 
 def line_of(generation: Generation) -> str:
     """Return a generation as a line of JSON."""
-    fitness = generation.population[0].fitness
     plain = {
         "generation": generation.number,
-        "objectives": dict(zip(fitness.names, fitness.weights, strict=True)),
+        "objectives": generation.objectives,
         "layers": generation.layers,
-        "population": [_plain(member) for member in generation.population],
+        "population": [_plain(one) for one in (*generation.population, *generation.lost)],
         "front": [_plain(member) for member in generation.front],
     }
     return json.dumps(plain, separators=(",", ":"))
@@ -111,7 +117,7 @@ def cut_off(folder: Path, generation: int) -> None:
 
 
 def _plain(member: Member) -> dict[str, Any]:
-    """Return a member as JSON; what is empty is left out."""
+    """Return a member as JSON; what is empty is left out, and a lost one has no values."""
     plain: dict[str, Any] = {
         "ticket": member.digest,
         "density": member.density,
@@ -126,6 +132,8 @@ def _plain(member: Member) -> dict[str, Any]:
 
 def generation_from(plain: Mapping[str, Any]) -> Generation:
     """Make a generation of the JSON of its line.
+
+    Earlier versions wrote down infinite values, too: who has one is lost.
 
     Raises:
         ValueError: It has other numbers than members, objectives and layers need; or what else
@@ -142,19 +150,26 @@ def generation_from(plain: Mapping[str, Any]) -> Generation:
         values = tuple(float(value) for value in one["values"])
         layers = tuple(float(value) for value in one.get("layers", ()))
         density = float(one["density"])
-        if len(values) != len(weights) or len(layers) not in (0, len(names)):
+        if len(values) not in (0, len(weights)) or len(layers) not in (0, len(names)):
             raise ValueError("a member has other values than objectives or layers")
         if any(map(math.isnan, values)) or not all(0 <= d <= 1 for d in (density, *layers)):
             raise ValueError("a member has values that are not numbers, or densities beyond 0 to 1")
         return Member(
             digest=str(one["ticket"]),
             density=density,
-            fitness=kind(values),
+            fitness=kind(values if all(map(math.isfinite, values)) else ()),
             parents=tuple(map(str, one.get("parents", ()))),
             layers=layers,
         )
 
-    population, front = (tuple(map(member, plain[part])) for part in ("population", "front"))
-    if not population or not front:
+    everyone, front = (tuple(map(member, plain[part])) for part in ("population", "front"))
+    if not everyone:
         raise ValueError("a generation is empty")
-    return Generation(int(plain["generation"]), population, front, names)
+    return Generation(
+        int(plain["generation"]),
+        tuple(one for one in everyone if one.fitness.valid),
+        tuple(one for one in front if one.fitness.valid),
+        names,
+        dict(zip(kind.names, weights, strict=True)),
+        tuple(one for one in everyone if not one.fitness.valid),
+    )

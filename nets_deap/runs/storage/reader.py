@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nets_deap import _checks
 from nets_deap.errors import FileAccessError, NetsError, RunFileError
 from nets_deap.runs.storage import schema
 from nets_deap.runs.storage.history import Generation, generation_from
@@ -34,7 +35,7 @@ class RunReader:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = _checks.path("path", path)
 
     def holds(self, name: str) -> bool:
         """Return whether a file of that name is there."""

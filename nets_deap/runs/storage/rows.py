@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap.evolution.fronts import is_finite
 
 
 def objective_names(fitness: Any) -> tuple[str, ...]:
@@ -30,15 +34,27 @@ def front_rows(front: Sequence[Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def spread(population: Sequence[Any], names: Sequence[str]) -> dict[str, float]:
-    """Return least, mean and greatest value of each objective."""
-    row = {}
-    values = np.array([individual.fitness.values for individual in population])
-    for name, column in zip(names, values.T, strict=True):
-        row[f"{name}_min"] = float(column.min())
-        row[f"{name}_mean"] = float(column.mean())
-        row[f"{name}_max"] = float(column.max())
+def spread(population: Sequence[Any], names: Sequence[str]) -> dict[str, float | None]:
+    """Return least, mean and greatest value of each objective, None where there are none.
+
+    Individuals with a value that is not finite do not count.
+    """
+    row: dict[str, float | None] = {}
+    values = np.array([one.fitness.values for one in population if is_finite(one)])
+    columns = values.T if len(values) else [values] * len(names)
+    for name, column in zip(names, columns, strict=True):
+        known = len(column) > 0
+        row[f"{name}_min"] = float(column.min()) if known else None
+        row[f"{name}_mean"] = _mean(column) if known else None
+        row[f"{name}_max"] = float(column.max()) if known else None
     return row
+
+
+def _mean(column: NDArray[np.float64]) -> float:
+    """Return the mean of numbers whose sum may be beyond the greatest one."""
+    with np.errstate(over="ignore"):
+        mean = float(column.mean())
+    return mean if math.isfinite(mean) else float((column / len(column)).sum())
 
 
 def facts_shown(row: Mapping[str, Any], fitness: Any) -> dict[str, Any]:

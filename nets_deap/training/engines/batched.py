@@ -63,6 +63,7 @@ def suits(problem: Problem) -> bool:
         and problem.train[1].ndim == 1
         and not problem.frozen
         and not problem.buffers
+        and not problem.hooked
         and (feedforward.flattens or problem.train[0].ndim == 2)
     )
 

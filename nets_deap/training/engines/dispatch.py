@@ -20,7 +20,7 @@ from nets_deap.training.engines.memory import capacity_of, free, is_shortage, un
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.executor import executor_of, journal_of
 from nets_deap.training.precision import products
-from nets_deap.training.problem import Outcome, Plan, Problem, Start, once
+from nets_deap.training.problem import Outcome, Plan, Problem, Start, at_work, once
 
 logger = logging.getLogger("nets_deap")
 
@@ -41,7 +41,7 @@ def pick_engine(engine: str, problem: Problem) -> str:
             it would ignore.
         MissingExtraError: An engine whose package is not installed.
     """
-    _checks.choice("engine", engine, names.ENGINES)
+    _checks.choice("engine", engine, names.ENGINES, meanings=names.ENGINE_WORDS)
     picked = ENGINES[_fastest(problem) if engine == "auto" else engine]
     if not picked.suits(problem):
         if picked.extra is not None:
@@ -95,7 +95,7 @@ def train(
     found = {} if journal is None else journal.begin(masks, plan, begin)
     capacity = capacity_of(problem, picked.name)
     watching = nullcontext() if journal is None else journal.watching()
-    with problem.cache.lock, products(problem.precision), watching:
+    with at_work(problem), products(problem.precision), watching:
         while len(found) < len(masks):
             pending = [i for i in range(len(masks)) if i not in found]
             some = pending[: capacity.portion(len(pending))]
@@ -151,6 +151,9 @@ def _fastest(problem: Problem) -> str:
         return "compiled"
     if batched.suits(problem):
         return "batched"
+    if problem.hooked:
+        _warn(problem, f"the parameter {problem.hooked!r} has hooks")
+        return "loop"
     layer = probe(problem).draws
     if layer:
         _warn(problem, f"{layer}, or what follows it, draws random numbers of its own")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,9 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import grad_and_value, vmap
 
 from nets_deap import _checks
+from nets_deap.inputs.call import call_with
+from nets_deap.inputs.nested import length_of
+from nets_deap.models.private import copied
 from nets_deap.training.batches import eval_batches, rows_of
 from nets_deap.training.engines.dropout import at_step, keyed
 from nets_deap.training.engines.memory import is_shortage
@@ -74,7 +76,7 @@ class Functional:
         self._problem, self._shared = problem, shared
         self._drops = probe(problem).drops
         # Copies: modules may keep what they see, and would keep batched tensors.
-        self.model, self._loss_of = copy.deepcopy(problem.model), problem.fresh_loss()
+        self.model, self._loss_of = copied(problem.model), problem.fresh_loss()
 
     def begin(self) -> None:
         """Put the module into training mode."""
@@ -114,7 +116,8 @@ class Functional:
                     losses, hits = outputs_of(trained, fixed, buffers, here, x, y)
                 loss += losses.double() * n
                 correct += hits
-        return loss / len(split[0]), correct / len(split[0])
+        n = length_of(split[0])
+        return loss / n, correct / n
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -136,24 +139,24 @@ class Functional:
             ) from error
 
     def _loss(
-        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Tensor, y: Any
+        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Any, y: Any
     ) -> tuple[Tensor, State]:
         """Return one network's loss on one minibatch and its updated buffers."""
         fresh = {name: buffer.clone() for name, buffer in buffers.items()}
         state = self._full(trained, fixed, fresh)
         with keyed(key) if self._drops else nullcontext():
-            output = functional_call(self.model, state, (x,))
+            output = call_with(self.model, state, x)
             # Buffers may have been written in place or set anew; ``state`` holds both.
             loss = loss_of(self._loss_of, output, y)
         return loss, {name: state[name] for name in fresh}
 
     def _score(
-        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Tensor, y: Any
+        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Any, y: Any
     ) -> tuple[Tensor, Tensor]:
         """Return one network's loss and number of correct outputs on some examples."""
         state = self._full(trained, fixed, buffers)
         with keyed(key) if self._drops else nullcontext():
-            output = functional_call(self.model, state, (x,))
+            output = call_with(self.model, state, x)
             return loss_of(self._loss_of, output, y), n_correct(self._loss_of, output, y)
 
     def _full(self, trained: State, fixed: State, buffers: State) -> State:

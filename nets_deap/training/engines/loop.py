@@ -11,7 +11,6 @@ kinds than dropout's trains in one thread, all its states seeded by the network'
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -21,6 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap import _checks
+from nets_deap.inputs.call import call
+from nets_deap.inputs.nested import length_of
+from nets_deap.models.private import copied, set_state
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import eval_batches, minibatch
@@ -30,6 +32,7 @@ from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import Loss, loss_of, n_correct
 from nets_deap.training.optimizers import make_optimizer, set_lr
+from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start
 from nets_deap.training.threads import Stop, share_out
 
@@ -46,8 +49,7 @@ def takes_threads(problem: Problem) -> bool:
 
     On the CPU, with data in memory, and no random numbers but dropout's.
     """
-    in_memory = isinstance(problem.train[0], Tensor)
-    return problem.device.type == "cpu" and in_memory and not probe(problem).draws
+    return problem.device.type == "cpu" and problem.in_memory and not probe(problem).draws
 
 
 def worth_threads(problem: Problem) -> bool:
@@ -77,14 +79,14 @@ def train_loop(
     """
     begin: list[Start] = [None] * len(masks) if starts is None else starts
     limit = len(masks) if chunk is None else _checks.whole("chunk", chunk)
-    batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).to(problem.device)
+    batches = plan.batches(problem.n_examples, problem.recipe.batch_size).to(problem.device)
     plain = threads == 1 or not takes_threads(problem)
     parts: list[Outcome] = []
 
     def work(i: int, stop: Stop) -> Outcome:
         draws = probe(problem).draws
         own = seeded(seed_of(masks[i], plan.seed), problem.device) if draws else nullcontext()
-        with own:
+        with own, slow_path():
             return _train(problem, masks[i], plan, begin[i], batches, stop.check, fused=not plain)
 
     def done(i: int, part: Outcome) -> None:
@@ -122,7 +124,7 @@ def _train(
     fused: bool,
 ) -> Outcome:
     """Train and measure one network; ``check`` raises where it is to stop."""
-    model = copy.deepcopy(problem.model)
+    model = copied(problem.model)
     pruned = _fill(model, problem, packed, start)
     trained = {n: p for n, p in model.named_parameters() if n not in problem.frozen}
     optimizer = make_optimizer(problem.recipe, list(trained.values()), fused=fused)
@@ -137,11 +139,11 @@ def _train(
         optimizer.zero_grad()
         inputs, targets = minibatch(problem, plan, step, rows)
         with dropping(keys, step):
-            loss = loss_of(loss_function, model(inputs), targets)
+            loss = loss_of(loss_function, call(model, inputs), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         for name, p in trained.items():
             # Without a gradient an optimiser skips decay and momentum, which the others apply.
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad.contiguous()
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad.to_dense().contiguous()
             if name in pruned:  # filled, not multiplied: zero also where it is not finite
                 p.grad.masked_fill_(pruned[name], 0)
         set_lr(optimizer, problem.recipe.lr_at(step, plan.steps))
@@ -159,7 +161,7 @@ def _fill(
     model: nn.Module, problem: Problem, packed: bits.Bytes, start: Start
 ) -> dict[str, Tensor]:
     """Put W0 times a mask into a module, or a start; return what is pruned (bool) by name."""
-    model.load_state_dict({**problem.initial, **problem.buffers}, strict=False)
+    set_state(model, {**problem.initial, **problem.buffers})
     mask = bits.unpack(packed, problem.layout.size)
     pruned = {
         name: torch.from_numpy(~kept).to(problem.device)
@@ -167,8 +169,6 @@ def _fill(
     }
     everything = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
-        for name, tensor in problem.buffers.items():  # also those that are in no state dict
-            everything[name].copy_(tensor)
         for name, gone in pruned.items():
             everything[name].masked_fill_(gone, 0)
         if start is not None:
@@ -194,10 +194,11 @@ def _measure(
     with torch.no_grad():
         for i, (n, x, y) in enumerate(eval_batches(split)):
             with dropping(keys, -1 - i):
-                output = model(x)
+                output = call(model, x)
                 total += float(loss_of(loss, output, y)) * n
             correct += float(n_correct(loss, output, y))
-    return total / len(split[0]), correct / len(split[0])
+    n_examples = length_of(split[0])
+    return total / n_examples, correct / n_examples
 
 
 def _outcome(

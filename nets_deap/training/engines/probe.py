@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nets_deap import _checks
+from nets_deap.inputs.call import call
+from nets_deap.models.private import copied
 from nets_deap.training.batches import rows_of
 from nets_deap.training.device import python_states, seeded
 from nets_deap.training.engines.dropout import keyed
@@ -76,7 +77,7 @@ def probe(problem: Problem) -> Probe:
     Raises:
         InvalidValueError: The module or the loss cannot.
     """
-    model, loss = copy.deepcopy(problem.model), problem.fresh_loss()
+    model, loss = copied(problem.model), problem.fresh_loss()
     inputs, targets = (rows_of(part, slice(0, problem.recipe.batch_size)) for part in problem.train)
     key = torch.zeros(2, dtype=torch.int32, device=problem.device)
     draws = _Draws(model)
@@ -86,13 +87,13 @@ def probe(problem: Problem) -> Probe:
             with keyed(key) as drawn:
                 problem.begin(model)
                 with FlopCounterMode(display=False) as counter:
-                    output = model(inputs)
+                    output = call(model, inputs)
                 found = loss_of(loss, output, targets)
                 drops = drawn() > 0
             if found.requires_grad:
                 found.backward()  # type: ignore[no-untyped-call]
             with keyed(key), torch.no_grad():
-                loss_of(loss, model.eval()(inputs), targets)
+                loss_of(loss, call(model.eval(), inputs), targets)
         except (RuntimeError, ValueError) as error:
             if is_shortage(error):
                 raise

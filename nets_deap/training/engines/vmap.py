@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets_deap import _checks
+from nets_deap.data.streamed import spec_of
+from nets_deap.inputs.nested import leaves_of
 from nets_deap.tickets import bits
 from nets_deap.training.batches import minibatch
 from nets_deap.training.engine import Engine
@@ -29,8 +31,11 @@ from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Split, St
 
 
 def suits(problem: Problem) -> bool:
-    """Return whether the engine can train this problem: nothing random in it but dropout."""
-    return not probe(problem).draws
+    """Return whether the engine can train this problem.
+
+    Nothing random in it but dropout, and no hooks on parameters.
+    """
+    return not problem.hooked and not probe(problem).draws
 
 
 def train_vmap(
@@ -57,7 +62,7 @@ ENGINE = Engine(
     train_vmap,
     suits,
     default_chunk,
-    "no random numbers in module and loss but dropout's",
+    "no random numbers in module and loss but dropout's, and no hooks on parameters",
 )
 
 
@@ -80,7 +85,8 @@ class VmapChunk(Chunk):
         parameters = sum(tensor.numel() for tensor in problem.initial.values())
         if problem.device.type != "cuda":
             return 5 * itemsize * parameters
-        sample = itemsize * math.prod(map(int, problem.train[0].shape[1:]))
+        leaves = leaves_of(spec_of(problem.train[0]))
+        sample = itemsize * sum(math.prod(map(int, leaf.shape[1:])) for leaf in leaves)
         activations = 8 * sample * max(problem.recipe.batch_size, 64)
         return itemsize * parameters * (3 + moments_of(problem.recipe)) + activations
 

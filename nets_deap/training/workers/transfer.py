@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nets_deap.models.private import Hooks, add_hooks, hooks_of
+from nets_deap.models.private import copied as copied_model
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.problem import Outcome, Problem
 
@@ -78,7 +80,7 @@ def copied(problem: Problem, device: torch.device) -> Problem:
     augment: Any = problem.augment
     return dataclasses.replace(
         changed(problem, lambda part: part if part is None else part.to(device)),
-        model=copy.deepcopy(problem.model).to(device),
+        model=copied_model(problem.model).to(device),
         recipe=problem.recipe.on(device),
         augment=copy.deepcopy(augment).to(device) if hasattr(augment, "to") else augment,
     )
@@ -110,20 +112,25 @@ class SharedProblem:
     Attributes:
         path: Comes first: the problem is unpickled with it.
         problem: The problem; data and initial state hold ``StoredTensor`` instead of tensors.
+        hooks: Those on the model's parameters, which torch leaves out of a pickle.
     """
 
     path: SearchPath
     problem: Problem
+    hooks: Hooks
 
     @classmethod
     def of(cls, problem: Problem) -> SharedProblem:
         """Return what to send of a problem; on the CPU nothing but the model is copied."""
         here = copied(problem, torch.device("cpu"))
-        return cls(SearchPath(), changed(here, StoredTensor.of))
+        return cls(SearchPath(), changed(here, StoredTensor.of), hooks_of(here.model))
 
     def on(self, device: torch.device) -> Problem:
         """Return the problem on a device; on the CPU it reads the shared memory itself."""
-        return copied(changed(self.problem, StoredTensor.tensor), device)
+        found = copied(changed(self.problem, StoredTensor.tensor), device)
+        if not hooks_of(found.model):  # lost on the way to another process
+            add_hooks(found.model, self.hooks)
+        return found
 
 
 @dataclass(frozen=True, eq=False)

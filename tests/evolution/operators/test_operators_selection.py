@@ -1,6 +1,7 @@
 """Selection: what NSGA-II and the roulette select, and that being better never hurts."""
 
 import functools
+import math
 import random
 
 import numpy as np
@@ -249,3 +250,36 @@ def test_niched_selection_of_equal_densities_is_by_objective():
     assert [t.fitness.values[0] for t in sel_niched(tickets, 2)] == [1.0, 2.0]
     with pytest.raises(ValueError, match="objective must be in range"):
         sel_niched(tickets, 1, objective=2)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("select", "weights"),
+    [
+        (sel_nsga2, (-1.0,)),
+        (sel_nsga2, (-1.0, 1.0)),
+        (sel_nsga2, (1.0, -1.0, 1.0)),
+        (sel_niched, (1.0, -1.0)),
+        (tools.selNSGA2, (-1.0, 1.0)),
+        (tools.selBest, (1.0, -1.0)),
+    ],
+)
+def test_who_is_not_finite_survives_only_where_nobody_else_is_left(select, weights, bad):
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        values = rng.random((21, len(weights)))
+        values[:5] = 9 * np.array(weights)  # else the best of all
+        values[np.arange(5), rng.integers(len(weights), size=5)] = bad
+        individuals = population(values, weights)
+        order = rng.permutation(21)
+        chosen = places(select([individuals[i] for i in order], 16), individuals)
+        assert sorted(chosen) == list(range(5, 21))
+    assert len(select(individuals, 20)) == 20
+
+
+def test_roulette_and_elitism_put_the_not_finite_last():
+    individuals = population([[math.nan], [0.5], [-math.inf], [0.25], [math.inf]])
+    drawn = sel_roulette_low(individuals, 4000, rng=np.random.default_rng(0))
+    counts = np.bincount(places(drawn, individuals), minlength=5) / 4000
+    np.testing.assert_allclose(counts, np.array([2, 4, 2, 5, 2]) / 15, atol=0.03)
+    assert places(elitist(sel_roulette_low, 2)(individuals, 2), individuals) == [3, 1]

@@ -62,3 +62,42 @@ def test_without_the_extra_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r'pip install "nets-deap\[onnx\]"'):
         onnx.write_onnx(nn.Linear(3, 2).eval(), tmp_path / "a", torch.rand(4, 3))
+
+
+class Mixed(nn.Module):
+    """Numbers, and which of them count; takes more than it uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x, mask, more=None):
+        return self.linear(x * mask)
+
+
+class Whole(Mixed):
+    def forward(self, batch):
+        return super().forward(batch["x"], batch["mask"])
+
+
+@pytest.mark.parametrize(
+    ("build", "put", "names"),
+    [
+        (Mixed, lambda x, mask: (x, mask), ["input_0", "input_1"]),
+        (Mixed, lambda x, mask: {"mask": mask, "x": x}, ["mask", "x"]),
+        (Mixed, lambda x, mask: {"more": x, "mask": mask, "x": x}, ["mask", "x"]),
+        (Whole, lambda x, mask: {"x": x, "mask": mask}, ["x", "mask"]),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 5])
+def test_several_inputs_are_written_under_their_names(tmp_path, build, put, names, n):
+    model, x, mask = build().eval(), torch.rand(n, 4), torch.rand(n, 4) > 0.3
+    assert onnx.write_onnx(model, tmp_path / "a", put(x, mask)) < 1e-5
+    session = runtime.InferenceSession(tmp_path / "a", providers=["CPUExecutionProvider"])
+    assert {one.name for one in session.get_inputs()} >= set(names)
+    x, mask = torch.rand(7, 4), torch.rand(7, 4) > 0.3
+    values = dict(zip(sorted(names), (mask, x) if "x" in names else (x, mask), strict=True))
+    values["more"] = x
+    got = session.run(None, {one.name: values[one.name].numpy() for one in session.get_inputs()})
+    expected = model.linear(x * mask).detach().numpy()
+    np.testing.assert_allclose(got[0], expected, rtol=0, atol=1e-5)

@@ -69,6 +69,7 @@ def suits(problem: Problem) -> bool:
         and (problem.recipe.loss != "cross_entropy" or problem.train[1].ndim == 1)
         and not problem.frozen
         and not problem.buffers
+        and not problem.hooked
         and feedforward is not None
         and feedforward.activation in ACTIVATIONS
         and (feedforward.flattens or problem.train[0].ndim == 2)
@@ -92,7 +93,7 @@ def train_compiled(
     require("numba", "fast", "train networks at a cost that falls with density")
     feedforward = feedforward_of(problem.model)
     assert feedforward is not None
-    batches = plan.batches(len(problem.train[0]), problem.recipe.batch_size).numpy()
+    batches = plan.batches(problem.n_examples, problem.recipe.batch_size).numpy()
     begin = starts or [None] * len(masks)
     threads = max(1, min(torch.get_num_threads(), len(masks)))
     # Bytes of one network: float32 weights, gradient and two moments, as if all were kept.

@@ -42,7 +42,7 @@ class Schedule:
         self._counts = torch.zeros(self.window, dtype=torch.bool, device=device)
         self._steps = torch.zeros(self.window, dtype=torch.int32, device=device)
         self._recipe, self._device = problem.recipe, device
-        self._n = len(problem.train[0])
+        self._n = problem.n_examples
         self._plan: tuple[Tensor, ...] = ()
         self._exact: NDArray[np.float64] = np.zeros(0)
 

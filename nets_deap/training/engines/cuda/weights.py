@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nets_deap.models.tensors import known_to_numpy
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import Layer, MaskLayout
 from nets_deap.tickets.trained import TrainedState
@@ -31,6 +32,7 @@ def upload(array: NDArray[Any], device: torch.device) -> Tensor:
 
 def download(tensor: Tensor) -> NDArray[Any]:
     """Return a tensor as an array, through pinned memory where that is faster."""
+    tensor = known_to_numpy(tensor)
     if tensor.device.type != "cuda":
         return tensor.numpy()
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
