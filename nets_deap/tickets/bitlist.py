@@ -47,6 +47,13 @@ class BitList(list[Any]):
         found: NDArray[Any] = np.array(plain, dtype=np.bool_ if is_bits else None)
         return found
 
+    def __getitem__(self, key: Any) -> Any:
+        """Return an element, or of a slice or an array of places or bools a list like this one."""
+        if getattr(key, "ndim", 0):
+            return BitList(self.gates[np.asarray(key)])
+        found = super().__getitem__(key)
+        return BitList(found) if isinstance(key, slice) and self._gates is not None else found
+
     def tolist(self) -> list[Any]:
         """Return the elements as a plain list."""
         return list(self)

@@ -35,7 +35,7 @@ def create():
 
 
 @pytest.mark.parametrize("name", FREE)
-@pytest.mark.parametrize("attribute", [int, list, dict, None, 3, "text"], ids=repr)
+@pytest.mark.parametrize("attribute", [list, None], ids=repr)
 def test_names_of_programs_are_theirs(create, name, attribute):
     one = create(**{name: attribute})(MASK)
     first = attribute() if isinstance(attribute, type) else attribute
@@ -57,7 +57,7 @@ TAKEN = (
 
 
 @pytest.mark.parametrize("name", TAKEN)
-@pytest.mark.parametrize("attribute", [int, 0.5, None], ids=repr)
+@pytest.mark.parametrize("attribute", [int, None], ids=repr)
 def test_data_under_a_name_of_the_package_is_refused(create, name, attribute):
     with pytest.raises(InvalidValueError, match=f"Mine.{name} must have a name of its own"):
         create(**{name: attribute})

@@ -41,6 +41,16 @@ def test_numpy_sees_a_bool_vector(part):
         part.nothing_of_the_kind
 
 
+def test_parts_of_it_are_such_lists_again(part):
+    for found in (part[1:4], part[np.array([1, 2, 3])], part[np.array([0, 1, 1, 1, 0], bool)]):
+        assert type(found) is BitList
+        assert found == BITS[1:4]
+        assert found.sum() == 2
+    part.append(7)
+    assert part[-2:] == [0, 7]
+    assert (part[-1], part[np.int64(0)]) == (7, 1)
+
+
 # A change by every method that lists have for it.
 BY = {
     "__setitem__": lambda bits: bits.__setitem__(0, 0),
