@@ -1,9 +1,12 @@
-"""``table``: rows of text in columns, the one way in which anything here is shown aligned."""
+"""What is shown as text: tables with aligned columns, and big objects in a line."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
+MOST_SHOWN, MOST_LETTERS = 6, 100  # of a collection, and of what it or anything else says
 FIRST = (0,)
 GAP = "  "
 
@@ -32,3 +35,39 @@ def line(cells: Sequence[str], widths: Sequence[int], *, left: Collection[int] =
         for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     return GAP.join(aligned).rstrip()
+
+
+class Brief:
+    """Base of dataclasses that hold much: their ``repr`` is a line whatever they hold.
+
+    Arrays and tensors show as dtype and shape, collections by how many they hold, other things that
+    take more than a line by their type. Such a dataclass is made with ``repr=False``.
+    """
+
+    def __repr__(self) -> str:
+        shown = [f for f in fields(self) if f.repr]  # type: ignore[arg-type]
+        inside = ", ".join(f"{f.name}={_brief(getattr(self, f.name))}" for f in shown)
+        return f"{type(self).__name__}({inside})"
+
+
+def _brief(value: Any) -> str:
+    """Format a value in a few words."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, Mapping) and len(value) <= MOST_SHOWN:
+        return f"{{{', '.join(f'{key!r}: {_brief(one)}' for key, one in value.items())}}}"
+    if isinstance(value, (list, tuple, Mapping)) and not hasattr(value, "_fields"):
+        text = repr(value)
+        scalars = all(isinstance(one, (str, int, float, bool, type(None))) for one in value)
+        if not value or (scalars and len(value) <= MOST_SHOWN and len(text) <= MOST_LETTERS):
+            return text
+        if len(value) <= 2 and not scalars:
+            return f"({', '.join(map(_brief, value))})"
+        kinds = {type(one).__name__ for one in value}
+        return f"<{len(value)} {kinds.pop() if len(kinds) == 1 else 'objects'}>"
+    text = repr(value)
+    if len(text) <= MOST_LETTERS and "\n" not in text:
+        return text
+    return (
+        text[: MOST_LETTERS - 3] + "..." if isinstance(value, str) else f"<{type(value).__name__}>"
+    )

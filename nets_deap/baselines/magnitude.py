@@ -75,7 +75,7 @@ def one_shot(
     # The same order of ties at every density keeps the tickets nested.
     masks = [_keep(scores, goal, generator_at(task, seed, MAGNITUDE, 1, CHOICES)) for goal in goals]
     levels = [Level(task.ticket(mask), plan.steps) for mask in masks]
-    return Baseline.of(_named("one-shot", scope), levels)
+    return Baseline.of(_named("one-shot", scope), levels, before=task.rewound_steps)
 
 
 @_checks.signed(subject=check_task)
@@ -128,7 +128,7 @@ def imp(
         outcome = run_finite(task, [task.dense_ticket()], plan, [None])
         origin = outcome.trained[0]
     levels = _rounds(task, goals, steps, seed, origin=origin, rewound=rewind_to, inherit=False)
-    return Baseline.of(_named("imp", scope), levels)
+    return Baseline.of(_named("imp", scope), levels, before=task.rewound_steps)
 
 
 @_checks.signed(subject=check_task)
@@ -167,7 +167,7 @@ def finetune(
     """
     goals = _goals(task.layout, rounds, fraction, scope, None)
     levels = _rounds(task, goals, steps, seed, origin=None, rewound=0, inherit=True)
-    return Baseline.of(_named("finetune", scope), levels)
+    return Baseline.of(_named("finetune", scope), levels, before=task.rewound_steps)
 
 
 def _rounds(

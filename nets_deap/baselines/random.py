@@ -90,4 +90,4 @@ def _drawn(name: str, task: Task, counts: list[NDArray[np.int64]], seed: int) ->
         rng = generator_at(task, seed, RANDOM, kept, before[kept], CHOICES)
         before[kept] += 1
         levels.append(Level(task.ticket(random_mask(task.layout, layers, rng))))
-    return Baseline.of(name, levels)
+    return Baseline.of(name, levels, before=task.rewound_steps)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nets_deap import _checks
+from nets_deap._table import Brief
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.problem import Start
 from nets_deap.training.result import TrainResult
 from nets_deap.training.task import Task
 
 
-@dataclass(frozen=True, eq=False)
-class Level:
+@dataclass(frozen=True, eq=False, repr=False)
+class Level(Brief):
     """One ticket of a baseline.
 
     Attributes:
@@ -51,8 +52,13 @@ class Baseline:
     nested: bool
 
     @classmethod
-    def of(cls, name: str, levels: Sequence[Level]) -> Baseline:
+    def of(cls, name: str, levels: Sequence[Level], *, before: int = 0) -> Baseline:
         """Return a baseline of levels; cost and nesting are read off them.
+
+        Args:
+            name: The method's.
+            levels: One or more, densest first.
+            before: Steps x networks that were spent before all of them, on rewinding.
 
         Raises:
             InvalidValueError: No levels, or not densest first.
@@ -62,7 +68,18 @@ class Baseline:
             raise _checks.bad_value("levels", "be ordered", "one or more, densest first", kept)
         masks = [level.ticket.packed for level in levels]
         nested = all(not np.any(sparser & ~denser) for denser, sparser in itertools.pairwise(masks))
+        levels = [replace(one, search_steps=one.search_steps + before) for one in levels]
         return cls(name, tuple(levels), levels[-1].search_steps, nested)
+
+    def __repr__(self) -> str:
+        ends = (
+            f"density {self.levels[0].ticket.density:.4g} to {self.levels[-1].ticket.density:.4g}"
+        )
+        many = f"{len(self.levels)} level{'' if len(self.levels) == 1 else 's'}"
+        return (
+            f"Baseline({self.name!r}, {many}, {ends}; "
+            f"{self.search_steps} steps x networks, nested={self.nested})"
+        )
 
     @property
     def tickets(self) -> list[Ticket]:

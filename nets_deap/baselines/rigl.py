@@ -117,7 +117,7 @@ def rigl(
         Level(ticket, own * i, trained=replace(result, steps=steps))
         for i, (ticket, result) in enumerate(zip(tickets, results, strict=True), 1)
     ]
-    return Baseline.of("rigl", levels)
+    return Baseline.of("rigl", levels, before=task.rewound_steps)
 
 
 def _first_mask(task: Task, density: float, distribution: Distribution, seed: int) -> bits.Mask:

@@ -144,7 +144,7 @@ def synflow(
             spent += charge(task, 1)
             mask[ranked(scores, rng)[kept_at(task.layout, density ** (done / n)) :]] = False
         levels.append(Level(task.ticket(mask), spent))
-    return Baseline.of("synflow", levels)
+    return Baseline.of("synflow", levels, before=task.rewound_steps)
 
 
 def _rows(task: Task, examples: int | None, seed: int) -> NDArray[np.int64]:
@@ -173,4 +173,4 @@ def _pruned(
         mask = np.zeros(task.layout.size, dtype=np.bool_)
         mask[order[: kept_at(task.layout, density)]] = True
         levels.append(Level(task.ticket(mask), spent))
-    return Baseline.of(name, levels)
+    return Baseline.of(name, levels, before=task.rewound_steps)

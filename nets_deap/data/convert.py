@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from nets_deap import _checks
+from nets_deap.data.numbers import tensor_of
 from nets_deap.data.splits import digest_of_array, digest_of_parts
 from nets_deap.data.streamed import Streamed, apart, as_dtype, read
 from nets_deap.inputs.nested import each, leaves_of, length_of, like, named, structure_of
@@ -31,12 +32,14 @@ class Given:
         targets: A tensor (N, ...), or tuples and dictionaries of them.
         weights: Weights of the examples, (N,); None where all count the same.
         digest: SHA-256 over all of it.
+        random: Whether the first example, read twice, was not the same.
     """
 
     inputs: Inputs
     targets: Any
     weights: Tensor | None
     digest: str
+    random: bool = False
 
     def take(self, rows: NDArray[np.int64]) -> Given:
         """Return some examples, with a digest of their own."""
@@ -77,22 +80,24 @@ def as_split(
             weight is negative.
     """
     if isinstance(data, Dataset):
-        return _check(name, _from_dataset(name, data, dtype, in_memory, capacity))
+        return _check(name, _from_dataset(name, data, dtype, in_memory, capacity), dtype)
     if isinstance(data, Mapping):
         data = apart(name, data)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise _checks.bad_type(name, "be a data set", FORMS, data)
+        loader = isinstance(data, DataLoader)
+        hint = "Give its .dataset: the recipe says what a minibatch is." if loader else ""
+        raise _checks.bad_type(name, "be a data set", FORMS, data, hint)
     targets = _targets(f"{name} targets", data[1])
     inputs = _inputs(f"{name} inputs", data[0], _rows(targets))
-    weights = _tensor(f"{name} weights", data[2]).to(dtype) if len(data) == 3 else None
+    weights = _tensor(f"{name} weights", data[2]) if len(data) == 3 else None
     digest = _digest(inputs, [digest_of_array(leaf.numpy()) for leaf in leaves_of(inputs)])
     for argument, leaf in named(f"{name} inputs", inputs):
         _finite(argument, leaf)
-    return _check(name, Given(as_dtype(inputs, dtype), targets, weights, digest))
+    return _check(name, Given(as_dtype(inputs, dtype), targets, weights, digest), dtype)
 
 
-def _check(name: str, given: Given) -> Given:
-    """Check the parts against each other; return them with the digest of all."""
+def _check(name: str, given: Given, dtype: torch.dtype) -> Given:
+    """Check the parts against each other; return them with weights of a dtype and a digest."""
     inputs, weights = given.inputs, given.weights
     if not isinstance(inputs, Streamed):
         _check_lengths(name, inputs)
@@ -111,8 +116,16 @@ def _check(name: str, given: Given) -> Given:
         if bool((weights < 0).any()) or not bool((weights > 0).any()):
             expected, got = "numbers >= 0, some > 0", f"a smallest of {float(weights.min()):g}"
             raise _checks.bad_value(f"{name} weights", "weigh examples", expected, got)
+        if not weights.is_floating_point():
+            hint = (
+                "A third item that holds indices or groups must go; weights are given as floats: "
+                "weights.astype(float), or weights.float()."
+            )
+            rule, expected = "be weights", "a floating-point dtype"
+            raise _checks.bad_value(f"{name} weights", rule, expected, weights.dtype, hint)
+        weights = weights.to(dtype)
         digests += ["weights", digest_of_array(weights.numpy())]
-    return replace(given, digest=digest_of_parts(digests))
+    return replace(given, weights=weights, digest=digest_of_parts(digests))
 
 
 def _check_lengths(name: str, inputs: Any) -> None:
@@ -203,23 +216,19 @@ def _targets(argument: str, values: Any) -> Any:
 
 def _tensor(argument: str, values: Any) -> Tensor:
     """Return ``values`` as a tensor that nobody else writes."""
-    if isinstance(values, Tensor):
-        return values.detach().cpu().clone()
     try:
-        array = np.array(values)
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"dtype {array.dtype}")
-    except ValueError as error:
-        raise _checks.bad_value(argument, "be numbers", "an array or tensor", error) from error
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+        return tensor_of(values).clone()
+    except (TypeError, ValueError) as error:
+        raise _checks.bad_value(argument, "be numbers", "an array or tensor", f"{error}") from error
 
 
 def _from_dataset(
     name: str, data: Dataset[Any], dtype: torch.dtype, in_memory: bool | None, capacity: int
 ) -> Given:
     """Read a map-style data set once, keeping its inputs or not."""
-    if not hasattr(data, "__len__"):
-        raise _checks.bad_type(name, "be map-style", "a Dataset with a length", data)
+    if not hasattr(data, "__len__") or isinstance(data, IterableDataset):
+        hint = "Examples are read by their index, from its __getitem__."
+        raise _checks.bad_type(name, "be map-style", "a Dataset with a length", data, hint)
     if not len(data):
         raise _checks.bad_value(name, "hold examples", "N >= 1", "an empty Dataset")
     first = read(name, data, 0).inputs
@@ -244,7 +253,7 @@ def _from_dataset(
     targets = _stacked(f"{name} targets", [target for target, _ in items])
     weights = None
     if items[0][1] is not None:
-        weights = _stacked(f"{name} weights", [weight for _, weight in items]).to(dtype)
+        weights = _stacked(f"{name} weights", [weight for _, weight in items])
     digests = []
     for leaf, total in zip(firsts, totals, strict=True):  # as of one array of all examples
         head = f"{leaf.numpy().dtype.str}{(len(data), *leaf.shape)}".encode()
@@ -253,8 +262,9 @@ def _from_dataset(
     if not kept:
         stream = Streamed(name, data, np.arange(len(data)), first, dtype)
         return Given(stream, targets, weights, digest)
+    random = any(not torch.equal(own[0], leaf) for own, leaf in zip(stores, firsts, strict=True))
     stored = iter(as_dtype(stores, dtype))
-    return Given(each(first, lambda _: next(stored)), targets, weights, digest)
+    return Given(each(first, lambda _: next(stored)), targets, weights, digest, random)
 
 
 def _unlike(argument: str, first: Any, other: Any, place: int) -> Exception:

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nets_deap._table import Brief
+
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 Numbers = float | tuple[float, ...]
 N_VAL = 5000  # the last training examples of a published set, which has no validation split
 
 
-@dataclass(frozen=True)
-class DataSplits:
+@dataclass(frozen=True, repr=False)
+class DataSplits(Brief):
     """Inputs and targets of the three splits.
 
     Attributes:

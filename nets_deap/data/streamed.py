@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from nets_deap import _checks
 from nets_deap.data.normalize import Normalize, NormalizeEntries
+from nets_deap.data.numbers import tensor_of
 from nets_deap.inputs.nested import each, leaves_of, like
 
 MEMORY_SHARE = 0.5
@@ -150,10 +151,10 @@ def _item(name: str, item: Any) -> Item:
     if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
         raise _checks.bad_value(name, rule, expected, type(item).__name__, HINT)
     try:
-        weight = torch.as_tensor(np.asarray(item[2])) if len(item) == 3 else None
+        weight = tensor_of(item[2]) if len(item) == 3 else None
         return Item(_inputs("", item[0]), _targets(item[1]), weight)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise _checks.bad_value(name, rule, expected, error, HINT) from error
+        raise _checks.bad_value(name, rule, expected, f"{error}", HINT) from error
 
 
 def _inputs(place: str, values: Any) -> Any:
@@ -171,7 +172,7 @@ def _inputs(place: str, values: Any) -> Any:
         found = [_inputs(f"{place}[{i}]", value) for i, value in enumerate(values)]
         return like(values, found) if isinstance(values, tuple) else tuple(found)
     try:
-        return torch.as_tensor(np.asarray(values))
+        return tensor_of(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{place}: {error}" if place else str(error)) from error
 
@@ -190,7 +191,7 @@ def _targets(target: Any) -> Any:
         return {name: _targets(value) for name, value in target.items()}
     if isinstance(target, tuple):
         return tuple(_targets(value) for value in target)
-    return torch.as_tensor(np.asarray(target))
+    return tensor_of(target)
 
 
 def capacity_for_data(device: torch.device) -> int:

@@ -3,59 +3,68 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from nets_deap import _checks
+from nets_deap.errors import NetsError
+from nets_deap.evolution.carrying import Carrying, Spent
+from nets_deap.evolution.coroutines import Calls, calls_here
 from nets_deap.tickets.ticket import Ticket
 
 Values = tuple[float, ...]
 
 
 class Batched(ABC):
-    """What ``batch_map`` recognises: it evaluates one ticket, or a list together."""
+    """What ``batch_map`` recognises: it evaluates one ticket, or a list together.
 
-    __slots__ = ("generation",)
-    generation: int
+    Attributes:
+        key: What it and its copies in other processes are known by.
+    """
 
-    def __call__(self, ticket: Ticket) -> Values:
+    __slots__ = ("key",)
+    key: str
+
+    def __call__(self, ticket: Ticket, *more: Any, **options: Any) -> Values:
         """Train one ticket and return its objectives, M plain floats."""
-        answers = _answers.get()
-        if answers is None:  # not under ``batch_map``
-            return self._evaluate([ticket])[0]
-        if answers:  # this run of the function is a repetition, and has come this far before
-            return answers.pop(0)
-        raise _Request(self, ticket)
+        if more or options:
+            raise _further()
+        calls = calls_here()
+        if calls is None:  # not under ``batch_map``
+            return self.alone(ticket)
+        answer: Values = calls.ask((self, ticket))
+        return answer
+
+    @property
+    @abstractmethod
+    def generation(self) -> int:
+        """The generation that the next evaluation belongs to."""
 
     @abstractmethod
     def batch(self, tickets: Iterable[Ticket]) -> list[Values]:
         """Evaluate one generation as one batch."""
 
     @abstractmethod
-    def _evaluate(self, tickets: list[Ticket]) -> list[Values]:
-        """Evaluate tickets with this generation's minibatches."""
+    def alone(self, ticket: Ticket) -> Values:
+        """Evaluate a ticket of a generation by itself."""
 
     @abstractmethod
-    def _with_survivors(self, tickets: list[Ticket]) -> list[Values]:
-        """Evaluate tickets, and with them those that are waiting to be evaluated again."""
+    def together(self, tickets: Sequence[Ticket]) -> list[Values]:
+        """Evaluate tickets of a generation, of which there may be more."""
 
+    @abstractmethod
+    def open(self, tickets: Sequence[Ticket]) -> None:
+        """Take note of which tickets a map is about to evaluate, perhaps one by one."""
 
-class _Request(BaseException):
-    """Raised by an evaluator under ``batch_map`` to ask for the training of a ticket.
+    @abstractmethod
+    def settle(self, spent: Sequence[Spent]) -> None:
+        """Enter what copies of it in other processes have spent."""
 
-    It carries control, not an error: as a ``BaseException`` it passes through ``except Exception``
-    of the user's function.
-    """
-
-    def __init__(self, evaluator: Batched, ticket: Ticket) -> None:
-        self.evaluator, self.ticket = evaluator, ticket
-
-
-# The results for the call that is running, in the order in which it asks; None outside. A context
-# variable, so that other threads, and an evaluator called without ``batch_map``, see none.
-_answers: ContextVar[list[Values] | None] = ContextVar("nets_deap_answers", default=None)
+    @abstractmethod
+    def close(self, generation: int) -> None:
+        """Go on to the next generation, unless that one is over already."""
 
 
 def batch_map(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[Any]:
@@ -63,46 +72,56 @@ def batch_map(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[A
 
     A registered ``Evaluator`` gets the whole list. A function that calls one inside (a decorated
     ``evaluate``) runs up to each of its evaluations, all those are trained as one batch, and it
-    runs again with the results; so it should have no side effects before it evaluates. Anything
-    else is simply called for each element.
+    goes on with the results; so from the second call on it may run in another thread, one call
+    at a time. Anything else is simply called for each element.
+
+    One call over an evaluator, or over a function that evaluates, is one generation, with the same
+    minibatches however often a call of the function evaluates.
 
     Returns:
         A list as long as the shortest iterable; empty for no elements.
     """
     inner = unwrap(function)
+    if isinstance(inner, Carrying):
+        return inner.answers(batch_map, iterables)
     if isinstance(inner, Batched):
         if len(iterables) != 1 or (function is not inner and has_arguments(function)):
-            raise _checks.bad_value(
-                "evaluate", "take tickets only", "map(evaluate, tickets)", "further arguments"
-            )
+            raise _further()
         return inner.batch(iterables[0])
-    # A function that calls the evaluator inside cannot be stopped there and go on later, as a
-    # coroutine could. So it runs from its start each time, with all answers that are known, until
-    # it asks for one that is not: k evaluations inside cost k + 1 runs, and k batches in all.
-    calls = list(zip(*iterables, strict=False))
-    results: list[Any] = [None] * len(calls)
-    answers: list[list[Values]] = [[] for _ in calls]
-    waiting = list(range(len(calls)))
-    while waiting:
-        requests: dict[int, _Request] = {}
-        for i in waiting:
-            token = _answers.set(list(answers[i]))
-            try:
-                results[i] = function(*calls[i])
-            except _Request as request:
-                requests[i] = request
-            finally:
-                _answers.reset(token)
-        waiting = list(requests)
-        evaluators = {id(r.evaluator): r.evaluator for r in requests.values()}.values()
-        for evaluator in evaluators:
-            mine = {i: r.ticket for i, r in requests.items() if r.evaluator is evaluator}
-            found = evaluator._with_survivors(list(mine.values()))
-            for i, values in zip(mine, found, strict=True):
-                answers[i].append(values)
-        for evaluator in evaluators:
-            evaluator.generation += 1
+    trained: dict[Batched, int] = {}
+    known = evaluator_in(function)
+    generation = None if known is None else known.generation
+
+    def answer(asked: list[tuple[Batched, Ticket]]) -> list[Values]:
+        answers: dict[int, Values] = {}
+        for evaluator in dict.fromkeys(evaluator for evaluator, _ in asked):
+            places = [i for i, (its, _) in enumerate(asked) if its is evaluator]
+            found = evaluator.together([asked[i][1] for i in places])
+            trained.setdefault(evaluator, evaluator.generation)
+            answers.update(zip(places, found, strict=True))
+        return [answers[i] for i in range(len(asked))]
+
+    try:
+        results = Calls(function, list(zip(*iterables, strict=False)), answer).run()
+    finally:
+        for evaluator, its in trained.items():
+            evaluator.close(its)
+    if known is not None and generation is not None and known not in trained:
+        known.close(generation)  # a generation in which nothing had to be trained
     return results
+
+
+_known: weakref.WeakValueDictionary[str, Batched] = weakref.WeakValueDictionary()
+
+
+def by_key(key: str) -> Batched | None:
+    """Return the evaluator of a key in this process; None where it is gone."""
+    return _known.get(key)
+
+
+def make_known(evaluator: Batched) -> None:
+    """Let an evaluator be found by its key, unless another one is."""
+    _known.setdefault(evaluator.key, evaluator)
 
 
 def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,6 +131,20 @@ def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def evaluator_in(function: Any) -> Batched | None:
+    """Return the evaluator that a function wraps, as far as its decorators tell; else None."""
+    for _ in range(1000):  # a chain may lead back to itself
+        if isinstance(function, Batched):
+            return function
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        else:
+            break
+    return None
+
+
 def has_arguments(function: Callable[..., Any]) -> bool:
     """Return whether any of the partials around a function holds arguments."""
     while isinstance(function, functools.partial):
@@ -119,3 +152,14 @@ def has_arguments(function: Callable[..., Any]) -> bool:
             return True
         function = function.func
     return False
+
+
+def _further() -> NetsError:
+    """Return the error about arguments beside the ticket."""
+    return _checks.bad_value(
+        "evaluate",
+        "take tickets only",
+        "map(evaluate, tickets)",
+        "further arguments",
+        "Register the evaluator without any, and a map that hands over one ticket a call.",
+    )

@@ -1,8 +1,14 @@
-"""``Evaluator``: the batched ``evaluate`` of a toolbox."""
+"""``Evaluator``: the batched ``evaluate`` of a toolbox.
+
+One file: it is one class, and a third of it says what its callers may rely on.
+"""
 
 from __future__ import annotations
 
+import copy
 import logging
+import os
+import uuid
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -12,12 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
-from nets_deap.evolution.batch_map import Batched, Values
+from nets_deap.errors import CallOrderError
+from nets_deap.evolution.batch_map import Batched, Values, make_known
 from nets_deap.evolution.budget import StepBudget
+from nets_deap.evolution.carrying import Spent, carried_home
+from nets_deap.evolution.generations import Generations
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import Objective, resolve, values_of, worst_values
 from nets_deap.models.modes import neutral
 from nets_deap.tickets import bits
+from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import dense_gradient
@@ -41,24 +51,56 @@ class Evaluator(Batched):
     With ``batch_map`` as the toolbox's ``map``, each generation trains as one batch, also through
     decorators such as ``tools.DeltaPenalty``. A single call trains a batch of one.
 
-    All tickets of a generation see the same minibatches; the next generation sees others. Equal
-    tickets in one batch are trained once.
+    All tickets of a generation see the same minibatches; the next generation sees others. One call
+    of ``batch_map``, of ``RayMap`` or of what ``nets.make_toolbox`` has as ``map`` is a generation.
+    Tickets that are evaluated one by one without these belong to one generation until
+    ``end_generation``, which that toolbox's ``select`` and ``nets.Recorder`` call; a loop with
+    neither has to call it itself. Equal tickets in one batch are trained once.
+
+    A run begins at generation 0: with ``restart``, with ``nets.search``, and when the toolbox of
+    ``nets.make_toolbox`` has drawn a population that is evaluated by itself; not where it is
+    evaluated with tickets of the run, and not before the last generation of a ``budget``. A
+    ``generate`` that is registered there anew begins one, too.
+
+    In other processes tickets are evaluated through the ``map`` of ``nets.make_toolbox``, which
+    brings home what was learnt and spent.
 
     Args:
         task: What to train on.
         objectives: M names, or each a ``nets.Objective``.
         inherit: ``"none"``: every ticket trains from W0 (Baldwinian); ``"weights"``: from the
             trained values of its parent's kept weights, regrown ones from 0 (Lamarckian).
-        budget: Shares steps x networks out over the generations; None trains the recipe's steps.
+        budget: Shares steps x networks out over the generations, each among all of its tickets at
+            once; None trains the recipe's steps.
         gradients: Also measure the gradient after training, over 10 minibatches, which count as 10
             steps; operators with ``by="gradient"`` need it.
+
+    Attributes:
+        generations: Counts them.
+        again: Tickets to evaluate with the next ones, for a new fitness.
 
     Returns (when called with a ticket):
         M plain floats. A network that diverged (any number not finite) gets the worst value of
         every objective and is counted in ``task.ledger.diverged``.
+
+    Raises:
+        InvalidValueError: (when called) The ticket is of another layout, or its fitness has other
+            directions or another number of values.
+        CallOrderError: (when called) Something would be lost: a budget cannot be shared out, or
+            what is learnt would stay in another process.
     """
 
-    __slots__ = ("__weakref__", "again", "budget", "gradients", "inherit", "objectives", "task")
+    __slots__ = (
+        "__weakref__",
+        "_home",
+        "again",
+        "budget",
+        "generations",
+        "gradients",
+        "inherit",
+        "objectives",
+        "task",
+    )
 
     def __init__(
         self,
@@ -81,15 +123,91 @@ class Evaluator(Batched):
                 f"losses only under {name_of(task.recipe.loss)}",
                 [objective.name for objective in self.objectives],
             )
+        self.key = uuid.uuid4().hex
         self.restart()
+        make_known(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = ("key", *(name for name in self.__slots__ if name not in ("__weakref__", "again")))
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.again: list[Ticket] = []  # who is to be evaluated again has stayed where it lives
+        make_known(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Evaluator:
+        """Copy where it is; the task stays the same one, as it never changes."""
+        new = self.__class__.__new__(self.__class__)
+        memo[id(self)] = new
+        own = {name: copy.deepcopy(getattr(self, name)) for name in ("budget", "generations")}
+        new.__setstate__({**self.__getstate__(), **own, "key": uuid.uuid4().hex})
+        new.again = copy.deepcopy(self.again, memo)
+        return new
+
+    def fitness(self) -> TicketFitness:
+        """Return a fitness of the objectives, without values."""
+        task, objectives = self.task, self.objectives
+        dense = task.dense_ticket()
+        return fitness_class(
+            tuple(objective.name for objective in objectives),
+            tuple(objective.weight for objective in objectives),
+            tuple(o.reference_for(task.chance_loss, dense, task) for o in objectives),
+        )()
+
+    # ---- which generation it is
+
+    @property
+    def generation(self) -> int:
+        """The generation that the next evaluation belongs to."""
+        return self.generations.now
+
+    @generation.setter
+    def generation(self, generation: int) -> None:
+        self.generations = Generations(generation)
+
+    def __repr__(self) -> str:
+        names = tuple(objective.name for objective in self.objectives)
+        return f"Evaluator({names}, inherit={self.inherit!r}, generation {self.generation})"
 
     def restart(self) -> None:
         """Begin at generation 0 again, with the budget unspent."""
         _latest[self.task] = weakref.ref(self)
+        self._home = os.getpid()
         self.generation = 0
-        self.again: list[Ticket] = []
+        self.again = []
         if self.budget is not None:
             self.budget.spent = 0
+
+    def end_generation(self) -> None:
+        """Let the next ticket that is evaluated by itself belong to the next generation.
+
+        Where none has been since the last generation ended, nothing happens: a batch ends its own.
+        """
+        self.generations.end()
+
+    def close(self, generation: int) -> None:
+        """Go on to the next generation, unless that one is over already."""
+        self.generations.close(generation)
+
+    def open(self, tickets: Sequence[Ticket]) -> None:
+        """Take note of which tickets are evaluated next, perhaps one by one."""
+        before = self.generations
+        if before.begins_run(tickets):
+            if self.budget is not None and before.now <= self.budget.generations:
+                logger.warning(
+                    "A new population goes on with generation %d of the %d that the budget is "
+                    "planned for. To begin a new run, call restart() of the evaluator before.",
+                    before.now,
+                    self.budget.generations,
+                )
+            else:
+                self.restart()
+                self.generations = Generations(0, after=before.now)
+        self.generations.open(tickets)
+
+    # ---- evaluation
 
     def batch(self, tickets: Iterable[Ticket]) -> list[Values]:
         """Evaluate one generation as one batch; then go on to the next generation's minibatches.
@@ -100,54 +218,125 @@ class Evaluator(Batched):
         Returns:
             Values in the order of ``tickets``; empty for none.
         """
-        tickets = list(tickets)
-        for ticket in tickets:
-            self._check_fitness(ticket)
-        values = self._with_survivors(tickets)
-        self.generation += 1
+        self._home = os.getpid()  # tickets and evaluator are where the algorithm runs
+        values = self.together(list(tickets))
+        self.close(self.generation)
         return values
 
-    def _with_survivors(self, tickets: list[Ticket]) -> list[Values]:
-        """Evaluate tickets, and with them those that are waiting to be evaluated again."""
+    def together(self, tickets: Sequence[Ticket]) -> list[Values]:
+        """Evaluate tickets of a generation, and those that are waiting to be evaluated again."""
+        with self.task.problem.cache.lock.held():  # calls from several threads take turns
+            for ticket in tickets:
+                self._check(ticket)
+            self.open(tickets)
+            _latest[self.task] = weakref.ref(self)
+            again, self.again = (self.again, []) if tickets else ([], self.again)
+            values = self._evaluate([*tickets, *again])
+            self.generations.begun |= bool(tickets)
+            for ticket in tickets:
+                ticket.note_evaluations(1)
+            self._renew(again, values[len(tickets) :])
+            return values[: len(tickets)]
+
+    def alone(self, ticket: Ticket) -> Values:
+        """Evaluate a ticket of a generation by itself."""
+        carried = carried_home()
+        if os.getpid() != self._home:
+            self._check_away(carried is not None)
+        ledger = self.task.ledger
+        with self.task.problem.cache.lock.held():
+            before = ledger.networks, ledger.network_steps, ledger.diverged
+            (values,) = self.together([ticket])
+            after = ledger.networks, ledger.network_steps, ledger.diverged
+        if carried is not None:
+            cost = (now - then for now, then in zip(after, before, strict=True))
+            carried.append(Spent(self.key, self.generation, *cost))
+        return values
+
+    def settle(self, spent: Sequence[Spent]) -> None:
+        """Enter what copies of it in other processes have spent on a generation."""
+        if not spent:
+            return
+        ledger = self.task.ledger
+        for each in spent:
+            ledger.networks += each.networks
+            ledger.network_steps += each.network_steps
+            ledger.diverged += each.diverged
         _latest[self.task] = weakref.ref(self)
-        again, self.again = self.again if tickets else [], []
-        values = self._evaluate([*tickets, *again])
-        for ticket in tickets:
-            ticket.note_evaluations(1)
-        for ticket, fresh in zip(again, values[len(tickets) :], strict=True):
-            self._renew(ticket, fresh)
-        return values[: len(tickets)]
+        again, self.again = self.again, []
+        self._renew(again, self._evaluate(again))
 
-    def _renew(self, ticket: Ticket, fresh: Values) -> None:
-        """Give a ticket that has been evaluated again its new fitness."""
-        n = ticket.evaluations
-        old = ticket.fitness.values
+    def _renew(self, tickets: Sequence[Ticket], values: Sequence[Values]) -> None:
+        """Give tickets that have been evaluated again their new fitness."""
         worst = worst_values(self.objectives)
-        if self.inherit == "none" and fresh != worst and old != worst:
-            fresh = tuple((n * then + now) / (n + 1) for then, now in zip(old, fresh, strict=True))
-        ticket.fitness.values = fresh
-        ticket.note_evaluations(n + 1)
+        for ticket, fresh in zip(tickets, values, strict=True):
+            n, old = ticket.evaluations, ticket.fitness.values
+            if self.inherit == "none" and fresh != worst and old != worst:
+                fresh = tuple(
+                    (n * then + now) / (n + 1) for then, now in zip(old, fresh, strict=True)
+                )
+            ticket.fitness.values = fresh
+            ticket.note_evaluations(n + 1)
 
-    def _check_fitness(self, ticket: Ticket) -> None:
-        """Raise if a ticket's fitness has other directions than the objectives."""
-        weights = getattr(getattr(ticket, "fitness", None), "weights", None)
+    def _check(self, ticket: Any) -> None:
+        """Raise if an individual is not a ticket, or its fitness is made for other objectives.
+
+        A ticket without a fitness passes: it is asked for its numbers.
+        """
+        if not isinstance(ticket, Ticket):
+            raise _checks.bad_type(
+                "individual",
+                "be a ticket",
+                "a nets.Ticket",
+                ticket,
+                "Take toolbox.population of nets.make_toolbox, or a class of your own over "
+                "nets.Ticket, as creator.create('Individual', nets.Ticket, fitness=...).",
+            )
+        weights = getattr(ticket.fitness, "weights", None)
+        if weights is None:
+            return
         wanted = [objective.weight for objective in self.objectives]
-        if weights and [w > 0 for w in weights] != [w > 0 for w in wanted]:
+        rule = None
+        if len(weights) != len(wanted):
+            rule = "have one value for each objective"
+        elif [w > 0 for w in weights] != [w > 0 for w in wanted]:
+            rule = "have the signs of the objectives"
+        if rule is not None:
             names = [objective.name for objective in self.objectives]
-            raise _checks.bad_value(
-                "fitness.weights",
-                "have the signs of the objectives",
-                f"{wanted} for {names}",
-                weights,
+            raise _checks.bad_value("fitness.weights", rule, f"{wanted} for {names}", weights)
+
+    def _check_away(self, carried: bool) -> None:
+        """Raise if what an evaluation in another process learns or spends would be lost there."""
+        lost = {
+            "a budget": self.budget is not None,
+            "gradients": self.gradients and not carried,
+            "inherit='weights'": self.inherit == "weights" and not carried,
+        }
+        names = [name for name, is_lost in lost.items() if is_lost]
+        if names:
+            raise CallOrderError(
+                f"evaluate must stay in its process with {' and '.join(names)}: expected "
+                "toolbox.map = nets.batch_map, or nets.RayMap(task, workers=...) for several "
+                "processes, got a call in another process. "
+                + (
+                    "A budget is shared out among all tickets of a generation at once."
+                    if carried
+                    else "Without a budget, any other map will do if it is registered as map in "
+                    "the toolbox of nets.make_toolbox and called as toolbox.map."
+                )
+            )
+        if not carried and not _warned:
+            _warned.append(True)
+            logger.warning(
+                "What tickets learn in another process, and what that costs, is lost there: only "
+                "their numbers come home. Register the map as toolbox.map of nets.make_toolbox, "
+                "and evaluate by toolbox.map(toolbox.evaluate, tickets)."
             )
 
     def _evaluate(self, tickets: list[Ticket]) -> list[Values]:
         """Train each distinct network once, with this generation's minibatches."""
         if not tickets:
             return []
-        for ticket in tickets:
-            if not isinstance(ticket, Ticket):
-                raise _checks.bad_type("individual", "be a ticket", "a nets.Ticket", ticket)
         keys = [self._genes(ticket) for ticket in tickets]
         places: dict[Genes, list[Ticket]] = {}
         for key, ticket in zip(keys, tickets, strict=True):
@@ -174,6 +363,14 @@ class Evaluator(Batched):
         """Train tickets that are all different; return what was measured, and the weights."""
         steps = [self.task.steps] * len(tickets)
         if self.budget is not None:
+            if self.generations.begun:
+                raise CallOrderError(
+                    f"The budget has shared generation {self.generation} out already, as it must "
+                    "among all tickets of it at once: expected one call of map(evaluate, tickets) "
+                    "with map = nets.batch_map or nets.RayMap(task), and one evaluation in it for "
+                    "each ticket, got another evaluation. Where the generation is over, call "
+                    "end_generation() of the evaluator."
+                )
             cost = GRADIENT_BATCHES if self.gradients else 0
             shares = self.budget.allocate(len(tickets), self.generation, least=1 + cost)
             steps = [share - cost for share in shares]
@@ -248,6 +445,9 @@ class Evaluator(Batched):
     def _genes(self, ticket: Ticket) -> Genes:
         """Return what makes two tickets the same training: genes and inheritance."""
         return *ticket.network_key, id(ticket.inherited) if self.inherit == "weights" else 0
+
+
+_warned: list[bool] = []  # in this process
 
 
 def evaluator_of(task: Task) -> Evaluator | None:

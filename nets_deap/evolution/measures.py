@@ -1,11 +1,13 @@
-"""What only evolution optimises: size once compact, and accuracy under rounding and noise.
+"""What evolution optimises: numbers of training, size once compact, accuracy under noise.
 
-None of these has a gradient. Each function measures one trained ticket; ``objectives`` gives them
-names, directions and worst values. An objective of one's own is any such function.
+Most of these have no gradient. Each function measures one trained ticket; ``objectives`` gives them
+names, directions and worst values. An objective of one's own is any such function. Those here stand
+in the module itself, with their numbers by ``functools.partial``, so that they can be pickled.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,38 @@ ROWS_AT_ONCE = 1000
 NOISE_SEED = 2**31 - 2  # beside the seeds of generations and of the final training
 
 State = Mapping[str, Tensor]
+
+
+def metric(name: str, measured: Measured) -> float:
+    """Return one of the numbers that training gives."""
+    return measured.metrics[name]
+
+
+def density(measured: Measured) -> float:
+    """Return kept / maskable weights."""
+    return measured.ticket.density
+
+
+def area(measured: Measured) -> float:
+    """Return the mean validation loss over training, by the trapezium rule between points."""
+    assert measured.curve is not None
+    if len(measured.curve) == 1:
+        return float(measured.curve[0])
+    steps = np.asarray(measured.curve_steps, dtype=np.float64)
+    return float(np.trapezoid(measured.curve, steps) / (steps[-1] - steps[0]))
+
+
+def penalised(target: float, measured: Measured) -> float:
+    """Return the validation loss and the squared excess over a density."""
+    excess = (measured.ticket.density - target) / (1 - target)
+    return measured.metrics["val_loss"] + excess**2
+
+
+def steps_to_loss(limit: float, measured: Measured) -> float:
+    """Return the first step at which the validation loss is low enough, or one more than all."""
+    assert measured.curve is not None
+    reached = np.flatnonzero(measured.curve <= limit)
+    return float(measured.curve_steps[reached[0]] if len(reached) else measured.steps + 1)
 
 
 def multiply_adds(measured: Measured) -> float:
@@ -143,25 +177,23 @@ def noise_accuracy(sigma: float) -> Callable[[Measured], float]:
         Hendrycks & Dietterich 2019, Benchmarking neural network robustness to common corruptions
         and perturbations, https://arxiv.org/abs/1903.12261
     """
-    scale = _checks.real("sigma", sigma, low=0)
+    return functools.partial(_noise_accuracy, _checks.real("sigma", sigma, low=0))
 
-    def measure(measured: Measured) -> float:
-        task, state = trained(measured, f"noise_accuracy:{scale:g}")
-        rng = np.random.default_rng(task.derived_seed(NOISE_SEED))
-        real = [
-            leaf for leaf in leaves_of(spec_of(task.problem.val[0])) if leaf.is_floating_point()
-        ]
-        if not real:
-            rule, expected = "suit the inputs", "a floating-point one to add noise to"
-            got = f"noise_accuracy:{scale:g} of whole numbers"
-            raise _checks.bad_value("objectives", rule, expected, got)
-        noise = []
-        for leaf in real:
-            drawn = rng.standard_normal(tuple(leaf.shape), dtype=np.float32)
-            noise.append(scale * torch.from_numpy(drawn).to(task.device))
-        return accuracy(task, state, noise)
 
-    return measure
+def _noise_accuracy(scale: float, measured: Measured) -> float:
+    """Return the validation accuracy with noise of that size on the inputs."""
+    task, state = trained(measured, f"noise_accuracy:{scale:g}")
+    rng = np.random.default_rng(task.derived_seed(NOISE_SEED))
+    real = [leaf for leaf in leaves_of(spec_of(task.problem.val[0])) if leaf.is_floating_point()]
+    if not real:
+        rule, expected = "suit the inputs", "a floating-point one to add noise to"
+        got = f"noise_accuracy:{scale:g} of whole numbers"
+        raise _checks.bad_value("objectives", rule, expected, got)
+    noise = []
+    for leaf in real:
+        drawn = rng.standard_normal(tuple(leaf.shape), dtype=np.float32)
+        noise.append(scale * torch.from_numpy(drawn).to(task.device))
+    return accuracy(task, state, noise)
 
 
 def rounded_to_int8(tensor: Tensor) -> Tensor:

@@ -7,12 +7,14 @@ the evaluator has to measure for it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
-import numpy as np
+from torch import Tensor
 
 from nets_deap import _checks
 from nets_deap.evolution import measures
@@ -76,7 +78,7 @@ class Objective:
     def reference_for(self, chance: float, dense: Ticket, task: Any = None) -> float:
         """Return the reference value, given the loss of the best constant output."""
         if self.reference == "dense":
-            base = float(self.measure(Measured(dense, {}, 0, task=task)))
+            base = _number(self, self.measure(Measured(dense, {}, 0, task=task)))
         else:
             base = chance if self.reference == "chance" else float(self.reference)
         return base + self.reference_offset
@@ -87,7 +89,7 @@ def values_of(objectives: Sequence[Objective], measured: Measured) -> tuple[floa
 
     It did if any value or loss is not finite, or worse than the declared worst value.
     """
-    values = tuple(float(objective.measure(measured)) for objective in objectives)
+    values = tuple(_number(o, o.measure(measured)) for o in objectives)
     losses = (measured.metrics["train_loss"], measured.metrics["val_loss"])
     finite = all(map(math.isfinite, (*values, *losses)))
     # Beyond the worst value a network would rank below those that have no value at all.
@@ -95,6 +97,26 @@ def values_of(objectives: Sequence[Objective], measured: Measured) -> tuple[floa
         o.weight * value >= o.weight * o.worst for o, value in zip(objectives, values, strict=True)
     )
     return values if finite and within else None
+
+
+def _number(objective: Objective, found: Any) -> float:
+    """Return what an objective has measured as a float.
+
+    Raises:
+        InvalidTypeError: It is not one real number.
+    """
+    one = found.item() if getattr(found, "size", None) == 1 and hasattr(found, "item") else found
+    if isinstance(found, Tensor) and found.numel() == 1:
+        one = found.item()
+    if not isinstance(one, Real):
+        raise _checks.bad_type(
+            f"objective {objective.name!r}",
+            "return one number",
+            "a float from its measure",
+            found,
+            "Give each number an objective of its own.",
+        )
+    return float(one)
 
 
 def worst_values(objectives: Sequence[Objective]) -> tuple[float, ...]:
@@ -151,10 +173,7 @@ def penalised(target_density: float = 0.2) -> Objective:
     """
     t = _checks.real("target_density", target_density, low=0, high=1, open_low=True, open_high=True)
 
-    def measure(measured: Measured) -> float:
-        excess = (measured.ticket.density - t) / (1 - t)
-        return measured.metrics["val_loss"] + excess**2
-
+    measure = functools.partial(measures.penalised, t)
     about = "validation loss + a penalty above that density: the fitness of NeTS"
     return Objective("penalised", "min", WORST_LOSS, measure, reference_offset=1.0, about=about)
 
@@ -168,16 +187,11 @@ def steps_to_loss(loss: float) -> Objective:
     """
     limit = _checks.real("loss", loss)
 
-    def measure(measured: Measured) -> float:
-        assert measured.curve is not None
-        reached = np.flatnonzero(measured.curve <= limit)
-        return float(measured.curve_steps[reached[0]] if len(reached) else measured.steps + 1)
-
     return Objective(
         f"steps_to_{limit:g}",
         "min",
         1e9,
-        measure,
+        functools.partial(measures.steps_to_loss, limit),
         reference=1e4,
         needs_curve=True,
         about="steps until the validation loss is that low",
@@ -198,20 +212,6 @@ def noise_accuracy(sigma: float) -> Objective:
     return Objective(name, "max", worst, measure, reference=0.0, needs_state=True, about=about)
 
 
-def _metric(name: str) -> Callable[[Measured], float]:
-    """Return a function that reads one metric."""
-    return lambda measured: measured.metrics[name]
-
-
-def _area(measured: Measured) -> float:
-    """Return the mean validation loss over training, by the trapezium rule between points."""
-    assert measured.curve is not None
-    if len(measured.curve) == 1:
-        return float(measured.curve[0])
-    steps = np.asarray(measured.curve_steps, dtype=np.float64)
-    return float(np.trapezoid(measured.curve, steps) / (steps[-1] - steps[0]))
-
-
 #: What is known by its name.
 OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
@@ -220,14 +220,14 @@ OBJECTIVES: dict[str, Objective] = {
             "val_loss",
             "min",
             WORST_LOSS,
-            _metric("val_loss"),
+            functools.partial(measures.metric, "val_loss"),
             about="mean loss over the validation split",
         ),
         Objective(
             "val_accuracy",
             "max",
             0.0,
-            _metric("val_accuracy"),
+            functools.partial(measures.metric, "val_accuracy"),
             reference=0.0,
             needs_accuracy=True,
             about="share of validation examples that are right",
@@ -236,14 +236,14 @@ OBJECTIVES: dict[str, Objective] = {
             "train_loss",
             "min",
             WORST_LOSS,
-            _metric("train_loss"),
+            functools.partial(measures.metric, "train_loss"),
             about="loss of the training split",
         ),
         Objective(
             "density",
             "min",
             1.0,
-            lambda measured: measured.ticket.density,
+            measures.density,
             reference=1.0,
             about="kept / maskable weights",
         ),
@@ -276,7 +276,7 @@ OBJECTIVES: dict[str, Objective] = {
             "val_curve_area",
             "min",
             WORST_LOSS,
-            _area,
+            measures.area,
             needs_curve=True,
             about="mean validation loss over training",
         ),

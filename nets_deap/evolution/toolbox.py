@@ -28,12 +28,12 @@ from nets_deap.evolution.operators import (
 )
 from nets_deap.evolution.operators._common import generator
 from nets_deap.evolution.settings import OperatorSettings, ToolboxSettings, takes
+from nets_deap.evolution.ticket_toolbox import TicketToolbox
 from nets_deap.models.feedforward import feedforward_of
-from nets_deap.tickets.fitness import fitness_class
+from nets_deap.tickets.fitness import TicketFitness
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task, check_task
 
-Select = Callable[..., list[Any]]
 Mutations = tuple[tuple[Callable[..., Any], int], ...]  # each with its weight
 STRUCTURAL = ("multiply_adds", "live_inputs")
 
@@ -44,7 +44,7 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
 
     Registers ``individual``, ``population(n=...)`` (log-spaced over ``first_density``), ``mate``,
     ``mutate`` (density is kept within its range), ``select`` (``sel_nsga2``), ``evaluate`` and
-    ``map``. Register others over them one by one.
+    ``map``. Register others over them one by one; see ``TicketToolbox`` for what it does then.
 
     With ``inherit="none"`` (Baldwinian) each ticket trains from W0; ``mate`` is
     ``cx_interpolate``, ``mutate`` mostly ``mut_prune``, else swaps, regrowth, one layer's density
@@ -73,12 +73,9 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
         budget=settings.budget,
         gradients=settings.gradient,
     )
-    toolbox = base.Toolbox()
-    toolbox.register("evaluate", evaluator)
+    toolbox = TicketToolbox(evaluator, reevaluate=settings.reevaluate)
     toolbox.register("map", settings.map or batch_map)
     register_operators(toolbox, evaluator, settings)
-    if settings.reevaluate:
-        toolbox.decorate("select", _again(evaluator))
     return toolbox
 
 
@@ -112,28 +109,23 @@ def _register_first(
     settings: OperatorSettings,
 ) -> None:
     """Register what draws the first tickets, with densities between ``low`` and ``high``."""
-    task, objectives = evaluator.task, evaluator.objectives
-    kind = fitness_class(
-        tuple(objective.name for objective in objectives),
-        tuple(objective.weight for objective in objectives),
-        tuple(o.reference_for(task.chance_loss, task.dense_ticket(), task) for o in objectives),
-    )
+    make = functools.partial(_ticket, evaluator.fitness())
+    layout = evaluator.task.layout
+    draw = functools.partial(init_log_spaced, make, layout, distribution=settings.distribution)
+    toolbox.register("individual", _individual, draw, low, high)
+    toolbox.register("population", draw, low=low, high=high)
 
-    def make(mask: Any, layout: Any = None) -> Ticket:
-        return Ticket(mask, layout=layout, fitness=kind())
 
-    draw = functools.partial(init_log_spaced, make, task.layout, distribution=settings.distribution)
+def _ticket(fitness: TicketFitness, mask: Any, layout: Any = None) -> Ticket:
+    """Return a ticket with a fitness of that class."""
+    return Ticket(mask, layout=layout, fitness=type(fitness)())
 
-    def population(n: int) -> list[Ticket]:
-        return draw(n, low=low, high=high)
 
-    def individual() -> Ticket:
-        rng = generator(None)
-        d = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        return draw(1, low=d, high=d, rng=rng)[0]
-
-    toolbox.register("individual", individual)
-    toolbox.register("population", population)
+def _individual(draw: Callable[..., list[Ticket]], low: float, high: float) -> Ticket:
+    """Return one ticket, its density log-uniform between ``low`` and ``high``."""
+    rng = generator(None)
+    d = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    return draw(1, low=d, high=d, rng=rng)[0]
 
 
 def _register_variation(
@@ -184,18 +176,3 @@ def _can_shrink(task: Task) -> bool:
     whole = feedforward_of(task.problem.model)
     in_a_row = whole is not None and whole.weights == task.problem.layout.names
     return in_a_row and task.layout.unit == "weight"
-
-
-def _again(evaluator: Evaluator) -> Callable[[Select], Select]:
-    """Return a decorator for selection that has the survivors evaluated with the next batch."""
-
-    def decorate(select: Select) -> Select:
-        @functools.wraps(select)
-        def selected(*args: Any, **kwargs: Any) -> list[Any]:
-            survivors = select(*args, **kwargs)
-            evaluator.again = list({id(ticket): ticket for ticket in survivors}.values())
-            return survivors
-
-        return selected
-
-    return decorate

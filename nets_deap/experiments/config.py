@@ -54,7 +54,7 @@ class TaskConfig(Settings):
         "of all linear and convolutional layers.",
     )
     dtype: str = setting("float32", "Of weights and data.", one_of(("float32", "float64")))
-    device: str = setting("auto", "See ``nets.Task``.")
+    device: str = setting("auto", "See ``nets.Task``.", lambda _, device: str(device))
     chunk: int | None = setting(None, "See ``nets.Task``.", _checks.whole)
     engine: str = setting("auto", "See ``nets.Task``.", one_of(ENGINES))
     precision: str = setting("float32", "Of matrix products.", one_of(PRECISIONS))
@@ -156,7 +156,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _checks.whole("seed", self.seed, low=0)
+        object.__setattr__(self, "seed", _checks.whole("seed", self.seed, low=0))
 
     def settable(self) -> dict[str, Any]:
         """Return every field by its dotted name, with its value."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks
+from nets_deap._table import Brief
 from nets_deap.evolution.operators import random_mask
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.result import TrainResult
@@ -19,8 +20,8 @@ from nets_deap.training.task import Task
 POINTS = 20
 
 
-@dataclass(frozen=True)
-class FinalRow:
+@dataclass(frozen=True, repr=False)
+class FinalRow(Brief):
     """One member of a front after the final training, and a random mask of its layer densities."""
 
     ticket: Ticket
@@ -28,8 +29,8 @@ class FinalRow:
     random: TrainResult
 
 
-@dataclass(frozen=True)
-class FinalTraining:
+@dataclass(frozen=True, repr=False)
+class FinalTraining(Brief):
     """The trained members, densest first, and the dense baseline."""
 
     rows: list[FinalRow]

@@ -23,6 +23,7 @@ from nets_deap.evolution.operators import (
     mut_resample,
     sel_roulette_low,
 )
+from nets_deap.evolution.ticket_toolbox import TicketToolbox
 from nets_deap.experiments.config import SearchConfig
 from nets_deap.runs.search.settings import AlgorithmSettings, LimitSettings
 from nets_deap.tickets.fitness import fitness_class
@@ -102,13 +103,12 @@ def toolbox_2023(
             mut_flip, indpb=min(1.0, 2 / task.layout.size) if flips is None else flips
         ),
     )
-    toolbox = base.Toolbox()
+    toolbox = TicketToolbox(Evaluator(task, objective))
     toolbox.register("individual", individual)
     toolbox.register("population", population)
     toolbox.register("mate", cx_genes)
     toolbox.register("mutate", mut_one_of, operators=mutations, weights=(3, 1, 1, 1))
     toolbox.register("select", elitist(chosen, elite))
-    toolbox.register("evaluate", Evaluator(task, objective))
     toolbox.register("map", batch_map)
     return toolbox
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from nets_deap import _checks
-from nets_deap._table import table
+from nets_deap._table import Brief, table
 from nets_deap.evolution.objectives import resolve
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front
@@ -31,8 +31,8 @@ from nets_deap.training.executor import set_journal
 from nets_deap.training.task import Task
 
 
-@dataclass(frozen=True)
-class RunReport:
+@dataclass(frozen=True, repr=False)
+class RunReport(Brief):
     """What a run gave: the search, the final training, and where the files are."""
 
     search: SearchResult

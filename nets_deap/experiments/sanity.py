@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks
-from nets_deap._table import table
+from nets_deap._table import Brief, table
 from nets_deap.evolution.operators import random_mask
 from nets_deap.experiments.statistics import bootstrap_interval
 from nets_deap.tickets import bits
@@ -28,8 +28,8 @@ MINIBATCHES, DRAWS = 1, 2
 ROUNDING = 1e-9
 
 
-@dataclass(frozen=True)
-class Variant:
+@dataclass(frozen=True, repr=False)
+class Variant(Brief):
     """One kind of network over R replicates.
 
     Attributes:
@@ -58,8 +58,8 @@ class Difference:
     high: float
 
 
-@dataclass(frozen=True)
-class SanityReport:
+@dataclass(frozen=True, repr=False)
+class SanityReport(Brief):
     """What ``check`` measured, and its verdict.
 
     Attributes:

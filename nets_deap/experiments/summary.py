@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap._table import table
+from nets_deap._table import Brief, table
 from nets_deap.experiments.methods import EVOLUTION, EVOLUTION_ADDS, METHODS
 from nets_deap.experiments.statistics import WilcoxonResult, bootstrap_interval
 
@@ -19,8 +19,8 @@ REFERENCE_ERROR = 0.2
 SHARES = (0.225, 0.075)
 
 
-@dataclass(frozen=True, eq=False)
-class MethodSummary:
+@dataclass(frozen=True, eq=False, repr=False)
+class MethodSummary(Brief):
     """One method over R seeds and K density levels.
 
     Attributes:
@@ -55,8 +55,8 @@ class MethodSummary:
         return means
 
 
-@dataclass(frozen=True, eq=False)
-class Test:
+@dataclass(frozen=True, eq=False, repr=False)
+class Test(Brief):
     """Evolution against one baseline, paired by seed, one-sided (evolution greater).
 
     Attributes:
@@ -76,8 +76,8 @@ class Test:
     high: float
 
 
-@dataclass(frozen=True, eq=False)
-class Summary:
+@dataclass(frozen=True, eq=False, repr=False)
+class Summary(Brief):
     """What a comparison says.
 
     Attributes:

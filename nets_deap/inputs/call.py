@@ -15,9 +15,6 @@ from typing import Any
 from torch import nn
 from torch.func import functional_call
 
-from nets_deap import _checks
-from nets_deap.inputs.nested import shapes_of
-
 
 def arguments(model: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional arguments and the keywords that a model takes its inputs as."""
@@ -39,34 +36,27 @@ def call_with(model: nn.Module, state: dict[str, Any], inputs: Any) -> Any:
     return functional_call(model, state, *arguments(model, inputs))
 
 
-def check_call(argument: str, model: nn.Module, inputs: Any) -> str:
-    """Return in words how a model takes its inputs; raise if it can in neither way.
-
-    Args:
-        argument: What the inputs are called.
-        model: The model.
-        inputs: Some of them.
-    """
-    positional, keywords = arguments(model, inputs)
-    forward = f"forward{_signature(model) or '(...)'}"
+def how_called(model: nn.Module, inputs: Any) -> str:
+    """Return in words how a model is called with its inputs, for messages."""
+    forward, positional, keywords = _signature(model), *arguments(model, inputs)
+    shown = f"forward{forward or '(...)'}"
+    takes_one = _takes(model, (inputs,), {})
     if not isinstance(inputs, (Mapping, tuple, list)):
-        return ""
-    if keywords or len(positional) != 1 or positional[0] is not inputs:
-        as_what = f"the keywords {', '.join(keywords)}" if keywords else f"{len(positional)} inputs"
-        return f"It was called with {as_what}, as its {forward} takes them."
-    kind, other = ("dictionary", "these names")
+        hint = "Give several tensors as a tuple or a dictionary: ((ids, mask), targets)."
+        return "" if takes_one else f"One tensor is not what its {shown} takes. {hint}"
+    if keywords:
+        return f"It was called with the keywords {', '.join(keywords)} of its {shown}."
+    if len(positional) != 1 or positional[0] is not inputs:
+        return f"It was called with {len(positional)} inputs, as its {shown} takes them."
+    kind, other = "dictionary", "these names"
     if not isinstance(inputs, Mapping):
-        kind, other = "tuple", f"{len(inputs)} arguments"
-    if not _takes(model, (inputs,), {}):
-        raise _checks.bad_value(
-            argument,
-            "be what the model takes",
-            f"arguments of {forward}",
-            f"a {kind} of {shapes_of(inputs)}",
-            "A tuple is spread over the positional arguments and a dictionary over the keywords, "
-            "or either is passed whole to a forward that takes one argument.",
-        )
-    return f"Its {forward} does not take {other}: it was called with the {kind} as one argument."
+        kind, other = "tuple", f"{len(inputs)} inputs"
+    if takes_one:
+        return f"Its {shown} does not take {other}: it got the {kind} whole, as one argument."
+    return (
+        f"Its {shown} takes neither {other} nor one argument: a tuple is spread over the "
+        "positional arguments and a dictionary over the keywords, or either is passed whole."
+    )
 
 
 def _takes(model: nn.Module, positional: tuple[Any, ...], keywords: Mapping[Any, Any]) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nets_deap import _checks
+from nets_deap.models.convolutional import generator
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
@@ -33,13 +34,12 @@ class MLP(nn.Module):
             raise _checks.bad_value("sizes", "name two layers", "at least 2 sizes", sizes)
         units = [_checks.whole(f"sizes[{i}]", n) for i, n in enumerate(sizes)]
         _checks.choice("activation", activation, ACTIVATIONS)
-        start = _checks.whole("seed", seed, low=0, high=2**63 - 1)
-        generator = torch.Generator().manual_seed(start)
+        draw = generator(seed)
         self.layers = nn.ModuleList()
         for n_in, n_out in itertools.pairwise(units):
             layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out)  # type: ignore[no-untyped-call]
             with torch.no_grad():
-                layer.weight.normal_(0.0, math.sqrt(2 / (n_in + n_out)), generator=generator)
+                layer.weight.normal_(0.0, math.sqrt(2 / (n_in + n_out)), generator=draw)
                 layer.bias.zero_()
             self.layers.append(layer)
         self.activation = ACTIVATIONS[activation]()

@@ -12,6 +12,7 @@ counter of operations.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -79,5 +80,15 @@ def _anomalies_sought(seek: bool) -> Iterator[None]:
         torch.set_anomaly_enabled(*before)
 
 
+@contextmanager
+def _ignoring(message: str) -> Iterator[None]:
+    """Ignore warnings that begin with a message, a regular expression."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=message)
+        yield
+
+
 _default_dtype = Shared(_dtype_set)
 _anomalies = Shared(_anomalies_sought)
+# Filters of warnings belong to the whole process, too.
+quiet = Shared(_ignoring)

@@ -1,4 +1,8 @@
-"""``Shared``: a setting of the whole process that threads change for a while and put back."""
+"""What the threads of a process share: locks, and settings that they change for a while.
+
+Neither outlives a fork: a child process has only the thread that forked it, and what the others
+held there would be held for ever.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,54 @@ from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
 
-_all: weakref.WeakSet[Shared[Any]] = weakref.WeakSet()
+
+class Lock:
+    """A lock that a thread may take again while it has it; in a child process it is free."""
+
+    def __init__(self) -> None:
+        self._free = threading.Condition()
+        self._owner, self._depth = 0, 0  # the thread inside, and how often
+        _all.add(self)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no other thread in meanwhile."""
+        self._take(1)
+        try:
+            yield
+        finally:
+            self._leave(1)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let other threads in meanwhile, if this one has the lock."""
+        here = self._owner == threading.get_ident()
+        depth = self._depth if here else 0
+        self._leave(depth)
+        try:
+            yield
+        finally:
+            self._take(depth)
+
+    def _take(self, times: int) -> None:
+        """Wait until no other thread is inside, and go in so many times."""
+        here = threading.get_ident()
+        with self._free:
+            if times:
+                self._free.wait_for(lambda: self._depth == 0 or self._owner == here)
+                self._owner, self._depth = here, self._depth + times
+
+    def _leave(self, times: int) -> None:
+        """Go out so many times."""
+        with self._free:
+            self._depth -= times
+            self._free.notify_all()
+
+    def forked(self) -> None:
+        """Be free in a child process, but for its one thread."""
+        self._free = threading.Condition()
+        if self._owner != threading.get_ident():
+            self._depth = 0
 
 
 class Shared(Generic[Value]):
@@ -65,20 +116,27 @@ class Shared(Generic[Value]):
         while self._set and (not self._holders or self._set[-1][0] != self._holders[-1][1]):
             self._set.pop()[1].__exit__(None, None, None)
 
-    def _forked(self) -> None:
+    def forked(self) -> None:
         """Forget, in a child process, the threads that do not exist there."""
-        # Whatever lock they held there is held for ever.
-        self._free = threading.Condition()
-        here = threading.get_ident()
+        self._free, here = threading.Condition(), threading.get_ident()
         self._holders = [holder for holder in self._holders if holder[0] == here]
         self._put_back()
 
 
+_all: weakref.WeakSet[Lock | Shared[Any]] = weakref.WeakSet()
+
+
+# Random states belong to the whole process: whoever sets them aside, or draws from them what must
+# not depend on other threads, holds this until they are back. Training lends it, as its own threads
+# may need it.
+random_states_lock = Lock()
+
+
 def _after_fork() -> None:
-    """Go through all settings in a child process."""
-    for shared in tuple(_all):
-        shared._forked()
+    """Go through everything in a child process."""
+    for one in tuple(_all):
+        one.forked()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks either
     os.register_at_fork(after_in_child=_after_fork)

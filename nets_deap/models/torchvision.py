@@ -10,6 +10,7 @@ from torch import nn
 
 from nets_deap import _checks
 from nets_deap.models.convolutional import generator
+from nets_deap.models.shared import random_states_lock
 
 
 @_checks.signed
@@ -50,7 +51,7 @@ def torchvision_model(
         options["input_size"] = tuple(shape[1:])
     elif name in ("googlenet", "inception_v3"):
         options.update(aux_logits=False, init_weights=True)
-    with torch.random.fork_rng(devices=[]):
+    with random_states_lock.held(), torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(seed).get_state())
         try:
             model: nn.Module = torchvision.models.get_model(name, weights=None, **options)

@@ -86,7 +86,8 @@ class LiveTensorBoard:
         """Write a generation's row."""
         if self._writer is None:
             self._writer = _writer(self.path, recorder.generation)
-        _write_row(self._writer, recorder.generation, row)
+        numbers = {name: value for name, value in row.items() if name != "gen"}
+        _write_row(self._writer, recorder.generation, numbers)
         self._writer.flush()
 
     def close(self) -> None:

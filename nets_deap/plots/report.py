@@ -14,7 +14,9 @@ from typing import Any
 from nets_deap.experiments.folder import HEAD
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.plots import source
+from nets_deap.plots.comparison import summary_of
 from nets_deap.plots.kinds import KINDS, render_all
+from nets_deap.runs.storage import schema
 from nets_deap.runs.storage.paths import CONFIG, FRONT
 from nets_deap.runs.storage.reader import read_json, reading
 
@@ -46,7 +48,7 @@ def report(folder: str | Path) -> str:
     """
     reader = source.reader_of(folder)
     path, compared = reader.path, reader.holds(HEAD)
-    facts = read_json(path / HEAD) if compared else source.reader_of(path, CONFIG).facts()
+    facts = source.reader_of(path, CONFIG).facts() if not compared else _head(path)
     figures, left = render_all(path, form="svg")
     name = html.escape(path.resolve().name)
     parts = [
@@ -71,6 +73,13 @@ def report(folder: str | Path) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
+
+
+def _head(path: Path) -> dict[str, Any]:
+    """Return the settings of a comparison by the present names."""
+    facts = read_json(path / HEAD)
+    with reading(path / HEAD):
+        return schema.renamed(facts)
 
 
 def command_of(facts: Mapping[str, Any]) -> str | None:
@@ -126,8 +135,8 @@ def _table(path: Path, compared: bool) -> str:
         summary = path / "summary.txt"
         if not summary.exists():
             return ""
-        with reading(summary):
-            return f"<h2>Summary</h2>\n{_pre(summary.read_text(encoding='utf-8'))}"
+        # Not as it stands there: one of an earlier version calls methods by other names.
+        return f"<h2>Summary</h2>\n{_pre(summary_of(path).text())}"
     rows = source.reader_of(path, FRONT).front()
     names = list(rows[0]) if rows else []
     # A long name may be broken after its underscores, so that wide tables fit.

@@ -44,7 +44,8 @@ class Progress:
             self._show_bar(generation, facts)
         elif self.mode == "lines":
             text = "  ".join(f"{name} {_short(value)}" for name, value in facts.items())
-            self.line(f"generation {generation}{self._of()}  {text}  {self._left(generation)}")
+            of = self._of(generation)
+            self.line(f"generation {generation}{of}  {text}  {self._left(generation)}")
 
     def line(self, text: str) -> None:
         """Write one line, without harm to a bar."""
@@ -82,14 +83,15 @@ class Progress:
     def _left(self, generation: int) -> str:
         """Format the time spent and left."""
         spent = time.monotonic() - self._start
-        if self.generations is None:
+        if self.generations is None or generation > self.generations:
             return f"{spent:.0f} s"
         left = spent / (generation + 1) * (self.generations - generation)
         return f"{spent:.0f} s, {left:.0f} s left"
 
-    def _of(self) -> str:
-        """Format the number of generations, if known."""
-        return "" if self.generations is None else f"/{self.generations}"
+    def _of(self, generation: int) -> str:
+        """Format the number of generations, if it is known and was right."""
+        known = self.generations is not None and generation <= self.generations
+        return f"/{self.generations}" if known else ""
 
     def _out(self) -> TextIO:
         """Return the stream; standard error is looked up late, as tests and notebooks swap it."""

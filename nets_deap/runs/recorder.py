@@ -15,6 +15,7 @@ import numpy as np
 from deap import tools
 
 from nets_deap import _checks
+from nets_deap.errors import CallOrderError
 from nets_deap.evolution.archives import ParetoFront
 from nets_deap.evolution.evaluator import evaluator_of
 from nets_deap.evolution.fronts import costs_of, hypervolume, is_finite
@@ -65,7 +66,8 @@ class Recorder:
     Args:
         path: The run folder; None writes nothing.
         task: The task; its ledger gives the cost.
-        generations: How many generations there will be, for the time left.
+        generations: How many generations there will be after the first population, for the time
+            left.
         reference: Reference point of the hypervolume, M values; None for the objectives' own, or
             for a fitness without any the worst values of the first population.
         progress: ``"auto"``, ``"bar"``, ``"lines"`` or ``"none"``.
@@ -75,7 +77,8 @@ class Recorder:
         overwrite: Replace an earlier run in the folder.
         config: More facts for ``config.json``.
         archive: Keeps the front; None for a ``ParetoFront``.
-        callbacks: Called as ``callback(recorder, row)`` after each generation has been written.
+        callbacks: Called as ``callback(recorder, row)`` after each generation has been written,
+            with a copy of its row of ``logbook``.
 
     Raises:
         InvalidValueError: The folder holds something; an argument is out of range.
@@ -83,6 +86,7 @@ class Recorder:
         FileAccessError: The folder cannot be written.
         SearchStopped: (from ``compile``) a limit is reached, or more than half of a generation
             diverged; catch it around the algorithm.
+        CallOrderError: (from ``compile``) it has recorded another run before.
     """
 
     def __init__(
@@ -122,14 +126,22 @@ class Recorder:
         self._changed = False
         self._start = time.monotonic()
         self._spent = self._before = self._now()  # before the run, and before its generation
-        self._lost: list[Any] = []  # of the last generation, without finite values
+        self._last: list[Any] = []  # the last generation
+        self._lost: list[Any] = []  # of it who has no finite values
+        self._closed = False
         self.lived: list[history.Generation] = []
         if path is not None:
             self._keep_in(RunFolder(path, overwrite=overwrite))
             self._write_config()
 
+    def __repr__(self) -> str:
+        path = None if self.folder is None else str(self.folder.path)
+        many = self.generation + 1
+        return f"Recorder({many} generation{'s' * (many != 1)}, {self.front!r}, path={path!r})"
+
     def close(self) -> None:
         """Save what is not saved yet, and let other programs have the run folder."""
+        self._closed = True
         self.progress.close()
         if self._saver is not None:
             self._saver.close()
@@ -153,8 +165,18 @@ class Recorder:
             before, self._resumed = self._resumed, None
             if before.is_population(population):
                 return self._go_on(before, population)
+        if self._is_another_run(population):
+            raise CallOrderError(
+                f"a recorder records one run: this one has recorded {self.generation + 1} "
+                "generations of a run, and what it gets now is the first population of another. "
+                "Make a new nets.Recorder for each run, with a path of its own, and a new front."
+            )
         if self.folder is not None:
             self.folder.check()
+        evaluator = evaluator_of(self.task)
+        if evaluator is not None:  # where tickets have been evaluated one by one
+            evaluator.end_generation()
+        self._last = list(population)
         self.generation += 1
         self._note_lost(population)
         # Other archives than ours would take what is not finite for good, or for all there is.
@@ -185,6 +207,7 @@ class Recorder:
 
     def _go_on(self, before: Snapshot, population: Sequence[Any]) -> dict[str, Any]:
         """Pass over the population that the run had when it was interrupted."""
+        self._last = list(population)
         self._lost = [one for one in population if not is_finite(one)]
         evaluator = evaluator_of(self.task)
         if evaluator is not None:  # an algorithm has evaluated nothing by now, as its first batch
@@ -206,6 +229,21 @@ class Recorder:
             self.progress.close()
         interrupt.check()
         return row
+
+    def _is_another_run(self, population: Sequence[Any]) -> bool:
+        """Return whether a population has nothing to do with the last one.
+
+        Later generations share members or masks with the one before, or have parents, which tickets
+        get where our evaluator trains them. Where another does, only a run that has ended counts:
+        one that was closed, or has all of its generations.
+        """
+        known = {id(one) for one in self._last} | {one.digest for one in self._last}
+        if not known or any(id(one) in known or one.digest in known for one in population):
+            return False
+        ends = self.progress.generations
+        ended = self._closed or (ends is not None and self.generation >= ends)
+        ours = all(one.trained is not None or one.diverged for one in population)
+        return (ended or ours) and not any(one.parent_digests for one in population)
 
     def _note_lost(self, population: Sequence[Any]) -> None:
         """Count individuals as diverged to which an evaluation of the user's gave no finite value.
@@ -240,7 +278,7 @@ class Recorder:
         states = random_states.states()
         try:
             for callback in list(self.callbacks):
-                callback(self, dict(row))
+                callback(self, {"gen": self.generation, **row})
         finally:
             random_states.set_states(states)
 

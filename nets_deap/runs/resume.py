@@ -12,6 +12,7 @@ from typing import Any
 from deap import tools
 
 from nets_deap import _checks
+from nets_deap._table import Brief
 from nets_deap.errors import NetsError, RunChangedError, RunFileError
 from nets_deap.evolution.evaluator import evaluator_of
 from nets_deap.runs.checkpoint import random_states
@@ -31,8 +32,8 @@ from nets_deap.training.versions import versions
 logger = logging.getLogger("nets_deap")
 
 
-@dataclass(frozen=True)
-class Resumed:
+@dataclass(frozen=True, repr=False)
+class Resumed(Brief):
     """A run that can go on.
 
     Attributes:

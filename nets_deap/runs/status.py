@@ -52,7 +52,7 @@ class Status:
             saved = f"generation {self.checkpoint}, {_duration(self.age)} ago"
         rows = [
             ("state", self.state),
-            ("generation", f"{self.generation}{of}"),
+            ("generation", f"{'none yet' if self.generation < 0 else self.generation}{of}"),
             ("time", f"{_duration(self.seconds)}{left}"),
             ("checkpoint", saved),
             *(("health", line) for line in self.health or ["good"]),

@@ -12,13 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 from nets_deap import _checks
-from nets_deap.models.masking import (
-    Masked,
-    masks_of,
-    owners_of,
-    set_values,
-    unmasked,
-)
+from nets_deap.models.masking import Masked, masks_of, owners_of, set_values, unmasked
 from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import check_values, digest_of, values_of
 from nets_deap.models.wrappers import named_parameters

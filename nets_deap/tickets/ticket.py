@@ -19,6 +19,8 @@ from nets_deap.tickets.trained import Average, TrainedState
 
 Self = TypeVar("Self", bound="Ticket")
 
+_NOTES = "_evaluations", "_diverged", "_parent_digests"
+
 
 @_checks.signed
 class Ticket(Shareable):
@@ -175,6 +177,16 @@ class Ticket(Shareable):
         if sources and sources != (self.digest,):
             self._parent_digests = sources
         self.inherited, self._diverged = state, state is None
+
+    def evaluation_notes(self) -> dict[str, Any]:
+        """Return what evaluation changes in a ticket, for the ticket that this is a copy of."""
+        return {**{name: getattr(self, name) for name in _NOTES}, "_trained": self.inherited}
+
+    def take_notes(self, notes: Mapping[str, Any]) -> None:
+        """Take over what evaluation has changed in a copy, as in another process."""
+        for name in _NOTES:
+            setattr(self, name, notes[name])
+        self.inherited = notes["_trained"]
 
     @property
     def network_key(self) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nets_deap._table import Brief
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 
@@ -21,8 +22,8 @@ Numbers = NDArray[Any]
 _NO_MASK = np.zeros(0, dtype=np.uint8)
 
 
-@dataclass(frozen=True, eq=False)
-class TrainedState:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainedState(Brief):
     """Weights of one masked network, with what was measured of them where they were trained.
 
     Values and ``unmasked`` alone say where a training starts or ended, for a mask that stands

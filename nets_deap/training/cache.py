@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
+
+from nets_deap.models.shared import Lock
 
 MOST_KEPT = 4
 
@@ -24,7 +25,7 @@ class Cache(Generic[T]):
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
-        self.lock = threading.RLock()
+        self.lock = Lock()
         self.facts: dict[Hashable, Any] = {}
 
     def get(self, key: Hashable, build: Callable[[], T], *, n_bytes: int, limit: int) -> T:

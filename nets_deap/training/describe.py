@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nets_deap import _checks
-from nets_deap._table import table
+from nets_deap._table import Brief, table
 from nets_deap.data.streamed import spec_of
 from nets_deap.inputs.nested import named
 from nets_deap.models.maskable import Parameter
@@ -15,8 +15,8 @@ from nets_deap.training.engines.dispatch import pick_engine
 from nets_deap.training.task import Task, check_task
 
 
-@dataclass(frozen=True)
-class Description:
+@dataclass(frozen=True, repr=False)
+class Description(Brief):
     """What a task is made of; ``str`` of it is a table.
 
     Attributes:

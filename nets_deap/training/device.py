@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import random
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
 from nets_deap import _checks
+from nets_deap.models.shared import Lock, random_states_lock
 
 ONE_THREAD_BELOW = 200_000
 
 
-def pick_device(device: str) -> torch.device:
+def pick_device(device: str | torch.device) -> torch.device:
     """Return the torch device; ``"auto"`` is CUDA when there.
 
     Raises:
         InvalidValueError: An unknown device, or CUDA where there is none.
     """
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
@@ -40,10 +41,6 @@ def pick_device(device: str) -> torch.device:
     return found
 
 
-# Random states belong to the whole process: whoever sets them aside holds this until they are back.
-_random_states = threading.RLock()
-
-
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed all random states that a user's module or data set may draw from; put them back.
@@ -51,13 +48,13 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     Those of torch, on the CPU and on ``device``, of Python and NumPy's global one.
     """
     cuda = [device] if device.type == "cuda" else []
-    with _random_states, torch.random.fork_rng(devices=cuda), plain_states_kept():
+    with random_states_lock.held(), torch.random.fork_rng(devices=cuda), plain_states_kept():
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002  what users' transforms draw from
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed % 2**64)
         for one in cuda:
             with torch.cuda.device(one):
-                torch.cuda.manual_seed(seed)
+                torch.cuda.manual_seed(seed % 2**64)
         yield
 
 
@@ -78,29 +75,63 @@ def plain_states_kept() -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002
 
 
+# torch has a number of threads for each thread, and one that new threads begin with: the last that
+# any thread has set. While somebody is inside of ``threads_limited``, ``_outside`` is what that one
+# was before, and ``_given`` what it is now.
+_counting = Lock()
+_inside = _outside = _given = 0
+
+
+def threads_allowed() -> int:
+    """Return how many CPU threads the program lets torch use in this thread.
+
+    A thread that began while another one was in ``threads_limited`` has taken over its number.
+    """
+    with _counting.held():
+        own = torch.get_num_threads()
+        return _outside if _inside and own == _given else own
+
+
 @contextmanager
-def threads_for(weights: int, device: torch.device) -> Iterator[None]:
+def threads_limited(threads: int) -> Iterator[None]:
+    """Use so many CPU threads meanwhile, in this thread and in those that it starts.
+
+    Several threads may be inside at once: the last one out leaves the process as it was.
+    """
+    global _inside, _outside, _given
+    with _counting.held():
+        before = threads_allowed()
+        if not _inside:
+            _outside = before
+        _inside, _given = _inside + 1, threads
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        with _counting.held():
+            torch.set_num_threads(before)
+            _inside, _given = _inside - 1, before
+
+
+def threads_for(weights: int, device: torch.device) -> AbstractContextManager[None]:
     """Use one CPU thread while tensors of ``weights`` elements train, if they are small.
 
     Threads that wait for each other cost small tensors more than they give, several times more
     where other programs use the cores.
     """
-    before = torch.get_num_threads()
-    if device.type == "cpu" and weights < ONE_THREAD_BELOW and before > 1:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if torch.get_num_threads() != before:
-            torch.set_num_threads(before)
+    small = device.type == "cpu" and weights < ONE_THREAD_BELOW
+    return threads_limited(1) if small else nullcontext()
 
 
-@contextmanager
-def threads_limited(threads: int) -> Iterator[None]:
-    """Use so many CPU threads meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _after_fork() -> None:
+    """Use one thread in a child process: torch's others stayed behind, and it would wait for them.
+
+    OpenMP cannot begin anew after a fork. PyTorch's own worker processes do the same.
+    """
+    global _inside
+    _inside = 0
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks either
+    os.register_at_fork(after_in_child=_after_fork)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nets_deap import _checks
 from nets_deap.data.convert import Given, as_split
@@ -18,11 +19,13 @@ from nets_deap.data.splits import digest_of_parts
 from nets_deap.data.streamed import Streamed, capacity_for_data
 from nets_deap.inputs.nested import each, length_of
 from nets_deap.models.private import copied
-from nets_deap.training.device import seeded
+from nets_deap.training.device import python_states, seeded
 from nets_deap.training.losses import Weighted, chance_loss
 from nets_deap.training.model_checks import Fit, first_loss, fitted
 from nets_deap.training.problem import Split
 from nets_deap.training.recipe import Recipe
+
+logger = logging.getLogger("nets_deap")
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,17 @@ class Examples:
             place = torch.device("cpu") if device is None else device
             capacity = capacity_for_data(place)
             with seeded(seed, place):  # a data set may draw
-                splits[name] = as_split(name, data, dtype, in_memory=in_memory, capacity=capacity)
+                before = _states()
+                split = as_split(name, data, dtype, in_memory=in_memory, capacity=capacity)
+                drawn = split.random or before != _states()
+            if name == "train" and drawn and in_memory is None and isinstance(split.inputs, Tensor):
+                logger.warning(
+                    "The training data draw random numbers when they are read, as random "
+                    "transforms do. They are read once and kept, so that every pass over them sees "
+                    "the same. Give in_memory=False to draw anew for each minibatch, or augment= "
+                    "to change minibatches; in_memory=True keeps them without this word."
+                )
+            splits[name] = split
         digest = digest_of_parts(split.digest for split in splits.values())
         fits = {
             name: fitted(copied(model), recipe.loss, name, split, pixels, dtype)
@@ -117,6 +130,11 @@ class Examples:
                     there = self.normalize(there, dtype)
             found[name] = (there, each(targets, lambda tensor: tensor.to(device)))
         return found
+
+
+def _states() -> tuple[Any, ...]:
+    """Return all random states that a data set may draw from, to be compared."""
+    return *python_states(), torch.get_rng_state().numpy().tobytes()
 
 
 def _hold_out(train: Given, share: float, seed: int) -> dict[str, Given]:

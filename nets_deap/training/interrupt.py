@@ -7,6 +7,7 @@ is half done.
 
 from __future__ import annotations
 
+import os
 import weakref
 from typing import Protocol
 
@@ -66,3 +67,13 @@ def check() -> None:
         sign.beat()
     if _asked:
         raise Interrupted(_asked[0])
+
+
+def _after_fork() -> None:
+    """Leave signs and requests to the parent process: what they are about is its own."""
+    _signs.clear()
+    _asked.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks either
+    os.register_at_fork(after_in_child=_after_fork)

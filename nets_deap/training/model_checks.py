@@ -17,7 +17,7 @@ from nets_deap import _checks
 from nets_deap.data.convert import Given
 from nets_deap.data.normalize import Normalize, NormalizeEntries
 from nets_deap.data.streamed import spec_of
-from nets_deap.inputs.call import call, check_call
+from nets_deap.inputs.call import call, how_called
 from nets_deap.inputs.nested import each, leaves_of, length_of, shapes_of
 from nets_deap.models.private import copied
 from nets_deap.models.tensors import digest_of, values_of
@@ -163,16 +163,17 @@ def output_layers(
 
 def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
     """Return what a model gives for some inputs in evaluation mode, or word why it does not."""
-    how = check_call(f"{name} inputs", model, sample)
     leaves, device = leaves_of(sample), next(model.parameters()).device
     with seeded(0, leaves[0].device), slow_path():
         try:
             with torch.no_grad():
                 return call(model.eval(), each(sample, lambda tensor: tensor.to(device)))
         except Exception as error:
-            hint = f"{how} The model said: {error}".strip()
+            hint = f"{how_called(model, sample)} The model said: {error}".strip()
             if any(leaf.dtype == torch.uint8 for leaf in leaves):
                 hint = f"Images of bytes need normalize=(mean, std), of x / 255. {hint}"
+            elif isinstance(sample, Tensor) and not sample.is_floating_point():
+                hint = f"Whole numbers are given as they are; for real ones give floats. {hint}"
             raise _checks.bad_value(
                 f"{name} inputs", "fit the model", "what its forward takes", shape, hint
             ) from error

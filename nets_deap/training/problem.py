@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nets_deap._table import Brief
 from nets_deap.data.streamed import Streamed
 from nets_deap.inputs.nested import length_of
 from nets_deap.models.modes import neutral
 from nets_deap.models.private import hooks_of
+from nets_deap.models.shared import random_states_lock
 from nets_deap.models.tensors import values_of
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
@@ -56,8 +58,8 @@ class Attached:
         return (Attached, ())
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
+@dataclass(frozen=True, eq=False, repr=False)
+class Problem(Brief):
     """A model, its initial state and its data, resident on one device.
 
     Attributes:
@@ -159,7 +161,9 @@ def at_work(problem: Problem) -> Iterator[None]:
     Everything that trains, differentiates or measures a problem's networks goes through here. A
     module that two threads worked with would hold the weights of one while the other one reads it.
     """
-    with problem.cache.lock, neutral(problem.device, problem.dtype):
+    plain = neutral(problem.device, problem.dtype)
+    # Lent, not held: who holds the one while waiting for the other would wait for ever.
+    with random_states_lock.lent(), problem.cache.lock.held(), plain:
         yield
 
 
@@ -231,8 +235,8 @@ class Plan:
 METRICS = ("train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 
 
-@dataclass
-class Outcome:
+@dataclass(repr=False)
+class Outcome(Brief):
     """What training P networks gave, in the order of the masks.
 
     Attributes:

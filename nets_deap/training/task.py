@@ -5,11 +5,12 @@ One file: it is one class, and half of it says what its arguments and methods ta
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ParamSpec
 
@@ -37,11 +38,13 @@ from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe, name_of
 from nets_deap.training.result import TrainResult, results_of
 from nets_deap.training.versions import versions
-from nets_deap.training.workers.devices import pick_devices, share_between
+from nets_deap.training.workers.devices import Device, pick_devices, share_between
 
 logger = logging.getLogger("nets_deap")
 
 FINAL_TRAINING = 2**31 - 1
+# The place in the random sequence of a dense training that others start from: after its seed.
+REWINDING = (7002, 0, 1)
 More = ParamSpec("More")
 
 
@@ -100,7 +103,8 @@ class Task:
         unit: What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
             ``"block(RxC)"`` or ``"2:4"``; see ``tickets.layout_of.layout_of``.
         seed: Seed of all minibatches, and of the validation holdout.
-        device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, or a list.
+        device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, a
+            ``torch.device``, or a list of devices.
         normalize: Mean and standard deviation, of all pixels or of each channel, by which uint8
             images become (x / 255 - mean) / std; they stay bytes until they are on the device. Of
             several inputs, by name or place: ``{"image": (mean, std)}``. None: as they are.
@@ -127,6 +131,7 @@ class Task:
     """
 
     initial_seed: int | None = None  # that W0 was drawn with, where this package made the model
+    rewound_steps = 0  # of dense training that W0 has had; see ``rewound``
 
     @_neutrally
     def __init__(
@@ -141,7 +146,7 @@ class Task:
         maskable: Selector = None,
         unit: str = "weight",
         seed: int = 0,
-        device: str | Sequence[str] = "auto",
+        device: Device | Sequence[Device] = "auto",
         normalize: Any = None,
         augment: Callable[[Any], Any] | None = None,
         in_memory: bool | None = None,
@@ -159,7 +164,8 @@ class Task:
         self.recipe = recipe if loss is None else replace(recipe, loss=loss)
         self.chunk = None if chunk is None else _checks.whole("chunk", chunk)
         self.engine = engine
-        self.device = (devices := pick_devices(device))[0]
+        self._devices = pick_devices(device)
+        self.device = self._devices[0]
         dtype = dtype_of(model)
         self.precision = check_precision(precision, dtype, self.device)
         self.parameters = tuple(parameters_of(model, maskable, parse_unit("unit", unit)[0]))
@@ -175,8 +181,8 @@ class Task:
         )  # fmt: skip
         self.data_digest, self.normalize = examples.digest, examples.normalize
         shown = (examples.splits["train"][0], examples.normalize)
-        ends = output_layers(private, *shown) if unit in ("neuron", "filter") else None
-        self.layout = layout_of(model, maskable, unit, outputs=ends)
+        self._ends = output_layers(private, *shown) if unit in ("neuron", "filter") else None
+        self.layout = layout_of(model, maskable, unit, outputs=self._ends)
         self.chance_loss, self.has_accuracy = examples.chance_loss, examples.has_accuracy
         private.to(self.device)
         on_device = examples.on(self.device, dtype)
@@ -197,7 +203,7 @@ class Task:
             precision=self.precision,
         )
         pick_engine(self.engine, self.problem)
-        share_between(self.problem, devices)
+        share_between(self.problem, self._devices)
 
     @property
     @neutral()
@@ -228,6 +234,61 @@ class Task:
             more.append(name_of(self.problem.augment))
         return hashlib.sha256(json.dumps([*parts, self.seed, *more]).encode()).hexdigest()
 
+    @_checks.signed
+    def rewound(self, steps: int, *, seed: int = 0) -> Task:
+        """Return the task whose W0 is this one's dense network after some steps: late rewinding.
+
+        Whatever searches, prunes or trains on it starts from there, with a fresh optimiser and the
+        schedule from its beginning. Its tickets are other ones than this task's: masks over other
+        weights. The same steps and seed give the same W0, so that a run on it can be resumed.
+
+        Args:
+            steps: Optimiser steps of the dense training, a schedule running over these alone; 0
+                for this task itself.
+            seed: Of its minibatches; ``baselines.imp`` with the same ``seed`` and ``rewind_to``
+                starts from the same weights.
+
+        Returns:
+            A task that shares the data. Its ledger begins with the dense training, which this
+            task's ledger has, too.
+
+        Raises:
+            InvalidValueError: The training diverged.
+
+        Reference:
+            Frankle et al. 2020, Linear Mode Connectivity and the Lottery Ticket Hypothesis,
+            https://arxiv.org/abs/1912.05671.
+        """
+        if _checks.whole("steps", steps, low=0) == 0:
+            return self
+        place = self.derived_seed(_checks.whole("seed", seed, low=0), *REWINDING)
+        outcome = self.run([self.dense_ticket()], Plan(int(steps), place, keep_states=True))
+        if not np.isfinite(outcome.trained[0].values).all():
+            self.ledger.diverged += 1
+            raise _checks.bad_value(
+                "steps",
+                "train the dense network without diverging",
+                "finite weights",
+                f"others after {steps} steps",
+                "Try a smaller learning rate.",
+            )
+        (state,) = outcome.states
+        later = copy.copy(self)
+        later.initial_seed, later.rewound_steps = None, self.rewound_steps + int(steps)
+        later.ledger = Ledger(networks=1, network_steps=later.rewound_steps)
+        later.problem = replace(
+            self.problem,
+            initial={name: state[name].to(self.device) for name in self.problem.initial},
+            buffers={name: state[name].to(self.device) for name in self.problem.buffers},
+        )
+        model = later.model
+        later.model_digest = digest_of_model(model)
+        masked = list(self.layout.weights.names)
+        later.layout = layout_of(model, masked, self.layout.unit, outputs=self._ends)
+        later.problem = replace(later.problem, layout=later.layout.weights)
+        share_between(later.problem, self._devices)
+        return later
+
     def ticket(self, mask: Any) -> Ticket:
         """Return a ticket of this task from its bits: a mask (D,), or one bit a unit (G,)."""
         return Ticket(mask, layout=self.layout)
@@ -250,7 +311,7 @@ class Task:
     @_checks.signed
     def train_all(
         self,
-        tickets: Sequence[Ticket],
+        tickets: Iterable[Ticket],
         *,
         steps: int | None = None,
         seed: int | None = None,
@@ -271,6 +332,11 @@ class Task:
         Returns:
             One result each, in order; empty for no tickets.
         """
+        given: Any = tickets
+        if isinstance(given, Ticket):  # itself a list, of bits
+            hint = "task.train(ticket) trains one."
+            raise _checks.bad_type("tickets", "be several", "a list of nets.Ticket", given, hint)
+        tickets = list(tickets)
         recipe = self.recipe if steps is None else self.recipe.with_steps(steps)
         plan = Plan(
             steps=recipe.total_steps(self.problem.n_examples),
@@ -350,7 +416,12 @@ class Task:
             "augment": None if self.problem.augment is None else name_of(self.problem.augment),
             "recipe": self.recipe.as_dict(),
             "fingerprint": self.fingerprint,
+            **self._rewinding(),
         }
+
+    def _rewinding(self) -> dict[str, int]:
+        """Return the steps that W0 has had, where it has had any."""
+        return {"rewound_steps": self.rewound_steps} if self.rewound_steps else {}
 
     def origin(self, *, generation: int | None = None) -> dict[str, Any]:
         """Return what a reader of a ticket's file needs to find this task again, as plain data.
@@ -362,7 +433,7 @@ class Task:
         Returns:
             ``initial_seed`` (of W0; None where the caller made the model), ``model_digest``,
             ``data`` (name and digest), ``recipe``, ``seed`` (of the task), ``fingerprint``,
-            ``generation`` and ``versions``.
+            ``generation`` and ``versions``; ``rewound_steps`` where W0 has had any.
         """
         facts = {
             "initial_seed": self.initial_seed,
@@ -373,6 +444,7 @@ class Task:
             "fingerprint": self.fingerprint,
             "generation": generation,
             "versions": versions(),
+            **self._rewinding(),
         }
         plain: dict[str, Any] = json.loads(json.dumps(facts))  # as a file gives it back
         return plain

@@ -168,5 +168,5 @@ def _task(
         seed=seed,
         **{"name": splits.name, "normalize": splits.normalize, **options},
     )
-    task.initial_seed = seed
+    task.initial_seed = int(seed)
     return task

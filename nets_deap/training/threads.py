@@ -39,6 +39,7 @@ def share_out(
     items: Sequence[Item],
     workers: int,
     done: Callable[[Item, Result], None],
+    begin: Callable[[], object] = lambda: None,
 ) -> None:
     """Do the work of all items in threads; hand over each result in the order of the items.
 
@@ -50,9 +51,10 @@ def share_out(
         items: What there is to do.
         workers: Threads.
         done: Called in this thread with each item and its result.
+        begin: What each thread begins with.
     """
     stop = Stop()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers, initializer=begin) as pool:
         futures = [pool.submit(work, item, stop) for item in items]
         try:
             for item, future in zip(items, futures, strict=True):

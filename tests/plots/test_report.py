@@ -201,6 +201,16 @@ def test_a_comparison_is_drawn_and_reported(tmp_path, capsys):
     page = Page(report(out))
     assert {a["id"] for tag, a in page.tags if tag == "figure"} == {"comparison", "attainment"}
     assert (out / "summary.txt").read_text() in "".join(page.words)
+    for name in ("summary.txt", *(f"results/{p.name}" for p in (out / "results").glob("*-erk*"))):
+        written = out / name  # by an earlier version, in which finetune was chain
+        written.write_text(written.read_text().replace("erk", "chain"))
+        written.rename(out / name.replace("erk", "chain"))
+    words = "".join(Page(report(out)).words)
+    assert "finetune" in words
+    assert "chain" not in words
+    for written in (out / "results").glob("*-chain*"):
+        written.write_text(written.read_text().replace("chain", "erk"))
+        written.rename(out / "results" / written.name.replace("chain", "erk"))
     rows = [json.loads(p.read_text()) for p in (out / "results").glob("seed*-evolution.json")]
     from nets_deap import plots
 

@@ -70,3 +70,15 @@ def test_a_run_that_goes_on_counts_what_was_done():
     bar.show(4, {})
     bar.close()
     assert "5/10" in out.getvalue()
+
+
+def test_more_generations_than_were_told_have_no_time_left_below_zero():
+    out = io.StringIO()
+    progress = Progress("lines", 3, out)
+    for generation in (3, 4):
+        progress.show(generation, {"loss": None})
+    third, fourth = out.getvalue().splitlines()
+    assert third.startswith("generation 3/3  loss -  ")
+    assert fourth.startswith("generation 4  loss -  ")
+    assert "left" in third
+    assert "left" not in fourth

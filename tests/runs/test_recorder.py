@@ -8,7 +8,7 @@ from deap import algorithms, base, creator, tools
 from matplotlib.figure import Figure
 
 import nets_deap as nets
-from nets_deap.errors import InvalidTypeError, InvalidValueError
+from nets_deap.errors import CallOrderError, InvalidTypeError, InvalidValueError
 from nets_deap.evolution.fronts import costs_of, hypervolume
 from nets_deap.plots.kinds import KINDS, render_all
 from nets_deap.plots.report import report
@@ -337,3 +337,66 @@ def test_a_run_with_values_that_are_no_numbers_goes_on_as_it_was(xor_task, tmp_p
     rows = [nets.frames.log(tmp_path / n)["diverged"].tolist() for n in ("cut", "whole")]
     assert rows[0] == rows[1]
     assert rows[0][0] > 0
+
+
+# ---- a recorder for one run
+
+
+@pytest.mark.parametrize("generations", [None, 3])
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_second_run_is_refused_with_the_way(xor_task, tmp_path, generations, closed, kept):
+    path = tmp_path / "run" if kept else None
+    recorder = nets.Recorder(path, task=xor_task, progress="none", generations=generations)
+    evolve(xor_task, recorder)
+    if closed:
+        recorder.close()
+    before = None if path is None else {p: p.read_bytes() for p in path.rglob("*.*")}
+    random.seed(11)
+    toolbox = nets.make_toolbox(xor_task)
+    with pytest.raises(CallOrderError, match=r"recorded 4 generations.*new nets.Recorder for each"):
+        algorithms.eaMuPlusLambda(
+            fresh(xor_task, toolbox, recorder), toolbox, 8, 8, 0.3, 0.7, 3, stats=recorder,
+            verbose=False,
+        )  # fmt: skip
+    assert len(recorder.logbook) == 4
+    assert before is None or before == {p: p.read_bytes() for p in path.rglob("*.*")}
+
+
+def fresh(task, toolbox, recorder):
+    """Return a first population with no mask of the last generation: the task is tiny."""
+    last = {ticket.digest for ticket in recorder._last}
+    found = [t for t in toolbox.population(n=60) if t.digest not in last]
+    return found[:8]
+
+
+def test_a_run_that_its_algorithm_goes_on_with_is_one(xor_task):
+    recorder = nets.Recorder(task=xor_task, progress="none", generations=3)
+    random.seed(7)
+    toolbox = nets.make_toolbox(xor_task)
+    population = toolbox.population(n=8)
+    for _ in range(2):
+        population, _ = algorithms.eaMuPlusLambda(
+            population, toolbox, 8, 8, 0.3, 0.7, 3, stats=recorder, verbose=False
+        )
+    assert len(recorder.logbook) == 8
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("algorithm", ["comma", "simple"])
+def test_generations_of_clones_are_no_other_run(xor_task, own, algorithm):
+    recorder = nets.Recorder(task=xor_task, progress="none", generations=6)
+    random.seed(7)
+    toolbox = nets.make_toolbox(xor_task, objectives=("val_loss",) if algorithm == "simple" else
+        ("val_loss", "density"))  # fmt: skip
+    if own:
+        toolbox.register("evaluate", lambda t: (1 - t.density, t.density)[: len(t.fitness.weights)])
+    population = toolbox.population(n=8)
+    if algorithm == "comma":
+        algorithms.eaMuCommaLambda(
+            population, toolbox, 8, 16, 0.0, 1.0, 6, stats=recorder, verbose=False
+        )
+    else:
+        toolbox.register("select", tools.selTournament, tournsize=3)
+        algorithms.eaSimple(population, toolbox, 0.5, 1.0, 6, stats=recorder, verbose=False)
+    assert len(recorder.logbook) == 7

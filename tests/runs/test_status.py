@@ -101,3 +101,11 @@ def test_the_advice_is_what_goes_on(path, tmp_path):
     assert "resume=True" in status(tmp_path / "search").advice
     (tmp_path / "search" / "config.json").write_text(json.dumps({**facts, "config": {}}))
     assert f"nets-deap resume {tmp_path / 'search'}" in status(tmp_path / "search").advice
+
+
+def test_a_run_before_its_first_generation(tmp_path):
+    nets.Recorder(tmp_path / "run", task=new_task(), generations=4, progress="none").close()
+    found = status(tmp_path / "run")
+    assert found.generation == -1
+    assert "generation  none yet" in found.text()
+    assert "-1" not in found.text()

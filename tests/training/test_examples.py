@@ -1,6 +1,7 @@
 """The data of a task: weights, several outputs, own losses, holdout, streams, augmentation."""
 
 import logging
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -356,3 +357,38 @@ def test_custom_modules_take_streams_weights_and_functions_together():
     batch = train(task.problem, masks, SHORT)
     assert_same(batch, reference(task.problem, masks, SHORT), rtol=1e-9)
     assert make_task("mlp", Recipe()).has_accuracy
+
+
+class Jittered(Pairs):
+    """Inputs with noise, drawn each time that they are read."""
+
+    def __init__(self, data, draw):
+        super().__init__(data)
+        self.draw = draw
+
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return x + self.draw(x.shape), y
+
+
+own_generator = np.random.default_rng(0)
+DRAWS = {
+    "torch": lambda shape: torch.randn(shape, dtype=torch.float64).numpy(),
+    "numpy": lambda shape: np.random.normal(size=shape),  # noqa: NPY002
+    "python": lambda shape: random.random(),
+    "own": lambda shape: own_generator.normal(size=shape),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_random_transforms_that_are_kept_are_told(draw, caplog):
+    data, model = numbers(), nn.Linear(6, 3)
+    train = Jittered(data, DRAWS[draw])
+    task_of(model, train, val=data, in_memory=None)
+    (note,) = caplog.messages
+    assert "in_memory=False to draw anew" in note
+    caplog.clear()
+    task_of(model, train, val=data, in_memory=False)
+    task_of(model, train, val=data, in_memory=True)
+    task_of(model, Pairs(data), val=Jittered(data, DRAWS[draw]))
+    assert not caplog.messages

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from support.networks import Custom
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
@@ -13,7 +14,6 @@ from torch.nn.utils import parametrizations
 import nets_deap as nets
 from nets_deap.errors import InvalidValueError
 from nets_deap.training.problem import Plan
-from tests.support.networks import Custom
 
 STEPS, BATCH, SEED = 12, 10, 7
 ENGINES = ("auto", "vmap", "loop")

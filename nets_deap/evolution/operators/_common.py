@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,18 @@ from nets_deap.tickets.trained import Average, TrainedState
 Positions = NDArray[np.int64]
 
 
-def generator(rng: Rng | None) -> Rng:
-    """Return ``rng``, or a generator seeded from Python's ``random``, which DEAP draws from."""
-    return np.random.default_rng(random.getrandbits(64)) if rng is None else rng
+def generator(rng: Any) -> Rng:
+    """Return ``rng``, or a generator seeded from Python's ``random``, which DEAP draws from.
+
+    Raises:
+        InvalidTypeError: It is neither a generator of NumPy's nor None.
+    """
+    if rng is None:
+        return np.random.default_rng(random.getrandbits(64))
+    if not isinstance(rng, np.random.Generator):
+        hint = "Use rng=numpy.random.default_rng(seed)."
+        raise _checks.bad_type("rng", "be a generator", "a numpy.random.Generator", rng, hint)
+    return rng
 
 
 def layers_of(ticket: Ticket) -> tuple[Layer, ...]:

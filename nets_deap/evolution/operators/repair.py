@@ -45,18 +45,22 @@ def keep_density(
     """
     _checks.interval("(low, high)", (low, high), _checks.density)
 
-    def decorate(operator: Operator) -> Operator:
-        @functools.wraps(operator)
-        def repaired(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
-            children = operator(*args, **kwargs)
-            for child in children:
-                if isinstance(child, Ticket):
-                    _repair(child, low, high, rng)
-            return children
+    return functools.partial(_Repaired, low, high, rng)
 
-        return repaired
 
-    return decorate
+class _Repaired:
+    """An operator whose children are brought into a range; can go to other processes."""
+
+    def __init__(self, low: float, high: float, rng: Rng | None, operator: Operator) -> None:
+        functools.update_wrapper(self, operator)
+        self._range, self._rng, self._operator = (low, high), rng, operator
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        children = self._operator(*args, **kwargs)
+        for child in children:
+            if isinstance(child, Ticket):
+                _repair(child, *self._range, self._rng)
+        return children
 
 
 def _repair(child: Ticket, low: float, high: float, rng: Rng | None) -> None:

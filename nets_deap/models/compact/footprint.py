@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from nets_deap import _checks, _table
 from nets_deap.inputs.call import arguments, call
 from nets_deap.inputs.nested import each, leaves_of, length_of
+from nets_deap.models.compact.layers import Linear, Norm
 from nets_deap.models.compact.paths import paths_of
 from nets_deap.models.compact.sequential import n_live_inputs
 from nets_deap.models.compact.sparse import CsrLinear
@@ -146,6 +147,9 @@ class CompactCost:
         for step in self._weighing:
             self._rest -= by_layer[step.module]
             self._places[step.name] = by_layer[step.module] // step.module.weight.numel()
+        rows = any(isinstance(s, Linear) and self._places[s.name] > 1 for s in self._weighing)
+        if rows and any(isinstance(step, Norm) for step in self._paths[0].steps):
+            raise refused("batch normalisation of (N, C, L), whose channels no linear layer joins")
 
     def multiply_adds(self, masks: Mapping[str, Mask]) -> int:
         """Count the multiply-adds of linear and convolutional layers for one example.

@@ -80,7 +80,8 @@ class Norm(Step):
     def compact(self, later: Inputs | None) -> Any:
         """Return scales, shifts and statistics of the live channels or features only."""
         norm = copy.deepcopy(self.module)
-        if later is None:
+        # Where all stay it may also be of images that only then are flattened.
+        if later is None or later.live.all():
             return norm
         # It may stand before Flatten, where channels are counted, or behind it, where features are.
         features = norm.num_features == len(later.live)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from nets_deap import _checks
 from nets_deap.models.feedforward import is_plain
 from nets_deap.models.masking import check_masked, plain
-from nets_deap.models.modes import neutral
+from nets_deap.models.modes import neutral, quiet
 
 
 class CsrLinear(nn.Module):
@@ -42,8 +41,7 @@ class CsrLinear(nn.Module):
         self.register_buffer("columns", mask.nonzero()[:, 1].int().contiguous())
         self.register_buffer("values", weight[mask].clone())
         self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().clone())
-        with warnings.catch_warnings():  # torch says once that the layout is young
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        with quiet.held("Sparse CSR tensor support is in beta"):  # torch says so once
             try:
                 torch.mm(self.weight, weight.new_zeros(self.in_features, 1))
             except RuntimeError as error:  # NotImplementedError is one

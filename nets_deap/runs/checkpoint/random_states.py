@@ -10,11 +10,18 @@ import torch
 
 from nets_deap.errors import RunFileError
 from nets_deap.models.modes import neutral
+from nets_deap.models.shared import random_states_lock
 
 
 @neutral()
 def states() -> dict[str, Any]:
     """Return all states as plain data with arrays."""
+    with random_states_lock.held():
+        return _states()
+
+
+def _states() -> dict[str, Any]:
+    """Return all states while no other thread sets them aside."""
     version, words, gauss = random.getstate()
     state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
     kind, keys, at, has_gauss, cached = state
@@ -45,10 +52,11 @@ def set_states(held: dict[str, Any]) -> None:
         if kind != "MT19937" or type(at) is not int or not 0 <= at <= len(keys):
             raise ValueError("NumPy's state has no such place")  # NumPy would read beyond it
         tensors = [torch.from_numpy(state.copy()) for state in (held["torch"], *held["cuda"])]
-        random.setstate(python)
-        np.random.set_state((kind, keys, at, has_gauss, cached))  # noqa: NPY002
-        torch.set_rng_state(tensors[0])
-        if torch.cuda.is_available() and torch.cuda.device_count() == len(tensors) - 1:
-            torch.cuda.set_rng_state_all(tensors[1:])
+        with random_states_lock.held():
+            random.setstate(python)
+            np.random.set_state((kind, keys, at, has_gauss, cached))  # noqa: NPY002
+            torch.set_rng_state(tensors[0])
+            if torch.cuda.is_available() and torch.cuda.device_count() == len(tensors) - 1:
+                torch.cuda.set_rng_state_all(tensors[1:])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         raise RunFileError(f"the random states cannot be set: {error}.") from error

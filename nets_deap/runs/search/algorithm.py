@@ -14,9 +14,13 @@ from deap import base
 from deap.algorithms import varOr
 
 from nets_deap import _checks
+from nets_deap.models.shared import Lock, random_states_lock
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.search.settings import AlgorithmSettings, SearchSettings
 from nets_deap.tickets.ticket import Ticket
+
+# DEAP draws from the one generator of the process: one search at a time has it.
+searching = Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +104,22 @@ class Population:
 
         All of them are seeded: operators of the user's may draw from NumPy's or torch's, too.
         """
-        random.seed(self.seed)
-        np.random.seed(self.seed % 2**32)  # noqa: NPY002
-        torch.default_generator.manual_seed(self.seed)
-        self.tickets = self.toolbox.population(n=self.algorithm.population)
+        with random_states_lock.held():
+            random.seed(self.seed)
+            np.random.seed(self.seed % 2**32)  # noqa: NPY002
+            torch.default_generator.manual_seed(self.seed % 2**64)
+            drawn = self.toolbox.population(n=self.algorithm.population)
+        for one in drawn:
+            if not isinstance(one, Ticket) or getattr(one.fitness, "weights", None) is None:
+                raise _checks.bad_type(
+                    "toolbox.population",
+                    "return tickets with a fitness",
+                    "a list of nets.Ticket",
+                    one if not isinstance(one, Ticket) else one.fitness,
+                    "Take that of nets.make_toolbox, or a class of your own, as "
+                    "creator.create('Individual', nets.Ticket, fitness=...).",
+                )
+        self.tickets = list(drawn)
 
     def vary(self) -> list[Ticket]:
         """Return the offspring of a generation, the changed ones without fitness."""
@@ -120,8 +136,13 @@ class Population:
         """Let the global random generators be this population's for a while.
 
         DEAP and its operators draw from the global ones. Each island has its own states of them, so
-        it evolves as it would alone, whatever the others draw.
+        it evolves as it would alone, whatever the others draw. No other thread seeds them then.
         """
+        with random_states_lock.held():
+            yield from self._with_own()
+
+    def _with_own(self) -> Iterator[None]:
+        """Set the population's own states, if it has some, and put those outside back."""
         if self.random is None:
             yield
             return

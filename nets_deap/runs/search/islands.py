@@ -21,6 +21,7 @@ from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.operators import sel_nsga2
 from nets_deap.evolution.settings import OperatorSettings, ToolboxSettings
 from nets_deap.evolution.toolbox import register_operators
+from nets_deap.models.shared import random_states_lock
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.search.algorithm import Algorithm, Population
@@ -313,7 +314,8 @@ class Islands:
         """Let tickets move in every so manieth generation of the search."""
         if generation % migration.every == 0:
             populations = self.populations
-            migration(populations)
+            with random_states_lock.held():
+                migration(populations)
             for population, tickets in zip(self._each, populations, strict=True):
                 population.tickets = tickets
 

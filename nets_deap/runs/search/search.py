@@ -30,7 +30,7 @@ from nets_deap.runs.checkpoint.diff import differences
 from nets_deap.runs.limits import SearchStopped
 from nets_deap.runs.recorder import Callback, Recorder, checked
 from nets_deap.runs.resume import Resumed, newest, take_up
-from nets_deap.runs.search.algorithm import Algorithm, Population
+from nets_deap.runs.search.algorithm import Algorithm, Population, searching
 from nets_deap.runs.search.islands import (
     Island,
     Islands,
@@ -136,11 +136,12 @@ class SearchArguments(RunSettings, MapSettings, SearchSettings):
 
 
 @takes(SearchArguments)
+@searching.held()
 def search(task: Task, settings: SearchArguments) -> SearchResult:
     """Evolve tickets as DEAP's ``eaMuPlusLambda`` or ``eaMuCommaLambda`` does, draw for draw.
 
     The global random states are the same afterwards as before. The same task, arguments and seed
-    give the same result on the same machine.
+    give the same result on the same machine. Of searches in several threads one runs at a time.
 
     Args:
         task: What to train on.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nets_deap._table import Brief
 from nets_deap.evolution.fronts import is_finite
 from nets_deap.runs.storage.paths import HISTORY
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
@@ -16,8 +17,8 @@ from nets_deap.tickets.fitness import TicketFitness, fitness_class
 SHORT = 16  # of a digest, as files of tickets are named
 
 
-@dataclass(frozen=True, eq=False)
-class Member:
+@dataclass(frozen=True, eq=False, repr=False)
+class Member(Brief):
     """What the history knows of an individual: enough to draw it, but not its mask.
 
     Attributes:
@@ -35,8 +36,8 @@ class Member:
     layers: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Generation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Generation(Brief):
     """One generation.
 
     Attributes:

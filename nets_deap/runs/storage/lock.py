@@ -56,7 +56,7 @@ class Lock:
         # The key tells two locks of one process apart; process ids come again.
         held = {"host": socket.gethostname(), "pid": os.getpid(), "key": os.urandom(8).hex()}
         self._text_of_ours = (json.dumps(held) + "\n").encode()
-        self._finalizer = weakref.finalize(self, _close, self._handle, self.file)
+        self._finalizer = weakref.finalize(self, _close, self._handle, self.file, os.getpid())
         try:
             os.ftruncate(self._handle, 0)
             os.pwrite(self._handle, self._text_of_ours, 0)
@@ -197,10 +197,10 @@ def _is_at(handle: int, file: Path) -> bool:
         return False
 
 
-def _close(handle: int, file: Path) -> None:
-    """Remove the file, if it is still ours, and with it the lock."""
+def _close(handle: int, file: Path, owner: int) -> None:
+    """Remove the file, if it is still ours, and with it the lock; a child process leaves it."""
     with contextlib.suppress(OSError):
-        if _is_at(handle, file):
+        if os.getpid() == owner and _is_at(handle, file):
             os.unlink(file)
     with contextlib.suppress(OSError):
         os.close(handle)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nets_deap.models.shared import Shared
 from nets_deap.tickets import bits
 
 # The constants of the hash, as signed 32-bit numbers: products wrap around.
@@ -31,7 +32,6 @@ BELOW = 0x7FFFFFFF
 SATURATED = -1.7580993408473766
 
 _original: dict[str, Callable[..., Any]] = {}
-_lock, _users = threading.Lock(), 0
 _here = threading.local()
 
 
@@ -84,24 +84,29 @@ def keyed(key: Tensor) -> Iterator[Callable[[], int]]:
     Yields:
         A function that tells how many patterns have been drawn.
     """
-    global _users
     outer = getattr(_here, "key", None), getattr(_here, "calls", 0)
-    with _lock:
-        _users += 1
-        if _users == 1:
-            for name, own in _OWN.items():
-                _original[name] = getattr(F, name)
-                setattr(F, name, _chosen(own, _original[name]))
-    _here.key, _here.calls = key, 0
+    with _replaced.held("dropout"):
+        _here.key, _here.calls = key, 0
+        try:
+            yield lambda: int(_here.calls)
+        finally:
+            _here.key, _here.calls = outer
+
+
+@contextmanager
+def _functions_replaced(_: str) -> Iterator[None]:
+    """Have functions of ``torch.nn.functional`` ask for a key."""
+    for name, own in _OWN.items():
+        _original[name] = getattr(F, name)
+        setattr(F, name, _chosen(own, _original[name]))
     try:
-        yield lambda: int(_here.calls)
+        yield
     finally:
-        _here.key, _here.calls = outer
-        with _lock:
-            _users -= 1
-            if not _users:
-                for name, function in _original.items():
-                    setattr(F, name, function)
+        for name, function in _original.items():
+            setattr(F, name, function)
+
+
+_replaced = Shared(_functions_replaced)
 
 
 def dropping(keys: Tensor | None, step: int) -> AbstractContextManager[object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -14,6 +13,7 @@ from torch.func import grad_and_value, vmap
 from nets_deap import _checks
 from nets_deap.inputs.call import call_with
 from nets_deap.inputs.nested import length_of
+from nets_deap.models.modes import quiet
 from nets_deap.models.private import copied
 from nets_deap.training.batches import eval_batches, rows_of
 from nets_deap.training.engines.dropout import at_step, keyed
@@ -22,6 +22,9 @@ from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import loss_of, n_correct
 from nets_deap.training.precision import plain_attention
 from nets_deap.training.problem import Problem, Split, State, once
+
+# torch warns that a loop over networks stands in for a batch, which is nothing to act on.
+NO_RULE = "There is a performance drop"
 
 
 @once
@@ -52,8 +55,7 @@ def stuck_at(problem: Problem) -> str:
     inputs, targets = (rows_of(part, slice(0, 2)) for part in problem.train)
     keys = torch.zeros((2, 2), dtype=torch.int32, device=problem.device)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that an operation has no batching rule is the answer
+        with quiet.held(NO_RULE):  # that is the answer
             functional.begin()
             functional.gradients()(trained, fixed, buffers, keys, inputs, targets)
             functional.measure(trained, fixed, buffers, keys, (inputs, targets))
@@ -123,9 +125,7 @@ class Functional:
     def explained(self) -> Iterator[None]:
         """Raise what torch says of a module that it cannot train as a batch, with the way out."""
         try:
-            with warnings.catch_warnings():
-                # That a loop over networks stands in for a batch is nothing to act on.
-                warnings.filterwarnings("ignore", message="There is a performance drop")
+            with quiet.held(NO_RULE):
                 yield
         except (RuntimeError, ValueError) as error:
             if is_shortage(error):

@@ -11,7 +11,7 @@ kinds than dropout's trains in one thread, all its states seeded by the network'
 
 from __future__ import annotations
 
-import threading
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
@@ -26,7 +26,7 @@ from nets_deap.models.private import copied, set_state
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import eval_batches, minibatch
-from nets_deap.training.device import seeded
+from nets_deap.training.device import seeded, threads_allowed, threads_limited
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
 from nets_deap.training.engines.probe import probe
@@ -38,10 +38,6 @@ from nets_deap.training.threads import Stop, share_out
 
 # A forward pass of a minibatch with at least so many operations outweighs what Python costs.
 WORTH_FLOPS = 5e6
-
-# torch's number of threads belongs to the whole process: one call at a time sets it, and no other
-# reads it meanwhile and takes the lowered number for the user's.
-_threads_set = threading.RLock()
 
 
 def takes_threads(problem: Problem) -> bool:
@@ -59,7 +55,7 @@ def worth_threads(problem: Problem) -> bool:
 
 def at_once(problem: Problem) -> int:
     """Return how many networks train at a time."""
-    return torch.get_num_threads() if takes_threads(problem) else 1
+    return threads_allowed() if takes_threads(problem) else 1
 
 
 def train_loop(
@@ -94,19 +90,16 @@ def train_loop(
         if on_part is not None:
             on_part([i], part)
 
-    with _threads_set:
-        before = torch.get_num_threads()
+    before = threads_allowed()
     workers = 1 if plain else min(threads or before, len(masks), limit)
     if workers == 1:  # torch's own threads share the one network
         for i in range(len(masks)):
             done(i, work(i, Stop()))
         return Outcome.concatenate(parts)
-    with _threads_set:
-        torch.set_num_threads(max(1, before // workers))  # new threads take it over
-        try:
-            share_out(work, range(len(masks)), workers, done)
-        finally:
-            torch.set_num_threads(before)
+    each = max(1, before // workers)
+    with threads_limited(each):
+        begin_thread = functools.partial(torch.set_num_threads, each)
+        share_out(work, range(len(masks)), workers, done, begin_thread)
     return Outcome.concatenate(parts)
 
 

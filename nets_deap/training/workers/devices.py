@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
 from nets_deap import _checks
 from nets_deap.tickets import bits
 from nets_deap.training import interrupt
-from nets_deap.training.device import pick_device
+from nets_deap.training.device import pick_device, threads_allowed, threads_limited
 from nets_deap.training.engines.dispatch import train
 from nets_deap.training.executor import set_executor, set_journal
 from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Start
@@ -26,20 +27,26 @@ TICK = 0.2  # seconds between two looks at signals
 Parts = queue.SimpleQueue[tuple[list[int], Outcome]]
 
 
-def pick_devices(device: str | Sequence[str]) -> list[torch.device]:
-    """Return one device or several: ``"cuda:all"``, or a list of names.
+Device = str | torch.device
+
+
+def pick_devices(device: Device | Sequence[Device]) -> list[torch.device]:
+    """Return one device or several: ``"cuda:all"``, or a list of names or of torch's devices.
 
     Raises:
         InvalidValueError: As ``pick_device`` does; or devices of different types, or none.
     """
-    if device == "cuda:all":
+    if isinstance(device, str) and device == "cuda:all":
         count = max(1, torch.cuda.device_count())
         return [pick_device(f"cuda:{number}") for number in range(count)]
-    if isinstance(device, str):
+    if isinstance(device, Device):
         return [pick_device(device)]
-    if not isinstance(device, (list, tuple)):
-        raise _checks.bad_type("device", "be a device", "a name or a list of names", device)
-    found = [pick_device(name) for name in device]
+    each: list[Any] = [*device] if isinstance(device, (list, tuple)) else [device]
+    for one in each:
+        if not isinstance(one, Device):
+            expected = "a name or a torch.device, or a list of them"
+            raise _checks.bad_type("device", "be a device", expected, one)
+    found = [pick_device(name) for name in each]
     if len({one.type for one in found}) != 1:
         raise _checks.bad_value("device", "be of one type", "CUDA devices, or 'cpu'", device)
     return found
@@ -83,7 +90,7 @@ class DeviceExecutor:
         costs = [self.speed.predict(work) or 1.0 for work in works]
         shares = balanced(costs, [self.speed.pace(n) for n in range(len(self._copies))])
         parts: Parts = queue.SimpleQueue()
-        threads = max(1, torch.get_num_threads() // len(self._copies))
+        threads = max(1, threads_allowed() // len(self._copies))
         with ThreadPoolExecutor(len(self._copies)) as pool:
             futures = {
                 n: pool.submit(self._train_share, call, n, _Relay(share, parts), threads)
@@ -116,10 +123,8 @@ class DeviceExecutor:
         """Train a device's networks in a thread of its own; return the seconds, too."""
         problem, share, begin = self._copies[n], relay.share, time.perf_counter()
         on_gpu = problem.device.type == "cuda"
-        if not on_gpu:
-            torch.set_num_threads(threads)  # of this thread alone
         set_journal(problem, relay)
-        with torch.cuda.device(problem.device) if on_gpu else nullcontext():
+        with torch.cuda.device(problem.device) if on_gpu else threads_limited(threads):
             outcome = train(
                 problem,
                 [call.masks[place] for place in share],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nets_deap.models.modes import quiet
 from nets_deap.models.private import Hooks, add_hooks, hooks_of
 from nets_deap.models.private import copied as copied_model
 from nets_deap.tickets.trained import TrainedState
@@ -155,8 +155,7 @@ class StoredTensor:
         """Return the tensor on the array's memory, which nobody may write; else as it is."""
         if not isinstance(stored, StoredTensor):
             return stored
-        with warnings.catch_warnings():
-            # Memory that is shared between processes is read-only, and so are data and W0.
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
+        # Memory that is shared between processes is read-only, and so are data and W0.
+        with quiet.held("The given NumPy array is not writ"):
             found = torch.from_numpy(np.asarray(stored.array))
         return found if found.dtype == stored.dtype else found.view(stored.dtype)

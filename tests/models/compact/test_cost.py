@@ -152,6 +152,25 @@ def test_inputs_of_several_rows_count_each():
     assert count_multiply_adds(compact(masked(model, masks), masks), x) == 60
 
 
+def test_rows_under_batch_normalisation_are_not_followed():
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)).eval()
+    assert CompactCost(model, torch.zeros(1, 4)).multiply_adds({}) == 36
+    with pytest.raises(ValueError, match=r"got batch normalisation of \(N, C, L\)"):
+        CompactCost(model, torch.zeros(1, 6, 4))
+
+
+def test_images_may_be_normalised_before_they_are_flattened():
+    model = nn.Sequential(
+        nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)
+    )
+    model = shaken(model.eval(), 0, 1.0)
+    masks = {"2.weight": np.arange(32).reshape(4, 8) % 5 == 0}
+    x, network = torch.randn(3, 2, 2, 2), masked(model, masks)
+    small = compact(network, masks)
+    torch.testing.assert_close(small(x), network(x))
+    assert CompactCost(model, x[:1]).multiply_adds(masks) == count_multiply_adds(small, x[:1])
+
+
 class Twice(nn.Module):
     def __init__(self):
         super().__init__()

@@ -167,3 +167,17 @@ def test_training_that_goes_on_gives_signs_of_life(tmp_path, monkeypatch):
     train()
     assert left.stat().st_mtime == 0
     os.close(handle)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_child_process_that_ends_leaves_the_folder_to_its_parent(tmp_path):
+    lock = Lock(tmp_path)
+    child = os.fork()
+    if not child:
+        lock.release()  # as at the end of a program
+        os._exit(0)
+    os.waitpid(child, 0)
+    lock.check()
+    assert is_held(tmp_path)
+    lock.release()

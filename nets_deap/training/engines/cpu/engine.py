@@ -18,6 +18,7 @@ from nets_deap import _checks
 from nets_deap._optional import require
 from nets_deap.models.feedforward import Feedforward, feedforward_of
 from nets_deap.tickets import bits
+from nets_deap.training.device import threads_allowed
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.cpu.arguments import (
     BINARY,
@@ -95,7 +96,7 @@ def train_compiled(
     assert feedforward is not None
     batches = plan.batches(problem.n_examples, problem.recipe.batch_size).numpy()
     begin = starts or [None] * len(masks)
-    threads = max(1, min(torch.get_num_threads(), len(masks)))
+    threads = max(1, min(threads_allowed(), len(masks)))
     # Bytes of one network: float32 weights, gradient and two moments, as if all were kept.
     one = 16 * sum(tensor.numel() for tensor in problem.initial.values())
     most = max(1, min(GROUP, GROUP_BYTES // one))
@@ -129,7 +130,7 @@ ENGINE = Engine(
     "compiled",
     train_compiled,
     suits,
-    lambda problem: GROUP * torch.get_num_threads(),
+    lambda problem: GROUP * threads_allowed(),
     "nn.Sequential or models.MLP of linear layers, the same activation between all (ReLU, tanh or "
     "sigmoid), without hooks, masked biases or frozen parameters, on the CPU, and a loss with a "
     "name, on data in memory without weights or augmentation",
