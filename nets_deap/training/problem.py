@@ -293,9 +293,7 @@ def untrained(problem: Problem, packed: bits.Bytes, plan: Plan, start: Start) ->
         curve_steps=plan.curve_steps,
         curve=np.full((1, len(plan.curve_steps)), np.nan),
         trained=[TrainedState(values, problem.unmasked_of(state))],
-        states=[{n: t.detach().cpu().clone() for n, t in state.items()}]
-        if plan.keep_states
-        else [],
+        states=[{n: t.detach().cpu().clone() for n, t in state.items()}] * plan.keep_states,
     )
 
 
