@@ -63,8 +63,7 @@ class AnyMap:
                     away.setdefault(spent.key, []).append(spent)
         for call, answer in zip(calls, answers, strict=True):
             for ticket, learnt in zip(tickets_in(call), answer.learnt, strict=False):
-                for name, value in learnt.items():
-                    setattr(ticket, name, value)
+                ticket.take_notes(learnt)
         for evaluator, generation in used.items():
             evaluator.settle(away.get(evaluator.key, ()))
             evaluator.close(generation)

@@ -13,6 +13,7 @@ from deap import tools
 
 from nets_deap import _checks
 from nets_deap.evolution.fronts import costs_of, is_finite, nondominated
+from nets_deap.tickets.ticket import Ticket
 
 
 @_checks.signed
@@ -39,9 +40,9 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
             return
         # A ticket that has been evaluated again replaces its earlier, perhaps luckier, self.
         held: list[Any] = list(self.items)
-        renewed = {t.genes for t in fresh if getattr(t, "evaluations", 0) > 1}
+        renewed = {t.network_key for t in fresh if isinstance(t, Ticket) and t.evaluations > 1}
         if renewed:
-            held = [member for member in held if member.genes not in renewed]
+            held = [one for one in held if getattr(one, "network_key", None) not in renewed]
         members = [*held, *fresh]
         costs = costs_of(members)
         best = nondominated(costs) & np.isfinite(costs).all(axis=1)
@@ -91,7 +92,8 @@ class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
         holders = {self.niche(member): member for member in self.items}
         for individual in population:
             costs_of([individual])  # raises where it has not been evaluated
-            if getattr(individual, "diverged", False) or not is_finite(individual):
+            lost = isinstance(individual, Ticket) and individual.diverged
+            if lost or not is_finite(individual):
                 continue
             cell = self.niche(individual)
             held = holders.get(cell)

@@ -10,9 +10,6 @@ from typing import Any
 
 from nets_deap.tickets.ticket import Ticket
 
-# What evaluation changes in a ticket.
-LEARNT = ("inherited", "evaluations", "diverged", "parents")
-
 
 @dataclass(frozen=True)
 class Spent:
@@ -76,7 +73,7 @@ class Carrying:
         finally:
             _spent.reset(token)
         away = self._is_copy or os.getpid() != self._home
-        learnt = [{name: getattr(one, name) for name in LEARNT} for one in tickets if away]
+        learnt = [one.evaluation_notes() for one in tickets if away]
         return Answer(result, digests, tuple(spent), tuple(learnt) if spent else ())
 
     def answers(self, map_: Callable[..., Any], iterables: Iterable[Iterable[Any]]) -> list[Answer]:

@@ -243,7 +243,7 @@ class Evaluator(Batched):
             values = self._evaluate([*tickets, *again])
             self.generations.begun |= bool(tickets)
             for ticket in tickets:
-                ticket.evaluations = 1
+                ticket.note_evaluations(1)
             self._renew(again, before, values[len(tickets) :])
             return values[: len(tickets)]
 
@@ -299,7 +299,7 @@ class Evaluator(Batched):
                     (n * then + now) / (n + 1) for then, now in zip(old, fresh, strict=True)
                 )
             ticket.fitness.values = fresh
-            ticket.evaluations = n + 1
+            ticket.note_evaluations(n + 1)
 
     def _check(self, ticket: Any) -> None:
         """Raise if an individual is not a ticket, or its fitness is made for other objectives.
@@ -378,9 +378,7 @@ class Evaluator(Batched):
         for (key, twins), (_, state), values in each:
             found[key] = self.worst if values is None else values
             for twin in twins:
-                twin.note_parents()
-                twin.inherited = None if values is None else state
-                twin.diverged = values is None
+                twin.note_training(None if values is None else state)
         if diverged:
             self.task.ledger.diverged += diverged
             logger.warning(
@@ -473,7 +471,7 @@ class Evaluator(Batched):
 
     def _genes(self, ticket: Ticket) -> Genes:
         """Return what makes two tickets the same training: genes and inheritance."""
-        return *ticket.genes, id(ticket.inherited) if self.inherit == "weights" else 0
+        return *ticket.network_key, id(ticket.inherited) if self.inherit == "weights" else 0
 
 
 _warned: set[str] = set()  # in this process

@@ -229,7 +229,7 @@ class OperatorSettings(Settings):
     )
     sigma: float | None = setting(
         None,
-        "Of the strategy that evolves with the ticket; see ``mut_prune``, ``mut_shrink``. None: "
+        "Of the parameters that evolve with the ticket; see ``mut_prune``, ``mut_shrink``. None: "
         "0.1 where weights are inherited, 0.2 for ``mut_shrink``; else 0.",
         at_least_0,
     )

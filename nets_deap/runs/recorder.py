@@ -243,7 +243,7 @@ class Recorder:
         ends = self.progress.generations
         ended = self._closed or (ends is not None and self.generation >= ends)
         ours = all(one.trained is not None or one.diverged for one in population)
-        return (ended or ours) and not any(one.parents for one in population)
+        return (ended or ours) and not any(one.parent_digests for one in population)
 
     def _note_lost(self, population: Sequence[Any]) -> None:
         """Count individuals as diverged to which an evaluation of the user's gave no finite value.

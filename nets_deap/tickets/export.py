@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from nets_deap import _checks
 from nets_deap.errors import TicketFileError
 from nets_deap.tickets import bits, files
 from nets_deap.tickets.genotype import Genotype
@@ -19,23 +21,40 @@ if TYPE_CHECKING:
 
 Self = TypeVar("Self", bound="Exportable")
 
+_NOWHERE: Mapping[str, Any] = MappingProxyType({})
+
 
 class Exportable(Genotype):
     """A genotype that can be saved, loaded, applied to models and given to other tools.
 
     Every method imports what it needs when it is called, so that tickets cost no import of torch.
-
-    Attributes:
-        origin: Where the ticket was found, as plain data (see ``Task.origin``); empty where
-            nobody said so, and again once bits change. Replace it, never change it.
     """
 
-    origin: Mapping[str, Any] = MappingProxyType({})
+    __slots__ = ()
 
-    def _forget(self) -> None:
-        """Forget what followed from the bits before they changed: another mask is new."""
-        super()._forget()
-        self.__dict__.pop("origin", None)
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Where the ticket was found, as plain data (see ``Task.origin``).
+
+        Empty where nobody said so, and again once bits change. Assign to it to replace it.
+
+        Raises:
+            InvalidTypeError: What is assigned is not a mapping.
+        """
+        found: Mapping[str, Any] = self._known.get("origin", _NOWHERE)
+        return found
+
+    @origin.setter
+    def origin(self, origin: Mapping[str, Any]) -> None:
+        if not isinstance(origin, Mapping):
+            raise _checks.bad_type(
+                "origin",
+                "say where the ticket was found",
+                "a mapping, as Task.origin returns it",
+                origin,
+                "Keep data of your own under another name.",
+            )
+        self._known["origin"] = copy.deepcopy(dict(origin))
 
     # ---- files
 

@@ -48,7 +48,7 @@ class Record:
         """Return what the file of a ticket is to hold."""
         state = ticket.trained
         # A ticket from a file was not bred here: it has the parents that its origin tells of.
-        parents = list(ticket.parents) or ticket.origin.get("parents", [])
+        parents = list(ticket.parent_digests) or ticket.origin.get("parents", [])
         metrics = {} if state is None else {n: float(v) for n, v in state.metrics.items()}
         return cls(
             packed=ticket.packed,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,16 @@ class Genome(Ticket):
         Jackson et al. 2023, Neuroevolution Ticket Search.
     """
 
+    __slots__ = ("_weights",)
+    _shared: ClassVar[tuple[str, ...]] = (*Ticket._shared, *__slots__)
+    _weights: NDArray[Any]
+
+    def __new__(cls: type[Self], *_: Any, **__: Any) -> Self:
+        """Return a genome of no genes."""
+        new = super().__new__(cls)
+        new._weights = np.zeros(0)
+        return new
+
     def __init__(
         self,
         mask: Iterable[Any] = (),
@@ -71,7 +81,7 @@ class Genome(Ticket):
             )
         super().__init__(mask, layout, fitness)
         if weights is None:
-            self._weights: NDArray[Any] = layout.require_initial()
+            self._weights = layout.require_initial()
         else:
             self._weights = self._checked(weights)
 
@@ -95,9 +105,9 @@ class Genome(Ticket):
         self._weights = new
 
     @property
-    def genes(self) -> tuple[Any, ...]:
+    def network_key(self) -> tuple[Any, ...]:
         """Layout, size, bits and kept weights, which make two genomes the same network."""
-        return *super().genes, self.own_values().tobytes()
+        return *super().network_key, self.own_values().tobytes()
 
     @property
     def digest(self) -> str:
@@ -115,15 +125,11 @@ class Genome(Ticket):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Genome):
             return super().__eq__(other) and np.array_equal(self.own_values(), other.own_values())
-        return False if isinstance(other, Ticket) else NotImplemented
+        return False  # a list of bits has no weights
 
     __hash__ = None  # mutable, as lists are
 
-    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
-        memo[id(self._weights)] = self._weights  # never written to, so shared
-        return super().__deepcopy__(memo)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, Mapping[str, Any]]) -> None:
         super().__setstate__(state)
         self._weights.setflags(write=False)  # NumPy unpickles arrays writeable
 
@@ -140,8 +146,8 @@ class Genome(Ticket):
         ticket = Ticket(self.mask, layout=own, fitness=copy.deepcopy(self.fitness))
         state = self.trained
         ticket.trained = None if state is None else replace(state, digest=ticket.digest)
-        ticket.strategy = dict(self.strategy)
-        ticket.origin, ticket.parents = dict(self.origin), self.parents
+        ticket.adaptation, ticket.origin = self.adaptation, self.origin
+        ticket._parent_digests = self.parent_digests
         return ticket
 
     def save(self, path: str | Path, *, include_initial: bool = True, task: Any = None) -> Path:

@@ -19,6 +19,8 @@ Self = TypeVar("Self", bound="Shareable")
 class Shareable(Exportable):
     """A ticket that can be put into such folders and repositories, by ``save`` and ``load``."""
 
+    __slots__ = ()
+
     def save_pretrained(
         self, folder: str | Path, *, include_initial: bool = True, task: Any = None
     ) -> Path:

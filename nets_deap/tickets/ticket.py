@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,56 +19,65 @@ from nets_deap.tickets.trained import Average, TrainedState
 
 Self = TypeVar("Self", bound="Ticket")
 
+_NOTES = "_evaluations", "_diverged", "_parent_digests"
+
 
 @_checks.signed
 class Ticket(Shareable):
     """A mask over initial weights, as a list-like DEAP individual of ``D`` bits.
 
-    Holds packed bits, 33 kB for LeNet-300-100. Single bits read as ``bool``; slices are copies
-    (bool arrays), so DEAP's own operators work on it as on a list. Its length is fixed. It can be
-    a base in ``creator.create``.
+    Holds packed bits, 33 kB for LeNet-300-100. It does what a list of the numbers 0 and 1 does, so
+    that DEAP's own operators work on it; its length is fixed. It can be a base in
+    ``creator.create``.
 
     In a structured ticket a bit gates a whole unit of weights (see ``nets.Task``): the ticket is
     a list of G bits, ``gates``, while ``mask``, ``kept``, ``density`` and ``trained`` are about the
     D weights.
+
+    Attributes that a program sets, such as ``strategy``, ``best`` or ``age``, are its own: copies
+    of the ticket have copies of them. The names listed here, those of methods among them, are the
+    package's: a class cannot have data of its own under them.
 
     Args:
         mask: The bits (bool, or numbers 0 and 1), 1 = kept.
         layout: The layout they belong to; None for a plain vector of bits.
         fitness: A DEAP fitness; ``toolbox.individual`` and ``creator`` provide one.
 
-    Attributes:
-        strategy: Strategy parameters that evolve with the ticket, by name: a layer's name for the
-            logarithm of the factor that its weights' saliency has in ``mut_prune``. Operators
-            replace it, never change it.
-        evaluations: How often its fitness has been measured.
-        diverged: Whether its last training diverged.
-        parents: Digests of the masks whose training its first one started out from: one after
-            mutation, two after crossover, none in a first population. Those of the nearest
-            ancestors that did not diverge.
-
     Raises:
-        InvalidValueError: The mask is not a vector of bits, or of another length than the layout.
+        InvalidValueError: The mask is not a vector of bits, or of another length than the layout;
+            or a class made from this one has data under a name of the package.
 
     >>> ticket = Ticket([1, 0, 1, 1], MaskLayout([("weight", (2, 2))]))
     >>> ticket
     Ticket(3 of 4 weights, density 0.7500, fitness ())
-    >>> ticket[0] = False
-    >>> ticket.mask.tolist(), ticket.layer_densities
-    ([False, False, True, True], {'weight': 0.5})
+    >>> ticket[0] = 0
+    >>> ticket[:2] + ticket[2:], ticket.mask.tolist(), ticket.layer_densities
+    ([0, 0, 1, 1], [False, False, True, True], {'weight': 0.5})
     """
 
+    __slots__ = ("_adaptation", "_diverged", "_evaluations", "_parent_digests", "_trained")
+
     fitness: Any = None
-    strategy: dict[str, float] = MappingProxyType({})  # type: ignore[assignment]
-    evaluations: int = 0
-    diverged: bool = False
-    parents: tuple[str, ...] = ()
+
+    # What copies share, as nothing of it is ever changed in place.
+    _shared: ClassVar[tuple[str, ...]] = ("_layout", "_layout_key", "_unit", *__slots__)
+    _adaptation: Mapping[str, float]
+    _diverged: bool
+    _evaluations: int
+    _parent_digests: tuple[str, ...]
+    _trained: TrainedState | Average | None
+
+    def __new__(cls: type[Self], *_: Any, **__: Any) -> Self:
+        """Return a ticket of no bits that nothing is known of."""
+        new = super().__new__(cls)
+        new._adaptation, new._parent_digests = {}, ()
+        new._evaluations, new._diverged, new._trained = 0, False, None
+        return new
 
     def __init__(
         self, mask: Iterable[Any] = (), layout: MaskLayout | None = None, fitness: Any = None
     ) -> None:
         super().__init__(mask, layout)
-        self._trained: TrainedState | Average | None = None
         if fitness is not None:
             self.fitness = fitness
 
@@ -85,6 +94,7 @@ class Ticket(Shareable):
     @trained.setter
     def trained(self, state: TrainedState | None) -> None:
         if state is not None:
+            _check_state("trained", state)
             _checks.shape("trained.values", state.values.shape, (self.kept,), "(kept,)")
             if state.digest != self.digest:
                 raise _checks.bad_value(
@@ -107,6 +117,7 @@ class Ticket(Shareable):
     @inherited.setter
     def inherited(self, state: TrainedState | None) -> None:
         if state is not None:
+            _check_state("inherited", state)
             expected = (bits.n_bytes(self.n_weights),)
             _checks.shape("inherited.packed", state.packed.shape, expected, "(bytes,)")
             state.freeze()
@@ -116,16 +127,71 @@ class Ticket(Shareable):
         """Inherit an average, without working it out yet."""
         self._trained = average
 
-    def note_parents(self) -> None:
-        """Take down whose training is inherited, unless it is the ticket's own."""
-        sources = () if self._trained is None else self._trained.sources
-        if sources and sources != (self.digest,):
-            self.parents = sources
+    @property
+    def adaptation(self) -> Mapping[str, float]:
+        """Parameters of operators that evolve with the ticket, by name; assign to replace them.
+
+        A layer's name for the logarithm of the factor that its weights' saliency has in
+        ``mut_prune``; the names of ``mut_shrink`` are in its own description.
+        """
+        return MappingProxyType(self._adaptation)
+
+    @adaptation.setter
+    def adaptation(self, adaptation: Mapping[str, float]) -> None:
+        if not isinstance(adaptation, Mapping):
+            raise _checks.bad_type("adaptation", "be numbers by name", "a mapping", adaptation)
+        self._adaptation = {
+            str(name): _checks.real(f"adaptation[{name!r}]", value)
+            for name, value in adaptation.items()
+        }
 
     @property
-    def genes(self) -> tuple[Any, ...]:
+    def evaluations(self) -> int:
+        """How often its fitness has been measured; an evaluator notes it."""
+        return self._evaluations
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its last training diverged; an evaluator notes it."""
+        return self._diverged
+
+    @property
+    def parent_digests(self) -> tuple[str, ...]:
+        """Digests of the masks whose training its first one started out from.
+
+        One after mutation, two after crossover, none in a first population. Those of the nearest
+        ancestors that did not diverge.
+        """
+        return self._parent_digests
+
+    def note_evaluations(self, times: int) -> None:
+        """Take down how often the fitness has been measured by now."""
+        self._evaluations = _checks.whole("times", times, low=0)
+
+    def note_training(self, state: TrainedState | None) -> None:
+        """Take down what a training ended with; None if it diverged.
+
+        Whose training the ticket started out from is taken down with it, unless it was its own.
+        """
+        sources = () if self._trained is None else self._trained.sources
+        if sources and sources != (self.digest,):
+            self._parent_digests = sources
+        self.inherited, self._diverged = state, state is None
+
+    def evaluation_notes(self) -> dict[str, Any]:
+        """Return what evaluation changes in a ticket, for the ticket that this is a copy of."""
+        return {**{name: getattr(self, name) for name in _NOTES}, "_trained": self.inherited}
+
+    def take_notes(self, notes: Mapping[str, Any]) -> None:
+        """Take over what evaluation has changed in a copy, as in another process."""
+        for name in _NOTES:
+            setattr(self, name, notes[name])
+        self.inherited = notes["_trained"]
+
+    @property
+    def network_key(self) -> tuple[Any, ...]:
         """Layout, size and bits, which make two tickets the same network."""
-        return self._layout_key, self._size, self._packed.tobytes()
+        return self._layout_key, self._size, bytes(self._bytes)
 
     def own_values(self) -> NDArray[Any] | None:
         """Return initial weights of the ticket's own at its kept positions; None for W0."""
@@ -134,38 +200,54 @@ class Ticket(Shareable):
     # ---- comparison and copies
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Ticket):
-            return NotImplemented
-        return (
-            self._size == other._size
-            and self._layout_key == other._layout_key
-            and np.array_equal(self._packed, other._packed)
-        )
+        if isinstance(other, Ticket) and self._layout_key != other._layout_key:
+            return False
+        return super().__eq__(other)
 
     __hash__ = None  # type: ignore[assignment]  # mutable, as lists are
+
+    def copy(self: Self) -> Self:
+        """Return a copy, with copies of its fitness and of all that programs have set."""
+        return copy.deepcopy(self)
+
+    __copy__ = copy
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         new = self.__class__.__new__(self.__class__)
         memo[id(self)] = new
-        for name, value in self.__dict__.items():
-            if name == "_packed":
-                value = value.copy()
-            elif name not in _SHARED:
-                value = copy.deepcopy(value, memo)
-            new.__dict__[name] = value
+        new._hold(self._packed, self._size)
+        for name in self._shared:
+            object.__setattr__(new, name, getattr(self, name))
+        if self._known:
+            new._known = copy.deepcopy(self._known)
+        new.set_users_attributes(
+            {n: copy.deepcopy(value, memo) for n, value in self.users_attributes().items()}
+        )
         return new
 
-    def __copy__(self: Self) -> Self:
-        return copy.deepcopy(self)
+    def __getstate__(self) -> dict[str, dict[str, Any]]:
+        """Return all that the ticket is but for its class, for pickles and checkpoints.
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = {k: v for k, v in self.__dict__.items() if k != "_layout"}
-        return {**state, "_trained": self.inherited}
+        Returns:
+            ``own``: what the package holds of it, by name; ``users``: the attributes that programs
+            have set, fitness among them.
+        """
+        own = {name: getattr(self, name) for name in self._shared if name != "_layout"}
+        own |= {"_size": self._size, "_packed": self._packed, "_trained": self.inherited}
+        return {"own": {**own, "origin": dict(self.origin)}, "users": self.users_attributes()}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _layout=known_layout(state["_layout_key"]))
+    def __setstate__(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        own = dict(state["own"])
+        self._hold(own.pop("_packed"), own.pop("_size"))
+        origin = own.pop("origin")
+        for name, value in own.items():
+            setattr(self, name, value)
+        if origin:
+            self.origin = origin
+        self._layout = known_layout(self._layout_key)
         if self.inherited is not None:
             self.inherited.freeze()  # NumPy unpickles arrays writeable
+        self.set_users_attributes(state["users"])
 
     def __repr__(self) -> str:
         values = getattr(self.fitness, "values", ()) if self.fitness is not None else ()
@@ -176,6 +258,13 @@ class Ticket(Shareable):
         return f"{type(self).__name__}({held}, fitness {tuple(values)})"
 
 
-_SHARED = frozenset(
-    ("_size", "unit", "_layout", "_layout_key", "_trained", "strategy", "origin", "parents")
-)
+def _check_state(argument: str, state: object) -> None:
+    """Raise unless something is a trained state."""
+    if not isinstance(state, TrainedState):
+        raise _checks.bad_type(
+            argument,
+            "be what a training ended with",
+            "a TrainedState or None",
+            state,
+            "Keep data of your own under another name.",
+        )

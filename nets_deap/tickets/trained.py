@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,11 +61,17 @@ class TrainedState(Brief):
         return (self.digest,) if self.digest else self.parents
 
     def freeze(self) -> None:
-        """Make the arrays read-only: copies of a ticket share them."""
+        """Make arrays and mappings read-only: copies of a ticket share them."""
+        for name in ("unmasked", "metrics"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
         arrays = (self.values, self.packed, self.gradients, self.candidates)
         for array in (*arrays, *self.unmasked.values()):
             if array is not None:
                 array.setflags(write=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields as they can be pickled, which views of mappings cannot."""
+        return {**vars(self), "unmasked": dict(self.unmasked), "metrics": dict(self.metrics)}
 
     def tensors(self, layout: MaskLayout, mask: bits.Mask) -> dict[str, Tensor]:
         """Return the tensors that differ from W0 by name, pruned weights zero.

@@ -1,6 +1,6 @@
 """``Problem``: everything that training reads, on its device, and the trained ``Outcome``.
 
-One file: a plan and an outcome are those of a problem, and whoever reads one reads all three.
+One file: problem, plan and outcome are what every engine takes and gives.
 """
 
 from __future__ import annotations
@@ -166,8 +166,7 @@ def at_work(problem: Problem) -> Iterator[None]:
     module that two threads worked with would hold the weights of one while the other one reads it.
     """
     plain = neutral(problem.device, problem.dtype)
-    # Lent, not held: who holds the one while waiting for the other would wait for ever.
-    with random_states_lock.lent(), problem.cache.lock.held(), plain:
+    with random_states_lock.lent(), problem.cache.lock.held(), plain:  # never waits with one
         yield
 
 
@@ -189,8 +188,7 @@ def once(
 ) -> Callable[Concatenate[Problem, More], Found]:
     """Call a function of a problem once for each problem and further arguments; then remember.
 
-    What it gave stands among the facts of the problem's cache. It does not depend on the modes in
-    which the first call happens to be made.
+    What it gave stands among the facts of the problem's cache; modes outside do not matter.
     """
 
     @functools.wraps(function)

@@ -161,7 +161,7 @@ def test_what_copies_learn_and_spend_comes_home():
     box.mutate(child)
     box.map(box.evaluate, [child])
     assert child.trained.steps == 2 * task.steps
-    assert child.parents == (parent.digest,)
+    assert child.parent_digests == (parent.digest,)
 
 
 def test_divergence_elsewhere_is_counted_at_home():

@@ -458,7 +458,7 @@ def test_niches_go_by_the_first_objective_that_they_are_not_over():
 
 def test_diverged_tickets_never_hold_a_niche():
     lost = placed(0.5, 1e6)
-    lost.diverged = True
+    lost.note_training(None)
     archive = NicheArchive()
     archive.update([lost, placed(0.1, 0.2)])
     assert [t.density for t in archive] == [0.1]
@@ -468,7 +468,7 @@ def test_a_ticket_evaluated_again_replaces_its_luckier_self():
     archive, ticket = archives.ParetoFront(), placed(0.5, 0.1)
     archive.update([ticket, placed(0.2, 0.4)])
     ticket.fitness.values = (0.3, 2500.0)
-    ticket.evaluations = 2
+    ticket.note_evaluations(2)
     archive.update([ticket])
     assert sorted(t.fitness.values[0] for t in archive) == [0.3, 0.4]
 

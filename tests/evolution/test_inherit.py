@@ -110,12 +110,12 @@ def test_the_average_is_the_midpoint_of_both_vectors():
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
 def test_what_is_inherited_travels_compactly_and_cannot_be_changed(copied):
     ticket = ticket_of([2, 5], [0.25, -0.5], unmasked={"bias": np.ones(2)})
-    ticket.strategy = {"a": 0.5}
+    ticket.adaptation = {"a": 0.5}
     ticket[7] = 1
     back = copied(ticket)
     assert back.trained is None
     assert back.inherited.values.tolist() == [0.25, -0.5]
-    assert back.strategy == {"a": 0.5}
+    assert back.adaptation == {"a": 0.5}
     for array in (back.inherited.values, back.inherited.packed, back.inherited.unmasked["bias"]):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
@@ -176,20 +176,20 @@ def test_noise_makes_the_two_children_differ():
 
 def test_layer_factors_evolve_with_the_ticket_and_decide_which_layer_is_pruned():
     ticket = ticket_of(range(20), np.ones(20))
-    ticket.strategy = {"a": 1.0, "b": -1.0}
+    ticket.adaptation = {"a": 1.0, "b": -1.0}
     operators.mut_prune(ticket, fraction=0.25)
     assert ticket.mask[:12].all()
     assert ticket.kept == 15
-    before = ticket.strategy
+    before = ticket.adaptation
     operators.mut_prune(ticket, fraction=0.1, sigma=0.1, rng=np.random.default_rng(0))
     assert before == {"a": 1.0, "b": -1.0}
-    assert set(ticket.strategy) == {"a", "b"}
-    assert 0 < abs(ticket.strategy["a"] - 1) < 1
+    assert set(ticket.adaptation) == {"a", "b"}
+    assert 0 < abs(ticket.adaptation["a"] - 1) < 1
     mate = ticket_of([3, 15], [1, 1])
-    mate.strategy = {"a": 3.0}
-    wanted = {"a": (ticket.strategy["a"] + 3) / 2, "b": ticket.strategy["b"] / 2}
+    mate.adaptation = {"a": 3.0}
+    wanted = {"a": (ticket.adaptation["a"] + 3) / 2, "b": ticket.adaptation["b"] / 2}
     child, _ = operators.cx_average(ticket, mate)
-    assert child.strategy == pytest.approx(wanted)
+    assert child.adaptation == pytest.approx(wanted)
 
 
 def test_pruning_by_gradient_goes_by_the_product():
@@ -448,9 +448,21 @@ def test_children_of_one_parent_differ_by_default(task):
     assert found.logbook[-1]["evaluations"] > 1 + 2 * 2
 
 
-def test_two_children_do_not_share_a_strategy():
+@pytest.mark.parametrize("own", [None, [1.0, 2.0], {"a": 7}])
+def test_operators_leave_a_strategy_of_the_programs_own_alone(own):
     one, two = ticket_of([0, 1, 14], [1, 1, 1]), ticket_of([0, 2, 14], [3, 3, 3])
-    one.strategy = {"a": 1.0}
+    for ticket in (one, two):
+        ticket.strategy, ticket.parents = own, own
+    operators.cx_uniform(one, two)
     operators.cx_average(one, two)
-    assert one.strategy == two.strategy == {"a": 0.5}
-    assert one.strategy is not two.strategy
+    operators.mut_prune(one, sigma=0.5)
+    assert one.strategy == one.parents == two.strategy == own
+    assert set(one.adaptation) == {layer.name for layer in one.layout.layers}
+
+
+def test_two_children_do_not_share_parameters_that_evolve():
+    one, two = ticket_of([0, 1, 14], [1, 1, 1]), ticket_of([0, 2, 14], [3, 3, 3])
+    one.adaptation = {"a": 1.0}
+    operators.cx_average(one, two)
+    assert one.adaptation == two.adaptation == {"a": 0.5}
+    assert one.adaptation is not two.adaptation

@@ -12,6 +12,7 @@ from deap import base, creator, tools
 from support.trained import set_trained
 
 import nets_deap as nets
+from nets_deap.errors import InvalidValueError
 from nets_deap.tickets.fitness import fitness_class
 from nets_deap.tickets.layout import MaskLayout
 
@@ -50,33 +51,103 @@ def positions(chosen, individuals):
 # ---- operators
 
 
-@pytest.mark.parametrize(
-    ("operator", "options"),
-    [
-        (tools.cxOnePoint, {}),
-        (tools.cxTwoPoint, {}),
-        (tools.cxUniform, {"indpb": 0.4}),
-        (tools.mutFlipBit, {"indpb": 0.3}),
-        (tools.mutInversion, {}),
-        (tools.mutShuffleIndexes, {"indpb": 0.4}),
-    ],
-)
-def test_stock_operators_do_gene_for_gene_what_they_do_on_lists(operator, options):
-    n_parents = 2 if operator.__name__.startswith("cx") else 1
-    changed = 0
+# All operators that DEAP has for lists, with the arguments of an ordinary call.
+OPERATORS = {
+    "cxOnePoint": {},
+    "cxTwoPoint": {},
+    "cxUniform": {"indpb": 0.4},
+    "cxMessyOnePoint": {},
+    "cxPartialyMatched": {},
+    "cxUniformPartialyMatched": {"indpb": 0.4},
+    "cxOrdered": {},
+    "cxBlend": {"alpha": 0.5},
+    "cxSimulatedBinary": {"eta": 2.0},
+    "cxSimulatedBinaryBounded": {"eta": 2.0, "low": 0.0, "up": 1.0},
+    "cxESBlend": {"alpha": 0.5},
+    "cxESTwoPoint": {},
+    "mutFlipBit": {"indpb": 0.3},
+    "mutInversion": {},
+    "mutShuffleIndexes": {"indpb": 0.4},
+    "mutUniformInt": {"low": 0, "up": 1, "indpb": 0.4},
+    "mutUniformInt of more": {"low": 0, "up": 3, "indpb": 0.4},
+    "mutGaussian": {"mu": 0.0, "sigma": 1.0, "indpb": 0.4},
+    "mutPolynomialBounded": {"eta": 2.0, "low": 0.0, "up": 1.0, "indpb": 0.4},
+    "mutESLogNormal": {"c": 1.0, "indpb": 0.2},
+}
+REFUSED = {
+    *("cxBlend", "cxSimulatedBinary", "cxSimulatedBinaryBounded", "cxESBlend", "mutGaussian"),
+    *("mutPolynomialBounded", "mutESLogNormal", "mutUniformInt of more", "cxMessyOnePoint"),
+}
+
+
+def parents_of(operator, seed, kind):
+    """Return parents of a class, with a strategy of their own each."""
+    parents = [kind(map(int, mask)) for mask in draw(seed, 2 if operator.startswith("cx") else 1)]
+    for number, parent in enumerate(parents):
+        parent.strategy = [number + place / N for place in range(N)]
+    return parents
+
+
+def operated(operator, parents, seed):
+    """Apply an operator; return what went wrong, if anything."""
+    random.seed(seed)
+    try:
+        found = getattr(tools, operator.partition(" ")[0])(*parents, **OPERATORS[operator])
+    except Exception as error:
+        return error
+    assert isinstance(found, tuple)
+    assert all(child is parent for child, parent in zip(found, parents, strict=True))
+    return None
+
+
+def test_every_stock_operator_for_lists_is_tried():
+    known = {name for name in dir(tools) if name.startswith(("cx", "mut"))} - {"mutation"}
+    aliases = {"cxTwoPoints", "cxESTwoPoints"}
+    trees = {"cxSemantic", "mutSemantic"}
+    assert {name.partition(" ")[0] for name in OPERATORS} == known - aliases - trees
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_stock_operators_do_gene_for_gene_what_they_do_on_lists(operator):
+    done = changed = 0
     for seed in range(30):
-        lists = draw(seed, n_parents)
-        parents = [nets.Ticket(mask) for mask in lists]
-        random.seed(seed)
-        operator(*lists, **options)
-        random.seed(seed)
-        offspring = operator(*parents, **options)
-        assert isinstance(offspring, tuple)
-        assert all(child is parent for child, parent in zip(offspring, parents, strict=True))
-        assert [list(child) for child in offspring] == lists
-        assert all(child == nets.Ticket(genes) for child, genes in zip(parents, lists, strict=True))
-        changed += lists != draw(seed, n_parents)
-    assert changed > 10
+        lists, tickets = (parents_of(operator, seed, kind) for kind in (Listed, nets.Ticket))
+        before = [list(parent) for parent in lists]
+        problems = [operated(operator, parents, seed) for parents in (lists, tickets)]
+        fits = all(len(one) == N and set(one) <= {0, 1} for one in lists)
+        if problems[0] is None and fits:
+            assert problems[1] is None
+            assert [list(one) for one in tickets] == lists
+            assert [one.strategy for one in tickets] == [one.strategy for one in lists]
+            assert tickets == [nets.Ticket(genes) for genes in lists]
+            done += 1
+            changed += before != lists
+        elif problems[0] is None:
+            assert isinstance(problems[1], InvalidValueError)
+            assert "must hold bits" in str(problems[1]) or "fixed" in str(problems[1])
+        else:
+            assert type(problems[1]) is type(problems[0])
+    assert (done < 30) == (operator in REFUSED)
+    assert changed > 10 or operator in REFUSED
+
+
+def test_evolution_strategies_leave_the_parents_as_they_were():
+    """As with lists: what a clone's operators change in place is the clone's."""
+    parents = [nets.Ticket([0, 1] * 5), nets.Ticket([1, 1] * 5)]
+    for parent in parents:
+        parent.strategy, parent.parents, parent.speed = [1.0] * 10, ["x"], np.zeros(2)
+    one, other = (copy.deepcopy(parent) for parent in parents)
+    other.strategy = [2.0] * 10
+    random.seed(3)
+    tools.cxESTwoPoint(one, other)
+    with pytest.raises(InvalidValueError, match=r"must hold bits.*mutFlipBit"):
+        tools.mutESLogNormal(one, c=1.0, indpb=1.0)
+    one.parents.append("y")
+    one.speed += 1
+    assert set(one.strategy) != {1.0}
+    for parent in parents:
+        assert (parent.strategy, parent.parents) == ([1.0] * 10, ["x"])
+        assert parent.speed.tolist() == [0, 0]
 
 
 def test_stock_operators_forget_what_was_trained_where_they_change_bits():

@@ -63,7 +63,7 @@ def test_another_mask_has_no_origin(xor_task, tmp_path):
     ticket = xor_task.dense_ticket()
     ticket.save(tmp_path / "a", task=xor_task)
     child = copy.deepcopy(ticket)
-    assert child.origin is ticket.origin
+    assert child.origin == ticket.origin
     assert pickle.loads(pickle.dumps(child)).origin == ticket.origin
     child[0] = 0
     assert not child.origin

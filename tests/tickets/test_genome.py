@@ -15,6 +15,7 @@ from nets_deap.tickets.fitness import fitness_class
 from nets_deap.tickets.genome import Genome
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.trained import TrainedState
 
 MASK = [1, 0, 1, 1, 0, 0, 1, 0, 1, 1]
 KEPT, PRUNED = 2, 1
@@ -69,9 +70,9 @@ def test_equal_masks_with_other_kept_weights_are_other_networks(genome):
     clone, other, dormant = copy.deepcopy(genome), changed(genome, KEPT), changed(genome, PRUNED)
     for same in (clone, dormant):
         assert same == genome
-        assert (same.genes, same.digest) == (genome.genes, genome.digest)
+        assert (same.network_key, same.digest) == (genome.network_key, genome.digest)
     assert other != genome
-    assert other.genes != genome.genes
+    assert other.network_key != genome.network_key
     assert other.digest != genome.digest
     assert Ticket(MASK, layout=genome.layout) != genome
     assert genome != Ticket(MASK, layout=genome.layout)
@@ -222,9 +223,13 @@ def test_apply_sets_its_own_weights():
 
 
 def test_an_exported_genome_keeps_where_it_came_from(genome, tmp_path):
-    genome.parents, genome.origin = ("a" * 32, "b" * 32), {"generation": 3}
+    parents = "a" * 32, "b" * 32
+    genome.inherited = TrainedState(genome.own_values(), packed=genome.packed, parents=parents)
+    genome.note_training(None)
+    genome.origin = {"generation": 3}
     ticket = genome.export()
-    assert (ticket.parents, ticket.origin) == (genome.parents, genome.origin)
+    assert ticket.parent_digests == genome.parent_digests == parents
+    assert ticket.origin == genome.origin
     ticket.origin["generation"] = 4
     assert genome.origin == {"generation": 3}
     loaded = Ticket.load(genome.save(tmp_path / "g.safetensors"))

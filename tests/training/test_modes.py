@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import warnings
 
 import numpy as np
@@ -178,9 +179,16 @@ def alone(engine):
     return {"trained": trained(build(engine))}
 
 
-@each_mode
+QUICK = {("autocast", "batched"), ("inference", "batched"), ("default_device", "batched")}
+QUICK |= {("default_dtype", "batched"), ("anomaly", "batched"), ("seterr", "batched")}
+
+
 @pytest.mark.parametrize(
-    "engine", [pytest.param(e, marks=[] if e == "batched" else pytest.mark.slow) for e in ENGINES]
+    ("mode", "engine"),
+    [
+        pytest.param(*pair, marks=[] if pair in QUICK else pytest.mark.slow)
+        for pair in itertools.product(MODES, ENGINES)
+    ],
 )
 def test_all_that_is_done_with_a_task_is_the_same_inside(mode, engine):
     task = build(engine)

@@ -119,13 +119,13 @@ def _worth(state: TrainedState, by: str) -> Scores:
 
 
 def weighted(ticket: Ticket, scores: Scores | None) -> Scores | None:
-    """Multiply the saliency of kept weights by the layers' factors of the ticket's strategy.
+    """Multiply the saliency of kept weights by the layers' factors of the ticket's own.
 
     Only the order of scores matters, so the greatest factor is taken as 1: none overflows.
     """
-    if scores is None or not ticket.strategy:
+    if scores is None or not ticket.adaptation:
         return scores
-    logs = np.array([ticket.strategy.get(layer.name, 0.0) for layer in layers_of(ticket)])
+    logs = np.array([ticket.adaptation.get(layer.name, 0.0) for layer in layers_of(ticket)])
     spread = np.empty(len(scores), dtype=np.result_type(scores, np.float32))
     for span, factor in zip(spans_of(ticket), np.exp(logs - logs.max()).tolist(), strict=True):
         np.multiply(scores[span], factor, out=spread[span])
@@ -155,17 +155,17 @@ def inherit_average(
     """Let two children inherit the average of what their parents inherited.
 
     A child whose bits are still those of its parent keeps that one's trained state, unless
-    ``unchanged_too``. Strategies are averaged likewise.
+    ``unchanged_too``. Parameters that evolve are averaged likewise.
     """
     first, second = (child.inherited for child in children)
     middle: TrainedState | Average | None = first or second
     if first is not None and second is not None and first is not second:
         middle = Average(first, second, children[0].n_weights)
-    one, two = (child.strategy for child in children)
-    strategy = {name: (one.get(name, 0.0) + two.get(name, 0.0)) / 2 for name in {**one, **two}}
+    one, two = (child.adaptation for child in children)
+    middling = {name: (one.get(name, 0.0) + two.get(name, 0.0)) / 2 for name in {**one, **two}}
     for child, packed in zip(children, before, strict=True):
         if unchanged_too or not np.array_equal(child.packed, packed):
-            child.strategy = dict(strategy)
+            child.adaptation = middling
             if isinstance(middle, Average):
                 child.inherit(middle)
             else:

@@ -168,7 +168,7 @@ def cx_average(
 
     Saliency is ``|w|`` of the averaged trained weights, a pruned weight counting as 0 (of W0 where
     nothing is inherited), over the union of both masks, multiplied by the layers' factors of the
-    averaged strategy. The children keep as many weights as their parents, less a fraction. For
+    averaged parameters. The children keep as many weights as their parents, less a fraction. For
     relatives: the weights of tickets that descend from the same W0 and the same first steps lie in
     one basin, where their average is at least as good as they are. In place; returns a tuple;
     fitness untouched.

@@ -67,7 +67,7 @@ def mut_prune(
     """Prune a fraction of the kept weights. In place; returns a tuple; fitness untouched.
 
     The weights of least saliency go, over the whole network at once. Each layer's saliency is
-    multiplied by a factor exp(s) of the ticket's own, ``individual.strategy[layer]`` = s, which
+    multiplied by a factor exp(s) of the ticket's own, ``individual.adaptation[layer]`` = s, which
     mutates first and which children inherit: self-adaptation decides which layers are pruned more.
 
     Args:
@@ -92,10 +92,10 @@ def mut_prune(
     _checks.real("noise", noise, low=0)
     if _checks.real("sigma", sigma, low=0):
         steps = source.normal(0, sigma, len(layers_of(individual)))
-        old = individual.strategy
+        old = individual.adaptation
         names = [layer.name for layer in layers_of(individual)]
         moved = {n: old.get(n, 0.0) + float(s) for n, s in zip(names, steps, strict=True)}
-        individual.strategy = {**old, **moved}
+        individual.adaptation = {**old, **moved}
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
     mask = individual.gates
     mask ^= least(individual, mask, k, by, source, noise=noise)

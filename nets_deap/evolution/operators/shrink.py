@@ -39,8 +39,8 @@ def mut_shrink(
 
     In place; returns a tuple; fitness untouched. Of the n units of each level (inputs, then each
     hidden layer) n (1 - fraction)^e survive, those of largest norm (incoming x outgoing, of the
-    trained weights when the ticket has them). The exponents e follow the ticket's own strategy,
-    which mutates first and which children inherit: ``individual.strategy["level 0"]``, ... are
+    trained weights when the ticket has them). The exponents e follow the ticket's own parameters,
+    which mutates first and which children inherit: ``individual.adaptation["level 0"]``, ... are
     their logarithms, before they are scaled so that the multiply-adds shrink as asked. Then small
     weights go, down to a density of ``thin`` x sqrt(multiply-adds / D), though never more than
     two fifths of them at once: sparse networks train best from W0, and the smaller they are the
@@ -63,9 +63,9 @@ def mut_shrink(
     _checks.real("sigma", sigma, low=0)
     _checks.density("thin", thin)
     names = [f"level {i}" for i in range(len(layout.layers))]
-    old = individual.strategy
+    old = individual.adaptation
     moved = {name: MEMORY * old.get(name, 0.0) + float(source.normal(0, sigma)) for name in names}
-    individual.strategy = {**old, **moved}
+    individual.adaptation = {**old, **moved}
     alive = live.live_units(layout, before)
     if not alive[0].any():  # nothing reaches an output, so nothing can be taken off
         write(individual, before, source, allow_empty_layers=False)

@@ -111,7 +111,7 @@ class Noted:
             },
             "again": [writer.add(ticket) for ticket in self.again],
         }
-        return {**content, "tickets": writer.tickets, "learnt": writer.trained}, packer
+        return {**content, **writer.finish()}, packer
 
 
 class Snapshot:
@@ -139,7 +139,7 @@ class Snapshot:
     def read_tickets(self, layout: MaskLayout) -> list[Ticket]:
         """Make all tickets, with the layout of the task; return the population."""
         reader = TicketReader(layout, self._unpacker, self.content["learnt"])
-        self.tickets = [reader.read(plain) for plain in self.content["tickets"]]
+        self.tickets = reader.read(self.content["tickets"])
         self.population = [self.tickets[number] for number in self.content["population"]]
         reference = self.recorder["reference"]
         if any(

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
-from deap import base, creator
+import torch
+from deap import base
 
 from nets_deap.errors import RunFileError
+from nets_deap.runs.checkpoint.classes import (
+    CONTAINERS,
+    class_named,
+    created,
+    fresh_attributes,
+    hides,
+    is_created,
+)
+from nets_deap.runs.checkpoint.held import check_bits, check_held
 from nets_deap.runs.storage.plain import Packer, Unpacker, Unstorable
 from nets_deap.runs.storage.schema import name_of
 from nets_deap.tickets import bits
@@ -20,8 +31,6 @@ from nets_deap.tickets.trained import TrainedState
 
 logger = logging.getLogger("nets_deap")
 
-# Held elsewhere, or worked out again from what is held.
-_APART = frozenset(("_layout", "_trained", "fitness", "_kept", "_digest"))
 # The fields of a trained state by their names in checkpoints, which are older than those here.
 _FIELDS = {
     "digest": "digest",
@@ -38,33 +47,47 @@ _FIELDS = {
 class TicketWriter:
     """Turns tickets into plain data; a ticket that comes again, or shares its weights, once.
 
+    Attributes that programs have set are kept as far as they are plain data, and so are other
+    tickets, fitnesses and lists of DEAP's creator among them.
+
     Args:
         packer: Takes the arrays.
     """
 
     def __init__(self, packer: Packer) -> None:
         self.packer = packer
-        self.tickets: list[dict[str, Any]] = []
-        self.trained: list[dict[str, Any]] = []
+        self._tickets: list[dict[str, Any]] = []
+        self._trained: list[dict[str, Any]] = []
         self._known: dict[int, tuple[Any, int]] = {}
+        self._states: dict[int, tuple[TrainedState, int]] = {}
+        self._waiting: list[Ticket] = []
 
     def add(self, ticket: Ticket) -> int:
         """Return the number of a ticket."""
         if id(ticket) not in self._known:
-            number = len(self.tickets)
-            self._known[id(ticket)] = ticket, number
-            self.tickets.append({})
-            self.tickets[number] = self._ticket(ticket)
+            self._known[id(ticket)] = ticket, len(self._known)
+            self._waiting.append(ticket)
         return self._known[id(ticket)][1]
+
+    def finish(self) -> dict[str, Any]:
+        """Return all tickets that have been added, and their trained states, as JSON."""
+        # One after the other: a ticket may hold its parents, and these theirs.
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._tickets += [self._ticket(ticket) for ticket in waiting]
+        return {"tickets": self._tickets, "learnt": self._trained}
 
     def _ticket(self, ticket: Ticket) -> dict[str, Any]:
         """Return one ticket as JSON."""
-        state = ticket.inherited
+        state = ticket.__getstate__()
+        own = {name.lstrip("_"): value for name, value in state["own"].items()}
+        trained, attributes = own.pop("trained"), state["users"]
         return {
             "class": name_of(type(ticket)),
-            "fitness": self._fitness(ticket.fitness),
-            "learnt": None if state is None else self._add_trained(state),
-            "attributes": self._attributes(ticket, _APART),
+            "fitness": self._fitness(attributes.pop("fitness", None)),
+            "learnt": None if trained is None else self._add_trained(trained),
+            "own": {name: self.packer.pack(value) for name, value in own.items()},
+            "attributes": self._attributes(ticket, attributes),
         }
 
     def _fitness(self, fitness: Any) -> dict[str, Any] | None:
@@ -74,34 +97,57 @@ class TicketWriter:
         kind: dict[str, Any] = {"class": name_of(type(fitness))}
         if isinstance(fitness, TicketFitness):
             kind = {n: list(getattr(fitness, n)) for n in ("names", "weights", "reference")}
-        return {**kind, "attributes": self._attributes(fitness, frozenset())}
+        attributes = dict(vars(fitness))
+        values = self.packer.pack(tuple(attributes.pop("wvalues", ())))
+        return {**kind, "wvalues": values, "attributes": self._attributes(fitness, attributes)}
 
     def _add_trained(self, state: TrainedState) -> int:
         """Return the number of a trained state."""
-        if id(state) not in self._known:
-            self._known[id(state)] = state, len(self.trained)
+        if id(state) not in self._states:
+            self._states[id(state)] = state, len(self._trained)
             plain = {key: getattr(state, name) for key, name in _FIELDS.items()}
-            self.trained.append(self.packer.pack(plain))
-        return self._known[id(state)][1]
+            self._trained.append(self.packer.pack(plain))
+        return self._states[id(state)][1]
 
-    def _attributes(self, thing: Any, apart: frozenset[str]) -> dict[str, Any]:
-        """Return an object's own attributes as JSON, without those that are not plain data."""
+    def _attributes(self, thing: Any, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what programs have set on an object as JSON, as far as that can be kept."""
         found = {}
-        for name, value in vars(thing).items():
-            if name in apart:
-                continue
+        for name, value in attributes.items():
             try:
-                found[name] = self.packer.pack(value)
-            except Unstorable as error:
+                if hides(type(thing), name):
+                    raise Unstorable("it hides what the class has under that name")
+                found[name] = self.packer.pack(value, self._more)
+            except (Unstorable, RecursionError) as error:
                 if (type(thing), name) not in _warned:
                     _warned.add((type(thing), name))
                     logger.warning(
-                        "The attribute %s of %s is not kept in checkpoints: %s.",
+                        "The attribute %s of %s is not kept in checkpoints: %s. A run that is "
+                        "resumed goes on without it.",
                         name,
                         type(thing).__name__,
-                        error,
+                        "it holds itself" if isinstance(error, RecursionError) else error,
                     )
         return found
+
+    def _more(self, value: Any) -> Any:
+        """Return what an attribute may hold beside plain data as JSON; None for anything else."""
+        kind = type(value)
+        if isinstance(value, Ticket):
+            return {"ticket": self.add(value)}
+        if isinstance(value, base.Fitness):
+            return {"fitness": self._fitness(value)}
+        if kind is torch.Tensor and value.device.type == "cpu" and not value.requires_grad:
+            try:
+                return {"tensor": self.packer.pack(value.numpy())}
+            except (TypeError, RuntimeError):  # of a dtype that NumPy lacks, or sparse
+                return None
+        if is_created(kind):
+            for plain, take in CONTAINERS.items():
+                if isinstance(value, plain):
+                    attributes = self._attributes(value, vars(value))
+                    content = self.packer.pack(take(value), self._more)
+                    return {"created": [plain.__name__, name_of(kind), content, attributes]}
+        return None
 
 
 _warned: set[tuple[type, str]] = set()
@@ -120,26 +166,35 @@ class TicketReader:
 
     def __init__(self, layout: MaskLayout, unpacker: Unpacker, trained: list[Any]) -> None:
         self._layout, self._unpacker = layout, unpacker
+        self._users = unpacker.extended(self._more)
         self._trained = [self._read_trained(unpacker.unpack(plain)) for plain in trained]
+        self._tickets: list[Ticket] = []
 
-    def read(self, plain: Mapping[str, Any]) -> Ticket:
-        """Return one ticket."""
-        attributes = {name: self._unpacker.unpack(v) for name, v in plain["attributes"].items()}
-        kind = class_named(plain["class"], Ticket)
-        ticket: Ticket = kind.__new__(kind)
-        size, packed = attributes.pop("_size"), attributes.pop("_packed")
-        key = attributes.pop("_layout_key")
-        _check_bits(packed, size)
+    def read(self, plain: Sequence[Mapping[str, Any]]) -> list[Ticket]:
+        """Return all tickets."""
+        # First all are there, as one may refer to any other.
+        kinds = [class_named(one["class"], Ticket) for one in plain]
+        self._tickets = [kind.__new__(kind) for kind in kinds]
+        for ticket, one in zip(self._tickets, plain, strict=True):
+            self._fill(ticket, one)
+        return self._tickets
+
+    def _fill(self, ticket: Ticket, plain: Mapping[str, Any]) -> None:
+        """Make a blank ticket what it was."""
+        own = {name: self._unpacker.unpack(value) for name, value in plain["own"].items()}
+        check_held(own, type(ticket))
+        size, key, number = own["size"], own["layout_key"], plain["learnt"]
         layout = self._layout if key == self._layout.key else known_layout(key) if key else None
         if key and (layout is None or layout.size != size):
             raise RunFileError("a ticket belongs to another layout than the task's")
-        ticket.__dict__.update(_size=size, _packed=packed.copy(), _layout=layout, _layout_key=key)
-        self._set(ticket, attributes)
-        number = plain["learnt"]
-        ticket._trained = None if number is None else self._trained[_index(number)]
+        trained = None if number is None else self._trained[_index(number)]
+        origin = own.pop("origin")
+        held = {**{f"_{name}": value for name, value in own.items()}, "_trained": trained}
+        ticket.__setstate__({"own": {**held, "origin": origin}, "users": {}})
+        ticket._layout = layout
+        self._set(ticket, plain["attributes"])
         if plain["fitness"] is not None:
             ticket.fitness = self._fitness(plain["fitness"])
-        return ticket
 
     def _fitness(self, plain: Mapping[str, Any]) -> Any:
         """Return a fitness."""
@@ -152,67 +207,59 @@ class TicketReader:
             if len(names) != len(weights) or not all(isinstance(w, float) and w for w in weights):
                 raise RunFileError("a fitness has no weights")
             kind = fitness_class(names, weights, reference)
-        fitness = kind()
-        attributes = {name: self._unpacker.unpack(v) for name, v in plain["attributes"].items()}
-        values = attributes.pop("wvalues", ())
-        if not all(isinstance(value, float) for value in values) or (
+        fitness = kind.__new__(kind)
+        values = self._unpacker.unpack(plain["wvalues"])
+        if not all(isinstance(value, Real) for value in values) or (
             len(values) not in (0, len(fitness.weights))
         ):
             raise RunFileError("a fitness has other values than weights")
         fitness.wvalues = tuple(values)
-        self._set(fitness, attributes)
+        self._set(fitness, plain["attributes"])
         return fitness
 
     def _read_trained(self, plain: Mapping[str, Any]) -> TrainedState:
         """Return a trained state."""
         state = TrainedState(**{name: plain[key] for key, name in _FIELDS.items()})
-        _check_bits(state.packed, 8 * state.packed.size)
+        check_bits(state.packed, 8 * state.packed.size)
         kept = bits.count(state.packed)
         for values in (state.values, state.gradients):
             if values is not None and values.shape != (kept,):
                 raise RunFileError("a trained state has other values than kept weights")
         if not all(isinstance(array, np.ndarray) for array in state.unmasked.values()):
             raise RunFileError("a trained state holds something else than arrays")
+        state.freeze()
         return state
 
     def _set(self, thing: Any, attributes: Mapping[str, Any]) -> None:
-        """Give an object attributes that do not hide what its class does."""
+        """Give an object attributes that do not hide what its class does.
+
+        Those that DEAP's creator makes for each object and that are not there begin anew.
+        """
+        fresh = fresh_attributes(type(thing)).items()
+        vars(thing).update({name: kind() for name, kind in fresh if name not in attributes})
         for name in attributes:
-            own = getattr(type(thing), name, None)
-            if name.startswith("__") or callable(own) or isinstance(own, property):
+            if hides(type(thing), name):
                 raise RunFileError(f"{name} is not an attribute of {type(thing).__name__}")
-        vars(thing).update(attributes)
+        found = {name: self._users.unpack(value) for name, value in attributes.items()}
+        if isinstance(thing, Ticket):
+            thing.set_users_attributes(found)
+        else:
+            vars(thing).update(found)
 
-
-def class_named(name: str, parent: type) -> Any:
-    """Return the class of that name among the subclasses of another, which exist already.
-
-    Raises:
-        RunFileError: This program has made none of that name.
-    """
-    kinds, found = [parent], []
-    while kinds:
-        kind = kinds.pop()
-        kinds += kind.__subclasses__()
-        if name_of(kind) == name:
-            found.append(kind)
-    if not found:
-        raise RunFileError(
-            f"the individuals are of the class {name}, which this program has not made; "
-            "make it before resuming"
-        )
-    # A class of DEAP's creator that has been made again stands for the earlier one.
-    last = getattr(creator, name.rpartition(".")[2], None)
-    return last if last in found else found[-1]
-
-
-def _check_bits(packed: Any, size: Any) -> None:
-    """Raise unless packed bits are bytes for ``size`` bits, with nothing beyond them."""
-    fits = isinstance(packed, np.ndarray) and packed.dtype == np.uint8 and type(size) is int
-    if not fits or packed.shape != (bits.n_bytes(size),):
-        raise RunFileError("a mask has other bits than weights")
-    if size % 8 and packed[-1] >> size % 8:
-        raise RunFileError("the padding bits of a mask are not zero")
+    def _more(self, kind: str, content: Any) -> Any:
+        """Return what ``TicketWriter._more`` has packed."""
+        if kind == "ticket":
+            return self._tickets[_index(content)]
+        if kind == "fitness":
+            return self._fitness(content)
+        if kind == "tensor":
+            return torch.from_numpy(self._users.unpack(content))
+        if kind == "created":
+            parent, name, packed, attributes = content
+            found = created(parent, name, self._users.unpack(packed))
+            self._set(found, attributes)
+            return found
+        raise RunFileError(f"{kind} is nothing that an attribute holds")
 
 
 def _index(number: Any) -> int:

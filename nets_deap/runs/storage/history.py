@@ -69,8 +69,8 @@ def generation_of(
         return Member(
             digest=ticket.digest[:SHORT],
             density=ticket.density,
-            fitness=kind(ticket.fitness.values if is_finite(ticket) else ()),
-            parents=tuple(parent[:SHORT] for parent in ticket.parents),
+            fitness=kind(tuple(map(float, ticket.fitness.values)) if is_finite(ticket) else ()),
+            parents=tuple(parent[:SHORT] for parent in ticket.parent_digests),
             layers=tuple(ticket.layer_densities.values()) if layers else (),
         )
 

@@ -13,8 +13,9 @@ from nets_deap.runs.storage.plain import BROKEN
 
 Content = dict[str, Any]
 
-# Of checkpoints. 1: classes of this package by their modules, engines and methods by older names.
-SCHEMA = 2
+# Of checkpoints. 1: classes of this package by their modules, engines and methods by older names;
+# 2: what the package holds of a ticket among the attributes that programs have set on it.
+SCHEMA = 3
 
 ENGINES = {"stacked": "vmap", "one_by_one": "loop", "threaded": "loop", "layered": "batched"}
 METHODS = {"chain": "finetune"}
@@ -81,8 +82,50 @@ def _second(content: Content) -> Content:
     }
 
 
+def _third(content: Content) -> Content:
+    """Return content of schema 2 as of schema 3."""
+    if "tickets" not in content:
+        return content
+    return {**content, "tickets": [_taken_apart(ticket) for ticket in content["tickets"]]}
+
+
 # What makes content of a schema that of the next one.
-MIGRATIONS: dict[int, Callable[[Content], Content]] = {1: _second}
+MIGRATIONS: dict[int, Callable[[Content], Content]] = {1: _second, 2: _third}
+
+# What the package holds of a ticket: its name in schema 2, and what it is where it is not there.
+_HELD: dict[str, tuple[str, Any]] = {
+    "size": ("_size", None),
+    "packed": ("_packed", None),
+    "layout_key": ("_layout_key", None),
+    "unit": ("unit", "weight"),
+    "adaptation": ("strategy", {"dict": {}}),
+    "evaluations": ("evaluations", 0),
+    "diverged": ("diverged", False),
+    "parent_digests": ("parents", {"tuple": []}),
+    "origin": ("origin", {"dict": {}}),
+}
+
+
+def _kind_of(plain: Any) -> Any:
+    """Return the kind of a packed value."""
+    return list(plain) if isinstance(plain, dict) else type(plain)
+
+
+def _taken_apart(ticket: Mapping[str, Any]) -> Content:
+    """Return a ticket of schema 2 with what the package holds of it apart from attributes."""
+    attributes = dict(ticket["attributes"])
+    own = {}
+    for name, (old, missing) in _HELD.items():
+        # A program may have had data of its own under that name, of another kind.
+        is_ours = missing is None or _kind_of(attributes.get(old)) == _kind_of(missing)
+        own[name] = attributes.pop(old) if is_ours else missing
+    if "_weights" in attributes:  # of a genome
+        own["weights"] = attributes.pop("_weights")
+    fitness = ticket["fitness"]
+    if fitness is not None:
+        others = dict(fitness["attributes"])
+        fitness = {**fitness, "wvalues": others.pop("wvalues", {"tuple": []}), "attributes": others}
+    return {**ticket, "own": own, "attributes": attributes, "fitness": fitness}
 
 
 def _with_engine(task: Any) -> Any:

@@ -75,17 +75,17 @@ def test_weights_are_thinned_step_by_step_to_the_density_that_suits_the_size():
 
 def test_rates_evolve_with_the_ticket_and_decide_where_units_go():
     ticket = trained()
-    ticket.strategy = {"level 0": 3.0, "level 1": -3.0, "level 2": -3.0, "a": 1.0}
+    ticket.adaptation = {"level 0": 3.0, "level 1": -3.0, "level 2": -3.0, "a": 1.0}
     operators.mut_shrink(ticket, fraction=0.4, sigma=0.0, thin=1.0)
     inputs, one, two, _ = live_counts(ticket)
     assert inputs < 24
     assert (one, two) == (30, 20)
-    assert ticket.strategy["level 0"] == pytest.approx(2.7)  # it fades
-    assert ticket.strategy["a"] == 1.0
-    before = ticket.strategy
+    assert ticket.adaptation["level 0"] == pytest.approx(2.7)  # it fades
+    assert ticket.adaptation["a"] == 1.0
+    before = ticket.adaptation
     operators.mut_shrink(ticket, sigma=0.5, rng=np.random.default_rng(0))
     names = [f"level {i}" for i in range(3)]
-    assert len({round(ticket.strategy[name] - 0.9 * before[name], 6) for name in names}) == 3
+    assert len({round(ticket.adaptation[name] - 0.9 * before[name], 6) for name in names}) == 3
 
 
 @unhurried

@@ -86,7 +86,7 @@ def shaken(model, seed, scale):
     return model
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(networks(), st.integers(0, 99), st.sampled_from([0.0, 1.0]))
 def test_the_count_is_that_of_the_compact_network_whatever_training_gives(drawn, seed, scale):
     model, shape, masks = drawn
@@ -118,7 +118,7 @@ def by_brute_force(model, masks, shape):
     return int(live.sum())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(networks())
 def test_live_inputs_are_those_that_outputs_depend_on(drawn):
     model, shape, masks = drawn
@@ -190,7 +190,9 @@ def torchvision_resnet():
     return resnet18(num_classes=3)
 
 
-@pytest.mark.parametrize("make", [resnet20, torchvision_resnet])
+@pytest.mark.parametrize(
+    "make", [resnet20, pytest.param(torchvision_resnet, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("density", [0.3, 1.0])
 def test_residual_networks_count_what_compacting_leaves(make, density):
     model = make().eval()

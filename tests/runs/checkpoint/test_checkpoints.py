@@ -126,6 +126,33 @@ def test_the_sample_of_every_schema_is_read(number, tmp_path, caplog):
     assert run.recorder.generation == NGEN
 
 
+def test_what_earlier_versions_noted_of_tickets_is_found_under_its_present_name(tmp_path):
+    found = {}
+    for number in (1, 2):
+        shutil.copytree(SAMPLES / f"run-schema{number}", tmp_path / str(number))
+        run = nets.resume(tmp_path / str(number), task=new_task(), progress="none", force=True)
+        run.recorder.close()
+        found[number] = [*run.population, *run.front]
+        assert all(set(vars(ticket)) <= {"fitness"} for ticket in found[number])
+    (adaptation,) = {tuple(t.adaptation.items()) for t in found[1] if t.adaptation}
+    assert dict(adaptation)["layers.0.weight"] == -0.04269442789048197
+    parents = {parent for ticket in found[2] for parent in ticket.parent_digests}
+    assert "2773450b369feeb49595edf2f1979ec1" in parents
+    assert any(ticket.origin["generation"] for ticket in found[2] if ticket.origin)
+
+
+@pytest.mark.parametrize("own", [None, [1.0, 2.0], {"tuple": [1.0]}])
+def test_a_strategy_of_the_programs_own_stays_its_own(tmp_path, own):
+    shutil.copytree(SAMPLES / "run-schema2", tmp_path / "run")
+    for file in (tmp_path / "run" / "checkpoints").iterdir():
+        rewrite(file, lambda c: [t["attributes"].update(strategy=own) for t in c["tickets"]])
+    run = nets.resume(tmp_path / "run", task=new_task(), progress="none", force=True)
+    run.recorder.close()
+    for ticket in run.population:
+        assert ticket.strategy == (tuple(own["tuple"]) if isinstance(own, dict) else own)
+        assert ticket.adaptation == {}
+
+
 def test_saving_is_spaced_out_where_it_costs_much(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
@@ -145,6 +172,21 @@ def test_saving_is_spaced_out_where_it_costs_much(tmp_path, monkeypatch):
     lambda c: c["tickets"][0]["attributes"].update({"__class__": 1}),
     lambda c: c["tickets"][0]["attributes"].update({"_size": 10**12}),
     lambda c: c["tickets"][0]["attributes"].update({"_layout_key": "other"}),
+    lambda c: c["tickets"][0]["attributes"].update({"x": {"ticket": 10**6}}),
+    lambda c: c["tickets"][0]["attributes"].update({"x": {"made": ["system", ["ls"]]}}),
+    lambda c: c["tickets"][0]["attributes"].update({"x": {"made": ["bytes", [10**12]]}}),
+    lambda c: c["tickets"][0]["attributes"].update({"x": {"created": ["type", "type", [], {}]}}),
+    lambda c: c["tickets"][0]["attributes"].update(
+        {"x": {"created": ["dict", "collections.OrderedDict", {"dict": {}}, {}]}}
+    ),
+    lambda c: c["tickets"][0]["attributes"].update({"x": {"raw": ["|O", [1], {}]}}),
+    lambda c: c["tickets"][0]["own"].update({"size": 10**12}),
+    lambda c: c["tickets"][0]["own"].update({"layout_key": "other"}),
+    lambda c: c["tickets"][0]["own"].update({"evaluations": -1}),
+    lambda c: c["tickets"][0]["own"].update({"adaptation": {"dict": {"a": "x"}}}),
+    lambda c: c["tickets"][0]["own"].update({"save": 1}),
+    lambda c: c["tickets"][0]["own"].pop("unit"),
+    lambda c: c["tickets"][0]["fitness"]["attributes"].update({"dominates": 1}),
     lambda c: c["tickets"][0]["fitness"].update({"weights": []}),
     lambda c: c["population"].append(10**6),
     lambda c: c["archive"].update({"class": "builtins.list"}),

@@ -1,10 +1,17 @@
 """Files of plain data: what is written comes back, and nothing else comes in."""
 
+import array
+import enum
 import hashlib
 import io
 import pickle
 import warnings
 import zipfile
+from collections import Counter, OrderedDict, defaultdict, deque
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -61,7 +68,63 @@ def test_arrays_come_back_read_only(tmp_path_factory, array):
     assert np.load(path)["json"].dtype == np.uint8  # NumPy itself can look at it
 
 
-@pytest.mark.parametrize("value", [object(), {1: 2}, {1, 2}, b"x", np.array([object()]), 1j])
+MORE = [
+    *({1: 2, (3, 4): [5]}, {1, 2}, frozenset({"a"}), b"x\xff", bytearray(b"x"), 1j, range(1, 9, 2)),
+    *(slice(2, None), deque([1, 2], 5), Counter("aab"), OrderedDict(b=1, a=2), Fraction(1, 3)),
+    *(Decimal("1.10"), date(2020, 1, 2), datetime(2020, 1, 2, 3, 4, 5, 6), timedelta(1, 2, 3)),
+    *(
+        np.int8(-3),
+        np.float32(0.1),
+        np.float64(0.1),
+        np.bool_(True),
+        np.str_("q"),
+        np.complex64(1j),
+    ),
+    *(np.datetime64("2020-01-01"), float("inf"), array.array("d", [0.5, 1.5])),
+]
+
+
+@pytest.mark.parametrize("value", MORE, ids=lambda value: type(value).__name__)
+def test_plain_data_of_the_libraries_comes_back_with_its_type(tmp_path, value):
+    back = written(tmp_path / "x.npz", [value, (value,)])
+    assert back == [value, (value,)]
+    assert type(back[0]) is type(value)
+    assert repr(back[0]) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.array(["ab", "c"]), np.array([1 + 2j]), np.arange(3, dtype=">f4"), np.zeros((0, 2), "<U3"),
+     np.array(["2020-01-01"], "M8[D]"), np.arange(6).reshape(2, 3)[:, ::2]],
+    ids=lambda value: str(value.dtype),
+)  # fmt: skip
+@pytest.mark.parametrize("writeable", [False, True])
+def test_arrays_of_any_plain_dtype_come_back_with_it(tmp_path, value, writeable):
+    packer = Packer()
+    npz.write(tmp_path / "x.npz", {"value": packer.pack([value, value])}, packer)
+    content, flat = npz.read(tmp_path / "x.npz")
+    one, two = Unpacker(flat, writeable=writeable).unpack(content["value"])
+    assert (one.dtype, one.shape, one.flags.writeable) == (value.dtype, value.shape, writeable)
+    np.testing.assert_array_equal(one, value)
+    assert one is two
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Pair(NamedTuple):
+    one: int
+    two: int
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object(), len, Level.LOW, Pair(1, 2), type("Sub", (list,), {})(), defaultdict(list),
+     np.array([object()]), np.zeros(2, "i4,f4"), np.ma.masked_array([1, 2], [0, 1]),
+     datetime.now(timezone.utc), {"a": [object()]}],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
 def test_other_things_are_not_stored(value):
     with pytest.raises(Unstorable, match="not plain data"):
         Packer().pack(value)

@@ -93,7 +93,9 @@ def test_classes_of_the_package_have_no_modules_in_files():
     for kind in (nets.Ticket, Genome, ParetoFront, NicheArchive):
         assert schema.name_of(kind) == f"nets_deap.{kind.__name__}"
     assert schema.name_of(Path) == "pathlib.Path"
-    first = {"facts": {}, "tickets": [{"class": "nets_deap.ticket.Ticket"}, {"class": "my.Ticket"}]}
+    held = {"attributes": {"_size": 0, "_packed": {}, "_layout_key": ""}, "fitness": None}
+    kinds = "nets_deap.ticket.Ticket", "my.Ticket"
+    first = {"facts": {}, "tickets": [{"class": kind, **held} for kind in kinds]}
     first |= {"schema": 1, "archive": {"class": "nets_deap.fronts.ParetoFront"}}
     found = schema.migrated(first, "x")
     assert [ticket["class"] for ticket in found["tickets"]] == ["nets_deap.Ticket", "my.Ticket"]
