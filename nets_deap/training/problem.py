@@ -73,9 +73,8 @@ class Problem(Brief):
         resting: Names of submodules that stay in evaluation mode, such as a frozen normalisation.
         buffers: All buffers at the start, by name.
         recipe: How to train.
-        train: Inputs: a tensor (N, ...), tuples and dictionaries of tensors, or either as
-            ``data.streamed.Streamed``; and targets: a tensor (N, ...), ``losses.Weighted``, or
-            tuples and dictionaries of tensors.
+        train: Inputs and targets: tensors (N, ...), or tuples and dictionaries of them; inputs also
+            as ``Streamed``, targets ``Weighted``.
         val: The same for validation.
         test: The same for the test set, or None.
         augment: What changes the inputs of each training minibatch; None for nothing.
