@@ -305,14 +305,16 @@ def signed(
         try:
             return function(*args, **given)
         except TypeError as error:
-            trace = error.__traceback__
-            if isinstance(error, NetsError) or trace is None or trace.tb_next is not None:
-                raise  # from within
-            signature = inspect.signature(function)
+            if isinstance(error, NetsError):
+                raise
+            signature, own = inspect.signature(function), args
             if first == "self":
                 _, *rest = signature.parameters.values()
-                signature, args = signature.replace(parameters=rest), args[1:]
-            raise misfit(name, signature, args, given) or error from None
+                signature, own = signature.replace(parameters=rest), args[1:]
+            wrong = misfit(name, signature, own, given)
+            if wrong is None:  # the call fits: the error is from within
+                raise
+            raise wrong from None
 
     return called
 

@@ -13,9 +13,9 @@ from nets_deap.inputs.nested import each
 from nets_deap.models.private import copied
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
-from nets_deap.training.gradients import dense_gradient
+from nets_deap.training.gradients import dense_gradient, differentiable
 from nets_deap.training.losses import loss_of
-from nets_deap.training.precision import plain_attention
+from nets_deap.training.model_checks import outputs_in
 from nets_deap.training.problem import at_work, working
 from nets_deap.training.task import Task
 
@@ -67,8 +67,10 @@ def grasp_scores(task: Task, rows: NDArray[np.int64], temperature: float) -> NDA
     inputs, targets = rows_of(problem.train[0], chosen), rows_of(problem.train[1], chosen)
     model, mode = problem.model, problem.model.training
     try:
-        with plain_attention():  # fused kernels have no second derivative
-            output = call_with(model.eval(), state, inputs) / temperature
+        with differentiable(model.eval()):
+            output = call_with(model, state, inputs)
+            if temperature != 1:  # else outputs may be anything, such as a dictionary
+                output = output / temperature
             loss = loss_of(problem.recipe.loss, output, targets)
             weights = list(leaves.values())
             first = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
@@ -117,9 +119,11 @@ class SynFlow:
         for name, gate in self.layout.split(mask).items():
             kept = torch.from_numpy(np.ascontiguousarray(gate)).to(self.problem.device)
             leaves[name] = (self.state[name] * kept).requires_grad_()
-        flow = call_with(self.model, {**self.state, **leaves}, self.ones).sum()
-        weights = list(leaves.values())
-        gradients = torch.autograd.grad(flow, weights, materialize_grads=True)
+        with differentiable(self.model):
+            given = call_with(self.model, {**self.state, **leaves}, self.ones)
+            flow = torch.stack([output.sum() for output in outputs_in(given)]).sum()
+            weights = list(leaves.values())
+            gradients = torch.autograd.grad(flow, weights, materialize_grads=True)
         found = _flat([(w.detach() * g).abs() for w, g in zip(weights, gradients, strict=True)])
         if not np.isfinite(found).all():
             raise _checks.bad_value(

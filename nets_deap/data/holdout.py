@@ -15,7 +15,8 @@ def hold_out(targets: Any, n: int, share: float, seed: int) -> tuple[Rows, Rows]
     """Return the rows that stay for training and those for validation, both sorted.
 
     Where targets are classes (one whole number for each example, or 0 and 1), each class gives its
-    share, rounded up or down. The same arguments give the same rows.
+    share, rounded up or down, and none goes whole where another can give an example instead. The
+    same arguments give the same rows.
 
     Args:
         targets: A tensor (N, ...), or tuples and dictionaries of them.
@@ -25,10 +26,34 @@ def hold_out(targets: Any, n: int, share: float, seed: int) -> tuple[Rows, Rows]
     """
     total = min(max(round(share * n), 1), n - 1)
     rng = np.random.default_rng([seed, n])
+    _, classes, sizes = np.unique(_classes(targets, n), return_inverse=True, return_counts=True)
     # Examples in a random order within each class: every (n / total)-th is held out.
-    order = np.lexsort((rng.permutation(n), _classes(targets, n)))
-    chosen = order[((np.arange(total) + 0.5) * n / total).astype(np.int64)]
-    return np.setdiff1d(np.arange(n), chosen), np.sort(chosen)
+    order = np.lexsort((rng.permutation(n), classes))
+    held = np.zeros(n, dtype=np.bool_)
+    held[order[((np.arange(total) + 0.5) * n / total).astype(np.int64)]] = True
+    _leave_one(held, order, classes, sizes)
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _leave_one(held: NDArray[np.bool_], order: Rows, classes: Rows, sizes: Rows) -> None:
+    """Swap examples so that no class goes whole, as long as all give their share, rounded.
+
+    Args:
+        held: Which examples are held out, (N,); changed in place.
+        order: All examples, class by class.
+        classes: The class of each, counted from 0.
+        sizes: Examples of each class.
+    """
+    given = np.bincount(classes[held], minlength=len(sizes))
+    due = sizes * given.sum() / len(classes)
+    for whole in np.flatnonzero(given == sizes):
+        able = np.flatnonzero((given < due) & (given + 1 < sizes))
+        if not len(able):
+            return
+        other = able[np.argmax((due - given)[able])]
+        for kind, out in ((whole, True), (other, False)):
+            held[order[(classes[order] == kind) & (held[order] == out)][0]] = not out
+            given[kind] += -1 if out else 1
 
 
 def _classes(targets: Any, n: int) -> NDArray[Any]:

@@ -25,13 +25,12 @@ from nets_deap.evolution.carrying import Spent, carried_home
 from nets_deap.evolution.generations import Generations
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import Objective, resolve, values_of, worst_values
-from nets_deap.models.modes import neutral
 from nets_deap.tickets import bits
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import dense_gradient
-from nets_deap.training.problem import Outcome, Plan, Start
+from nets_deap.training.problem import Outcome, Plan, Start, at_work
 from nets_deap.training.recipe import name_of
 from nets_deap.training.task import Task, check_task
 
@@ -55,7 +54,7 @@ class Evaluator(Batched):
     of ``batch_map``, of ``RayMap`` or of what ``nets.make_toolbox`` has as ``map`` is a generation.
     Tickets that are evaluated one by one without these belong to one generation until
     ``end_generation``, which that toolbox's ``select`` and ``nets.Recorder`` call; a loop with
-    neither has to call it itself. Equal tickets in one batch are trained once.
+    neither has to call it itself, and is warned. Equal tickets in one batch are trained once.
 
     A run begins at generation 0: with ``restart``, with ``nets.search``, and when the toolbox of
     ``nets.make_toolbox`` has drawn a population that is evaluated by itself; not where it is
@@ -78,6 +77,8 @@ class Evaluator(Batched):
     Attributes:
         generations: Counts them.
         again: Tickets to evaluate with the next ones, for a new fitness.
+        worst: What a diverged network gets from now on: the objectives' declared worst values, or
+            worse ones where a network has done worse than that, so that it ranks below all others.
 
     Returns (when called with a ticket):
         M plain floats. A network that diverged (any number not finite) gets the worst value of
@@ -100,6 +101,7 @@ class Evaluator(Batched):
         "inherit",
         "objectives",
         "task",
+        "worst",
     )
 
     def __init__(
@@ -128,6 +130,11 @@ class Evaluator(Batched):
         make_known(self)
 
     def __getstate__(self) -> dict[str, Any]:
+        self.generations.sent = True
+        return self._state()
+
+    def _state(self) -> dict[str, Any]:
+        """Return what a copy has, too."""
         names = ("key", *(name for name in self.__slots__ if name not in ("__weakref__", "again")))
         return {name: getattr(self, name) for name in names}
 
@@ -142,7 +149,7 @@ class Evaluator(Batched):
         new = self.__class__.__new__(self.__class__)
         memo[id(self)] = new
         own = {name: copy.deepcopy(getattr(self, name)) for name in ("budget", "generations")}
-        new.__setstate__({**self.__getstate__(), **own, "key": uuid.uuid4().hex})
+        new.__setstate__({**self._state(), **own, "key": uuid.uuid4().hex})
         new.again = copy.deepcopy(self.again, memo)
         return new
 
@@ -177,6 +184,7 @@ class Evaluator(Batched):
         self._home = os.getpid()
         self.generation = 0
         self.again = []
+        self.worst: Values = worst_values(self.objectives, self.task.chance_loss)
         if self.budget is not None:
             self.budget.spent = 0
 
@@ -225,26 +233,35 @@ class Evaluator(Batched):
 
     def together(self, tickets: Sequence[Ticket]) -> list[Values]:
         """Evaluate tickets of a generation, and those that are waiting to be evaluated again."""
-        with self.task.problem.cache.lock.held():  # calls from several threads take turns
+        with at_work(self.task.problem):  # calls from several threads take turns
             for ticket in tickets:
                 self._check(ticket)
             self.open(tickets)
             _latest[self.task] = weakref.ref(self)
             again, self.again = (self.again, []) if tickets else ([], self.again)
+            before = [ticket.diverged for ticket in again]
             values = self._evaluate([*tickets, *again])
             self.generations.begun |= bool(tickets)
             for ticket in tickets:
                 ticket.note_evaluations(1)
-            self._renew(again, values[len(tickets) :])
+            self._renew(again, before, values[len(tickets) :])
             return values[: len(tickets)]
 
     def alone(self, ticket: Ticket) -> Values:
         """Evaluate a ticket of a generation by itself."""
+        self._check(ticket)
         carried = carried_home()
         if os.getpid() != self._home:
             self._check_away(carried is not None)
+        elif carried is None and self.generations.is_overdue(ticket) and "passes" not in _warned:
+            _warned.add("passes")
+            logger.warning(
+                "Tickets, their children and grandchildren are evaluated one by one on the same "
+                "minibatches, as one generation. Evaluate each generation by one call of "
+                "nets.batch_map(evaluator, tickets), or call evaluator.end_generation() after it."
+            )
         ledger = self.task.ledger
-        with self.task.problem.cache.lock.held():
+        with at_work(self.task.problem):
             before = ledger.networks, ledger.network_steps, ledger.diverged
             (values,) = self.together([ticket])
             after = ledger.networks, ledger.network_steps, ledger.diverged
@@ -264,14 +281,20 @@ class Evaluator(Batched):
             ledger.diverged += each.diverged
         _latest[self.task] = weakref.ref(self)
         again, self.again = self.again, []
-        self._renew(again, self._evaluate(again))
+        before = [ticket.diverged for ticket in again]
+        with at_work(self.task.problem):
+            self._renew(again, before, self._evaluate(again))
 
-    def _renew(self, tickets: Sequence[Ticket], values: Sequence[Values]) -> None:
-        """Give tickets that have been evaluated again their new fitness."""
-        worst = worst_values(self.objectives)
-        for ticket, fresh in zip(tickets, values, strict=True):
+    def _renew(
+        self, tickets: Sequence[Ticket], before: Sequence[bool], values: Sequence[Values]
+    ) -> None:
+        """Give tickets that have been evaluated again their new fitness.
+
+        Where one diverged, now or before, that is the new one: nothing has a mean with the worst.
+        """
+        for ticket, diverged, fresh in zip(tickets, before, values, strict=True):
             n, old = ticket.evaluations, ticket.fitness.values
-            if self.inherit == "none" and fresh != worst and old != worst:
+            if self.inherit == "none" and not (diverged or ticket.diverged):
                 fresh = tuple(
                     (n * then + now) / (n + 1) for then, now in zip(old, fresh, strict=True)
                 )
@@ -325,8 +348,10 @@ class Evaluator(Batched):
                     "the toolbox of nets.make_toolbox and called as toolbox.map."
                 )
             )
-        if not carried and not _warned:
-            _warned.append(True)
+        if not carried:
+            self.generations.forget_population()  # home goes on counting, as it sees none of them
+        if not carried and "away" not in _warned:
+            _warned.add("away")
             logger.warning(
                 "What tickets learn in another process, and what that costs, is lost there: only "
                 "their numbers come home. Register the map as toolbox.map of nets.make_toolbox, "
@@ -342,14 +367,16 @@ class Evaluator(Batched):
         for key, ticket in zip(keys, tickets, strict=True):
             places.setdefault(key, []).append(ticket)
         trained = self._train([twins[0] for twins in places.values()])
+        numbers = [values_of(self.objectives, measured) for measured, _ in trained]
+        for values in numbers:
+            if values is not None:
+                pairs = zip(self.objectives, values, self.worst, strict=True)
+                self.worst = tuple(o.beyond(value, worst) for o, value, worst in pairs)
         found: dict[Genes, Values] = {}
-        diverged = 0
-        for (key, twins), (measured, state) in zip(places.items(), trained, strict=True):
-            with neutral(self.task.device, self.task.problem.dtype):  # the user's functions, too
-                values = values_of(self.objectives, measured)
-            if values is None:
-                diverged += 1
-            found[key] = worst_values(self.objectives) if values is None else values
+        diverged = numbers.count(None)
+        each = zip(places.items(), trained, numbers, strict=True)
+        for (key, twins), (_, state), values in each:
+            found[key] = self.worst if values is None else values
             for twin in twins:
                 twin.note_training(None if values is None else state)
         if diverged:
@@ -447,7 +474,7 @@ class Evaluator(Batched):
         return *ticket.network_key, id(ticket.inherited) if self.inherit == "weights" else 0
 
 
-_warned: list[bool] = []  # in this process
+_warned: set[str] = set()  # in this process
 
 
 def evaluator_of(task: Task) -> Evaluator | None:

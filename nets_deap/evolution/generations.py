@@ -18,27 +18,47 @@ class Generations:
     Attributes:
         now: As above.
         begun: Whether tickets of it have been evaluated, and more may come.
+        sent: Whether a copy has gone somewhere, perhaps to evaluate tickets of it.
     """
 
     def __init__(self, now: int = 0, *, after: int = 0) -> None:
-        self.now, self.begun = now, False
+        self.now, self.begun, self.sent = now, False, False
+        self._descent: dict[str, int] = {}  # of tickets evaluated alone in it, by digest
         self._drawn = False  # a population that nobody has evaluated yet
         self._after = after
         self._founders: set[str] | None = set() if after else None  # digests, of generation 0
 
     def end(self) -> None:
         """Go on to the next generation if this one has begun."""
-        if self.begun:
+        if self.sent:  # whom copies evaluate is not known here
+            self.forget_population()
+        if self.begun or self.sent:
             self.close(self.now)
 
     def close(self, generation: int) -> None:
         """Go on to the next generation, unless that one is over already."""
         if self.now == generation:
-            self.now, self.begun = generation + 1, False
+            self.now, self.begun, self.sent = generation + 1, False, False
+            self._descent.clear()
+
+    def is_overdue(self, ticket: Ticket) -> bool:
+        """Take note of a ticket that is evaluated alone; return if its parents' parents were, too.
+
+        All within this generation: then generations pass that nobody has told of.
+        """
+        state, own = ticket.inherited, ticket.digest
+        sources = () if state is None else [s for s in state.sources if s != own]
+        descent = max((self._descent.get(source, -1) + 1 for source in sources), default=0)
+        self._descent[own] = max(descent, self._descent.get(own, 0))
+        return descent > 1
 
     def note_population(self) -> None:
         """Take note that a population has been drawn; evaluated by itself it begins a new run."""
         self._drawn = True
+
+    def forget_population(self) -> None:
+        """Let the population that has been drawn begin no run."""
+        self._drawn = False
 
     @contextmanager
     def same_run(self) -> Iterator[None]:

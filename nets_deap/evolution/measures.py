@@ -23,7 +23,7 @@ from nets_deap.inputs.nested import each, leaves_of
 from nets_deap.models.compact.footprint import CompactCost
 from nets_deap.tickets import live
 from nets_deap.training.batches import eval_batches
-from nets_deap.training.losses import n_correct
+from nets_deap.training.losses import n_correct, n_labelled
 from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import Problem, once, working
 from nets_deap.training.recipe import name_of
@@ -170,8 +170,8 @@ def noise_accuracy(sigma: float) -> Callable[[Measured], float]:
         sigma: Standard deviation of the noise, >= 0, in units of the task's inputs.
 
     Returns:
-        A function of ``Measured``; it raises InvalidValueError where there is no trained network
-        or the loss defines no accuracy, or no input is floating-point.
+        A function of ``Measured``; it raises InvalidValueError where there is no trained network,
+        the loss defines no accuracy, or no input is floating-point.
 
     Reference:
         Hendrycks & Dietterich 2019, Benchmarking neural network robustness to common corruptions
@@ -188,7 +188,8 @@ def _noise_accuracy(scale: float, measured: Measured) -> float:
     if not real:
         rule, expected = "suit the inputs", "a floating-point one to add noise to"
         got = f"noise_accuracy:{scale:g} of whole numbers"
-        raise _checks.bad_value("objectives", rule, expected, got)
+        hint = "Images of bytes are real numbers under Task(normalize=(mean, std))."
+        raise _checks.bad_value("objectives", rule, expected, got, hint)
     noise = []
     for leaf in real:
         drawn = rng.standard_normal(tuple(leaf.shape), dtype=np.float32)
@@ -217,18 +218,20 @@ def accuracy(task: Task, state: State, noise: Sequence[Tensor] = ()) -> float:
     problem = task.problem
     model, mode = problem.model, problem.model.training
     here = {name: tensor.to(problem.device) for name, tensor in state.items()}
-    done, correct = 0, 0.0
+    done, correct, labelled = 0, 0.0, 0.0
     try:
         model.eval()
         with torch.no_grad(), slow_path():
             for n, x, y in eval_batches(problem.val, ROWS_AT_ONCE):
                 some = _noisy(x, [one[done : done + n] for one in noise]) if noise else x
                 output = call_with(model, here, some)
-                correct += float(n_correct(problem.recipe.loss, output, y))
+                own = (problem.recipe.loss, output, y, problem.ignored)
+                correct += float(n_correct(*own))
+                labelled += float(n_labelled(*own))
                 done += n
     finally:
         model.train(mode)
-    return correct / done
+    return correct / labelled if labelled else float("nan")
 
 
 def _noisy(inputs: Any, noise: Sequence[Tensor]) -> Any:

@@ -3,12 +3,15 @@
 To add one: write a function of what was measured (``measures`` holds those of the trained network)
 and give it a line in ``OBJECTIVES``, or in ``FACTORIES`` if it takes a number. The record says what
 the evaluator has to measure for it.
+
+One file: the record, and the table of all that is shipped.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -33,7 +36,8 @@ class Objective:
     Args:
         name: Its name in fitness, logs and files.
         direction: ``"min"`` or ``"max"``.
-        worst: The finite value that a diverged network gets.
+        worst: The finite value that a diverged network gets; a worse one once that is not the worst
+            that a network can do, see ``worst_for`` and ``beyond``.
         measure: Computes it from what was measured; a non-finite result counts as diverged.
         reference: Where the hypervolume is measured from: a number, or ``"chance"`` for the loss
             of the best constant output, plus ``reference_offset``; or ``"dense"`` for the value
@@ -83,20 +87,36 @@ class Objective:
             base = chance if self.reference == "chance" else float(self.reference)
         return base + self.reference_offset
 
+    def worst_for(self, chance: float) -> float:
+        """Return what a diverged network gets, given the loss of the best constant output.
+
+        The declared value. But ``WORST_LOSS`` is no bound: where knowing nothing costs more, as for
+        prices, it is one beyond that.
+        """
+        if self.reference != "chance" or self.worst < WORST_LOSS:
+            return float(self.worst)
+        return self.beyond(chance, self.worst)
+
+    def beyond(self, value: float, worst: float) -> float:
+        """Return ``worst``, or where a value is worse, a power of a million far beyond it: finite.
+
+        No finite value is too large for a network that trains: prices have losses of 1e10. A few
+        powers, so that the exact value does not tell in which company a network has diverged.
+        """
+        if not math.isfinite(value) or self.weight * value >= self.weight * worst:
+            return float(worst)
+        power = math.floor(math.log10(max(abs(value), 1.0)) / 6) + 2
+        return -self.weight * (10.0 ** (6 * power) if power < 51 else sys.float_info.max)
+
 
 def values_of(objectives: Sequence[Objective], measured: Measured) -> tuple[float, ...] | None:
     """Return the objectives' values as plain floats; None if the network diverged.
 
-    It did if any value or loss is not finite, or worse than the declared worst value.
+    It did if any value or loss is not finite. However large, a finite one counts.
     """
     values = tuple(_number(o, o.measure(measured)) for o in objectives)
     losses = (measured.metrics["train_loss"], measured.metrics["val_loss"])
-    finite = all(map(math.isfinite, (*values, *losses)))
-    # Beyond the worst value a network would rank below those that have no value at all.
-    within = all(
-        o.weight * value >= o.weight * o.worst for o, value in zip(objectives, values, strict=True)
-    )
-    return values if finite and within else None
+    return values if all(map(math.isfinite, (*values, *losses))) else None
 
 
 def _number(objective: Objective, found: Any) -> float:
@@ -119,9 +139,9 @@ def _number(objective: Objective, found: Any) -> float:
     return float(one)
 
 
-def worst_values(objectives: Sequence[Objective]) -> tuple[float, ...]:
-    """Return what a diverged network gets: the worst value of every objective."""
-    return tuple(float(objective.worst) for objective in objectives)
+def worst_values(objectives: Sequence[Objective], chance: float = 0.0) -> tuple[float, ...]:
+    """Return what a diverged network gets, given the loss of the best constant output."""
+    return tuple(objective.worst_for(chance) for objective in objectives)
 
 
 def resolve(objectives: str | Objective | Sequence[str | Objective]) -> tuple[Objective, ...]:

@@ -242,7 +242,8 @@ class MapSettings(Settings):
     map: Callable[..., Any] | None = setting(
         None,
         "The toolbox's ``map``, such as ``nets.RayMap(task, workers=4)``, which trains on workers "
-        "and is closed by whoever made it; None for ``nets.batch_map``, in this process.",
+        "and is closed by whoever made it, or any other, such as a pool's; None for "
+        "``nets.batch_map``, in this process.",
         _map,
     )
 

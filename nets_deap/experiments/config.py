@@ -51,7 +51,7 @@ class TaskConfig(Settings):
     maskable: tuple[str, ...] | None = setting(
         None,
         "Names or patterns of parameters, or types of modules (``Conv2d``); None for the weights "
-        "of all linear and convolutional layers.",
+        "of all layers but embeddings and normalisation.",
     )
     dtype: str = setting("float32", "Of weights and data.", one_of(("float32", "float64")))
     device: str = setting("auto", "See ``nets.Task``.", lambda _, device: str(device))

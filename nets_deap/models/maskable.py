@@ -202,7 +202,8 @@ def _left_out(owner: _Owner, parameter: Any, unit: str) -> str:
     if why:
         return why
     layer = isinstance(owner.module, _layers())
-    if unit in (NEURON, TWO_OF_FOUR) and not (layer and owner.steps is None):
+    plain = owner.leaf == "weight" and owner.steps is None
+    if unit in (NEURON, TWO_OF_FOUR) and not (layer and plain):
         return f"has no units {unit!r}"
     if not parameter.is_floating_point():
         return "not floating-point"
@@ -221,9 +222,8 @@ def _never(owner: _Owner, parameter: Any) -> str:
     """Return in words why a parameter is no weight at all; empty where it is one."""
     if owner.leaf.startswith("bias") or owner.leaf.endswith("bias"):  # in_proj_bias, bias_ih_l0
         return "bias"
-    if isinstance(owner.module, _normalisations()) or _NORMALISES.search(
-        type(owner.module).__name__
-    ):
+    kind = type(owner.module)
+    if issubclass(kind, _normalisations()) or _NORMALISES.search(kind.__name__):
         return "normalisation"
     if parameter.ndim < 2:
         return "vector"

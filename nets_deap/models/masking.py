@@ -15,6 +15,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize, prune
 
 from nets_deap import _checks
+from nets_deap.models.computed import computed_in
 from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import Mask, values_of
 from nets_deap.models.wrappers import named_modules, named_parameters, unwrap
@@ -147,7 +148,7 @@ def unmasked(model: nn.Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     # Module by module: torch moves what it parametrizes behind all other children.
     for path, module in named_modules(model):
-        if "parametrizations" in path.split("."):
+        if isinstance(module, parametrize.ParametrizationList) and _masks(module):
             continue
         masked = _pruned(module)
         own: dict[str, Tensor | None] = {
@@ -155,7 +156,8 @@ def unmasked(model: nn.Module) -> dict[str, Tensor]:
             for name, parameter in module._parameters.items()
         }
         for name, steps in _parametrized(module):
-            own[name] = getattr(steps, "original", None)  # others than Masked may have several
+            if _masks(steps):  # other parametrizations have parameters of their own names
+                own[name] = steps.original
         for name, parameter in own.items():
             if parameter is not None and all(parameter is not other for other in found.values()):
                 found[f"{path}.{name}" if path else name] = parameter
@@ -165,20 +167,13 @@ def unmasked(model: nn.Module) -> dict[str, Tensor]:
 @neutral()
 def plain(model: nn.Module) -> nn.Module:
     """Return a copy whose weights are masked for good: neither pruned nor parametrized by torch."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        # What torch has computed is not a leaf, and deepcopy refuses it; recurrent layers list it.
-        held = [getattr(module, name) for name in _pruned(module)]
-        for tensor in (*held, *module.__dict__.get("_flat_weights", ())):
-            if isinstance(tensor, Tensor) and not tensor.is_leaf:
-                memo[id(tensor)] = tensor.detach().clone()
-    copied = unwrap(copy.deepcopy(model, memo))
+    copied = unwrap(copy.deepcopy(model, computed_in(model)))
     for module in copied.modules():
         order = [*_pruned(module), *(name for name, _ in _parametrized(module))]
         for name in _pruned(module):
             prune.remove(module, name)  # type: ignore[no-untyped-call]
         named = _parametrized(module)
-        if any(isinstance(step, Masked) for _, steps in named for step in steps):
+        if any(_masks(steps) for _, steps in named):
             # Not ``remove_parametrizations``: copies share the class that it would change.
             values = {name: getattr(module, name).detach().clone() for name, _ in named}
             needs = {name: steps.original.requires_grad for name, steps in named}
@@ -200,6 +195,11 @@ def _pruned(module: nn.Module) -> list[str]:
         for name in module._buffers
         if name.endswith("_mask") and f"{name[:-5]}_orig" in module._parameters
     ]
+
+
+def _masks(steps: Any) -> bool:
+    """Return whether some of the steps of a parametrization mask."""
+    return any(isinstance(step, Masked) for step in steps)
 
 
 def _parametrized(module: nn.Module) -> list[tuple[str, Any]]:

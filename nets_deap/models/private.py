@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nets_deap import _checks
+from nets_deap.models.computed import computed_in
 from nets_deap.models.masking import masks_of
 from nets_deap.models.tensors import check_finite
 from nets_deap.models.weight_norm import make_prunable
@@ -72,11 +73,7 @@ def copied(model: nn.Module) -> nn.Module:
 
     What a module has computed and keeps, its last activations say, is copied without its graph.
     """
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for tensor in _tensors_in([*vars(module).values(), module._buffers]):
-            if not tensor.is_leaf:  # deepcopy refuses it
-                memo[id(tensor)] = tensor.detach().clone()
+    memo = computed_in(model)
     new = copy.deepcopy(model, memo)
     # With the same memo: a method of the module becomes that of the copy.
     add_hooks(new, copy.deepcopy(hooks_of(model), memo))
@@ -114,15 +111,6 @@ def add_hooks(model: nn.Module, hooks: Hooks) -> None:
                 named[name].register_hook(hook)  # type: ignore[no-untyped-call]
             for hook in second:
                 named[name].register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
-
-
-def _tensors_in(thing: Any) -> Iterator[Tensor]:
-    """Yield the tensors in lists, tuples and dictionaries."""
-    if isinstance(thing, Tensor):
-        yield thing
-    elif isinstance(thing, (list, tuple, dict)):
-        for part in thing.values() if isinstance(thing, dict) else thing:
-            yield from _tensors_in(part)
 
 
 def _check_modules(model: nn.Module) -> None:

@@ -173,10 +173,10 @@ class Recorder:
             )
         if self.folder is not None:
             self.folder.check()
+        self._last = list(population)
         evaluator = evaluator_of(self.task)
         if evaluator is not None:  # where tickets have been evaluated one by one
             evaluator.end_generation()
-        self._last = list(population)
         self.generation += 1
         self._note_lost(population)
         # Other archives than ours would take what is not finite for good, or for all there is.
@@ -366,7 +366,10 @@ class Recorder:
         first = self.generation == 0
         if self.reference is None:
             own = getattr(population[0].fitness, "reference", ())
-            costs = costs_of([one for one in population if is_finite(one)])
+            finite = [one for one in population if is_finite(one)]
+            # What diverged has no value of its own, and the volume would be that of its worst.
+            some = [one for one in finite if not getattr(one, "diverged", False)] or finite
+            costs = costs_of(some)
             if not own and not len(costs):
                 return
             if not own:

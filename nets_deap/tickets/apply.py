@@ -15,6 +15,7 @@ from nets_deap import _checks
 from nets_deap.models.masking import Masked, masks_of, owners_of, set_values, unmasked
 from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import check_values, digest_of, values_of
+from nets_deap.models.weight_norm import make_prunable
 from nets_deap.models.wrappers import named_parameters
 from nets_deap.tickets.layout import MaskLayout
 
@@ -58,6 +59,7 @@ def apply(
         masked(layout, masks, copies, values)
         # As the model itself calls them, wrapped or not.
         return dict(zip(dict(model.named_parameters()), copies.values(), strict=True))
+    make_prunable(model)
     if how == "inplace":
         masked(layout, masks, named, values)
         return model

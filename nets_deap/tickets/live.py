@@ -121,6 +121,9 @@ def check_feedforward(layout: MaskLayout) -> None:
         more = "Operators on masks, such as mut_prune, take whole units of a structured ticket."
         raise _checks.bad_value("layout", rule, "a bit for each weight", layout.unit, more)
     for layer in layout.layers:
+        leaf = layer.name.rpartition(".")[2]
+        if leaf.startswith(("weight_ih", "weight_hh")):  # shapes may fit, as those of a plain RNN
+            raise _checks.bad_value("layout", rule, "no recurrent layers", repr(layer.name), hint)
         if len(layer.shape) != 2:
             got = f"{layer.name!r} of shape {layer.shape}"
             raise _checks.bad_value("layout", rule, "every shape (out, in)", got, hint)

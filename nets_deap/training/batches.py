@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nets_deap import _checks
-from nets_deap.inputs.nested import each, length_of, named, structure_of
+from nets_deap.inputs.nested import each, leaves_of, length_of, named, structure_of
 from nets_deap.training.device import seeded
 from nets_deap.training.problem import EVAL_ROWS, Plan, Problem, Split
 
@@ -33,13 +34,19 @@ def rows_of(part: Any, rows: Tensor | slice) -> Any:
     return each(part, rows_in)
 
 
-def checked_augment(augment: Any, inputs: Any) -> Any:
-    """Return what augments minibatches, tried on the first two examples; raise if it cannot."""
+def spread_rows(n: int, count: int) -> Tensor:
+    """Return ``count`` rows (fewer where there are no more), evenly spread over N in order."""
+    some = min(n, count)
+    return torch.arange(some) * n // some
+
+
+def checked_augment(augment: Any, inputs: Any, count: int) -> Any:
+    """Return what augments minibatches, tried on ``count`` examples; raise if it cannot."""
     if augment is None:
         return None
     if not callable(augment):
         raise _checks.bad_type("augment", "be a function", "one of inputs (B, ...)", augment)
-    some = rows_of(inputs, slice(0, 2))
+    some = rows_of(inputs, spread_rows(length_of(inputs), count).to(leaves_of(inputs)[0].device))
     given = list(named("inputs", some))
     with seeded(0, given[0][1].device):
         found = augment(each(some, Tensor.clone))

@@ -38,7 +38,8 @@ class Examples:
         normalize: How images become inputs; None for inputs that are used as they are.
         has_accuracy: Whether the loss defines what is correct.
         chance_loss: The loss of the best constant output on the training data; under a loss that
-            is a function, that of the model as it is, on the first thousand.
+            is a function, that of the model as it is, on all or ten thousand of them.
+        ignored: Labels that the loss leaves out.
     """
 
     splits: dict[str, Split]
@@ -46,6 +47,7 @@ class Examples:
     normalize: Normalize | NormalizeEntries | None
     has_accuracy: bool
     chance_loss: float
+    ignored: tuple[int, ...]
 
     @classmethod
     def of(
@@ -102,7 +104,7 @@ class Examples:
             splits[name] = split
         digest = digest_of_parts(split.digest for split in splits.values())
         fits = {
-            name: fitted(copied(model), recipe.loss, name, split, pixels, dtype)
+            name: fitted(copied(model), recipe.loss, name, split, pixels, dtype, recipe.batch_size)
             for name, split in splits.items()
         }
         checked = {name: _split(name, splits[name], fit) for name, fit in fits.items()}
@@ -115,8 +117,10 @@ class Examples:
         if isinstance(recipe.loss, str):
             chance = chance_loss(recipe.loss, targets)
         else:
-            chance = first_loss(model, recipe.loss, (inputs, targets), pixels, dtype)
-        return cls(checked, digest, pixels, fits["train"].has_accuracy, chance)
+            count = length_of(checked["val"][0])
+            chance = first_loss(model, recipe.loss, (inputs, targets), pixels, dtype, count)
+        has_accuracy, ignored = fits["train"].has_accuracy, fits["train"].ignored
+        return cls(checked, digest, pixels, has_accuracy, chance, ignored)
 
     def on(self, device: torch.device, dtype: torch.dtype) -> dict[str, Split]:
         """Return the splits on a device, images sent as bytes and normalised there."""

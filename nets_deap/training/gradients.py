@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from nets_deap.inputs.call import call_with
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.losses import loss_of
+from nets_deap.training.precision import plain_attention
 from nets_deap.training.problem import Problem, Start, working
+
+
+@contextmanager
+def differentiable(model: nn.Module) -> Iterator[None]:
+    """Compute with kernels whose gradients torch has in evaluation mode, and twice.
+
+    Fused attention has no second derivative; cuDNN's recurrent layers have one in no mode, and the
+    first in training mode only.
+    """
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    cudnn = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+    with plain_attention(), cudnn:
+        yield
 
 
 @working
@@ -42,9 +59,10 @@ def dense_gradient(
     model = problem.model
     mode = model.training
     try:
-        output = call_with(model.eval(), {**state, **leaves}, rows_of(problem.train[0], rows))
-        loss = loss_of(problem.recipe.loss, output, rows_of(problem.train[1], rows))
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        with differentiable(model.eval()):
+            output = call_with(model, {**state, **leaves}, rows_of(problem.train[0], rows))
+            loss = loss_of(problem.recipe.loss, output, rows_of(problem.train[1], rows))
+            found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     finally:
         model.train(mode)
     flat = [

@@ -6,7 +6,8 @@ import copy
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -21,11 +22,16 @@ from nets_deap.inputs.call import call, how_called
 from nets_deap.inputs.nested import each, leaves_of, length_of, shapes_of
 from nets_deap.models.private import copied
 from nets_deap.models.tensors import digest_of, values_of
-from nets_deap.training.batches import rows_of
+from nets_deap.training.batches import rows_of, spread_rows
 from nets_deap.training.device import seeded
-from nets_deap.training.losses import Loss, loss_of, n_correct, prepare_target
+from nets_deap.training.loss_checks import ignored_labels, warn_of_broadcast
+from nets_deap.training.losses import Loss, are_classes, prepare_target
 from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import EVAL_ROWS, Split
+from nets_deap.training.score import Score
+
+# That the loss of a model as it is is measured on, at most.
+CHANCE_ROWS = 10_000
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
@@ -57,10 +63,12 @@ class Fit:
     Attributes:
         targets: As the loss takes them.
         has_accuracy: Whether the loss defines what is correct.
+        ignored: Labels that the loss leaves out.
     """
 
     targets: Any
     has_accuracy: bool
+    ignored: tuple[int, ...] = ()
 
 
 def fitted(
@@ -70,19 +78,22 @@ def fitted(
     given: Given,
     pixels: Normalize | NormalizeEntries | None,
     dtype: torch.dtype,
+    count: int,
 ) -> Fit:
     """Return the targets of a split as the loss takes them, or raise.
 
     Args:
-        model: Is shown two examples, in evaluation mode.
+        model: Is shown some examples, in evaluation mode.
         loss: The loss.
         name: Of the split, for messages.
         given: The split.
         pixels: How images of bytes become inputs; None for inputs that are used as they are.
         dtype: Of the inputs then.
+        count: How many examples it is shown: as many as a minibatch has.
     """
-    count = min(2, length_of(given.inputs))
-    sample, loss = rows_of(given.inputs, slice(0, count)), copy.deepcopy(loss)  # not the model's
+    rows = spread_rows(length_of(given.inputs), count)
+    count = len(rows)
+    sample, loss = rows_of(given.inputs, rows), copy.deepcopy(loss)  # neither is the model's
     if pixels is not None:
         pixels.check(f"{name} inputs", sample)
         sample = pixels(sample, dtype)
@@ -92,7 +103,7 @@ def fitted(
         one = output[:1] if isinstance(output, Tensor) else output
         return Fit(prepare_target(loss, name, given.targets, one), loss != "mse")
     targets = each(given.targets, lambda t: t.to(dtype) if t.is_floating_point() else t)
-    some = each(targets, lambda tensor: tensor[:count].clone())
+    some = each(targets, lambda tensor: tensor[rows])
     try:
         with seeded(0, device):
             found = loss(output, some)
@@ -113,7 +124,11 @@ def fitted(
             "a scalar",
             "Give it reduction='none'.",
         )
-    return Fit(targets, bool(torch.isfinite(n_correct(loss, output, some))))
+    if name == "train":
+        warn_of_broadcast(loss, output, some)
+    if not are_classes(output, some):
+        return Fit(targets, has_accuracy=False)
+    return Fit(targets, has_accuracy=True, ignored=ignored_labels(loss, output, targets))
 
 
 def first_loss(
@@ -122,17 +137,28 @@ def first_loss(
     split: Split,
     pixels: Normalize | NormalizeEntries | None,
     dtype: torch.dtype,
+    count: int,
 ) -> float:
-    """Return the loss of a model as it is on the first thousand examples, in evaluation mode."""
-    some = rows_of(split, slice(0, EVAL_ROWS))
-    inputs = some[0] if pixels is None else pixels(some[0], dtype)
-    output = _shown(copied(model), "train", inputs, shapes_of(inputs))
-    with seeded(0, leaves_of(inputs)[0].device):
-        return float(loss_of(copy.deepcopy(loss), output, some[1]))
+    """Return the loss of a model as it is, in evaluation mode.
+
+    On all examples together, or on ten thousand spread evenly over them; several times over where
+    there are fewer than ``count``, with whose loss it is compared: it may be a sum.
+    """
+    rows = spread_rows(length_of(split[0]), CHANCE_ROWS)
+    rows = rows.repeat(max(1, min(-(-count // len(rows)), CHANCE_ROWS // len(rows))))
+    private = copied(model)
+    score = Score(loss, rows_of(split[1], rows))
+    for part in torch.split(rows, EVAL_ROWS):
+        given = rows_of(split[0], part)
+        inputs = given if pixels is None else pixels(given, dtype)
+        output = _shown(private, "train", inputs, shapes_of(inputs))
+        score.add(len(part), output, rows_of(split[1], part))
+    with seeded(0, leaves_of(inputs)[0].device), torch.no_grad():
+        return score.result()[0]
 
 
 def output_layers(
-    model: nn.Module, inputs: Any, pixels: Normalize | NormalizeEntries | None
+    model: nn.Module, inputs: Any, pixels: Normalize | NormalizeEntries | None, count: int
 ) -> set[str]:
     """Return the names of the weights of the layers that make a network's outputs.
 
@@ -140,9 +166,10 @@ def output_layers(
     something else is done to, the layer that runs last.
 
     Args:
-        model: Any module; a copy is shown two examples.
+        model: Any module; a copy is shown some examples.
         inputs: All of its inputs.
         pixels: How images of bytes become inputs; None for inputs that are used as they are.
+        count: How many examples.
     """
     private, ran = copied(model), []
     names = {id(p): name for name, p in private.named_parameters()}
@@ -153,12 +180,30 @@ def output_layers(
     for module in private.modules():
         if isinstance(module, (nn.Linear, _ConvNd)) and id(module.weight) in names:
             module.register_forward_hook(hook)
-    some = rows_of(inputs, slice(0, 2))
+    some = rows_of(inputs, spread_rows(length_of(inputs), count))
     sample = some if pixels is None else pixels(some, dtype_of(model))
-    leaves = leaves_of(_shown(private, "train", sample, shapes_of(sample)))
+    leaves = outputs_in(_shown(private, "train", sample, shapes_of(sample)))
     ends = {leaf.untyped_storage().data_ptr() for leaf in leaves}
     found = {name for name, output in ran if output.untyped_storage().data_ptr() in ends}
     return found or {name for name, _ in ran[-1:]}
+
+
+def outputs_in(output: Any) -> list[Tensor]:
+    """Return the tensors in what a model gives: in sequences, mappings and dataclasses, in order.
+
+    Anything else, None say, holds none.
+    """
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        parts: Iterable[Any] = output.values()
+    elif isinstance(output, (list, tuple)):
+        parts = output
+    elif is_dataclass(output):
+        parts = [getattr(output, field.name) for field in fields(output)]
+    else:
+        return []
+    return [tensor for part in parts for tensor in outputs_in(part)]
 
 
 def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
@@ -172,7 +217,7 @@ def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
             hint = f"{how_called(model, sample)} The model said: {error}".strip()
             if any(leaf.dtype == torch.uint8 for leaf in leaves):
                 hint = f"Images of bytes need normalize=(mean, std), of x / 255. {hint}"
-            elif isinstance(sample, Tensor) and not sample.is_floating_point():
+            elif not any(leaf.is_floating_point() for leaf in leaves):
                 hint = f"Whole numbers are given as they are; for real ones give floats. {hint}"
             raise _checks.bad_value(
                 f"{name} inputs", "fit the model", "what its forward takes", shape, hint

@@ -77,6 +77,7 @@ class Problem(Brief):
         test: The same for the test set, or None.
         augment: What changes the inputs of each training minibatch; None for nothing.
         precision: Of matrix products; see ``training.precision``.
+        ignored: Labels that the loss leaves out, which count nothing in an accuracy.
         cache: What engines keep from one call to the next; empty in a copy.
         attached: Who trains and sees what is trained; nobody in a copy. See ``training.executor``.
     """
@@ -93,6 +94,7 @@ class Problem(Brief):
     augment: Callable[[Any], Any] | None = None
     precision: str = "float32"
     resting: frozenset[str] = frozenset()
+    ignored: tuple[int, ...] = ()
     # Of this object alone: ``dataclasses.replace`` gives a new one to what it returns.
     cache: Cache[Any] = field(default_factory=Cache, init=False, repr=False)
     attached: Attached = field(default_factory=Attached, init=False, repr=False)

@@ -42,8 +42,8 @@ class Recipe:
         steps: Optimiser steps; give either these or ``epochs`` (neither: 300 steps).
         epochs: Passes over the training data, also fractions of one.
         loss: ``"cross_entropy"``, ``"binary_cross_entropy"`` (on logits), ``"mse"``, or any
-            function or module of (output, target): it returns the mean loss of a minibatch, or one
-            loss for each of its examples.
+            function or module of (output, target) without parameters to train: it returns the loss
+            of a minibatch, or one for each of its examples. Of a split it is called with all rows.
         val_points: Points of the validation curve, when an objective asks for one.
 
     Raises:

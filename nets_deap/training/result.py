@@ -16,7 +16,8 @@ from nets_deap.training.problem import METRICS, Outcome, State
 class TrainResult:
     """One ticket trained from W0: its numbers, and the trained network.
 
-    Losses are means over a split, accuracies lie in [0, 1]; ``test_loss`` and ``test_accuracy``
+    Losses are those of a split, all rows together; ``train_loss`` is the mean over the minibatches
+    of the last tenth of the steps. Accuracies lie in [0, 1]; ``test_loss`` and ``test_accuracy``
     are NaN without test data, accuracies also where the loss defines none. ``curve`` holds pairs
     (step, validation loss), where points were asked for.
     """

@@ -180,7 +180,7 @@ class Task:
             seed=self.seed, in_memory=in_memory, device=self.device,
         )  # fmt: skip
         self.data_digest, self.normalize = examples.digest, examples.normalize
-        shown = (examples.splits["train"][0], examples.normalize)
+        shown = (examples.splits["train"][0], examples.normalize, self.recipe.batch_size)
         self._ends = output_layers(private, *shown) if unit in ("neuron", "filter") else None
         self.layout = layout_of(model, maskable, unit, outputs=self._ends)
         self.chance_loss, self.has_accuracy = examples.chance_loss, examples.has_accuracy
@@ -196,11 +196,12 @@ class Task:
             train=on_device["train"],
             val=on_device["val"],
             test=on_device.get("test"),
-            augment=checked_augment(augment, on_device["train"][0]),
+            augment=checked_augment(augment, on_device["train"][0], self.recipe.batch_size),
             resting=frozenset(
                 name for name, training in self._modes.items() if self._modes[""] and not training
             ),
             precision=self.precision,
+            ignored=examples.ignored,
         )
         pick_engine(self.engine, self.problem)
         share_between(self.problem, self._devices)

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 from support.networks import RECIPES, make_task
-from support.tokens import token_task
+from support.tokens import each_of, token_task
 
 import nets_deap as nets
 from nets_deap import baselines
@@ -24,7 +24,7 @@ def found_by(name, form):
     return [level.ticket.mask for level in FOUND[name](token_task(form)).levels]
 
 
-@pytest.mark.parametrize("form", ["tuple", "dict", "deep"])
+@each_of("form", ["tuple", "dict", "deep"], quick=["dict"])
 @pytest.mark.parametrize("name", FOUND)
 def test_a_baseline_finds_the_tickets_of_the_same_numbers_in_one_tensor(name, form):
     np.testing.assert_array_equal(found_by(name, form), found_by(name, "one tensor"))

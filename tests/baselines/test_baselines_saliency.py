@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from support.baselining import make_task
+from support.networks import Custom
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -266,3 +267,67 @@ def test_xor_takes_all_examples():
     for method in (snip, grasp, synflow):
         (ticket,) = method(task, 0.5).tickets
         assert ticket.kept == 6
+
+
+def read_by(kind):
+    """A task of sequences in double precision, read by recurrent layers or by attention."""
+    torch.manual_seed(1)
+    if kind == "gru":
+        read = nn.GRU(4, 3, batch_first=True)
+        model = Custom(lambda m, x: m.out(m.read(x)[0][:, -1]), read=read, out=nn.Linear(3, 3))
+    else:
+        layer = nn.TransformerEncoderLayer(4, 2, 6, dropout=0.0, batch_first=True)
+        model = Custom(lambda m, x: m.out(m.read(x).mean(1)), read=layer, out=nn.Linear(4, 3))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 5, 4)), rng.integers(0, 3, 30)
+    recipe = nets.Recipe(batch_size=10, steps=3)
+    return nets.Task(model.double(), train=(x, y), val=(x, y), recipe=recipe, device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["gru", "transformer"])
+def test_second_derivatives_of_recurrent_layers_and_attention(kind):
+    task = read_by(kind)
+    rows, w = np.arange(30), task.layout.require_initial()
+
+    def at(values):
+        model = task.model.train()  # fused attention in evaluation mode has no gradient of its own
+        named = dict(model.named_parameters())
+        for name, part in task.layout.split(values).items():
+            named[name].data.copy_(torch.from_numpy(part.copy()))
+        x, y = task.problem.train
+        F.cross_entropy(model(x), y).backward()
+        return task.layout.join({name: named[name].grad.numpy() for name in task.layout.names})
+
+    g = at(w)
+    np.testing.assert_allclose(snip_scores(task, rows), np.abs(g * w), rtol=1e-9, atol=1e-12)
+    step = 1e-4 / np.abs(g).max()
+    product = (at(w + step * g) - at(w - step * g)) / (2 * step)
+    np.testing.assert_allclose(grasp_scores(task, rows, 1.0), w * product, rtol=1e-3, atol=1e-7)
+
+
+def test_tokens_with_sparse_gradients_are_scored():
+    tokens, y = torch.arange(40).reshape(20, 2) % 7, torch.arange(20) % 2
+    model = nn.Sequential(nn.Embedding(7, 3, sparse=True), nn.Flatten(), nn.Linear(6, 2))
+    recipe = nets.Recipe(batch_size=10, steps=3)
+    task = nets.Task(model, train=(tokens, y), maskable="2.weight", recipe=recipe, device="cpu")
+    for baseline in (snip, grasp, synflow):
+        assert baseline(task, 0.5).levels[0].ticket.kept == 6
+
+
+def test_outputs_under_names_are_scored_as_the_tensor_in_them():
+    x, y = torch.randn(30, 4, dtype=torch.float64), torch.arange(30) % 3
+
+    def task_with(wrap, loss):
+        torch.manual_seed(1)
+        model = Custom(lambda m, x: wrap(m.out(torch.tanh(m.body(x)))),
+                       body=nn.Linear(4, 5), out=nn.Linear(5, 3))  # fmt: skip
+        recipe = nets.Recipe(batch_size=10, steps=3, loss=loss)
+        return nets.Task(model.double(), train=(x, y), val=(x, y), recipe=recipe, device="cpu")
+
+    entropy = F.cross_entropy
+    plain = task_with(lambda out: out, entropy)
+    named = task_with(lambda out: {"a": [out, None]}, lambda out, y: entropy(out["a"][0], y))
+    for kind in ("snip", "grasp", "synflow"):
+        prune = getattr(nets.baselines, kind)
+        masks = [prune(task, 0.4).levels[0].ticket.mask for task in (plain, named)]
+        assert np.array_equal(*masks)

@@ -127,6 +127,8 @@ def test_an_algorithm_finds_the_same_through_any_map(algorithm, options, threads
         assert box.evaluate.func.generation == generation
 
 
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_pool_of_processes_finds_the_same():
     wanted, _ = found_by("plus", inherit="weights")
     with multiprocessing.get_context("fork").Pool(2) as pool:
@@ -227,13 +229,26 @@ def test_a_map_of_ones_own_around_batch_map_stays_batched(monkeypatch):
 
 
 def test_numbers_come_home_alone_with_a_warning(elsewhere, caplog, monkeypatch):
-    monkeypatch.setattr(evaluator_file, "_warned", [])
+    monkeypatch.setattr(evaluator_file, "_warned", set())
     box = nets.make_toolbox(new_task())
     tickets = box.population(n=3)
     values = elsewhere(box.evaluate, tickets)
     assert "Register the map as toolbox.map of nets.make_toolbox" in caplog.messages[0]
     assert len(caplog.messages) == 1
     np.testing.assert_allclose(values, box.map(box.evaluate, tickets))
+
+
+def test_selection_ends_a_generation_that_was_evaluated_elsewhere(elsewhere):
+    box = nets.make_toolbox(new_task())
+    tickets = box.population(n=2)
+    found = []
+    for generation in range(2):
+        assert box.evaluate.func.generation == generation
+        found.append(elsewhere(box.evaluate, tickets))
+        for ticket, values in zip(tickets, found[-1], strict=True):
+            ticket.fitness.values = values
+        box.select(tickets, 2)
+    assert found[0] != found[1]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 
 import numpy as np
 import pytest
@@ -174,6 +175,46 @@ def test_wrappers_stay_batched_and_apply(wrap, factor, evaluator, tickets, calls
     assert values == [tuple(factor * v for v in row) for row in batch_map(evaluator, tickets)]
 
 
+def test_the_closest_valid_ticket_is_trained_in_place_of_an_infeasible_one(
+    toolbox, evaluator, task, tickets, calls
+):
+    def closest(ticket):
+        return ticket if ticket.density >= 0.6 else tickets[1]
+
+    for ticket in tickets:
+        ticket.fitness = fitness_class(("val_loss", "density"), (-1.0, -1.0))()
+    penalty = tools.ClosestValidPenalty(
+        lambda t: t.density >= 0.6,
+        closest,
+        2.0,
+        lambda one, other: abs(one.density - other.density),
+    )
+    toolbox.decorate("evaluate", penalty)
+    values = toolbox.map(toolbox.evaluate, tickets)
+    assert trained(calls) == [2], "the dense one and the closest, each once"
+    evaluator.generation = 0
+    plain = batch_map(evaluator, tickets[:2])
+    assert values[:2] == plain
+    for ticket, row in zip(tickets[2:], values[2:], strict=True):
+        away = 2.0 * abs(tickets[1].density - ticket.density)
+        assert row == pytest.approx([number + away for number in plain[1]])
+
+
+def test_an_evaluate_that_catches_everything_still_trains_all(toolbox, evaluator, tickets, calls):
+    wanted = batch_map(evaluator, tickets)
+    evaluator.generation = 0
+
+    def careful(ticket):
+        try:
+            return evaluator(ticket)
+        except:  # noqa: E722
+            return (1e6, 1.0)
+
+    toolbox.register("evaluate", careful)
+    assert toolbox.map(toolbox.evaluate, tickets) == wanted
+    assert trained(calls) == [4, 4]
+
+
 def test_a_wrapper_may_evaluate_any_number_of_times(evaluator, tickets, calls):
     def as_often_as_its_place(ticket):
         return [evaluator(ticket) for _ in range(tickets.index(ticket))]
@@ -286,19 +327,53 @@ def test_an_objective_that_is_not_finite_counts_as_divergence(task, tickets, val
     assert task.ledger.diverged == 1
 
 
-def test_values_beyond_the_worst_count_as_divergence_so_that_nothing_ranks_below_it(caplog):
-    """A finite loss of 1e15 would otherwise rank below the 1e6 of a network without any."""
-    data = (np.ones((4, 2), np.float32), np.ones((4, 1), np.float32))
-    recipe = Recipe(optimizer="sgd", lr=5.0, batch_size=4, steps=8, loss="mse")
-    task = Task(nn.Linear(2, 1), train=data, val=data, recipe=recipe, device="cpu")
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_a_finite_value_counts_however_bad_and_a_diverged_one_ranks_below_it(direction):
+    """A declared worst of 10 is no bound where networks get 50."""
+    sign = 1 if direction == "min" else -1
+
+    def measure(measured):
+        return math.nan if measured.ticket.kept == 9 else sign * 50 * measured.ticket.density
+
+    task = tasks.xor(**OPTIONS)
+    own = Objective("own", direction, 10.0 * sign, measure, 0.0)
+    evaluator = Evaluator(task, [own])
+    some = [task.ticket(np.arange(18) < n) for n in (9, 18, 3, 9)]
+    values = [value for (value,) in batch_map(evaluator, some)]
+    assert [sign * value for value in values[1:3]] == [50.0, pytest.approx(50 / 6)]
+    assert values[0] == values[3] == sign * 1e12
+    (later,) = batch_map(evaluator, some[:1])[0]
+    assert later == values[0], "what has been seen stays known"
+    for value in (1e15, 1e307, np.finfo(float).max):
+        assert value <= sign * own.beyond(sign * value, own.worst) < math.inf
+    fresh = Evaluator(task, [own])
+    assert batch_map(fresh, [some[0], some[2]])[0] == (10.0 * sign,), "the declared one holds"
+
+
+def test_prices_do_not_diverge():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3)).astype(np.float32)
+    y = 250_000 + 50_000 * x[:, :1]
+    recipe = Recipe(batch_size=20, steps=5, loss="mse")
+    task = Task(nn.Linear(3, 1), train=(x, y), val=(x, y), recipe=recipe, device="cpu")
     evaluator = Evaluator(task, ("val_loss", "density"))
-    assert evaluator(task.dense_ticket()) == (1e6, 1.0)
-    assert task.ledger.diverged == 1
+    tickets = [task.ticket([1, 1, 1]), task.ticket([1, 0, 0])]
+    values = batch_map(evaluator, tickets)
+    with torch.no_grad():
+        for ticket, (loss, _) in zip(tickets, values, strict=True):
+            module = task.train(ticket, seed=task.derived_seed(0)).module()
+            mean = float(((module(torch.tensor(x)) - torch.tensor(y)) ** 2).double().mean())
+            assert loss == pytest.approx(mean, rel=1e-5)
+    assert min(loss for loss, _ in values) > 1e9
+    assert task.ledger.diverged == 0
+    # One that diverges is worse than knowing nothing, also before any other is seen.
+    diverged = Evaluator(task, ("val_loss", "density")).worst[0]
+    assert 1e6 * task.chance_loss < diverged < math.inf
 
 
 def test_a_diverged_training_clears_what_an_earlier_one_gave():
     data = (np.ones((4, 2), np.float32), np.ones((4, 1), np.float32))
-    recipe = Recipe(optimizer="sgd", lr=5.0, batch_size=4, steps=8, loss="mse")
+    recipe = Recipe(optimizer="sgd", lr=5.0, batch_size=4, steps=80, loss="mse")
     task = Task(nn.Linear(2, 1), train=data, val=data, recipe=recipe, device="cpu")
     ticket = task.dense_ticket()
     set_trained(ticket, np.ones(2, np.float32))

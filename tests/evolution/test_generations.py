@@ -9,6 +9,7 @@ from deap import algorithms, tools
 
 import nets_deap as nets
 from nets_deap.errors import CallOrderError
+from nets_deap.evolution import evaluator as evaluator_file
 from nets_deap.training.problem import Plan
 
 RECIPE = nets.Recipe(lr=0.05, batch_size=2, steps=6, loss="binary_cross_entropy")
@@ -78,6 +79,33 @@ def test_a_plain_loop_ends_its_generations_itself(task):
     for generation in range(3):
         assert evaluator(ticket)[0] == evaluator(ticket)[0] == loss_in(generation, ticket, task)
         evaluator.end_generation()
+
+
+def test_generations_that_pass_without_a_word_are_warned_of(box, task, caplog, monkeypatch):
+    monkeypatch.setattr(evaluator_file, "_warned", set())
+    evaluator = nets.Evaluator(task, ("val_loss", "density"))
+    (ticket,) = box.population(n=1)
+    for _ in range(3):  # again, a child, a second child of it: nothing is wrong
+        evaluator(ticket)
+        child = box.clone(ticket)
+        box.mutate(child)
+        evaluator(child)
+    assert not caplog.messages
+    for _ in range(3):
+        child = box.clone(child)
+        child[int(np.flatnonzero(child.mask)[0])] = False
+        evaluator(child)
+    (warning,) = caplog.messages
+    assert "one by one on the same minibatches" in warning
+    caplog.clear()
+    monkeypatch.setattr(evaluator_file, "_warned", set())
+    evaluator.end_generation()
+    for _ in range(3):
+        child = box.clone(child)
+        child[int(np.flatnonzero(child.mask)[0])] = False
+        evaluator(child)
+        evaluator.end_generation()
+    assert not caplog.messages
 
 
 def test_an_evaluate_registered_later_is_the_one_that_counts(box, task):

@@ -152,3 +152,23 @@ def test_counts_need_a_feedforward_layout():
             ValueError, match=r"layout must be feedforward.*got '1.weight' of shape"
         ):
             measure(Measured(task.dense_ticket(), {}, 30))
+
+
+def test_noise_on_whole_numbers_is_refused_and_on_bytes_is_that_of_the_inputs():
+    rng = np.random.default_rng(0)
+    y = torch.from_numpy(rng.integers(0, 2, 60))
+    tokens = torch.from_numpy(rng.integers(0, 9, (60, 4)))
+    model = nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(12, 2))
+    recipe = nets.Recipe(batch_size=20, steps=3)
+    task = nets.Task(model, train=(tokens, y), val=(tokens, y), recipe=recipe, maskable="2.weight")
+    with pytest.raises(ValueError, match=r"suit the inputs: .*whole numbers\. Images of bytes"):
+        extra.noise_accuracy(0.1)(trained(task))
+    pixels = torch.from_numpy(rng.integers(0, 256, (60, 6), dtype=np.uint8))
+    options = {"recipe": recipe, "device": "cpu"}
+    found = []
+    real = (pixels.float() / 255 - 0.5) / 0.25
+    for x, more in ((pixels, {"normalize": (0.5, 0.25)}), (real, {})):
+        body = nets.models.MLP((6, 8, 2), seed=1)
+        task = nets.Task(body, train=(x, y), val=(x, y), **options, **more)
+        found.append(extra.noise_accuracy(0.4)(trained(task)))
+    assert found[0] == found[1]

@@ -92,7 +92,7 @@ def test_a_tuple_of_one_counts_as_the_one_tensor():
 def test_a_search_finds_what_it_finds_with_one_tensor():
     fronts = []
     for form in ("dict", "one tensor"):
-        found = nets.search(token_task(form), population=6, generations=2, seed=3)
+        found = nets.search(token_task(form), population=4, generations=1, seed=3)
         fronts.append([ticket.mask for ticket in found.front])
     np.testing.assert_array_equal(*map(np.array, fronts))
 
@@ -107,6 +107,7 @@ def test_gradients_that_guide_regrowth_are_those_of_one_tensor():
     np.testing.assert_allclose(*gradients, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_ticket_is_checked_saved_and_applied(tmp_path):
     task = token_task("dict")
     ticket = task.ticket(np.random.default_rng(0).random(task.layout.size) < 0.5)

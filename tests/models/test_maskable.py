@@ -92,6 +92,54 @@ def test_what_selects_nothing_is_refused(maskable, error, text):
         parameters_of(Net(), maskable)
 
 
+def test_a_name_with_brackets_selects_its_parameter_alone():
+    model = nn.Module()
+    model.table = nn.ParameterDict({f"w{end}": nn.Parameter(torch.ones(2, 2)) for end in "01"})
+    model.table["w[0]"] = nn.Parameter(torch.ones(3, 2))
+    model.table["w[01]"] = nn.Parameter(torch.ones(3, 3))
+    model.add_module("deep[a]", nn.Linear(2, 2))
+    assert MaskLayout.of(model, "table.w[0]").names == ("table.w[0]",)
+    assert MaskLayout.of(model, ["deep[a].weight", "table.w1"]).names == (
+        "table.w1", "deep[a].weight",
+    )  # fmt: skip
+    assert MaskLayout.of(model, "table.w[01]").names == ("table.w[01]",)
+    assert MaskLayout.of(model, "table.w[0-1]").names == ("table.w0", "table.w1")
+
+
+def test_what_is_looked_up_scales_or_shifts_is_left_out():
+    class Blocks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.proj = nn.Parameter(torch.ones(4, 5))
+            self.text_projection = nn.Parameter(torch.ones(1, 4, 5))
+            self.gamma = nn.Parameter(torch.ones(7, 1, 1))
+            self.pos_embedding = nn.Parameter(torch.ones(1, 9, 4))
+            self.positional = nn.Parameter(torch.ones(9, 4))
+            self.relative_position_bias_table = nn.Parameter(torch.ones(9, 4))
+            self.class_token = nn.Parameter(torch.ones(2, 4))
+            self.pe = nn.Parameter(torch.ones(9, 4))
+            self.position = LayerNorm2d()
+            self.lookup = nn.EmbeddingBag(4, 5)
+            self.narrow = nn.Linear(5, 1)
+            self.counts = nn.Parameter(torch.ones(4, 4).long(), requires_grad=False)
+
+    why = {p.name: p.why for p in parameters_of(Blocks())}
+    chosen = {name for name, reason in why.items() if reason.startswith("weight of")}
+    assert chosen == {"proj", "text_projection", "narrow.weight"}
+    assert why["gamma"] == "vector"
+    assert why["position.weight"] == "normalisation"
+    assert why["counts"] == "not floating-point, frozen"
+    assert {why[n] for n in ("pos_embedding", "pe", "class_token", "lookup.weight")} == {
+        "embedding"
+    }
+
+
+class LayerNorm2d(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3, 3))
+
+
 class Reader(nn.Module):
     """The last output of an LSTM, read by a linear layer."""
 

@@ -20,6 +20,7 @@ from nets_deap.errors import (
     RunChangedError,
     RunFileError,
 )
+from nets_deap.evolution.evaluator import evaluator_of
 from nets_deap.runs.checkpoint import checkpoints
 from nets_deap.runs.checkpoint.partial import Partial
 from nets_deap.training import interrupt
@@ -69,6 +70,26 @@ def test_stock_algorithms_go_on_exactly(tmp_path, kind, options):
     assert who(run.population) == who(population)
     assert left_by(cut) == left_by(whole)
     assert len(run.recorder.logbook) == NGEN + 1
+
+
+def odd_steps(measured):
+    """Beyond its declared worst value at first, and for some networks not finite."""
+    early = evaluator_of(measured.task).generation == 0
+    return np.nan if measured.ticket.kept % 5 == 0 else 50.0 if early else 5.0
+
+
+def test_what_a_diverged_network_gets_goes_on_exactly(tmp_path):
+    own = nets.Objective("own", "min", 10.0, odd_steps, reference=100.0)
+    options = {"objectives": ("val_loss", own)}
+    whole, population, cut = whole_and_cut(tmp_path, "plus", options, until=0)
+    task = new_task()
+    run = nets.resume(cut, task=task, progress="none")
+    toolbox = new_toolbox(task, options)
+    evaluator = toolbox.evaluate.func
+    go("plus", toolbox, run.population, run.recorder, run.remaining)
+    assert who(run.population) == who(population)
+    assert left_by(cut) == left_by(whole)
+    assert evaluator.worst[1] == 1e12
 
 
 def test_structured_tickets_go_on_exactly(tmp_path):

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.utils.data import Dataset
@@ -84,6 +85,12 @@ FORMS = {
     "deep": (Deep, lambda ids, mask: (ids, {"masks": [mask]})),
     "one tensor": (OneTensor, lambda ids, mask: np.stack([ids, mask], 1)),
 }
+
+
+def each_of(argument, values, quick):
+    """Run a test with each of some values by name; those that are not quick are slow tests."""
+    marked = [pytest.param(v, marks=[] if v in quick else [pytest.mark.slow], id=v) for v in values]
+    return pytest.mark.parametrize(argument, marked)
 
 
 def tokens(n=40, seed=0):

@@ -107,6 +107,10 @@ def test_saliency_is_magnitude_times_powers_of_both_units(drawn, a, b):
             r"got 'bias' of shape \(3,\)\. Live units are defined where all weights",
         ),
         (
+            [("read.weight_ih_l0", (3, 2)), ("read.weight_hh_l0", (3, 3)), ("out", (2, 3))],
+            r"no recurrent layers, got 'read\.weight_ih_l0'",
+        ),
+        (
             [("a", (3, 2)), ("c", (1, 4))],
             r"each layer's in = the out of the layer before, got 'c' of shape \(1, 4\) after 'a'",
         ),

@@ -194,7 +194,7 @@ def test_a_loss_that_cannot_be_batched_trains_alone(caplog):
     [
         (lambda output, target: 1.0, r"loss must return a number: expected a floating-point Tens"),
         (lambda output, target: output.argmax(), r"loss must return a number"),
-        (lambda output, target: output.mean(0), r"loss must return losses: .*\(3,\) for B = 2"),
+        (lambda output, target: output.mean(0), r"loss must return losses: .*\(3,\) for B = 8"),
         (lambda output: output, r"loss must take \(output, target\): .*The loss said"),
     ],
 )
@@ -222,6 +222,22 @@ def test_every_class_gives_its_share(labels, share, seed):
     assert (np.abs(given - total * len(off) / n) < 1 + 1e-9).all()
     again = hold_out(y.reshape(-1, 1).double() if set(labels) <= {0, 1} else y, n, share, seed)
     assert np.array_equal(again[1], off)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("rare", [0, 1, 2])
+def test_a_class_of_one_example_stays_to_be_learnt(rare, share):
+    for n in (7, 20, 41) if share < 0.9 else (41,):  # fewer leave no room for three classes
+        labels = np.array([i % 3 + (i % 3 >= rare) for i in range(n)] + [rare])
+        for seed in range(5):
+            order = np.random.default_rng(seed).permutation(n + 1)
+            stay, off = hold_out(torch.tensor(labels[order]), n + 1, share, seed)
+            assert rare in labels[order][stay]
+            assert len(off) == max(round(share * (n + 1)), 1)
+    pairs = torch.arange(20) // 2
+    assert set(pairs[hold_out(pairs, 20, 0.5, 3)[0]].tolist()) == set(range(10))
+    alone = torch.arange(20)  # each its own class: there is none to keep
+    assert len(hold_out(alone, 20, 0.25, 0)[1]) == 5
 
 
 def test_without_validation_data_a_tenth_is_held_out():
@@ -335,7 +351,7 @@ def test_each_step_draws_anew_and_validation_stays_as_it_is():
     ("augment", "message"),
     [
         (3, r"augment must be a function"),
-        (lambda x: x[:1], r"augment must return as many inputs: .*2 inputs of torch.float64"),
+        (lambda x: x[:1], r"augment must return as many inputs: .*8 inputs of torch.float64"),
         (lambda x: x.float(), r"augment must return as many inputs"),
         (lambda x: None, r"augment must return as many inputs"),
     ],

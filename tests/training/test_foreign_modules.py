@@ -1,6 +1,7 @@
 """Modules as other programs make them train as plain torch trains them, with masks put back."""
 
 import copy
+import pickle
 import warnings
 
 import numpy as np
@@ -13,7 +14,10 @@ from torch.nn.utils import parametrizations
 
 import nets_deap as nets
 from nets_deap.errors import InvalidValueError
+from nets_deap.models import masking
+from nets_deap.models.private import hooks_of
 from nets_deap.training.problem import Plan
+from nets_deap.training.workers.transfer import SharedProblem
 
 STEPS, BATCH, SEED = 12, 10, 7
 ENGINES = ("auto", "vmap", "loop")
@@ -219,6 +223,13 @@ def test_normalised_weights_are_masked_where_zeros_stay_zeros(kind, engine):
     build, name = WRAPPED[kind]
     task = check(lambda: build().double(), data_of(), plain=build, engine=engine)
     assert task.layout.names == (name, "2.weight")
+    ticket = task.ticket(np.arange(task.layout.size) % 2 == 0)
+    expected, x = ticket.apply(build().double()), data_of()[0]
+    for how in ("parametrize", "prune"):
+        applied = ticket.apply(build().double(), how)
+        torch.testing.assert_close(applied.eval()(x), expected.eval()(x))
+        assert nets.Ticket.from_pruned(applied) == ticket
+        torch.testing.assert_close(masking.plain(applied)(x), expected(x))
 
 
 @pytest.mark.parametrize("kind", ["weight_norm", "of inputs", "first weight_norm"])
@@ -302,6 +313,15 @@ def test_engines_that_call_no_hooks_of_parameters_refuse_them():
     task = task_of(HOOKED["gradient"](), data_of())
     (hook,) = task.model[0].weight._backward_hooks.values()
     assert hook(1) == 3
+
+
+def test_hooks_of_parameters_reach_other_processes():
+    problem = task_of(HOOKED["accumulated"](), data_of()).problem
+    sent = pickle.loads(pickle.dumps(SharedProblem.of(problem)))
+    for shared in (sent, SharedProblem.of(problem)):
+        there = shared.on(torch.device("cpu"))
+        assert hooks_of(there.model) == {"2.weight": ([], [clip])}
+        assert there.hooked == "2.weight"
 
 
 # ---- wrappers and what a module keeps

@@ -1,12 +1,16 @@
 """What modules may hold: odd parameters work as plain ones do, or are refused with a reason."""
 
-from dataclasses import replace
+import threading
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from support.networks import PLAN, RECIPES, Custom, assert_same, make_task, masks_of, reference
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from nets_deap import Recipe, Task
@@ -93,7 +97,35 @@ def pruned():
     return model
 
 
-@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def with_buffer(buffer):
+    model = nn.Sequential(nn.Linear(6, 3))
+    model.register_buffer("held", buffer)
+    return model
+
+
+def with_weight(value):
+    model = nn.Sequential(nn.Linear(6, 3))
+    with torch.no_grad():
+        model[0].bias[1] = value
+    return model
+
+
+def scripted():
+    return torch.jit.script(nn.Linear(6, 6))
+
+
+def quantised():
+    first = nn.Sequential(nn.Linear(6, 6))
+    first = torch.ao.quantization.quantize_dynamic(first, {nn.Linear}, dtype=torch.qint8)
+    return nn.Sequential(first[0], nn.Linear(6, 3))
+
+
+def uncopied():
+    model = nn.Linear(6, 3)
+    model.lock = threading.Lock()
+    return model
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -112,9 +144,82 @@ def pruned():
             lambda: Custom(lambda m, x: x, a=nn.Linear(6, 3, dtype=torch.complex64)),
             r"have real parameters: .*complex64 in 'a\.weight'",
         ),
+        (lambda: with_buffer(torch.zeros(2, device="meta")), r"have initial .*none in 'held'"),
+        (lambda: with_buffer(torch.eye(2).to_sparse()), r"hold dense tensors: .*'held', .*sparse"),
+        (lambda: with_buffer(torch.eye(2).to_sparse_csr()), r"hold dense tensors: .*'held'"),
+        (
+            lambda: with_buffer(torch.quantize_per_tensor(torch.eye(2), 0.1, 0, torch.qint8)),
+            r"hold dense tensors: .*'held', quantised",
+        ),
+        (lambda: with_weight(torch.nan), r"have finite initial weights: .*NaN or inf in '0\.bias'"),
+        (lambda: with_weight(torch.inf), r"have finite initial weights: .*NaN or inf in '0\.bias'"),
+        (lambda: nn.Sequential(scripted(), nn.Linear(6, 3)), r"run in Python: .*at '0'\. Give the"),
+        (scripted, r"run in Python: .*no torch\.jit modules, got RecursiveScriptModule\. Give"),
+        (quantised, r"have real weights: .*no quantised modules, got Linear at '0'"),
+        (uncopied, r"be copyable: .*Python says: cannot pickle"),
         (pruned, r"hold its weights plainly: .*'0\.weight' masked already\. torch's prune\.remove"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_a_reason(build, message):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of what is new or old there
+        model = build()
     with pytest.raises(ValueError, match=f"^model must {message}"):
-        Task(build(), train=(torch.zeros(40, 6), torch.arange(40) % 3), recipe=Recipe(steps=2))
+        Task(model, train=(torch.zeros(40, 6), torch.arange(40) % 3), recipe=Recipe(steps=2))
+
+
+@dataclass
+class Answer:
+    logits: torch.Tensor | None
+    loss: torch.Tensor | None = None
+    hidden: tuple = ()
+
+
+OUTPUTS = {
+    "list": (lambda o, h: [o, None], lambda out: out[0]),
+    "tuple": (lambda o, h: (None, o), lambda out: out[1]),
+    "dataclass": (lambda o, h: Answer(o), lambda out: out.logits),
+    "mapping": (lambda o, h: OrderedDict(logits=o, loss=None), lambda out: out["logits"]),
+    "nested": (lambda o, h: {"a": [Answer(o, hidden=(None,))]}, lambda out: out["a"][0].logits),
+}
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_neurons_are_told_from_outputs_in_whatever_these_come(kind):
+    wrap, pick = OUTPUTS[kind]
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 6)), rng.integers(0, 3, 40)
+
+    def task_with(function, loss):
+        torch.manual_seed(0)
+        layers = {"out": nn.Linear(4, 3), "body": nn.Linear(6, 4)}  # the output is registered first
+        recipe = Recipe(steps=4, batch_size=8)
+        model = Custom(function, **layers).double()
+        return Task(
+            model, train=(x, y), val=(x, y), recipe=recipe, loss=loss, unit="neuron", device="cpu"
+        )
+
+    def run(model, x):
+        hidden = torch.tanh(model.body(x))
+        return model.out(hidden), hidden
+
+    plain = task_with(lambda m, x: run(m, x)[0], "cross_entropy")
+    task = task_with(
+        lambda m, x: wrap(*run(m, x)), lambda out, target: F.cross_entropy(pick(out), target)
+    )
+    assert task.layout.names == plain.layout.names == ("body.weight",)
+    gates = np.array([True, False, True, True])
+    results = [t.train(t.ticket(gates), seed=1) for t in (plain, task)]
+    assert results[0].val_loss == pytest.approx(results[1].val_loss, rel=1e-9)
+
+
+def test_several_tickets_come_in_any_iterable():
+    data, recipe = (torch.randn(40, 6), torch.arange(40) % 3), Recipe(steps=2, batch_size=10)
+    task = Task(nn.Linear(6, 3), train=data, recipe=recipe, device="cpu")
+    tickets = [task.ticket(np.arange(18) % 3 == i) for i in range(3)]
+    listed, yielded = task.train_all(tickets), task.train_all(t for t in tickets)
+    assert [r.val_loss for r in listed] == [r.val_loss for r in yielded]
+    assert [r.density for r in listed] == [r.density for r in yielded]
+    assert task.train_all(iter([])) == []
+    with pytest.raises(TypeError, match=r"tickets must be several: .*task\.train\(ticket\)"):
+        task.train_all(tickets[0])

@@ -100,7 +100,9 @@ def test_tickets_of_other_initial_weights_are_told_apart(tmp_path):
     ticket = later.ticket(mask)
     ticket.save(tmp_path / "t.safetensors", task=later)
     loaded = nets.Ticket.load(tmp_path / "t.safetensors")
-    applied = loaded.apply(task.model)  # the file has the weights that it rewinds to
+    applied = loaded.apply(
+        task.model, values="initial"
+    )  # the file has the weights that it rewinds to
     wanted = later.model.get_parameter("0.weight") * ticket.masks()["0.weight"]
     assert torch.equal(applied[0].weight, wanted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,8 @@ class Moment:
         where = None
         if evaluator is not None:
             spent = None if evaluator.budget is None else evaluator.budget.spent
-            where = {"generation": evaluator.generation, "spent": spent}
+            worst = list(evaluator.worst)
+            where = {"generation": evaluator.generation, "spent": spent, "worst": worst}
         plain = {
             "kind": "checkpoint",
             "generation": self.generation,
@@ -167,6 +169,8 @@ class Snapshot:
         evaluator.again = [self.tickets[number] for number in self.content["again"]]
         if evaluator.budget is not None and held["spent"] is not None:
             evaluator.budget.spent = held["spent"]
+        if len(held.get("worst", ())) == len(evaluator.worst):  # checkpoints of before have none
+            evaluator.worst = tuple(held["worst"])
 
     def ledger(self) -> Ledger:
         """Return what the task had spent."""
@@ -200,6 +204,11 @@ def check_state(recorder: Mapping[str, Any], evaluator: Any) -> None:
     numbers = [] if evaluator is None else [evaluator["generation"], evaluator["spent"] or 0]
     if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
         raise RunFileError("its evaluator is at no generation")
+    worst = [] if evaluator is None else evaluator.get("worst", [])
+    if not isinstance(worst, list) or not all(
+        type(x) in (int, float) and math.isfinite(x) for x in worst
+    ):
+        raise RunFileError("its worst values are not numbers")
     reference, stopped = recorder["reference"], recorder["stopped"]
     if reference is not None and not (
         isinstance(reference, list) and all(type(x) in (int, float) for x in reference)

@@ -109,17 +109,17 @@ class Population:
             np.random.seed(self.seed % 2**32)  # noqa: NPY002
             torch.default_generator.manual_seed(self.seed % 2**64)
             drawn = self.toolbox.population(n=self.algorithm.population)
-        for one in drawn:
-            if not isinstance(one, Ticket) or getattr(one.fitness, "weights", None) is None:
-                raise _checks.bad_type(
-                    "toolbox.population",
-                    "return tickets with a fitness",
-                    "a list of nets.Ticket",
-                    one if not isinstance(one, Ticket) else one.fitness,
-                    "Take that of nets.make_toolbox, or a class of your own, as "
-                    "creator.create('Individual', nets.Ticket, fitness=...).",
-                )
-        self.tickets = list(drawn)
+            for one in drawn:
+                if not isinstance(one, Ticket) or getattr(one.fitness, "weights", None) is None:
+                    raise _checks.bad_type(
+                        "toolbox.population",
+                        "return tickets with a fitness",
+                        "a list of nets.Ticket",
+                        one if not isinstance(one, Ticket) else one.fitness,
+                        "Take that of nets.make_toolbox, or a class of your own, as "
+                        "creator.create('Individual', nets.Ticket, fitness=...).",
+                    )
+            self.tickets = list(drawn)
 
     def vary(self) -> list[Ticket]:
         """Return the offspring of a generation, the changed ones without fitness."""

@@ -1,4 +1,7 @@
-"""``search``: evolve tickets of a task in one call."""
+"""``search``: evolve tickets of a task in one call.
+
+One file: what it takes, what it does and what it returns are read together.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,7 @@ from nets_deap.runs.limits import SearchStopped
 from nets_deap.runs.recorder import Callback, Recorder, checked
 from nets_deap.runs.resume import Resumed, newest, take_up
 from nets_deap.runs.search.algorithm import Algorithm, Population, searching
-from nets_deap.runs.search.islands import (
-    Island,
-    Islands,
-    Migration,
-    check_islands,
-    plain,
-)
+from nets_deap.runs.search.islands import Island, Islands, Migration, check_islands, plain
 from nets_deap.runs.search.settings import (
     AlgorithmSettings,
     LimitSettings,

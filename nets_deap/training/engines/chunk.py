@@ -46,6 +46,10 @@ class Chunk(ABC):
         self.weights = Weights(problem, networks)
         self.schedule = Schedule(problem, self.width(problem))
         self.tail = torch.zeros(networks, dtype=torch.float64, device=problem.device)
+        # A function has no loss for a minibatch without labels, which trains nothing: it is no
+        # divergence. Weights that are not finite show in the validation loss.
+        named = isinstance(problem.recipe.loss, str)
+        self.missing = None if named else torch.zeros_like(self.tail)
         self.graph = Graph(problem.device, capture=problem.is_resident)
         self.optimiser = optimizer.make(self.weights, self.schedule, capacities, self.halves())
 
@@ -83,7 +87,7 @@ class Chunk(ABC):
         """Take one step at the schedule's counter; the same work every time."""
         loss, gradients = self.gradients(self.schedule.rows())
         self.optimiser.step(gradients)
-        self.schedule.advance(self.tail, loss)
+        self.schedule.advance(self.tail, loss, self.missing)
 
     def run(
         self,
@@ -101,7 +105,8 @@ class Chunk(ABC):
                 self._refill(packed, starts, counts)
             curve = self._steps(plan)
             loss, accuracy = curve[-1] if curve else self.measure(self.problem.val)
-            found = [self.tail / plan.tail, loss, accuracy]
+            counted = plan.tail if self.missing is None else plan.tail - self.missing
+            found = [self.tail / counted, loss, accuracy]
             if plan.test and self.problem.test is not None:
                 found += self.measure(self.problem.test)
             return self._outcome(plan, found, [point for point, _ in curve])
@@ -112,6 +117,8 @@ class Chunk(ABC):
         self.weights.refill(packed, starts, counts)
         self.optimiser.reset()
         self.tail.zero_()
+        if self.missing is not None:
+            self.missing.zero_()
         self.begin()
 
     def _steps(self, plan: Plan) -> list[tuple[Tensor, Tensor]]:

@@ -9,19 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nets_deap import _checks
 from nets_deap.inputs.call import call_with
 from nets_deap.inputs.nested import length_of
 from nets_deap.models.modes import quiet
 from nets_deap.models.private import copied
-from nets_deap.training.batches import eval_batches, rows_of
+from nets_deap.training.batches import eval_batches, rows_of, spread_rows
 from nets_deap.training.engines.dropout import at_step, keyed
 from nets_deap.training.engines.memory import is_shortage
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.losses import loss_of, n_correct
+from nets_deap.training.losses import loss_of, n_correct, n_labelled
 from nets_deap.training.precision import plain_attention
 from nets_deap.training.problem import Problem, Split, State, once
+from nets_deap.training.score import OUTPUT_BYTES, PLAIN, Score
+
+Stacked = tuple[State, State, State, Tensor]  # trained, fixed, buffers and keys, each (P, ...)
 
 # torch warns that a loop over networks stands in for a batch, which is nothing to act on.
 NO_RULE = "There is a performance drop"
@@ -31,7 +35,7 @@ NO_RULE = "There is a performance drop"
 def stuck_at(problem: Problem) -> str:
     """Return the layer at which ``torch.func`` fails to batch a problem's module; empty if at none.
 
-    Tried once, with two networks and two examples; it is the layer that was entered last.
+    Tried once, with two networks and a minibatch; it is the layer that was entered last.
     """
     last = [f"the module itself ({type(problem.model).__name__})"]
     functional = Functional(problem, {})
@@ -52,7 +56,8 @@ def stuck_at(problem: Problem) -> str:
         name: tensor.unsqueeze(0).repeat(2, *[1] * tensor.ndim)
         for name, tensor in problem.buffers.items()
     }
-    inputs, targets = (rows_of(part, slice(0, 2)) for part in problem.train)
+    rows = spread_rows(length_of(problem.train[0]), problem.recipe.batch_size).to(problem.device)
+    inputs, targets = (rows_of(part, rows) for part in problem.train)
     keys = torch.zeros((2, 2), dtype=torch.int32, device=problem.device)
     try:
         with quiet.held(NO_RULE):  # that is the answer
@@ -105,21 +110,67 @@ class Functional:
     def measure(
         self, trained: State, fixed: State, buffers: State, keys: Tensor, split: Split
     ) -> tuple[Tensor, Tensor]:
-        """Return loss (P,) and accuracy (P,) on a whole split, in evaluation mode."""
+        """Return loss (P,) and accuracy (P,) on a whole split, in evaluation mode.
+
+        Under a loss that is a function, outputs of at most ``OUTPUT_BYTES`` are held at once: of
+        all networks, of some, or of one. See ``Score``.
+        """
         self.model.eval()
-        outputs_of = vmap(self._score, in_dims=(0, 0, 0, 0, None, None))
-        p = len(next(iter(trained.values())))
-        loss = torch.zeros(p, dtype=torch.float64, device=self._problem.device)
-        correct = torch.zeros_like(loss)
+        networks: Stacked = (trained, fixed, buffers, keys)
         with torch.no_grad(), plain_attention():
-            for i, (n, x, y) in enumerate(eval_batches(split)):
-                with self.explained():
-                    here = self.keys_at(keys, -1 - i)
-                    losses, hits = outputs_of(trained, fixed, buffers, here, x, y)
-                loss += losses.double() * n
-                correct += hits
-        n = length_of(split[0])
-        return loss / n, correct / n
+            if isinstance(self._problem.recipe.loss, str):
+                return self._by_pieces(networks, split)
+            most = probe(self._problem).output_bytes * length_of(split[0])
+            size = max(1, int(OUTPUT_BYTES // max(most, 1)))
+            found = []
+            for first in range(0, len(keys), size):
+                some = _some(networks, slice(first, first + size))
+                found.append(self._together(some, split) or self._by_pieces(some, split))
+        loss, accuracy = (torch.cat(part) for part in zip(*found, strict=True))
+        return loss, accuracy
+
+    def _by_pieces(self, networks: Stacked, split: Split) -> tuple[Tensor, Tensor]:
+        """Return losses and accuracies, the losses as means over pieces by their rows."""
+        scores_of = vmap(self._score, in_dims=(0, 0, 0, 0, None, None))
+        loss = torch.zeros(len(networks[3]), dtype=torch.float64, device=self._problem.device)
+        correct, labelled = torch.zeros_like(loss), torch.zeros_like(loss)
+        for i, (n, x, y) in enumerate(eval_batches(split)):
+            with self.explained():
+                losses, hits, of = scores_of(*self._at(networks, -1 - i), x, y)
+            loss += losses.double() * n
+            correct += hits
+            labelled += of
+        return loss / length_of(split[0]), correct / labelled
+
+    def _together(self, networks: Stacked, split: Split) -> tuple[Tensor, Tensor] | None:
+        """Return losses, of all outputs together, and accuracies; None where nothing holds them."""
+        p, problem = len(networks[3]), self._problem
+        scores = [Score(self._loss_of, split[1], problem.ignored) for _ in range(p)]
+        outputs_of, pieces = vmap(self._output, in_dims=(0, 0, 0, 0, None)), 0
+        for n, x, y in eval_batches(split):
+            pieces += 1
+            with self.explained():
+                tensors = outputs_of(*self._at(networks, -pieces), x)
+            form, rest = self._form
+            if not tensors or not all(isinstance(leaf, (Tensor, *PLAIN)) for leaf in rest):
+                return None
+            for i, score in enumerate(scores):
+                own = iter([tensor[i] for tensor in tensors])
+                leaves = [next(own) if isinstance(leaf, Tensor) else leaf for leaf in rest]
+                score.add(n, tree_unflatten(leaves, form), y)
+            del tensors
+        found, keys = [], self.keys_at(networks[3], -1 - pieces)
+        for key, score in zip(keys, scores, strict=True):
+            # A module may have kept tensors of all networks at once.
+            with self.explained(), keyed(key) if self._drops else nullcontext():
+                found.append(score.result())
+        numbers = torch.tensor(found, dtype=torch.float64, device=problem.device)
+        return numbers[:, 0], numbers[:, 1]
+
+    def _at(self, networks: Stacked, step: int) -> Stacked:
+        """Return networks with their keys at a step."""
+        trained, fixed, buffers, keys = networks
+        return trained, fixed, buffers, self.keys_at(keys, step)
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -152,13 +203,36 @@ class Functional:
 
     def _score(
         self, trained: State, fixed: State, buffers: State, key: Tensor, x: Any, y: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Return one network's loss and number of correct outputs on some examples."""
-        state = self._full(trained, fixed, buffers)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return one network's loss, and its correct and labelled outputs, on some examples."""
+        state, ignored = self._full(trained, fixed, buffers), self._problem.ignored
         with keyed(key) if self._drops else nullcontext():
             output = call_with(self.model, state, x)
-            return loss_of(self._loss_of, output, y), n_correct(self._loss_of, output, y)
+            right = n_correct(self._loss_of, output, y, ignored)
+            labelled = torch.as_tensor(
+                n_labelled(self._loss_of, output, y, ignored), device=right.device
+            )
+            return loss_of(self._loss_of, output, y), right, labelled
+
+    def _output(
+        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Any
+    ) -> list[Tensor]:
+        """Return the tensors of one network's outputs; note what they are parts of."""
+        state = self._full(trained, fixed, buffers)
+        with keyed(key) if self._drops else nullcontext():
+            leaves, form = tree_flatten(call_with(self.model, state, x))
+        # Tensors are noted as places alone: those in here belong to all networks at once.
+        place = torch.empty(0)
+        self._form = form, [place if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
     def _full(self, trained: State, fixed: State, buffers: State) -> State:
         """Return all parameters and buffers of one network by name."""
         return {**self._shared, **fixed, **trained, **buffers}
+
+
+def _some(networks: Stacked, places: slice) -> Stacked:
+    """Return some of the networks, as views."""
+    trained, fixed, buffers, keys = networks
+    parts = ({name: t[places] for name, t in part.items()} for part in (trained, fixed, buffers))
+    return (*parts, keys[places])  # type: ignore[return-value]

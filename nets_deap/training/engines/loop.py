@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from nets_deap import _checks
 from nets_deap.inputs.call import call
-from nets_deap.inputs.nested import length_of
 from nets_deap.models.private import copied, set_state
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
@@ -30,10 +29,11 @@ from nets_deap.training.device import seeded, threads_allowed, threads_limited
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.losses import Loss, loss_of, n_correct
+from nets_deap.training.losses import Loss, loss_of
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start
+from nets_deap.training.score import Score
 from nets_deap.training.threads import Stop, share_out
 
 # A forward pass of a minibatch with at least so many operations outweighs what Python costs.
@@ -103,7 +103,12 @@ def train_loop(
     return Outcome.concatenate(parts)
 
 
-ENGINE = Engine("loop", train_loop, lambda problem: True, at_once, "any module")
+def suits(problem: Problem) -> bool:
+    """Return True: it trains any module, which ``probe`` sees take a step."""
+    return bool(probe(problem))
+
+
+ENGINE = Engine("loop", train_loop, suits, at_once, "any module")
 
 
 def _train(
@@ -126,6 +131,7 @@ def _train(
         keys = keys_of([packed], plan.seed, problem.device)[0]
     loss_function = problem.fresh_loss()
     tail, curve = torch.zeros((), dtype=torch.float64, device=problem.device), []
+    missing = torch.zeros_like(tail)
     problem.begin(model)
     for step, rows in enumerate(batches):
         check()
@@ -142,11 +148,15 @@ def _train(
         set_lr(optimizer, problem.recipe.lr_at(step, plan.steps))
         optimizer.step()
         if step >= plan.steps - plan.tail:
-            tail += loss.detach()
+            # As in ``Chunk``: without labels a minibatch has no loss, and trains nothing.
+            none = loss.detach().isnan() & (not isinstance(loss_function, str))
+            tail += loss.detach().masked_fill(none, 0)
+            missing += none
         if step + 1 in plan.curve_steps:
             curve.append(_measure(model, problem, problem.val, keys, loss_function)[0])
             problem.begin(model)
-    train_loss = float(tail) / plan.tail
+    counted = plan.tail - float(missing)
+    train_loss = float(tail) / counted if counted else torch.nan
     return _outcome(model, problem, packed, plan, train_loss, curve, keys, loss_function)
 
 
@@ -183,15 +193,14 @@ def _measure(
         loss: The network's loss.
     """
     model.eval()
-    total, correct = 0.0, 0.0
+    score, pieces = Score(loss, split[1], problem.ignored), 0
     with torch.no_grad():
-        for i, (n, x, y) in enumerate(eval_batches(split)):
-            with dropping(keys, -1 - i):
-                output = call(model, x)
-                total += float(loss_of(loss, output, y)) * n
-            correct += float(n_correct(loss, output, y))
-    n_examples = length_of(split[0])
-    return total / n_examples, correct / n_examples
+        for n, x, y in eval_batches(split):
+            pieces += 1
+            with dropping(keys, -pieces):
+                score.add(n, call(model, x), y)
+        with dropping(keys, -1 - pieces):
+            return score.result()
 
 
 def _outcome(

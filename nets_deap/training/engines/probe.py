@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
 from nets_deap import _checks
+from nets_deap.errors import NetsError
 from nets_deap.inputs.call import call
+from nets_deap.inputs.nested import length_of
 from nets_deap.models.private import copied
-from nets_deap.training.batches import rows_of
+from nets_deap.training.batches import rows_of, spread_rows
 from nets_deap.training.device import python_states, seeded
 from nets_deap.training.engines.dropout import keyed
 from nets_deap.training.engines.memory import is_shortage
 from nets_deap.training.losses import loss_of
 from nets_deap.training.precision import plain_attention
 from nets_deap.training.problem import Problem, once
+from nets_deap.training.recipe import name_of
+from nets_deap.training.score import OUTPUT_BYTES, bytes_of
+
+logger = logging.getLogger("nets_deap")
 
 
 @dataclass(frozen=True)
@@ -28,12 +36,14 @@ class Probe:
 
     Attributes:
         flops: Operations of a forward pass of a minibatch.
+        output_bytes: Bytes of the outputs of an example.
         drops: Whether dropout is at work, so that each network needs keys; see ``dropout``.
         draws: What draws random numbers of other kinds, which only a network alone can: a layer,
             or what runs after it; empty for nothing.
     """
 
     flops: float
+    output_bytes: float
     drops: bool
     draws: str
 
@@ -75,10 +85,12 @@ def probe(problem: Problem) -> Probe:
     """Take a step on a minibatch, and measure it, as training does, on a copy; and look.
 
     Raises:
-        InvalidValueError: The module or the loss cannot.
+        InvalidValueError: The module or the loss cannot, or the loss has no gradient or parameters
+            of its own.
     """
     model, loss = copied(problem.model), problem.fresh_loss()
-    inputs, targets = (rows_of(part, slice(0, problem.recipe.batch_size)) for part in problem.train)
+    rows = spread_rows(length_of(problem.train[0]), problem.recipe.batch_size).to(problem.device)
+    inputs, targets = (rows_of(part, rows) for part in problem.train)
     key = torch.zeros(2, dtype=torch.int32, device=problem.device)
     draws = _Draws(model)
     with seeded(0, problem.device), plain_attention(), draws:
@@ -90,10 +102,14 @@ def probe(problem: Problem) -> Probe:
                     output = call(model, inputs)
                 found = loss_of(loss, output, targets)
                 drops = drawn() > 0
-            if found.requires_grad:
-                found.backward()  # type: ignore[no-untyped-call]
+            _check_gradient(problem, model, output, found)
+            found.backward()  # type: ignore[no-untyped-call]
             with keyed(key), torch.no_grad():
-                loss_of(loss, call(model.eval(), inputs), targets)
+                output = call(model.eval(), inputs)
+                output_bytes = bytes_of(output) / len(rows)
+                loss_of(loss, output, targets)
+        except NetsError:
+            raise
         except (RuntimeError, ValueError) as error:
             if is_shortage(error):
                 raise
@@ -106,4 +122,58 @@ def probe(problem: Problem) -> Probe:
             ) from error
         if before != python_states():
             draws.note()
-    return Probe(float(counter.get_total_flops()), drops, draws.seen)
+    if not isinstance(problem.recipe.loss, str):
+        _warn_of_pieces(problem, output_bytes)
+    return Probe(float(counter.get_total_flops()), output_bytes, drops, draws.seen)
+
+
+def _check_gradient(problem: Problem, model: nn.Module, output: Any, loss: Tensor) -> None:
+    """Raise where a loss has no gradient, or gradients by other things than its output."""
+    name = name_of(problem.recipe.loss)
+    if not loss.requires_grad:
+        whose = "model" if isinstance(problem.recipe.loss, str) else "loss"
+        raise _checks.bad_value(
+            whose,
+            "have a gradient",
+            "operations on the output that torch can differentiate",
+            f"the loss {name}, constant in every parameter",
+            "Counts, argmax, detach() and item() have none: optimise such a number as an "
+            "objective, and train by another loss.",
+        )
+    parts = [leaf for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
+    known = {id(p) for p in (*model.parameters(), *parts)}
+    # All that the loss was computed from, the network's own part left out.
+    seen: set[Any] = {None, *(part.grad_fn for part in parts if part is not loss)}
+    todo: list[Any] = [loss.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        todo += [before for before, _ in node.next_functions]
+        # Of this kind are the ends: tensors that require a gradient themselves.
+        if type(node).__name__ == "AccumulateGrad" and id(node.variable) not in known:
+            raise _checks.bad_value(
+                "loss",
+                "have nothing to train",
+                "a function of (output, target)",
+                f"{name}, of a tensor of shape {tuple(node.variable.shape)} that requires a "
+                "gradient",
+                "Training changes copies of the model's parameters: let the model hold what is "
+                "trained, and its forward return what the loss needs of it.",
+            )
+
+
+def _warn_of_pieces(problem: Problem, output_bytes: float) -> None:
+    """Warn where a network's outputs for a split are too many to call the loss once."""
+    for name in ("val", "test"):
+        split = getattr(problem, name)
+        size = 0.0 if split is None else output_bytes * length_of(split[0])
+        if size > OUTPUT_BYTES:
+            logger.warning(
+                "The outputs of a network for all of %s take %.1f GiB: the loss there is the mean "
+                "over pieces of %.1f GiB, which is that of all rows only for means over examples.",
+                name,
+                size / 2**30,
+                OUTPUT_BYTES / 2**30,
+            )

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from deap import algorithms
+from deap import algorithms, base
 
 import nets_deap as nets
 from nets_deap.errors import InvalidTypeError, InvalidValueError
@@ -152,3 +152,16 @@ def test_a_bad_option_leaves_random_state_and_the_earlier_run_alone(xor_task, tm
     with pytest.raises(InvalidValueError, match="distribution must be a known name"):
         nets.search(xor_task, **options, overwrite=True, distribution="bogus")
     assert (random.getstate(), sorted(tmp_path.rglob("*"))) == before
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda task, n: [task.dense_ticket()] * n, lambda task, n: [[1, 0]] * n]
+)
+def test_a_population_that_cannot_evolve_is_refused_with_the_way(draw, xor_task):
+    box = base.Toolbox()
+    box.register("evaluate", nets.Evaluator(xor_task, "val_loss"))
+    box.register("population", lambda n: draw(xor_task, n))
+    with pytest.raises(
+        TypeError, match=r"population must return tickets with a fitness: .*nets.Ticket, fitness="
+    ):
+        nets.search(xor_task, toolbox=box, population=4, generations=1, progress="none")

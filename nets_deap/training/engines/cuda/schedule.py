@@ -89,9 +89,16 @@ class Schedule:
         """Return which step of the plan this is, int32 (1,)."""
         return self._steps.index_select(0, self.counter)
 
-    def advance(self, tail: Tensor, loss: Tensor) -> None:
-        """Add this step's losses (P,) to the tail's if they count, and go to the next step."""
+    def advance(self, tail: Tensor, loss: Tensor, missing: Tensor | None = None) -> None:
+        """Add this step's losses (P,) to the tail's if they count, and go to the next step.
+
+        With ``missing`` (P,) those that are NaN are counted there instead.
+        """
         counts = self._counts.index_select(0, self.counter)
+        if missing is not None:
+            none = loss.isnan()
+            missing.add_(counts & none)
+            loss = loss.masked_fill(none, 0)
         # Not a product: early losses may be infinite.
         tail.add_(torch.where(counts, loss, 0))
         self.counter.add_(1)
