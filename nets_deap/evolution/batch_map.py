@@ -10,7 +10,7 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap.errors import NetsError
-from nets_deap.evolution.carrying import Carrying, Spent
+from nets_deap.evolution.carrying import Carrying, Spent, accounts, pass_on, tickets_in
 from nets_deap.evolution.coroutines import Calls, calls_here
 from nets_deap.tickets.ticket import Ticket
 
@@ -33,8 +33,11 @@ class Batched(ABC):
             raise _further()
         calls = calls_here()
         if calls is None:  # not under ``batch_map``
-            return self.alone(ticket)
+            alone = self.alone(ticket)
+            pass_on(ticket)
+            return alone
         answer: Values = calls.ask((self, ticket))
+        pass_on(ticket, tickets_in(calls.arguments()))
         return answer
 
     @property
@@ -89,7 +92,7 @@ def batch_map(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[A
             raise _further()
         return inner.batch(iterables[0])
     trained: dict[Batched, int] = {}
-    known = evaluator_in(function)
+    known, calls = evaluator_in(function), list(zip(*iterables, strict=False))
     generation = None if known is None else known.generation
 
     def answer(asked: list[tuple[Batched, Ticket]]) -> list[Values]:
@@ -101,9 +104,15 @@ def batch_map(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[A
             answers.update(zip(places, found, strict=True))
         return [answers[i] for i in range(len(asked))]
 
+    alone: list[Spent] = []
     try:
-        results = Calls(function, list(zip(*iterables, strict=False)), answer).run()
+        with accounts((ticket for call in calls for ticket in tickets_in(call)), alone):
+            results = Calls(function, calls, answer).run()
     finally:
+        for spent in alone:
+            own = by_key(spent.key)
+            if own is not None:
+                trained.setdefault(own, spent.generation)
         for evaluator, its in trained.items():
             evaluator.close(its)
     if known is not None and generation is not None and known not in trained:

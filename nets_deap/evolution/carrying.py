@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,11 +68,13 @@ class Carrying:
         tickets = tickets_in(args)
         digests = tuple(ticket.digest for ticket in tickets)
         spent: list[Spent] = []
-        token = _spent.set(spent)
+        token, given = _spent.set(spent), _given.set(tickets)
         try:
-            result = self.function(*args)
+            with accounts(tickets, spent):
+                result = self.function(*args)
         finally:
             _spent.reset(token)
+            _given.reset(given)
         away = self._is_copy or os.getpid() != self._home
         learnt = [one.evaluation_notes() for one in tickets if away]
         return Answer(result, digests, tuple(spent), tuple(learnt) if spent else ())
@@ -92,9 +95,42 @@ def tickets_in(args: Iterable[Any]) -> list[Ticket]:
     return [one for one in args if isinstance(one, Ticket)]
 
 
-def carried_home() -> list[Spent] | None:
-    """Return where to note evaluations so that they come home; None where nobody carries."""
-    return _spent.get()
+def carried_home(ticket: Ticket) -> list[Spent] | None:
+    """Return where to note that a ticket is evaluated, for its map; None where no map called."""
+    found = _spent.get()
+    if found is None:
+        mine = os.getpid(), id(ticket)
+        found = next((spent for ids, spent in list(_accounts.values()) if mine in ids), None)
+    return found
 
 
+def pass_on(ticket: Ticket, given: Sequence[Ticket] | None = None) -> None:
+    """Let the ticket that a map was given have what was learnt of a copy that was evaluated.
+
+    Args:
+        ticket: The one that was evaluated.
+        given: Those that the map's call got; None for those of the ``Carrying`` that runs.
+    """
+    for one in _given.get() if given is None else given:
+        if one is not ticket and one.network_key == ticket.network_key:
+            one.take_notes(ticket.evaluation_notes())
+
+
+@contextmanager
+def accounts(tickets: Iterable[Ticket], spent: list[Spent]) -> Iterator[None]:
+    """Keep account of who evaluates any of some tickets meanwhile, by itself in whatever thread.
+
+    A function that evaluates in a thread of its own, to give up after some time, say, has left the
+    context of the map that called it.
+    """
+    key = object()
+    _accounts[key] = {(os.getpid(), id(ticket)) for ticket in tickets}, spent
+    try:
+        yield
+    finally:
+        del _accounts[key]
+
+
+_accounts: dict[object, tuple[set[tuple[int, int]], list[Spent]]] = {}  # of all threads
 _spent: ContextVar[list[Spent] | None] = ContextVar("nets_deap_spent", default=None)
+_given: ContextVar[Sequence[Ticket]] = ContextVar("nets_deap_given", default=())

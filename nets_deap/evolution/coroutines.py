@@ -124,6 +124,10 @@ class Calls:
         """Return whether this thread runs one of the calls; others cannot stop."""
         return threading.get_ident() in self._runners
 
+    def arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of the call that runs in this thread."""
+        return self._calls[self._runners[threading.get_ident()].index]
+
     def ask(self, question: Any) -> Any:
         """Stop the call that runs in this thread; go on with the answer."""
         runner = self._runners[threading.get_ident()]

@@ -250,7 +250,7 @@ class Evaluator(Batched):
     def alone(self, ticket: Ticket) -> Values:
         """Evaluate a ticket of a generation by itself."""
         self._check(ticket)
-        carried = carried_home()
+        carried = carried_home(ticket)
         if os.getpid() != self._home:
             self._check_away(carried is not None)
         elif carried is None and self.generations.is_overdue(ticket) and "passes" not in _warned:

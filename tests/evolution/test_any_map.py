@@ -100,9 +100,11 @@ ALGORITHMS = {
 each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 
-def found_by(algorithm, map_=None, **options):
+def found_by(algorithm, map_=None, around=None, **options):
     """Return what an algorithm ends with, and the toolbox."""
     box = nets.make_toolbox(new_task(), **options)
+    if around is not None:
+        box.register("evaluate", around(box.evaluate.func))
     if map_ is not None:
         box.register("map", map_)
     random.seed(7)
@@ -197,6 +199,35 @@ def test_a_decorated_evaluate_counts_generations_alike(all_infeasible, threads):
             box.map(box.evaluate, tickets)
             box.map(box.evaluate, [])
             assert box._evaluator().generation == 2 * generation
+
+
+class _InAThread:
+    """As those do that give up on what takes too long."""
+
+    def __init__(self, evaluate):
+        self.evaluate = evaluate
+
+    def __call__(self, ticket):
+        with ThreadPool(1) as pool:
+            return pool.apply(self.evaluate, [ticket])
+
+
+class _OfAClone(_InAThread):
+    """As those do that repair a copy before."""
+
+    def __call__(self, ticket):
+        return self.evaluate(copy.deepcopy(ticket))
+
+
+@pytest.mark.parametrize("kind", [_InAThread, _OfAClone])
+@pytest.mark.parametrize("inherit", ["none", "weights"])
+def test_an_evaluate_in_a_thread_or_of_a_clone_finds_the_same(kind, inherit):
+    wanted, box = found_by("plus", inherit=inherit)
+    generation = box.evaluate.func.generation
+    for map_ in (None, map, copying_map):
+        found, box = found_by("plus", map_, kind, inherit=inherit)
+        assert_same(found, wanted)
+        assert box.evaluate.func.evaluate.generation == generation
 
 
 def test_a_function_that_evaluates_twice_does_so_in_one_generation():
@@ -451,3 +482,5 @@ def test_other_individuals_are_refused_with_the_way():
     evaluator = nets.Evaluator(new_task(), "val_loss")
     with pytest.raises(InvalidTypeError, match=r"creator.create\('Individual', nets.Ticket"):
         evaluator([1, 0])
+    with pytest.raises(InvalidTypeError, match=r"creator.create\('Individual', nets.Ticket"):
+        nets.make_toolbox(new_task()).mutate([1, 0])

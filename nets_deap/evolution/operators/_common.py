@@ -62,7 +62,14 @@ def check_pair(one: Ticket, other: Ticket, *, genes: bool = False) -> None:
 def check_ticket(individual: object) -> None:
     """Raise unless an operator can work on ``individual``, and settle its bits."""
     if not isinstance(individual, Ticket):
-        raise _checks.bad_type("individual", "be a ticket", "a nets.Ticket", individual)
+        raise _checks.bad_type(
+            "individual",
+            "be a ticket",
+            "a nets.Ticket",
+            individual,
+            "A class of your own over nets.Ticket, as creator.create('Individual', nets.Ticket, "
+            "fitness=...), is one.",
+        )
     settle(individual)
 
 
