@@ -141,7 +141,9 @@ class PackedList(WithAttributes):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, PackedList):
             return self._size == other._size and self._bytes == other._bytes
-        return isinstance(other, list) and len(other) == self._size and self.tolist() == other
+        if not isinstance(other, list):
+            return NotImplemented  # an array compares element by element, as with lists
+        return len(other) == self._size and self.tolist() == other
 
     __hash__ = None  # type: ignore[assignment]  # mutable, as lists are
 

@@ -206,7 +206,7 @@ def test_to_numpy_it_is_a_mask(ticket):
     array = np.asarray(ticket)
     array[:] = False
     assert ticket == BITS
-    assert ticket != mask
+    assert (ticket == mask).all()
     with pytest.raises(ValueError, match="always a copy"):
         np.asarray(ticket, copy=False)
 
@@ -250,3 +250,12 @@ def test_an_array_is_not_joined_with_bits(ticket):
             bits + ticket.gates[3:]
     with pytest.raises(TypeError, match="tuple"):
         ticket + (1, 0)  # noqa: RUF005
+
+
+def test_an_array_compares_bit_by_bit_as_with_lists(ticket):
+    for one in (np.array(OTHERS), np.array(BITS)):
+        for found in (ticket == one, one == ticket):
+            assert found.tolist() == (one == BITS).tolist()
+        assert (ticket != one).tolist() == (one != BITS).tolist()
+    assert ticket != tuple(BITS)
+    assert ticket != "bits"
