@@ -23,6 +23,14 @@ class TicketFitness(base.Fitness):  # type: ignore[misc]
     names: tuple[str, ...] = ()
     reference: tuple[float, ...] = ()
 
+    def setValues(self, values: Any) -> None:
+        """Take values as plain numbers, whatever holds each one: a tensor, say."""
+        if hasattr(values, "__iter__"):
+            values = tuple(map(plain_number, values))
+        super().setValues(values)
+
+    values = property(base.Fitness.getValues, setValues, base.Fitness.delValues)
+
     def __le__(self, other: Any) -> bool:
         return _ordered(self) <= _ordered(other)
 
@@ -42,6 +50,11 @@ class TicketFitness(base.Fitness):  # type: ignore[misc]
     def __reduce__(self) -> Any:
         state = {k: v for k, v in self.__dict__.items() if k != "wvalues"}
         return _restore, (self.names, self.weights, self.reference, self.wvalues, state)
+
+
+def plain_number(value: Any) -> Any:
+    """Return the number that a scalar, an array or a tensor of one element holds; else itself."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def _ordered(fitness: Any) -> tuple[float, ...]:

@@ -4,7 +4,9 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 from deap import base
 
 from nets_deap.tickets.fitness import fitness_class
@@ -25,6 +27,23 @@ def test_the_same_objectives_give_the_same_class():
     assert isinstance(fitness, base.Fitness)
     assert not fitness.valid
     assert (fitness.names, fitness.weights, fitness.reference) == (NAMES, WEIGHTS, REFERENCE)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (torch.tensor(0.5), torch.tensor(0.25, requires_grad=True)),
+        torch.tensor([0.5, 0.25]),
+        np.float32([0.5, 0.25]),
+        (number for number in (0.5, 0.25)),
+    ],
+    ids=["tensors", "tensor", "array", "generator"],
+)
+def test_values_are_plain_numbers_whatever_holds_them(values):
+    fitness = fitness_class(NAMES, WEIGHTS, REFERENCE)()
+    fitness.values = values
+    assert fitness.values == (0.5, 0.25)
+    assert [type(value) for value in fitness.wvalues] == [float, float]
 
 
 @pytest.mark.parametrize("values", [(0.5, 0.25), ()])

@@ -24,7 +24,7 @@ from nets_deap.runs.checkpoint.held import check_bits, check_held
 from nets_deap.runs.storage.plain import Packer, Unpacker, Unstorable
 from nets_deap.runs.storage.schema import name_of
 from nets_deap.tickets import bits
-from nets_deap.tickets.fitness import TicketFitness, fitness_class
+from nets_deap.tickets.fitness import TicketFitness, fitness_class, plain_number
 from nets_deap.tickets.layout import MaskLayout, known_layout
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.tickets.trained import TrainedState
@@ -98,7 +98,7 @@ class TicketWriter:
         if isinstance(fitness, TicketFitness):
             kind = {n: list(getattr(fitness, n)) for n in ("names", "weights", "reference")}
         attributes = dict(vars(fitness))
-        values = self.packer.pack(tuple(attributes.pop("wvalues", ())))
+        values = self.packer.pack(tuple(map(plain_number, attributes.pop("wvalues", ()))))
         return {**kind, "wvalues": values, "attributes": self._attributes(fitness, attributes)}
 
     def _add_trained(self, state: TrainedState) -> int:

@@ -183,9 +183,10 @@ def test_ancestors_without_end_are_kept(tmp_path):
     assert length == 100
 
 
-def test_fitness_values_of_numpy_are_kept(tmp_path):
+@pytest.mark.parametrize("number", [np.float32, np.float64, torch.tensor], ids=lambda n: n.__name__)
+def test_fitness_values_that_are_not_pythons_are_kept(tmp_path, number):
     def change(ticket):
-        ticket.fitness.wvalues = np.float32(-0.5), np.float64(-2)
+        ticket.fitness.wvalues = number(-0.5), number(-2.0)
 
     assert checkpointed(tmp_path, change).fitness.values == (0.5, 2.0)
 
