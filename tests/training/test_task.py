@@ -12,6 +12,7 @@ from torch.utils.data import TensorDataset
 
 from nets_deap import Recipe, Task, Ticket
 from nets_deap.data.normalize import Normalize
+from nets_deap.errors import InvalidTypeError
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 24)
@@ -221,6 +222,8 @@ def test_results_come_in_order_with_steps_and_seed_as_asked():
     assert one == same != other
     assert one.steps == 5
     assert task.train_all([]) == []
+    with pytest.raises(InvalidTypeError, match=r"a list of nets.Ticket, got object"):
+        task.train_all(object())
     assert (task.ledger.networks, task.ledger.network_steps) == (2 + 1 + 2 + 3, 5 * 12 + 3 * 5)
 
 
