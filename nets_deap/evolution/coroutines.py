@@ -1,12 +1,17 @@
-"""``Calls``: calls of a function that can stop where they ask for something, and go on later."""
+"""``Calls``: calls of a function that can stop where they ask for something, and go on later.
+
+One file: what threads may do at the same time can only be seen where all of it is in sight.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import queue
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +80,11 @@ class Calls:
     a thread of its own, as Python keeps no other stacks; calls that never ask need none. Threads
     have the caller's context variables and torch's modes.
 
+    A function that cannot be in several calls at once, as it holds a lock while it asks, or in
+    another thread than the caller's, as one that sets signals or uses a data base, is noticed. It
+    then runs one call at a time in the caller's thread; a call that has failed begins again, and
+    gets the answers that it had. The next ``Calls`` of the function begin with that.
+
     Args:
         function: What to call.
         calls: Its arguments, for each call.
@@ -97,7 +107,10 @@ class Calls:
         self._asked: list[_Question] = []
         self._answered: list[_Question] = []  # who have their answer and wait for their turn
         self._late: list[_Runner] = []  # who run, though others do, too
-        self._one_at_a_time = False
+        self._answers: dict[int, list[tuple[Any, Any]]] = {}  # what each call has asked and got
+        self._again: list[int] = []  # calls to begin again in the caller's thread
+        self._got: list[tuple[Any, Any]] = []  # of the call that has begun again
+        self._one_at_a_time = _among(_one_by_one, function)
         self._failure: BaseException | None = None
         self._modes = modes_of_torch()
         self._settings = process_settings()
@@ -137,6 +150,11 @@ class Calls:
                 self._back.put(runner)
                 threading.Event().wait()  # it would ask forever
             raise Abandoned
+        if runner is self._main and self._got:
+            asked, answer = self._got.pop(0)
+            if asked == question:
+                return answer
+            self._got = []
         mine = _Question(runner, runner.index, question)
         own = process_settings()
         set_process_settings(self._settings)
@@ -168,7 +186,7 @@ class Calls:
             if self._failure is None and self._asked:
                 self._answer_all()
             elif self._failure is None and not self._late:
-                if self._next == len(self._calls):
+                if self._next == len(self._calls) and not self._again:
                     return
                 self._call(self._main)
 
@@ -180,6 +198,7 @@ class Calls:
         answers = self._answer([each.question for each in asked])
         for each, answer in zip(asked, answers, strict=True):
             each.answer = answer
+            self._answers.setdefault(each.index, []).append((each.question, answer))
 
     def _let_go_on(self) -> None:
         """Let all calls that have their answer go on until they ask again or end, in order."""
@@ -235,14 +254,21 @@ class Calls:
         """Go on without a call that does not come on."""
         if runner not in self._late:
             self._late.append(runner)
-        if not self._one_at_a_time and self._failure is None:
-            self._one_at_a_time = True
-            logger.warning(
+        if self._failure is None:
+            self._go_one_by_one(
                 "A call of evaluate has stood still for %g s while others wait for their training "
                 "together: from here on tickets train one by one. If it holds a lock while it "
                 "evaluates, release that before; if it waits for something slow, do that after.",
                 PATIENCE,
             )
+
+    def _go_one_by_one(self, *why: Any) -> None:
+        """Run one call at a time from here on, and say why, once for a function."""
+        if not self._one_at_a_time:
+            self._one_at_a_time = True
+            logger.warning(*why)
+            with contextlib.suppress(TypeError):  # it cannot be remembered
+                _one_by_one.add(self._function)
 
     def _abandon(self) -> None:
         """Unwind all calls that have stopped, one after the other."""
@@ -260,8 +286,12 @@ class Calls:
 
     def _call(self, runner: _Runner) -> None:
         """Run the next call."""
-        index = runner.index = self._next
-        self._next += 1
+        if runner is self._main and self._again:
+            index = self._again.pop(0)
+            self._got = self._answers.pop(index, [])
+        else:
+            index, self._next = self._next, self._next + 1
+        runner.index = index
         self._results[index] = self._function(*self._calls[index])
         self._settings = process_settings()
 
@@ -271,13 +301,38 @@ class Calls:
         self._runners[runner.ident] = runner
         try:
             with self._modes():
-                while self._next < len(self._calls) and self._failure is None:
+                while (
+                    self._next < len(self._calls)
+                    and self._failure is None
+                    and not self._one_at_a_time
+                ):
                     self._call(runner)
+        except Exception as error:
+            if "thread" in str(error) and self._failure is None:
+                self._again.append(runner.index)
+                self._go_one_by_one(
+                    "A call of evaluate can only be in the main thread: from here on tickets train "
+                    "one by one, each as its call asks for it. What went wrong elsewhere: %s",
+                    error,
+                )
+            else:
+                self._fail(error)
         except BaseException as error:
             self._fail(error)
         finally:
             del self._runners[runner.ident]
             self._back.put(runner)
+
+
+_one_by_one: weakref.WeakSet[Any] = weakref.WeakSet()  # functions
+
+
+def _among(known: weakref.WeakSet[Any], function: Any) -> bool:
+    """Return whether a function is one of those that are remembered."""
+    try:
+        return function in known
+    except TypeError:  # it has no hash, or no weak reference
+        return False
 
 
 _current: contextvars.ContextVar[Calls | None] = contextvars.ContextVar(

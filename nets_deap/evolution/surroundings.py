@@ -18,13 +18,20 @@ def process_settings() -> tuple[Any, ...]:
         folder = os.getcwd()
     except OSError:
         folder = None
-    return sys.stdout, sys.stderr, warnings.filters, warnings.showwarning, folder
+    streams = sys.stdout, sys.stderr, warnings.filters, warnings.showwarning
+    return *streams, torch.get_default_dtype(), dict(os.environ), folder
 
 
 def set_process_settings(settings: tuple[Any, ...]) -> None:
     """Put back what ``process_settings`` has returned."""
     now = process_settings()
-    sys.stdout, sys.stderr, warnings.filters, warnings.showwarning, folder = settings
+    sys.stdout, sys.stderr, warnings.filters, warnings.showwarning, dtype, names, folder = settings
+    if dtype != now[-3]:
+        torch.set_default_dtype(dtype)
+    if names != now[-2]:
+        for name in [name for name in now[-2] if name not in names]:
+            del os.environ[name]
+        os.environ.update(names)
     if folder not in (None, now[-1]):
         os.chdir(folder)
 

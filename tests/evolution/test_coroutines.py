@@ -6,7 +6,9 @@ import contextvars
 import functools
 import io
 import itertools
+import os
 import random
+import sqlite3
 import sys
 import threading
 import time
@@ -137,6 +139,25 @@ def test_what_with_changes_for_a_while_is_each_calls_own(asking):
     assert (sys.stdout, list(warnings.filters)) == before
 
 
+def test_what_a_function_sets_for_a_while_is_each_calls_own(asking, monkeypatch):
+    monkeypatch.delenv("NETS_DEAP_CALL", raising=False)
+    before = torch.get_default_dtype()
+
+    def function(i):
+        own = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        os.environ["NETS_DEAP_CALL"] = str(i)
+        ask(i)
+        try:
+            return torch.get_default_dtype(), os.environ.pop("NETS_DEAP_CALL")
+        finally:
+            torch.set_default_dtype(own)
+
+    assert asking.run(function) == [(torch.float64, str(i)) for i in range(4)]
+    assert torch.get_default_dtype() is before
+    assert "NETS_DEAP_CALL" not in os.environ
+
+
 def test_threads_have_the_callers_modes_and_variables(asking):
     variable = contextvars.ContextVar("variable", default=0)
     variable.set(7)
@@ -223,6 +244,58 @@ def test_a_lock_around_the_question_costs_the_batch_and_no_more(asking, monkeypa
     assert asking.together == [[0], [1], [2], [3]]
     (warning,) = caplog.messages
     assert "If it holds a lock while it evaluates, release that before" in warning
+
+
+def test_a_function_that_held_a_lock_is_not_waited_for_again(asking, monkeypatch):
+    monkeypatch.setattr(coroutines, "PATIENCE", 0.05)
+    lock = threading.Lock()
+
+    def function(i):
+        with lock:
+            return ask(i)
+
+    for _ in range(2):
+        assert asking.run(function) == [0, 2, 4, 6]
+    assert asking.together[-4:] == [[0], [1], [2], [3]]
+    monkeypatch.setattr(coroutines, "PATIENCE", 1000)
+    assert asking.run(function) == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_what_can_only_be_in_the_callers_thread_goes_on_there(after, asking, caplog):
+    base, rows = sqlite3.connect(":memory:"), []
+    base.execute("create table known(i, value)")
+
+    def function(i):
+        if not after:
+            base.execute("insert into known values (?, 0)", (i,))
+        value = ask(i) + ask(10 * i)
+        base.execute("insert into known values (?, ?)", (i, value))
+        rows.append(i)
+        return value
+
+    assert asking.run(function, 3) == [0, 22, 44]
+    assert rows == [0, 1, 2]
+    assert asking.run(function, 3) == [0, 22, 44]
+    kept = base.execute("select i, value from known where value > 0").fetchall()
+    assert kept == [(1, 22), (2, 44)] * 2
+    assert caplog.text.count("can only be in the main thread") == 1
+    asked = [question for together in asking.together for question in together]
+    assert sorted(asked) == sorted([0, 0, 1, 10, 2, 20] * 2)  # nothing was answered twice
+
+
+def test_an_error_that_threads_do_not_explain_comes_from_the_callers_own(asking):
+    calls = []
+
+    def function(i):
+        calls.append(i)
+        if i == 2:
+            raise ValueError("the third thread of the loom is torn")
+        return ask(i)
+
+    with pytest.raises(ValueError, match="loom"):
+        asking.run(function)
+    assert calls == [0, 1, 2, 2]
 
 
 def test_a_slow_call_is_waited_for_and_comes_once(asking, monkeypatch):
