@@ -326,7 +326,14 @@ class Evaluator(Batched):
             rule = "have the signs of the objectives"
         if rule is not None:
             names = [objective.name for objective in self.objectives]
-            raise _checks.bad_value("fitness.weights", rule, f"{wanted} for {names}", weights)
+            raise _checks.bad_value(
+                "fitness.weights",
+                rule,
+                f"{wanted} for {names}",
+                weights,
+                "Where your evaluate makes other values of these, make them by a nets.Objective of "
+                "your own, or evaluate a copy whose fitness is None.",
+            )
 
     def _check_away(self, carried: bool) -> None:
         """Raise if what an evaluation in another process learns or spends would be lost there."""

@@ -478,6 +478,26 @@ def test_a_fitness_for_other_objectives_is_refused_on_every_way_in(weights, thre
     assert raw.func.task.ledger.networks == 0
 
 
+@pytest.mark.parametrize("map_", [nets.batch_map, map, copying_map])
+def test_an_evaluate_may_make_other_values_by_a_copy_without_fitness(map_):
+    box = nets.make_toolbox(new_task(), inherit="weights")
+    wanted = box.map(box.evaluate, [box.evaluate.func.task.dense_ticket()])
+    box = nets.make_toolbox(new_task(), inherit="weights")
+    box.register("evaluate", _Sum(box.evaluate.func))
+    box.register("map", map_)
+    ticket = box.evaluate.func.evaluate.task.dense_ticket()
+    ticket.fitness = fitness_class(("sum",), (-1.0,))()
+    assert box.map(box.evaluate, [ticket]) == [pytest.approx((sum(wanted[0]),))]
+    assert ticket.inherited.steps == RECIPE.steps
+
+
+class _Sum(_InAThread):
+    def __call__(self, ticket):
+        plain = copy.copy(ticket)
+        plain.fitness = None
+        return (sum(self.evaluate(plain)),)
+
+
 def test_other_individuals_are_refused_with_the_way():
     evaluator = nets.Evaluator(new_task(), "val_loss")
     with pytest.raises(InvalidTypeError, match=r"creator.create\('Individual', nets.Ticket"):
