@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from nets_deap import _checks
 from nets_deap._table import table
 from nets_deap.cli.options import AS_FOUND, add_preset, configured_as_found
-from nets_deap.errors import FileAccessError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -243,11 +242,13 @@ def _add_check(what: Any) -> None:
 
 def check(options: Namespace) -> int:
     """Check a ticket and print the report."""
+    from nets_deap import _atomic
     from nets_deap.experiments import sanity
     from nets_deap.runs.storage.folder import RunFolder
     from nets_deap.tickets.ticket import Ticket
 
     ticket = Ticket.load(options.file)
+    target = options.json and _atomic.place("--json", options.json)
     config, task = _task(options, ticket)
     report = sanity.check(
         ticket,
@@ -258,8 +259,7 @@ def check(options: Namespace) -> int:
         margin=options.margin / 100,
     )
     print(report.table())
-    if options.json:
-        target = _checks.path("--json", options.json)
+    if target:
         RunFolder.existing(target.parent).write_json(target.name, report.as_dict())
     return 0
 
@@ -358,16 +358,9 @@ def _add_weights(command: Any, only: str = "") -> None:
 def _tensors(options: Namespace, ticket: Ticket) -> dict[str, Tensor]:
     """Return the state dict of ``--weights``, or of the run's or preset's model at W0."""
     if options.weights:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from nets_deap.experiments.compacting import read_tensors
 
-        path = _checks.path("--weights", options.weights)
-        try:
-            return load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise FileAccessError(
-                f"--weights must be readable: cannot read {path} ({error})."
-            ) from error
+        return read_tensors(options.weights)
     # A ticket that brings its W0 may go over any other, if that is said.
     brings = ticket.layout.weights.initial is not None
     return dict(_task(options, ticket, any_initial=brings)[1].model.state_dict())

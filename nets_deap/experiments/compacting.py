@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from nets_deap import _atomic, _checks
+from nets_deap.errors import FileAccessError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.run import build_task
 from nets_deap.models.compact.footprint import Footprint, measure_footprints, table
@@ -138,17 +140,38 @@ def compact(
 
 
 def check_suffix(path: str | Path, suffixes: Collection[str]) -> Path:
-    """Return a path whose suffix, if it has one, names a format that can be written.
+    """Return a path in a folder, whose suffix, if any, names a format that can be written.
 
     Args:
         path: What a user gave as ``--out``.
-        suffixes: Those formats, some of ``SUFFIXES`` or another; without a suffix it is the first.
+        suffixes: Those formats, such as ``TENSORS``; without a suffix it is the first.
+
+    Raises:
+        InvalidValueError: The suffix promises another format.
+        FileAccessError: There is no such folder.
     """
     target = _checks.path("--out", path)
     if target.suffix and target.suffix.lower() not in suffixes:
         expected = f"the suffix {' or '.join(suffixes)}, or none for {next(iter(suffixes))}"
         raise _checks.bad_value("--out", "name a format that is written", expected, str(target))
-    return target
+    return _atomic.place("--out", target)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors by name of a safetensors file that a user gave as ``--weights``.
+
+    Raises:
+        FileAccessError: It cannot be read.
+    """
+    source = _checks.path("--weights", path)
+    try:
+        return load_file(source)
+    except OSError as error:
+        why, hint = str(error), ""
+    except SafetensorError:  # what it says of a torch file is about its own header
+        why = "it is no safetensors file, or is damaged"
+        hint = " Write one by safetensors.torch.save_file(model.state_dict(), path)."
+    raise FileAccessError(f"--weights must be readable: cannot read {source} ({why}).{hint}")
 
 
 def write_tensors(
