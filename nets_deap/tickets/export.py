@@ -141,13 +141,22 @@ class Exportable(Genotype):
                 layout with just these layers, such as ``task.layout``.
 
         Raises:
+            InvalidTypeError: Masks are not by name.
             InvalidValueError: Masks are not of zeros and ones, or not those of these layers.
         """
         from nets_deap.models import masking
         from nets_deap.tickets import apply
 
+        given: Any = masks
+        if not isinstance(given, Mapping):
+            expected = "a mapping of parameter names to arrays, such as {'0.weight': mask}"
+            raise _checks.bad_type("masks", "be by name", expected, masks)
         flat = {name: masking.as_bool(name, mask).numpy() for name, mask in masks.items()}
         layout = source if isinstance(source, MaskLayout) else apply.layout_with(flat, source)
+        if set(flat) != set(layout.weights.names):
+            expected = f"the names {layout.weights.names}"
+            hint = "Layers that nothing prunes have masks of ones. Is the model pruned at all?"
+            raise _checks.bad_value("masks", "name every layer", expected, tuple(flat), hint)
         mask = layout.weights.join(flat)
         if layout.weights is layout:
             return cls(mask, layout=layout)
@@ -163,16 +172,21 @@ class Exportable(Genotype):
 
         Args:
             model: With ``*_orig`` and ``*_mask``, or with masks by ``how="parametrize"``.
-            source: Where W0 is: a model or a layout, as for ``from_masks``. None: the model's own
-                unmasked weights are W0, which holds before training.
+            source: Where W0 is: a model or a layout, as for ``from_masks``. Of the layers of a
+                layout those that nothing masks are kept whole. None: the model's own unmasked
+                weights are W0, which holds before training.
 
         Raises:
-            InvalidValueError: Nothing is masked, or other layers than the source's are.
+            InvalidValueError: Nothing is masked, or layers are that the source has not.
         """
-
         from nets_deap.models import masking
 
-        return cls.from_masks(masking.masks_of(model), model if source is None else source)
+        masks = masking.masks_of(model)
+        if masks and isinstance(source, MaskLayout):
+            held = masking.unmasked(model)
+            for name in [n for n in source.weights.names if n in held and n not in masks]:
+                masks[name] = masking.as_bool(name, np.ones(held[name].shape))
+        return cls.from_masks(masks, model if source is None else source)
 
     def compact(self, module: nn.Module) -> nn.Module:
         """Return a smaller dense network with the function of a trained, masked one.
