@@ -205,7 +205,9 @@ def _export_onnx(options: Namespace, ticket: Ticket) -> Path:
 
     out = check_suffix(options.out, (".onnx",))
     _optional.require("onnxruntime", "onnx", "ONNX export")  # before anything is trained
-    report = _compacted(options, ticket)
+    report = _compacted(options, ticket, needed=False)
+    if "compact" not in report.footprints:
+        print("It cannot be compacted: the whole network is written, with its zeros.")
     difference = onnx.write_onnx(report.module, out, report.inputs)
     print(f"onnxruntime's outputs differ from torch's by at most {difference:.1e}.")
     return out
@@ -216,7 +218,7 @@ def _export_csr(options: Namespace, ticket: Ticket) -> Path:
     from nets_deap.experiments import compacting
 
     out = compacting.check_suffix(options.out, compacting.TENSORS)
-    small = ticket.to_csr(_compacted(options, ticket).trained.module())
+    small = ticket.to_csr(_compacted(options, ticket, needed=False).trained.module())
     compacting.write_tensors(small.state_dict(), out, str(small))
     return out
 
@@ -297,7 +299,9 @@ def compact(options: Namespace) -> int:
     return 0
 
 
-def _compacted(options: Namespace, ticket: Ticket, path: Path | None = None) -> CompactReport:
+def _compacted(
+    options: Namespace, ticket: Ticket, path: Path | None = None, *, needed: bool = True
+) -> CompactReport:
     """Train and compact a ticket, print what that saves, and return it."""
     from nets_deap.experiments import compacting
 
@@ -305,7 +309,9 @@ def _compacted(options: Namespace, ticket: Ticket, path: Path | None = None) -> 
     steps = config.final.steps if options.steps is None else options.steps
     text = f"trains the ticket from W0 for {steps} steps first (--steps N sets how many)"
     print(f"nets-deap: {text}", file=sys.stderr, flush=True)
-    report = compacting.compact(task, ticket, steps=steps, repeats=options.repeats, path=path)
+    report = compacting.compact(
+        task, ticket, steps=steps, repeats=options.repeats, path=path, needed=needed
+    )
     print(report.table())
     return report
 

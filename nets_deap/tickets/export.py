@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from nets_deap import _checks
-from nets_deap.errors import TicketFileError
+from nets_deap.errors import InvalidValueError, TicketFileError
 from nets_deap.tickets import bits, files
 from nets_deap.tickets.genotype import Genotype
 from nets_deap.tickets.layout import MaskLayout
@@ -240,15 +240,23 @@ class Exportable(Genotype):
             The greatest difference between the outputs of torch and onnxruntime.
 
         Raises:
-            InvalidValueError: The module is in training mode or cannot be compacted, or outputs
-                differ.
+            InvalidValueError: The module is in training mode, holds weights that the ticket prunes
+                or cannot be compacted, or outputs differ.
             MissingExtraError: The extra ``onnx`` is not installed.
             FileAccessError: The file cannot be written.
         """
         from nets_deap.models import masking
         from nets_deap.models.compact import onnx
 
-        network = self.compact(module) if compact else masking.plain(module)
+        network = masking.plain(module)
+        masking.check_masked(network, self.masks())
+        try:
+            network = self.compact(module) if compact else network
+        except InvalidValueError as error:
+            if module.training:  # which may be all that is wrong
+                raise
+            hint = "With compact=False the whole network is written, with its zeros."
+            raise InvalidValueError(f"{error} {hint}") from error
         return onnx.write_onnx(network, path, example)
 
 
