@@ -1,6 +1,5 @@
 """``nets-deap ticket show | diff | apply | export``: what they print and what they write."""
 
-import gc
 import shutil
 from pathlib import Path
 
@@ -268,8 +267,6 @@ def test_a_ticket_in_its_folder_is_trained_as_it_was_found(found, tmp_path, caps
 def test_a_ticket_elsewhere_is_not_taken_for_another(
     found, command, settings, text, tmp_path, capsys, monkeypatch
 ):
-    if command == "apply" and settings:  # which W0 of the run would do for, were it still at hand
-        gc.collect()
     monkeypatch.setitem(PRESETS, "lenet-mnist", PRESETS["xor-mlp10"])
     alone = str(shutil.copy(found, tmp_path / "alone.safetensors"))
     words = [command, alone] if command != "csr" else ["export", alone, "--to", "csr"]
