@@ -55,6 +55,25 @@ def save(path: str | Path, content: bytes | str, *, argument: str = "path") -> P
     return path
 
 
+def place(argument: str, path: str | Path) -> Path:
+    """Return the path of a file to be written once what takes long has been done.
+
+    Args:
+        argument: What the path is called in messages.
+        path: Where to.
+
+    Raises:
+        FileAccessError: Its folder is none.
+    """
+    target = _checks.path(argument, path)
+    if not target.parent.is_dir():
+        raise FileAccessError(
+            f"{argument} must be writable: cannot write {target} (there is no folder "
+            f"{target.parent}). Make the folder, or choose another place."
+        )
+    return target
+
+
 class AtomicFile:
     """Takes a file in parts: into a temporary one beside it, which takes its place at the end.
 

@@ -344,6 +344,17 @@ def path(argument: str, value: object) -> Path:
         ) from None
 
 
+def takes(argument: str, function: Callable[..., object], names: Sequence[str]) -> None:
+    """Check that a function of the user's can be called with these arguments by position."""
+    try:
+        inspect.signature(function).bind(*names)
+    except ValueError:  # a builtin of which Python does not know what it takes
+        pass
+    except TypeError:
+        expected = f"one that can be called with ({', '.join(names)})"
+        raise bad_type(argument, "take what it is given", expected, function) from None
+
+
 def shape(
     argument: str, got: Sequence[int], expected: Sequence[int], symbols: str, hint: str = ""
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ def random_erk(task: Task, densities: float | Iterable[float], *, seed: int = 0)
 
 
 @_checks.signed(subject=check_task)
-def random_like(task: Task, tickets: Sequence[Ticket], *, seed: int = 0) -> Baseline:
+def random_like(task: Task, tickets: Iterable[Ticket], *, seed: int = 0) -> Baseline:
     """Return a random ticket for each of ``tickets``, with its layer counts. Costs no steps.
 
     It tells whether a search found more than how many weights each layer needs.
@@ -64,12 +65,18 @@ def random_like(task: Task, tickets: Sequence[Ticket], *, seed: int = 0) -> Base
         seed: Of the random choice.
 
     Raises:
+        InvalidTypeError: They are something else.
         InvalidValueError: No tickets, or one of another layout.
 
     Reference:
         Frankle et al. 2021, Pruning Neural Networks at Initialization: Why Are We Missing the
         Mark?, https://arxiv.org/abs/2009.08576, section 5.
     """
+    given: Any = tickets
+    if isinstance(given, Ticket) or not isinstance(given, Iterable):  # a ticket lists its bits
+        hint = "Baselines have .tickets, searches .front."
+        raise _checks.bad_type("tickets", "be several", "a list of nets.Ticket", given, hint)
+    tickets = list(tickets)
     if not tickets:
         raise _checks.bad_value("tickets", "hold tickets", "at least one", 0)
     for ticket in tickets:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from nets_deap import _checks
 from nets_deap._table import table
 from nets_deap.cli.options import AS_FOUND, add_preset, configured_as_found
-from nets_deap.errors import FileAccessError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -206,7 +205,9 @@ def _export_onnx(options: Namespace, ticket: Ticket) -> Path:
 
     out = check_suffix(options.out, (".onnx",))
     _optional.require("onnxruntime", "onnx", "ONNX export")  # before anything is trained
-    report = _compacted(options, ticket)
+    report = _compacted(options, ticket, needed=False)
+    if "compact" not in report.footprints:
+        print("It cannot be compacted: the whole network is written, with its zeros.")
     difference = onnx.write_onnx(report.module, out, report.inputs)
     print(f"onnxruntime's outputs differ from torch's by at most {difference:.1e}.")
     return out
@@ -217,7 +218,7 @@ def _export_csr(options: Namespace, ticket: Ticket) -> Path:
     from nets_deap.experiments import compacting
 
     out = compacting.check_suffix(options.out, compacting.TENSORS)
-    small = ticket.to_csr(_compacted(options, ticket).trained.module())
+    small = ticket.to_csr(_compacted(options, ticket, needed=False).trained.module())
     compacting.write_tensors(small.state_dict(), out, str(small))
     return out
 
@@ -243,11 +244,13 @@ def _add_check(what: Any) -> None:
 
 def check(options: Namespace) -> int:
     """Check a ticket and print the report."""
+    from nets_deap import _atomic
     from nets_deap.experiments import sanity
     from nets_deap.runs.storage.folder import RunFolder
     from nets_deap.tickets.ticket import Ticket
 
     ticket = Ticket.load(options.file)
+    target = options.json and _atomic.place("--json", options.json)
     config, task = _task(options, ticket)
     report = sanity.check(
         ticket,
@@ -258,8 +261,7 @@ def check(options: Namespace) -> int:
         margin=options.margin / 100,
     )
     print(report.table())
-    if options.json:
-        target = _checks.path("--json", options.json)
+    if target:
         RunFolder.existing(target.parent).write_json(target.name, report.as_dict())
     return 0
 
@@ -297,7 +299,9 @@ def compact(options: Namespace) -> int:
     return 0
 
 
-def _compacted(options: Namespace, ticket: Ticket, path: Path | None = None) -> CompactReport:
+def _compacted(
+    options: Namespace, ticket: Ticket, path: Path | None = None, *, needed: bool = True
+) -> CompactReport:
     """Train and compact a ticket, print what that saves, and return it."""
     from nets_deap.experiments import compacting
 
@@ -305,7 +309,9 @@ def _compacted(options: Namespace, ticket: Ticket, path: Path | None = None) -> 
     steps = config.final.steps if options.steps is None else options.steps
     text = f"trains the ticket from W0 for {steps} steps first (--steps N sets how many)"
     print(f"nets-deap: {text}", file=sys.stderr, flush=True)
-    report = compacting.compact(task, ticket, steps=steps, repeats=options.repeats, path=path)
+    report = compacting.compact(
+        task, ticket, steps=steps, repeats=options.repeats, path=path, needed=needed
+    )
     print(report.table())
     return report
 
@@ -358,16 +364,9 @@ def _add_weights(command: Any, only: str = "") -> None:
 def _tensors(options: Namespace, ticket: Ticket) -> dict[str, Tensor]:
     """Return the state dict of ``--weights``, or of the run's or preset's model at W0."""
     if options.weights:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from nets_deap.experiments.compacting import read_tensors
 
-        path = _checks.path("--weights", options.weights)
-        try:
-            return load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise FileAccessError(
-                f"--weights must be readable: cannot read {path} ({error})."
-            ) from error
+        return read_tensors(options.weights)
     # Its own weights may be masked whatever they are, and a ticket that brings its W0 may put it
     # over any other, if that is said.
     brings = ticket.layout.weights.initial is not None

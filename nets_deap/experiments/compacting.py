@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from nets_deap import _atomic, _checks
+from nets_deap.errors import FileAccessError, InvalidValueError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.run import build_task
 from nets_deap.models.compact.footprint import Footprint, measure_footprints, table
@@ -33,9 +36,9 @@ class CompactReport:
     Attributes:
         ticket: The ticket.
         trained: It, trained from W0.
-        module: The compact network.
-        footprints: Of the ``"dense"`` network that holds the ticket, of it ``"compact"`` and, if
-            it has masked linear layers, on sparse rows (``"csr"``).
+        module: The compact network; the whole one where it cannot be compacted.
+        footprints: Of the ``"dense"`` network that holds the ticket, of it ``"compact"``, if it
+            can be, and, if it has masked linear layers, on sparse rows (``"csr"``).
         difference: Greatest difference between their outputs and the dense network's.
         inputs: What they were compared on, and timed with (N, ...).
     """
@@ -107,6 +110,7 @@ def compact(
     steps: int,
     repeats: int = 100,
     path: str | Path | None = None,
+    needed: bool = True,
 ) -> CompactReport:
     """Train a ticket from W0, compact it, and measure both.
 
@@ -116,39 +120,70 @@ def compact(
         steps: Optimiser steps.
         repeats: Timed passes; see ``models.compact.footprint.measure_latency``.
         path: Where to write the small network's tensors, see ``write_tensors``; None for nowhere.
+        needed: Whether a network that cannot be compacted is refused, before it is trained; else
+            it is measured whole.
 
     Raises:
         InvalidValueError: The ticket belongs to another task, or its network cannot be compacted.
         FileAccessError: The file cannot be written.
     """
+    small: nn.Module | None = None
+    try:
+        small = ticket.compact(ticket.apply(copy.deepcopy(task.model).eval()))
+    except InvalidValueError:
+        if needed:
+            raise
     trained = task.train(ticket, steps=steps)
     module = trained.module()
-    small = ticket.compact(module)
+    named = {"dense": module}
+    if small is not None:
+        small = named["compact"] = ticket.compact(module)
     inputs = (task.problem.test or task.problem.val)[0][:ROWS].cpu()
-    named = {"dense": module, "compact": small}
     if has_linears(module, ticket.layout.weights.names):
         named["csr"] = ticket.to_csr(module)
     with torch.no_grad():
         expected = module(inputs)
         difference = max(float((expected - some(inputs)).abs().max()) for some in named.values())
     footprints = measure_footprints(named, inputs, repeats=repeats)
+    small = module if small is None else small
     if path is not None:
         write_tensors(small.state_dict(), path, str(small))
     return CompactReport(ticket, trained, small, footprints, difference, inputs)
 
 
 def check_suffix(path: str | Path, suffixes: Collection[str]) -> Path:
-    """Return a path whose suffix, if it has one, names a format that can be written.
+    """Return a path in a folder, whose suffix, if any, names a format that can be written.
 
     Args:
         path: What a user gave as ``--out``.
-        suffixes: Those formats, some of ``SUFFIXES`` or another; without a suffix it is the first.
+        suffixes: Those formats, such as ``TENSORS``; without a suffix it is the first.
+
+    Raises:
+        InvalidValueError: The suffix promises another format.
+        FileAccessError: There is no such folder.
     """
     target = _checks.path("--out", path)
     if target.suffix and target.suffix.lower() not in suffixes:
         expected = f"the suffix {' or '.join(suffixes)}, or none for {next(iter(suffixes))}"
         raise _checks.bad_value("--out", "name a format that is written", expected, str(target))
-    return target
+    return _atomic.place("--out", target)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors by name of a safetensors file that a user gave as ``--weights``.
+
+    Raises:
+        FileAccessError: It cannot be read.
+    """
+    source = _checks.path("--weights", path)
+    try:
+        return load_file(source)
+    except OSError as error:
+        why, hint = str(error), ""
+    except SafetensorError:  # what it says of a torch file is about its own header
+        why = "it is no safetensors file, or is damaged"
+        hint = " Write one by safetensors.torch.save_file(model.state_dict(), path)."
+    raise FileAccessError(f"--weights must be readable: cannot read {source} ({why}).{hint}")
 
 
 def write_tensors(

@@ -133,6 +133,7 @@ def _chooser(
 ) -> Callable[[str, Any], tuple[bool, str]]:
     """Return what tells of a parameter whether it is chosen, and why."""
     if callable(maskable) and not isinstance(maskable, type):
+        _checks.takes("maskable", maskable, ("name", "parameter"))
         return lambda name, p: (True, "chosen") if maskable(name, p) else (False, "not chosen")
     tied: dict[int, list[str]] = {}
     for name, p in named_parameters(model, remove_duplicate=False):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from nets_deap import _checks
-from nets_deap.errors import TicketFileError
+from nets_deap.errors import InvalidValueError, TicketFileError
 from nets_deap.tickets import bits, files
 from nets_deap.tickets.genotype import Genotype
 from nets_deap.tickets.layout import MaskLayout
@@ -141,13 +141,22 @@ class Exportable(Genotype):
                 layout with just these layers, such as ``task.layout``.
 
         Raises:
+            InvalidTypeError: Masks are not by name.
             InvalidValueError: Masks are not of zeros and ones, or not those of these layers.
         """
         from nets_deap.models import masking
         from nets_deap.tickets import apply
 
+        given: Any = masks
+        if not isinstance(given, Mapping):
+            expected = "a mapping of parameter names to arrays, such as {'0.weight': mask}"
+            raise _checks.bad_type("masks", "be by name", expected, masks)
         flat = {name: masking.as_bool(name, mask).numpy() for name, mask in masks.items()}
         layout = source if isinstance(source, MaskLayout) else apply.layout_with(flat, source)
+        if set(flat) != set(layout.weights.names):
+            expected = f"the names {layout.weights.names}"
+            hint = "Layers that nothing prunes have masks of ones. Is the model pruned at all?"
+            raise _checks.bad_value("masks", "name every layer", expected, tuple(flat), hint)
         mask = layout.weights.join(flat)
         if layout.weights is layout:
             return cls(mask, layout=layout)
@@ -163,16 +172,21 @@ class Exportable(Genotype):
 
         Args:
             model: With ``*_orig`` and ``*_mask``, or with masks by ``how="parametrize"``.
-            source: Where W0 is: a model or a layout, as for ``from_masks``. None: the model's own
-                unmasked weights are W0, which holds before training.
+            source: Where W0 is: a model or a layout, as for ``from_masks``. Of the layers of a
+                layout those that nothing masks are kept whole. None: the model's own unmasked
+                weights are W0, which holds before training.
 
         Raises:
-            InvalidValueError: Nothing is masked, or other layers than the source's are.
+            InvalidValueError: Nothing is masked, or layers are that the source has not.
         """
-
         from nets_deap.models import masking
 
-        return cls.from_masks(masking.masks_of(model), model if source is None else source)
+        masks = masking.masks_of(model)
+        if masks and isinstance(source, MaskLayout):
+            held = masking.unmasked(model)
+            for name in [n for n in source.weights.names if n in held and n not in masks]:
+                masks[name] = masking.as_bool(name, np.ones(held[name].shape))
+        return cls.from_masks(masks, model if source is None else source)
 
     def compact(self, module: nn.Module) -> nn.Module:
         """Return a smaller dense network with the function of a trained, masked one.
@@ -226,15 +240,23 @@ class Exportable(Genotype):
             The greatest difference between the outputs of torch and onnxruntime.
 
         Raises:
-            InvalidValueError: The module is in training mode or cannot be compacted, or outputs
-                differ.
+            InvalidValueError: The module is in training mode, holds weights that the ticket prunes
+                or cannot be compacted, or outputs differ.
             MissingExtraError: The extra ``onnx`` is not installed.
             FileAccessError: The file cannot be written.
         """
         from nets_deap.models import masking
         from nets_deap.models.compact import onnx
 
-        network = self.compact(module) if compact else masking.plain(module)
+        network = masking.plain(module)
+        masking.check_masked(network, self.masks())
+        try:
+            network = self.compact(module) if compact else network
+        except InvalidValueError as error:
+            if module.training:  # which may be all that is wrong
+                raise
+            hint = "With compact=False the whole network is written, with its zeros."
+            raise InvalidValueError(f"{error} {hint}") from error
         return onnx.write_onnx(network, path, example)
 
 

@@ -334,8 +334,8 @@ class Task:
             One result each, in order; empty for no tickets.
         """
         given: Any = tickets
-        if isinstance(given, Ticket) or not isinstance(given, Iterable):  # one is a list, of bits
-            hint = "task.train(ticket) trains one; a search has a list of them in its front."
+        if isinstance(given, Ticket) or not isinstance(given, Iterable):  # a ticket lists its bits
+            hint = "task.train(ticket) trains one; baselines have .tickets, searches .front."
             raise _checks.bad_type("tickets", "be several", "a list of nets.Ticket", given, hint)
         tickets = list(tickets)
         recipe = self.recipe if steps is None else self.recipe.with_steps(steps)

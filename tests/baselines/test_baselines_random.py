@@ -228,6 +228,7 @@ def test_same_layers_keeps_layer_counts_and_nothing_else():
     for ticket, like in zip(found, drawn, strict=True):
         assert np.array_equal(task.layout.counts(ticket.packed), task.layout.counts(like.packed))
         assert ticket != like
+    assert random_like(task, iter(found)).tickets == drawn
     empty = np.arange(103) >= 48
     assert (
         random_like(task, [task.ticket(empty)]).tickets[0].layer_densities["layers.0.weight"] == 0
@@ -239,6 +240,8 @@ def test_same_layers_keeps_layer_counts_and_nothing_else():
     [
         ([], r"tickets must hold tickets: expected at least one, got 0"),
         ([[1, 0]], r"tickets must hold tickets: expected nets\.Tickets, got list"),
+        (random_uniform(make_task(), 0.5), r"tickets must be several: .*\.tickets"),
+        (make_task().dense_ticket(), r"tickets must be several: expected a list of nets\.Ticket"),
         ([Ticket([1, 0])], r"mask must have the right length: expected D = 103, got 2"),
     ],
 )

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import nets_deap as nets
 from nets_deap.cli.main import main
+from nets_deap.errors import InvalidValueError
+from nets_deap.experiments import compacting
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.models import xor_mlp
 
@@ -90,16 +93,51 @@ def test_apply_refuses_what_is_not_w0(tmp_path, capsys):
     model = xor_mlp(10, seed=91)
     path = nets.Ticket(np.ones(30), nets.MaskLayout.of(model)).save(tmp_path / "t")
     save_file(xor_mlp(10, seed=92).state_dict(), tmp_path / "other")
+    torch.save(model.state_dict(), tmp_path / "w0.pt")
     out = tmp_path / "out"
     for weights, text in (
         ("other", "model must hold the ticket's initial weights"),
         ("missing", "--weights must be readable"),
+        ("w0.pt", "Write one by safetensors.torch.save_file"),
         ("t", "layer must be a known name"),
     ):
         arguments = ["apply", path, "--weights", tmp_path / weights, "--out", out]
         assert main(["ticket", *map(str, arguments)]) == 2
         assert text in capsys.readouterr().err
     assert not out.exists()
+
+
+class Skips(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x) + x.sum(1)
+
+
+def test_what_cannot_be_compacted_is_told_before_training_or_measured_whole(task, monkeypatch):
+    x, y = task.problem.train
+    other = nets.Task(Skips(nn.Linear(2, 1), nn.Flatten(0)), train=(x, y[:, 0]), val=(x, y[:, 0]),
+                      loss="mse", recipe=task.recipe)  # fmt: skip
+    ticket = other.ticket([1, 0])
+    report = compacting.compact(other, ticket, steps=1, repeats=2, needed=False)
+    assert set(report.footprints) == {"dense", "csr"}
+    assert torch.equal(report.module(x), report.trained.module()(x))
+    monkeypatch.setattr(nets.Task, "run", None)
+    with pytest.raises(InvalidValueError, match="module must be sequential"):
+        compacting.compact(other, ticket, steps=1)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["compact", "--out"],
+        ["check", "--json"],
+        *(["export", "--to", to, "--out"] for to in ("onnx", "csr", "prune", "masks")),
+    ],
+)
+def test_a_missing_folder_is_told_before_any_training(path, tmp_path, capsys, monkeypatch, command):
+    monkeypatch.setattr(nets.Task, "run", None)
+    arguments = [command[0], path, *PRESET, *command[1:], tmp_path / "none" / "file"]
+    assert main(["ticket", *map(str, arguments)]) == 2
+    assert f"there is no folder {tmp_path / 'none'}" in capsys.readouterr().err
 
 
 def test_masks_are_exported_by_name(ticket, path, tmp_path, capsys):

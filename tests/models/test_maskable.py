@@ -165,3 +165,13 @@ def test_the_weights_of_an_lstm_are_masked_through_training():
     for name, keep in task.layout.split(mask).items():
         assert not trained[name].detach().numpy()[~keep].any()
         assert trained[name].detach().numpy()[keep].all()
+
+
+def test_a_predicate_takes_name_and_parameter():
+    net = nn.Linear(2, 3)
+    with pytest.raises(InvalidTypeError, match=r"maskable must take what .* \(name, parameter\)"):
+        parameters_of(net, lambda name: True)
+    kept = [
+        p.name for p in parameters_of(net, lambda name, p, least=2: p.dim() >= least) if p.maskable
+    ]
+    assert kept == ["weight"]

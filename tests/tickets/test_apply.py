@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize, prune
 from torch.optim import swa_utils
 
 import nets_deap as nets
-from nets_deap.errors import InvalidValueError
+from nets_deap.errors import InvalidTypeError, InvalidValueError
 from nets_deap.models import MLP, lenet5, masking
 from nets_deap.models.masking import Masked, plain
 from nets_deap.tickets.apply import WAYS
@@ -131,6 +131,24 @@ def test_masks_of_torchs_own_pruning_are_read():
     assert torch.equal(ticket.apply(fresh)(x), model(x))
     with pytest.raises(InvalidValueError, match=r"masks must name layers: expected at least one"):
         nets.Ticket.from_pruned(fresh)
+
+
+@pytest.mark.parametrize("unit", ["weight", "neuron"])
+def test_layers_that_nothing_prunes_are_whole_in_the_layout_of_a_task(unit):
+    model = MLP(SIZES, seed=1)
+    layout = nets.MaskLayout.of(model, unit=unit)
+    with pytest.raises(InvalidValueError, match=r"masks must name every layer"):
+        nets.Ticket.from_pruned(model, layout)
+    prune.ln_structured(model.layers[0], "weight", amount=2, n=2, dim=0)
+    ticket = nets.Ticket.from_pruned(model, layout)
+    masks = ticket.masks()
+    assert torch.equal(masks["layers.0.weight"], model.layers[0].weight_mask.bool())
+    assert all(mask.all() for name, mask in masks.items() if name != "layers.0.weight")
+    prune.random_unstructured(model.layers[1], "bias", amount=1)
+    with pytest.raises(InvalidValueError, match=r"masks must name every layer"):
+        nets.Ticket.from_pruned(model, layout)
+    with pytest.raises(InvalidTypeError, match="masks must be by name"):
+        nets.Ticket.from_masks(list(masks.values()), layout)
 
 
 def test_a_parametrized_state_dict_holds_the_masks():
@@ -291,7 +309,7 @@ def test_masks_that_are_none_are_refused():
         nets.Ticket.from_masks({"a": torch.tensor([0.5, 1])}, model)
     with pytest.raises(InvalidValueError, match="masks' layers must be a known name"):
         nets.Ticket.from_masks({"a": torch.ones(2)}, model)
-    with pytest.raises(InvalidValueError, match="tensors must name every layer once"):
+    with pytest.raises(InvalidValueError, match="masks must name every layer"):
         nets.Ticket.from_masks({}, ticket_of(model).layout)
     masks["layers.0.weight"] = torch.ones(8, 5)
     with pytest.raises(InvalidValueError, match="must have the right shape"):

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import prune
 
-from nets_deap import Recipe, Task
+from nets_deap import Recipe, Task, baselines
 from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.vmap import train_vmap
 
@@ -223,3 +223,5 @@ def test_several_tickets_come_in_any_iterable():
     assert task.train_all(iter([])) == []
     with pytest.raises(TypeError, match=r"tickets must be several: .*task\.train\(ticket\)"):
         task.train_all(tickets[0])
+    with pytest.raises(TypeError, match=r"tickets must be several: .*baselines have \.tickets"):
+        task.train_all(baselines.random_uniform(task, 0.5))

@@ -44,6 +44,24 @@ class Branches(nn.Module):
         return x if float(x.sum()) > 1e9 else -x
 
 
+class Skips(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x) + x
+
+
+def test_what_cannot_be_compacted_is_written_whole_if_asked(tmp_path):
+    model, x = Skips(nn.Linear(3, 3)).eval(), torch.rand(4, 3)
+    layout = nets.MaskLayout.of(model)
+    ticket = nets.Ticket([1, 0, 1, 0, 0, 1, 1, 0, 0], layout)
+    for compact in (True, False):
+        with pytest.raises(InvalidValueError, match="zero at every pruned position"):
+            ticket.to_onnx(model, tmp_path / "a", x, compact=compact)
+    ticket.apply(model)
+    with pytest.raises(InvalidValueError, match="With compact=False the whole network"):
+        ticket.to_onnx(model, tmp_path / "a", x)
+    assert ticket.to_onnx(model, tmp_path / "a", x, compact=False) < 1e-5
+
+
 def test_what_cannot_be_written_is_refused(tmp_path):
     model, x = nn.Linear(3, 2), torch.rand(4, 3)
     with pytest.raises(InvalidValueError, match="module must be in evaluation mode"):
