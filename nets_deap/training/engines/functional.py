@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nets_deap import _checks
 from nets_deap.inputs.call import call_with
 from nets_deap.inputs.nested import length_of
+from nets_deap.inputs.parts import PLAIN, taken_apart
 from nets_deap.models.modes import quiet
 from nets_deap.models.private import copied
 from nets_deap.training.batches import eval_batches, rows_of, spread_rows
@@ -23,7 +23,7 @@ from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import loss_of, n_correct, n_labelled
 from nets_deap.training.precision import plain_attention
 from nets_deap.training.problem import Problem, Split, State, once
-from nets_deap.training.score import OUTPUT_BYTES, PLAIN, Score
+from nets_deap.training.score import OUTPUT_BYTES, Score
 
 Stacked = tuple[State, State, State, Tensor]  # trained, fixed, buffers and keys, each (P, ...)
 
@@ -157,7 +157,7 @@ class Functional:
             for i, score in enumerate(scores):
                 own = iter([tensor[i] for tensor in tensors])
                 leaves = [next(own) if isinstance(leaf, Tensor) else leaf for leaf in rest]
-                score.add(n, tree_unflatten(leaves, form), y)
+                score.add(n, form.put_together(leaves), y)
             del tensors
         found, keys = [], self.keys_at(networks[3], -1 - pieces)
         for key, score in zip(keys, scores, strict=True):
@@ -220,7 +220,7 @@ class Functional:
         """Return the tensors of one network's outputs; note what they are parts of."""
         state = self._full(trained, fixed, buffers)
         with keyed(key) if self._drops else nullcontext():
-            leaves, form = tree_flatten(call_with(self.model, state, x))
+            leaves, form = taken_apart(call_with(self.model, state, x))
         # Tensors are noted as places alone: those in here belong to all networks at once.
         place = torch.empty(0)
         self._form = form, [place if isinstance(leaf, Tensor) else leaf for leaf in leaves]
