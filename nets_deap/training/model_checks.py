@@ -112,11 +112,12 @@ def fitted(
         raise _checks.bad_value("loss", "take (output, target)", name, loss, hint) from error
     if not isinstance(found, Tensor) or not found.is_floating_point():
         raise _checks.bad_type("loss", "return a number", "a floating-point Tensor", found)
-    if found.ndim and len(found) != count:
+    each_one = found.ndim > 0 and len(found) == count
+    if not each_one and found.numel() != 1:  # as backward() takes it, of whatever shape
         expected = "a scalar, or one loss for each example: (B, ...)"
         got = f"shape {tuple(found.shape)} for B = {count}"
         raise _checks.bad_value("loss", "return losses", expected, got)
-    if given.weights is not None and not found.ndim:
+    if given.weights is not None and not each_one:
         raise _checks.bad_value(
             "loss",
             "return one loss for each example, as there are weights",

@@ -97,6 +97,18 @@ def test_a_loss_is_that_of_all_rows_together(name, engine):
 
 
 @each_engine
+def test_a_loss_of_one_number_is_taken_in_any_shape(engine):
+    plain, shaped = (
+        trained(task_of(lambda o, t, shape=shape: F.cross_entropy(o, t).reshape(shape), engine))[0]
+        for shape in ((), (1, 1))
+    )
+    assert shaped.val_loss == pytest.approx(plain.val_loss, rel=1e-12)
+    x, y = in_class_order(90, 1)
+    with pytest.raises(InvalidValueError, match=r"one loss for each example"):
+        task_of(lambda o, t: F.cross_entropy(o, t).view(1), engine, train=(x, y, np.ones(90)))
+
+
+@each_engine
 def test_unlabelled_rows_count_nothing(engine):
     x, y = in_class_order()
     truth, y = y, y.clone()
