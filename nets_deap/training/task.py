@@ -334,7 +334,8 @@ class Task:
             One result each, in order; empty for no tickets.
         """
         given: Any = tickets
-        if isinstance(given, Ticket):  # itself a list, of bits
+        # A ticket is itself a list, of bits.
+        if isinstance(given, Ticket) or not isinstance(given, Iterable):
             hint = "task.train(ticket) trains one."
             raise _checks.bad_type("tickets", "be several", "a list of nets.Ticket", given, hint)
         tickets = list(tickets)
