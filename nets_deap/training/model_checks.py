@@ -93,7 +93,7 @@ def fitted(
     """
     rows = spread_rows(length_of(given.inputs), count)
     count = len(rows)
-    sample, loss = rows_of(given.inputs, rows), copy.deepcopy(loss)  # neither is the model's
+    sample, loss = rows_of(given.inputs, rows), _own(loss)  # neither is the model's
     if pixels is not None:
         pixels.check(f"{name} inputs", sample)
         sample = pixels(sample, dtype)
@@ -187,6 +187,14 @@ def output_layers(
     ends = {leaf.untyped_storage().data_ptr() for leaf in leaves}
     found = {name for name, output in ran if output.untyped_storage().data_ptr() in ends}
     return found or {name for name, _ in ran[-1:]}
+
+
+def _own(loss: Loss) -> Loss:
+    """Return a copy of a loss; itself where it cannot be copied, as scripted functions cannot."""
+    try:
+        return copy.deepcopy(loss)
+    except Exception:
+        return loss
 
 
 def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:

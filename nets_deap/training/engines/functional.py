@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from nets_deap import _checks
+from nets_deap.errors import NetsError
 from nets_deap.inputs.call import call_with
 from nets_deap.inputs.nested import length_of
 from nets_deap.inputs.parts import PLAIN, taken_apart
@@ -23,6 +24,7 @@ from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import loss_of, n_correct, n_labelled
 from nets_deap.training.precision import plain_attention
 from nets_deap.training.problem import Problem, Split, State, once
+from nets_deap.training.recipe import name_of
 from nets_deap.training.score import OUTPUT_BYTES, Score
 
 Stacked = tuple[State, State, State, Tensor]  # trained, fixed, buffers and keys, each (P, ...)
@@ -33,17 +35,21 @@ NO_RULE = "There is a performance drop"
 
 @once
 def stuck_at(problem: Problem) -> str:
-    """Return the layer at which ``torch.func`` fails to batch a problem's module; empty if at none.
+    """Return in words where ``torch.func`` fails to batch a problem's networks; empty if nowhere.
 
-    Tried once, with two networks and a minibatch; it is the layer that was entered last.
+    Tried once, with two networks and a minibatch; it is the layer that was entered last, or the
+    loss.
     """
-    last = [f"the module itself ({type(problem.model).__name__})"]
+    last = [f"the module {type(problem.model).__name__}"]
     functional = Functional(problem, {})
     for name, module in functional.model.named_modules():
         if name and not list(module.children()):
             module.register_forward_pre_hook(
-                lambda module, args, name=name: last.append(f"{name!r} ({type(module).__name__})")
+                lambda module, args, name=name: last.append(
+                    f"the layer {name!r} ({type(module).__name__})"
+                )
             )
+    functional.watch_loss(last)
     trained, fixed = (
         {
             name: tensor.unsqueeze(0).repeat(2, *[1] * tensor.ndim)
@@ -64,7 +70,7 @@ def stuck_at(problem: Problem) -> str:
             functional.begin()
             functional.gradients()(trained, fixed, buffers, keys, inputs, targets)
             functional.measure(trained, fixed, buffers, keys, (inputs, targets))
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever it is: one network alone takes a step, as probed
         if is_shortage(error):
             raise
         return last[-1]
@@ -84,6 +90,20 @@ class Functional:
         self._drops = probe(problem).drops
         # Copies: modules may keep what they see, and would keep batched tensors.
         self.model, self._loss_of = copied(problem.model), problem.fresh_loss()
+
+    def watch_loss(self, entered: list[str]) -> None:
+        """Name the loss at the end of a list while it is called, and for good if it fails."""
+        loss = self._loss_of
+        if isinstance(loss, str):
+            return
+
+        def watched(output: Any, target: Any) -> Any:
+            entered.append(f"the loss {name_of(self._problem.recipe.loss)}")
+            found = loss(output, target)
+            entered.pop()
+            return found
+
+        self._loss_of = watched
 
     def begin(self) -> None:
         """Put the module into training mode."""
@@ -178,7 +198,9 @@ class Functional:
         try:
             with quiet.held(NO_RULE):
                 yield
-        except (RuntimeError, ValueError) as error:
+        except NetsError:
+            raise
+        except Exception as error:
             if is_shortage(error):
                 raise
             raise _checks.bad_value(

@@ -110,7 +110,7 @@ def probe(problem: Problem) -> Probe:
                 loss_of(loss, output, targets)
         except NetsError:
             raise
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:
             if is_shortage(error):
                 raise
             raise _checks.bad_value(
