@@ -198,6 +198,12 @@ def test_a_label_that_is_ignored_is_no_error(loss, shape):
         nn.CrossEntropyLoss(weight=torch.tensor([0.0, 1.0, 1.0]).double()),
         nn.MultiMarginLoss(),
         lambda output, target: F.cross_entropy(output, target, label_smoothing=0.2),
+        lambda output, target: F.cross_entropy(output, target, reduction="none").median(),
+        lambda output, target: F.cross_entropy(output, target, reduction="none").max(),
+        lambda output, target: F.cross_entropy(output, target, reduction="none").min(),
+        lambda output, target: max(
+            F.cross_entropy(output[target == c], target[target == c]) for c in range(3)
+        ),
     ],
 )
 def test_labels_that_the_loss_hears_count(loss):
