@@ -368,9 +368,11 @@ def _tensors(options: Namespace, ticket: Ticket) -> dict[str, Tensor]:
             raise FileAccessError(
                 f"--weights must be readable: cannot read {path} ({error})."
             ) from error
-    # A ticket that brings its W0 may go over any other, if that is said.
+    # Its own weights may be masked whatever they are, and a ticket that brings its W0 may put it
+    # over any other, if that is said.
     brings = ticket.layout.weights.initial is not None
-    return dict(_task(options, ticket, any_initial=brings)[1].model.state_dict())
+    said = options.values == "own" or (options.values == "initial" and brings)
+    return dict(_task(options, ticket, any_initial=said)[1].model.state_dict())
 
 
 def _printable(text: str) -> str:

@@ -88,6 +88,7 @@ def test_fish_completes(script, tmp_path, monkeypatch):
         assert words == expected, f"{line}: {found}"
 
 
+@pytest.mark.slow
 def test_zsh_completes(script, tmp_path):
     """In a terminal, as zsh completes nowhere else."""
     zsh = needs("zsh")

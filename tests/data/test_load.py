@@ -264,8 +264,12 @@ def test_unknown_names_are_guessed():
     ("preset", "settings"),
     [
         ("conv2-cifar10", []),
-        ("resnet20-cifar10", []),
-        ("conv4-cifar10", ["task.kind=torchvision", "task.model=squeezenet1_1"]),
+        pytest.param("resnet20-cifar10", [], marks=pytest.mark.slow),
+        pytest.param(
+            "conv4-cifar10",
+            ["task.kind=torchvision", "task.model=squeezenet1_1"],
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "conv6-cifar10",
             ["task.kind=torchvision", "task.model=resnet18", "task.maskable=Conv2d"],

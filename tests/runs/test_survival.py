@@ -46,13 +46,8 @@ def kill_and_go_on(folder, preset, kills, lasts, wanted):
     return other
 
 
-@pytest.mark.parametrize(
-    ("preset", "kills"),
-    [
-        ("xor-mlp10", 3),
-        *(pytest.param(name, RUNS[name][1], marks=pytest.mark.slow) for name in RUNS),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "kills"), [(name, RUNS[name][1]) for name in RUNS])
 def test_killed_runs_end_as_unharmed_ones(tmp_path, preset, kills):
     for name in ("whole", "timed"):
         start = time.monotonic()

@@ -176,14 +176,15 @@ def test_pruned_weights_and_their_moments_are_exactly_zero(optimizer):
 
 @pytest.mark.parametrize("huge", [1e200, np.inf, np.nan])
 def test_a_diverging_network_does_not_disturb_its_neighbours(huge):
-    model = deep().double()
-    with torch.no_grad():
-        model[0].weight[0, 0] = huge
-    task = make_task("mlp", RECIPES["nesterov"], model=model)
+    task = make_task("mlp", RECIPES["nesterov"], model=deep().double())
+    wrong = task.layout.initial.copy()
+    wrong[0] = huge
+    starts = [None, TrainedState(wrong), None]
     healthy = np.random.default_rng(1).random((2, task.layout.size)) < 0.7
     healthy[:, 0] = False
     one, two = (task.ticket(mask).packed for mask in healthy)
-    outcome = train_batched(task.problem, [one, task.dense_ticket().packed, two], PLAN)
+    masks = [one, task.dense_ticket().packed, two]
+    outcome = train_batched(task.problem, masks, PLAN, starts=starts)
     assert not np.isfinite(outcome.metrics["val_loss"][1])
     alone = reference(task.problem, [one, two], PLAN)
     assert_same(alone, outcome, rtol=1e-9, places=[0, 2])

@@ -19,7 +19,6 @@ from support.networks import (
     each_pair,
     make_task,
     masks_of,
-    mlp,
     needs_cuda,
     noting,
     reference,
@@ -30,6 +29,7 @@ from torch.optim import lr_scheduler
 
 from nets_deap import Recipe
 from nets_deap.tickets import bits
+from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.engines.chunk import Chunk
 from nets_deap.training.engines.vmap import default_chunk, train_vmap
 from nets_deap.training.problem import Plan
@@ -204,15 +204,16 @@ def test_a_frozen_maskable_weight_is_masked_and_stays():
 @both_engines
 @pytest.mark.parametrize("huge", [1e200, np.inf])
 def test_a_diverging_network_does_not_disturb_its_neighbours(engine, huge):
-    model = mlp().double()
-    with torch.no_grad():
-        model[0].weight[0, 0] = huge
     recipe = Recipe(optimizer="sgd", lr=0.05, momentum=0.9, loss="mse")
-    task = make_task("mlp", recipe, model=model, target=lambda x, y: np.sin(x[:, :3]))
+    task = make_task("mlp", recipe, target=lambda x, y: np.sin(x[:, :3]))
+    wrong = task.layout.initial.copy()
+    wrong[0] = huge
+    starts = [None, TrainedState(wrong), None]
     healthy = np.random.default_rng(1).random((2, task.layout.size)) < 0.7
     healthy[:, 0] = False
     one, two = (task.ticket(mask).packed for mask in healthy)
-    outcome = engine(task.problem, [one, task.dense_ticket().packed, two], PLAN)
+    masks = [one, task.dense_ticket().packed, two]
+    outcome = engine(task.problem, masks, PLAN, starts=starts)
     assert not np.isfinite(outcome.metrics["val_loss"][1])
     alone = reference(task.problem, [one, two], PLAN)
     assert np.isfinite(alone.curve).all()
