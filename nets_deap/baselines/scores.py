@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from nets_deap import _checks
 from nets_deap.inputs.call import call_with
 from nets_deap.inputs.nested import each
+from nets_deap.inputs.parts import tensors_of
 from nets_deap.models.private import copied
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.gradients import dense_gradient, differentiable
 from nets_deap.training.losses import loss_of
-from nets_deap.training.model_checks import outputs_in
 from nets_deap.training.problem import at_work, working
 from nets_deap.training.task import Task
 
@@ -121,7 +121,7 @@ class SynFlow:
             leaves[name] = (self.state[name] * kept).requires_grad_()
         with differentiable(self.model):
             given = call_with(self.model, {**self.state, **leaves}, self.ones)
-            flow = torch.stack([output.sum() for output in outputs_in(given)]).sum()
+            flow = torch.stack([output.sum() for output in tensors_of(given)]).sum()
             weights = list(leaves.values())
             gradients = torch.autograd.grad(flow, weights, materialize_grads=True)
         found = _flat([(w.detach() * g).abs() for w, g in zip(weights, gradients, strict=True)])

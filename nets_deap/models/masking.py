@@ -18,7 +18,7 @@ from nets_deap import _checks
 from nets_deap.models.computed import computed_in
 from nets_deap.models.modes import neutral
 from nets_deap.models.tensors import Mask, values_of
-from nets_deap.models.wrappers import named_modules, named_parameters, unwrap
+from nets_deap.models.wrappers import checked, named_modules, named_parameters, unwrap
 
 Self = TypeVar("Self", bound="Masked")
 
@@ -167,7 +167,7 @@ def unmasked(model: nn.Module) -> dict[str, Tensor]:
 @neutral()
 def plain(model: nn.Module) -> nn.Module:
     """Return a copy whose weights are masked for good: neither pruned nor parametrized by torch."""
-    copied = unwrap(copy.deepcopy(model, computed_in(model)))
+    copied = unwrap(copy.deepcopy(model, computed_in(checked(model))))
     for module in copied.modules():
         order = [*_pruned(module), *(name for name, _ in _parametrized(module))]
         for name in _pruned(module):

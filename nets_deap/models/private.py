@@ -14,7 +14,7 @@ from nets_deap.models.computed import computed_in
 from nets_deap.models.masking import masks_of
 from nets_deap.models.tensors import check_finite
 from nets_deap.models.weight_norm import make_prunable
-from nets_deap.models.wrappers import inside, named_modules, named_parameters, unwrap
+from nets_deap.models.wrappers import checked, inside, named_modules, named_parameters, unwrap
 
 HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
@@ -35,9 +35,7 @@ def private_copy(model: Any) -> nn.Module:
             trained; the module is masked already, scripted or quantised; nothing requires a
             gradient, or the module cannot be copied.
     """
-    if not isinstance(model, nn.Module):
-        raise _checks.bad_type("model", "be a module", "a torch.nn.Module", model)
-    _check_modules(model)
+    _check_modules(checked(model))
     for name, parameter in named_parameters(model):
         _check_tensor(name, parameter)
         if parameter.is_complex():

@@ -8,10 +8,26 @@ ticket is the same whether its network is compiled or spread over devices or not
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from nets_deap import _checks
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def checked(model: Any) -> nn.Module:
+    """Return what is given as a model, or raise unless it is a module."""
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        hint = ""
+        if hasattr(model, "val_loss") and callable(getattr(model, "module", None)):
+            hint = "A result's trained network is result.module()."
+        elif isinstance(model, type) and issubclass(model, nn.Module):
+            hint = f"That is the class: make one, {model.__name__}(...)."
+        raise _checks.bad_type("model", "be a module", "a torch.nn.Module", model, hint)
+    return model
 
 
 def inside(module: nn.Module) -> nn.Module | None:
@@ -48,7 +64,7 @@ def named_modules(
     """Yield the modules of a model but wrappers, by the names that they have without these."""
     names: dict[str, str] = {}
     wrappers: set[str] = set()
-    for path, module in model.named_modules(remove_duplicate=remove_duplicate):
+    for path, module in checked(model).named_modules(remove_duplicate=remove_duplicate):
         parent, _, leaf = path.rpartition(".")
         if not path:
             names[path] = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,13 +19,15 @@ logger = logging.getLogger("nets_deap")
 # Examples that a label is tried on, and most numbers in the outputs for all labels.
 TRIES = 8
 TRIED_NUMBERS = 2**24
+# By which scores become far better or worse than all others.
+FAR = 50.0
 
 
 def ignored_labels(loss: Any, output: Tensor, target: Tensor) -> tuple[int, ...]:
     """Return which labels a loss leaves out, of those that name a class of the output.
 
     What a module, a partial function or a function calls ``ignore_index`` itself; for any other
-    function those labels by whose outputs it does not change, found by its gradient.
+    function those labels by whose outputs it does not change.
 
     Args:
         loss: A function or module of scores of classes and their labels.
@@ -41,21 +43,53 @@ def ignored_labels(loss: Any, output: Tensor, target: Tensor) -> tuple[int, ...]
     n = max(len(output), -(-TRIES * len(labels) // each))
     if len(labels) < 2 or n * output[0].numel() > TRIED_NUMBERS:
         return ()
-    with seeded(0, output.device), torch.enable_grad():
+    with seeded(0, output.device):
         scores = torch.randn((n, *output.shape[1:]), dtype=output.dtype, device=output.device)
-        scores.requires_grad_()
-        places = torch.arange(n * each, device=output.device) % len(labels)
-        tried = labels.to(output.device)[places].reshape(n, *output.shape[2:])
-        try:
-            found = loss_of(loss, scores, tried.to(target.dtype))
-            (gradient,) = torch.autograd.grad(found, scores)
-        except Exception:  # it may take no such scores, and then says nothing
+    places = torch.arange(n * each, device=output.device) % len(labels)
+    tried = labels.to(output.device)[places].reshape(n, *output.shape[2:])
+
+    def found(scores: Tensor) -> Tensor:
+        with seeded(0, output.device):
+            return loss_of(loss, scores, tried.to(target.dtype))
+
+    scores.requires_grad_()
+    try:
+        with torch.enable_grad():
+            before = found(scores)
+            (gradient,) = torch.autograd.grad(before, scores)
+        moved = (gradient != 0).any(1).reshape(-1)
+        heard = torch.zeros(len(labels), dtype=torch.bool, device=output.device)
+        heard[places[moved]] = True
+        unheard = labels[~heard.cpu()].tolist()
+        # A loss that hears of no label at all goes by something else.
+        if len(unheard) == len(labels) or _are_unheard(found, scores, tried, unheard, before):
+            return tuple(unheard) if len(unheard) < len(labels) else ()
+        if len(unheard) > TRIES:
             return ()
-    moved = (gradient != 0).any(1).reshape(-1)
-    heard = torch.zeros(len(labels), dtype=torch.bool, device=output.device)
-    heard[places[moved]] = True
-    # A loss that hears of no label at all goes by something else.
-    return tuple(labels[~heard.cpu()].tolist()) if bool(heard.any()) else ()
+        return tuple(
+            label for label in unheard if _are_unheard(found, scores, tried, [label], before)
+        )
+    except Exception:  # it may take no such scores, and then says nothing
+        return ()
+
+
+def _are_unheard(
+    found: Callable[[Tensor], Tensor],
+    scores: Tensor,
+    tried: Tensor,
+    labels: Sequence[int],
+    before: Tensor,
+) -> bool:
+    """Return whether a loss stays the same if scores of labels become far better, or far worse.
+
+    A loss of the worst examples or of a median has no gradient by most labels, but hears of them.
+    """
+    shift = torch.zeros_like(scores).scatter_(1, tried.unsqueeze(1), FAR)
+    chosen = torch.isin(tried, torch.tensor(labels, device=tried.device)).unsqueeze(1)
+    with torch.no_grad():
+        return all(
+            torch.equal(found(scores + sign * shift * chosen), before) for sign in (1.0, -1.0)
+        )
 
 
 def _declared(loss: Any) -> tuple[int, ...] | None:

@@ -216,5 +216,6 @@ def prepare_target(loss: str, split: str, target: Any, output: Any) -> Tensor:
         )
     if loss == "binary_cross_entropy" and not bool(((values == 0) | (values == 1)).all()):
         got = f"values in [{float(values.min()):g}, {float(values.max()):g}]"
-        raise _checks.bad_value(argument, "be binary", "0 and 1", got)
+        hint = "For shares take loss=torch.nn.BCEWithLogitsLoss()."
+        raise _checks.bad_value(argument, "be binary", "0 and 1", got, hint)
     return values

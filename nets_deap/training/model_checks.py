@@ -6,8 +6,7 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from nets_deap.data.normalize import Normalize, NormalizeEntries
 from nets_deap.data.streamed import spec_of
 from nets_deap.inputs.call import call, how_called
 from nets_deap.inputs.nested import each, leaves_of, length_of, shapes_of
+from nets_deap.inputs.parts import tensors_of
 from nets_deap.models.private import copied
 from nets_deap.models.tensors import digest_of, values_of
 from nets_deap.training.batches import rows_of, spread_rows
@@ -93,7 +93,7 @@ def fitted(
     """
     rows = spread_rows(length_of(given.inputs), count)
     count = len(rows)
-    sample, loss = rows_of(given.inputs, rows), copy.deepcopy(loss)  # neither is the model's
+    sample, loss = rows_of(given.inputs, rows), _own(loss)  # neither is the model's
     if pixels is not None:
         pixels.check(f"{name} inputs", sample)
         sample = pixels(sample, dtype)
@@ -112,11 +112,12 @@ def fitted(
         raise _checks.bad_value("loss", "take (output, target)", name, loss, hint) from error
     if not isinstance(found, Tensor) or not found.is_floating_point():
         raise _checks.bad_type("loss", "return a number", "a floating-point Tensor", found)
-    if found.ndim and len(found) != count:
+    each_one = found.ndim > 0 and len(found) == count
+    if not each_one and found.numel() != 1:  # as backward() takes it, of whatever shape
         expected = "a scalar, or one loss for each example: (B, ...)"
         got = f"shape {tuple(found.shape)} for B = {count}"
         raise _checks.bad_value("loss", "return losses", expected, got)
-    if given.weights is not None and not found.ndim:
+    if given.weights is not None and not each_one:
         raise _checks.bad_value(
             "loss",
             "return one loss for each example, as there are weights",
@@ -182,28 +183,18 @@ def output_layers(
             module.register_forward_hook(hook)
     some = rows_of(inputs, spread_rows(length_of(inputs), count))
     sample = some if pixels is None else pixels(some, dtype_of(model))
-    leaves = outputs_in(_shown(private, "train", sample, shapes_of(sample)))
+    leaves = tensors_of(_shown(private, "train", sample, shapes_of(sample)))
     ends = {leaf.untyped_storage().data_ptr() for leaf in leaves}
     found = {name for name, output in ran if output.untyped_storage().data_ptr() in ends}
     return found or {name for name, _ in ran[-1:]}
 
 
-def outputs_in(output: Any) -> list[Tensor]:
-    """Return the tensors in what a model gives: in sequences, mappings and dataclasses, in order.
-
-    Anything else, None say, holds none.
-    """
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, Mapping):
-        parts: Iterable[Any] = output.values()
-    elif isinstance(output, (list, tuple)):
-        parts = output
-    elif is_dataclass(output):
-        parts = [getattr(output, field.name) for field in fields(output)]
-    else:
-        return []
-    return [tensor for part in parts for tensor in outputs_in(part)]
+def _own(loss: Loss) -> Loss:
+    """Return a copy of a loss; itself where it cannot be copied, as scripted functions cannot."""
+    try:
+        return copy.deepcopy(loss)
+    except Exception:
+        return loss
 
 
 def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:

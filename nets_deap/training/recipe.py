@@ -140,6 +140,7 @@ class Recipe:
                 object.__setattr__(self, name, int(getattr(self, name)))
         for name in ("betas", "milestones"):
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        object.__setattr__(self, "loss", uncompiled(self.loss))  # which torch.func can batch
 
     def _check_nesterov(self) -> None:
         """Nesterov needs momentum."""
@@ -172,6 +173,17 @@ class Recipe:
             _checks.real("recipe.epochs", self.epochs, low=0, open_low=True)
 
 
+def uncompiled(function: Any) -> Any:
+    """Return what ``torch.compile`` was given, a function or a module; all else as it is."""
+    theirs, inner = "torch._dynamo.eval_frame", None
+    # Of torch's own wrappers alone: others may have been given their attributes.
+    if getattr(function, "__globals__", {}).get("__name__") == theirs:
+        inner = vars(function).get("_torchdynamo_orig_callable")
+    elif type(function).__module__ == theirs:
+        inner = getattr(function, "_orig_mod", None)
+    return function if inner is None else uncompiled(inner)
+
+
 def name_of(function: Any, depth: int = 5) -> str:
     """Return what a loss or the like is called: everything that it is known to depend on.
 
@@ -180,9 +192,10 @@ def name_of(function: Any, depth: int = 5) -> str:
     code differs are called the same.
 
     Args:
-        function: The loss; a string is its own name.
+        function: The loss; a string is its own name. Compiled ones are called as they were.
         depth: How deep objects that others hold are looked into; then their type counts.
     """
+    function = uncompiled(function)
     if isinstance(function, str):
         return function
     if function is None or isinstance(function, (int, float)):
@@ -214,7 +227,9 @@ def name_of(function: Any, depth: int = 5) -> str:
             held += getattr(function, "__defaults__", None) or ()
         name = f"{function.__module__}.{function.__qualname__}"
         return f"{name}[{inner(*held)}]" if held else name
-    passing = ("training", "_is_full_backward_hook", "_non_persistent_buffers_set")
+    passing = (
+        "training", "_is_full_backward_hook", "_non_persistent_buffers_set", "_is_torch_compile",
+    )  # fmt: skip
     state = {
         key: value
         for key, value in getattr(function, "__dict__", {}).items()

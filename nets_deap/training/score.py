@@ -13,15 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from nets_deap.inputs.parts import PLAIN, taken_apart, tensors_of
 from nets_deap.training.batches import rows_of
 from nets_deap.training.losses import Loss, loss_of, n_correct, n_labelled
 
 # Outputs that are held at once, and the most of one network that its loss is called with.
 OUTPUT_BYTES = 2**31
-# What stays the same from piece to piece, beside tensors.
-PLAIN = (bool, int, float, str, type(None))
 
 
 class Score:
@@ -29,7 +27,7 @@ class Score:
 
     Outputs of pieces are put together leaf by leaf: along the axis of rows, or where there is none
     by their mean over rows, as statistics are. Where that cannot be (shapes that change, objects
-    that torch does not look into), and beyond ``OUTPUT_BYTES``, the loss is the mean over pieces,
+    that hide their tensors), and beyond ``OUTPUT_BYTES``, the loss is the mean over pieces,
     by their rows.
 
     Args:
@@ -94,18 +92,17 @@ def joined(outputs: list[Any], counts: list[int]) -> Any:
     """
     if len(outputs) == 1:
         return outputs[0]
-    flat = [tree_flatten(output) for output in outputs]
+    flat = [taken_apart(output) for output in outputs]
     form = flat[0][1]
     if any(other != form for _, other in flat):
         raise ValueError("the pieces have different parts")
     parts = zip(*(leaves for leaves, _ in flat), strict=True)
-    return tree_unflatten([_together(list(part), counts) for part in parts], form)
+    return form.put_together([_together(list(part), counts) for part in parts])
 
 
 def bytes_of(output: Any) -> int:
     """Return the bytes of all tensors in an output."""
-    leaves = tree_flatten(output)[0]
-    return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
+    return sum(tensor.nbytes for tensor in tensors_of(output))
 
 
 def _together(part: list[Any], counts: list[int]) -> Any:

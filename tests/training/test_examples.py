@@ -1,7 +1,9 @@
 """The data of a task: weights, several outputs, own losses, holdout, streams, augmentation."""
 
+import functools
 import logging
 import random
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch.utils.data import Dataset
 from nets_deap import Recipe, Task, make_toolbox
 from nets_deap.data import streamed
 from nets_deap.data.holdout import hold_out
+from nets_deap.errors import InvalidValueError
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.engines.loop import takes_threads, train_loop
 from nets_deap.training.engines.probe import probe
@@ -185,8 +188,55 @@ def test_a_loss_that_cannot_be_batched_trains_alone(caplog):
     masks = masks_of(task)
     with caplog.at_level(logging.WARNING):
         outcome = train(task.problem, masks, SHORT)
-    assert "torch.func cannot batch" in caplog.text
+    assert "torch.func cannot batch the loss" in caplog.text
     assert_same(outcome, reference(task.problem, masks, SHORT), rtol=1e-9)
+
+
+def test_whatever_a_batch_fails_with_networks_train_alone(caplog):
+    def loss(output, target):
+        assert not torch._C._functorch.is_functorch_wrapped_tensor(
+            output
+        )  # as torch's compiler asserts
+        return F.cross_entropy(output, target)
+
+    task = task_of(loss=loss)
+    masks = masks_of(task)
+    assert_same(train(task.problem, masks, SHORT), reference(task.problem, masks, SHORT), rtol=1e-9)
+    assert "torch.func cannot batch the loss" in caplog.text
+    with pytest.raises(InvalidValueError, match=r"engine='loop'"):
+        train(task.problem, masks, SHORT, engine="vmap")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "plain", [nn.CrossEntropyLoss(), lambda output, target: F.cross_entropy(output, target) * 2]
+)
+def test_compiled_losses_are_those_that_were_compiled(plain):
+    compiled = torch.compile(plain, backend="eager")
+    model = nn.Linear(6, 3).double()
+    task, other = task_of(model, loss=plain), task_of(model, loss=compiled)
+    assert Recipe(loss=compiled).loss is plain
+    assert task.fingerprint == other.fingerprint
+    assert task.train(task.dense_ticket()).val_loss == other.train(task.dense_ticket()).val_loss
+
+    @functools.wraps(compiled)  # takes over attributes, too
+    def twice(output, target):
+        return 2 * compiled(output, target)
+
+    assert Recipe(loss=twice).loss is twice
+
+
+def test_a_scripted_function_is_a_loss():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer versions of torch discourage it
+        loss = torch.jit.script(scripted)
+    task = task_of(loss=loss)
+    masks = masks_of(task)
+    assert_same(train(task.problem, masks, SHORT), reference(task.problem, masks, SHORT), rtol=1e-9)
+
+
+def scripted(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(output, target)
 
 
 @pytest.mark.parametrize(

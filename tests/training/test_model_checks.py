@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import prune
 
-from nets_deap import Recipe, Task, baselines
+from nets_deap import MaskLayout, Recipe, Task, Ticket, baselines
+from nets_deap.errors import InvalidTypeError
 from nets_deap.training.engines.loop import train_loop
 from nets_deap.training.engines.vmap import train_vmap
 
@@ -221,7 +222,22 @@ def test_several_tickets_come_in_any_iterable():
     assert [r.val_loss for r in listed] == [r.val_loss for r in yielded]
     assert [r.density for r in listed] == [r.density for r in yielded]
     assert task.train_all(iter([])) == []
-    with pytest.raises(TypeError, match=r"tickets must be several: .*task\.train\(ticket\)"):
-        task.train_all(tickets[0])
+    for wrong in (tickets[0], None):
+        with pytest.raises(
+            InvalidTypeError, match=r"tickets must be several: .*task\.train\(ticket"
+        ):
+            task.train_all(wrong)
     with pytest.raises(TypeError, match=r"tickets must be several: .*baselines have \.tickets"):
         task.train_all(baselines.random_uniform(task, 0.5))
+
+
+def test_what_is_no_model_is_refused_wherever_one_is_given():
+    data, recipe = (torch.randn(40, 6), torch.arange(40) % 3), Recipe(steps=2, batch_size=10)
+    task = Task(nn.Linear(6, 3), train=data, recipe=recipe, device="cpu")
+    ticket = task.dense_ticket()
+    takers = [ticket.apply, ticket.compact, ticket.to_csr, Ticket.from_pruned, MaskLayout.of]
+    for take in (*takers, lambda model: Task(model, train=data)):
+        with pytest.raises(InvalidTypeError, match=r"must be a module.*result\.module\(\)"):
+            take(task.train(ticket))
+        with pytest.raises(InvalidTypeError, match=r"must be a module.*make one, Linear\("):
+            take(nn.Linear)

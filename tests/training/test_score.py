@@ -3,7 +3,8 @@
 import functools
 import logging
 import math
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -96,6 +97,18 @@ def test_a_loss_is_that_of_all_rows_together(name, engine):
 
 
 @each_engine
+def test_a_loss_of_one_number_is_taken_in_any_shape(engine):
+    plain, shaped = (
+        trained(task_of(lambda o, t, shape=shape: F.cross_entropy(o, t).reshape(shape), engine))[0]
+        for shape in ((), (1, 1))
+    )
+    assert shaped.val_loss == pytest.approx(plain.val_loss, rel=1e-12)
+    x, y = in_class_order(90, 1)
+    with pytest.raises(InvalidValueError, match=r"one loss for each example"):
+        task_of(lambda o, t: F.cross_entropy(o, t).view(1), engine, train=(x, y, np.ones(90)))
+
+
+@each_engine
 def test_unlabelled_rows_count_nothing(engine):
     x, y = in_class_order()
     truth, y = y, y.clone()
@@ -185,6 +198,12 @@ def test_a_label_that_is_ignored_is_no_error(loss, shape):
         nn.CrossEntropyLoss(weight=torch.tensor([0.0, 1.0, 1.0]).double()),
         nn.MultiMarginLoss(),
         lambda output, target: F.cross_entropy(output, target, label_smoothing=0.2),
+        lambda output, target: F.cross_entropy(output, target, reduction="none").median(),
+        lambda output, target: F.cross_entropy(output, target, reduction="none").max(),
+        lambda output, target: F.cross_entropy(output, target, reduction="none").min(),
+        lambda output, target: max(
+            F.cross_entropy(output[target == c], target[target == c]) for c in range(3)
+        ),
     ],
 )
 def test_labels_that_the_loss_hears_count(loss):
@@ -208,8 +227,30 @@ def of_parts(output, target):
     return F.cross_entropy(scores, target, weight=WEIGHT) + more
 
 
+class Plain:
+    def __init__(self, scores):
+        self.scores = scores
+
+
+@dataclass(frozen=True)
+class Frozen:
+    scores: torch.Tensor
+    hidden: Plain | None = None
+
+
+class Both(OrderedDict):
+    """Attributes that are items, as transformers' outputs have them."""
+
+    def __getattr__(self, name):
+        if name not in self:
+            raise AttributeError(name)
+        return self[name]
+
+
 class Opaque:
-    """What torch does not look into."""
+    """What nobody can look into."""
+
+    __slots__ = ("scores",)
 
     def __init__(self, scores):
         self.scores = scores
@@ -226,11 +267,30 @@ def test_outputs_of_several_parts_are_put_together(engine):
 
 
 @each_engine
-def test_what_cannot_be_put_together_is_a_mean_over_pieces(engine):
+@pytest.mark.parametrize(
+    "wrap",
+    [Plain, lambda scores: Frozen(scores, Plain(scores)), lambda scores: Both(scores=scores)],
+    ids=["object", "dataclass", "mapping"],
+)
+def test_outputs_in_objects_are_put_together(caplog, engine, wrap):
+    model = Custom(lambda m, x: wrap(m.a(x)), a=nn.Linear(6, 3))
+    weighted = LOSSES["weight"]
+    task = task_of(lambda output, target: weighted(output.scores, target), engine, model)
+    result, module = trained(task)
+    x, y = task.problem.val
+    with torch.no_grad():
+        expected = float(weighted(module(x).scores, y))
+    assert result.val_loss == pytest.approx(expected, rel=1e-9)
+    assert not caplog.records
+
+
+@each_engine
+def test_what_cannot_be_put_together_is_a_mean_over_pieces(caplog, engine):
     model = Custom(lambda m, x: Opaque(m.a(x)), a=nn.Linear(6, 3))
     weighted = LOSSES["weight"]
     task = task_of(lambda output, target: weighted(output.scores, target), engine, model)
     result, module = trained(task)
+    assert ["kind Opaque cannot be put together" in r.message for r in caplog.records] == [True]
     x, y = (part.split(767) for part in task.problem.val)
     with torch.no_grad():
         pieces = [len(b) * float(weighted(module(a).scores, b)) for a, b in zip(x, y, strict=True)]

@@ -158,9 +158,9 @@ def _fastest(problem: Problem) -> str:
     if layer:
         _warn(problem, f"{layer}, or what follows it, draws random numbers of its own")
         return "loop"
-    layer = stuck_at(problem)
-    if layer:
-        _warn(problem, f"torch.func cannot batch the layer {layer}")
+    place = stuck_at(problem)
+    if place:
+        _warn(problem, f"torch.func cannot batch {place}")
         return "loop"
     return "loop" if loop.worth_threads(problem) else "vmap"
 

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nets_deap import _checks
+from nets_deap.errors import NetsError
 from nets_deap.inputs.call import call_with
 from nets_deap.inputs.nested import length_of
+from nets_deap.inputs.parts import PLAIN, taken_apart
 from nets_deap.models.modes import quiet
 from nets_deap.models.private import copied
 from nets_deap.training.batches import eval_batches, rows_of, spread_rows
@@ -23,7 +24,8 @@ from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import loss_of, n_correct, n_labelled
 from nets_deap.training.precision import plain_attention
 from nets_deap.training.problem import Problem, Split, State, once
-from nets_deap.training.score import OUTPUT_BYTES, PLAIN, Score
+from nets_deap.training.recipe import name_of
+from nets_deap.training.score import OUTPUT_BYTES, Score
 
 Stacked = tuple[State, State, State, Tensor]  # trained, fixed, buffers and keys, each (P, ...)
 
@@ -33,17 +35,21 @@ NO_RULE = "There is a performance drop"
 
 @once
 def stuck_at(problem: Problem) -> str:
-    """Return the layer at which ``torch.func`` fails to batch a problem's module; empty if at none.
+    """Return in words where ``torch.func`` fails to batch a problem's networks; empty if nowhere.
 
-    Tried once, with two networks and a minibatch; it is the layer that was entered last.
+    Tried once, with two networks and a minibatch; it is the layer that was entered last, or the
+    loss.
     """
-    last = [f"the module itself ({type(problem.model).__name__})"]
+    last = [f"the module {type(problem.model).__name__}"]
     functional = Functional(problem, {})
     for name, module in functional.model.named_modules():
         if name and not list(module.children()):
             module.register_forward_pre_hook(
-                lambda module, args, name=name: last.append(f"{name!r} ({type(module).__name__})")
+                lambda module, args, name=name: last.append(
+                    f"the layer {name!r} ({type(module).__name__})"
+                )
             )
+    functional.watch_loss(last)
     trained, fixed = (
         {
             name: tensor.unsqueeze(0).repeat(2, *[1] * tensor.ndim)
@@ -64,7 +70,7 @@ def stuck_at(problem: Problem) -> str:
             functional.begin()
             functional.gradients()(trained, fixed, buffers, keys, inputs, targets)
             functional.measure(trained, fixed, buffers, keys, (inputs, targets))
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever it is: one network alone takes a step, as probed
         if is_shortage(error):
             raise
         return last[-1]
@@ -84,6 +90,20 @@ class Functional:
         self._drops = probe(problem).drops
         # Copies: modules may keep what they see, and would keep batched tensors.
         self.model, self._loss_of = copied(problem.model), problem.fresh_loss()
+
+    def watch_loss(self, entered: list[str]) -> None:
+        """Name the loss at the end of a list while it is called, and for good if it fails."""
+        loss = self._loss_of
+        if isinstance(loss, str):
+            return
+
+        def watched(output: Any, target: Any) -> Any:
+            entered.append(f"the loss {name_of(self._problem.recipe.loss)}")
+            found = loss(output, target)
+            entered.pop()
+            return found
+
+        self._loss_of = watched
 
     def begin(self) -> None:
         """Put the module into training mode."""
@@ -157,7 +177,7 @@ class Functional:
             for i, score in enumerate(scores):
                 own = iter([tensor[i] for tensor in tensors])
                 leaves = [next(own) if isinstance(leaf, Tensor) else leaf for leaf in rest]
-                score.add(n, tree_unflatten(leaves, form), y)
+                score.add(n, form.put_together(leaves), y)
             del tensors
         found, keys = [], self.keys_at(networks[3], -1 - pieces)
         for key, score in zip(keys, scores, strict=True):
@@ -178,7 +198,9 @@ class Functional:
         try:
             with quiet.held(NO_RULE):
                 yield
-        except (RuntimeError, ValueError) as error:
+        except NetsError:
+            raise
+        except Exception as error:
             if is_shortage(error):
                 raise
             raise _checks.bad_value(
@@ -220,7 +242,7 @@ class Functional:
         """Return the tensors of one network's outputs; note what they are parts of."""
         state = self._full(trained, fixed, buffers)
         with keyed(key) if self._drops else nullcontext():
-            leaves, form = tree_flatten(call_with(self.model, state, x))
+            leaves, form = taken_apart(call_with(self.model, state, x))
         # Tensors are noted as places alone: those in here belong to all networks at once.
         place = torch.empty(0)
         self._form = form, [place if isinstance(leaf, Tensor) else leaf for leaf in leaves]

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
 from nets_deap import _checks
 from nets_deap.errors import NetsError
 from nets_deap.inputs.call import call
 from nets_deap.inputs.nested import length_of
+from nets_deap.inputs.parts import tensors_of
 from nets_deap.models.private import copied
 from nets_deap.training.batches import rows_of, spread_rows
 from nets_deap.training.device import python_states, seeded
@@ -23,9 +23,9 @@ from nets_deap.training.engines.dropout import keyed
 from nets_deap.training.engines.memory import is_shortage
 from nets_deap.training.losses import loss_of
 from nets_deap.training.precision import plain_attention
-from nets_deap.training.problem import Problem, once
+from nets_deap.training.problem import EVAL_ROWS, Problem, once
 from nets_deap.training.recipe import name_of
-from nets_deap.training.score import OUTPUT_BYTES, bytes_of
+from nets_deap.training.score import OUTPUT_BYTES, bytes_of, joined
 
 logger = logging.getLogger("nets_deap")
 
@@ -110,7 +110,7 @@ def probe(problem: Problem) -> Probe:
                 loss_of(loss, output, targets)
         except NetsError:
             raise
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:
             if is_shortage(error):
                 raise
             raise _checks.bad_value(
@@ -123,7 +123,7 @@ def probe(problem: Problem) -> Probe:
         if before != python_states():
             draws.note()
     if not isinstance(problem.recipe.loss, str):
-        _warn_of_pieces(problem, output_bytes)
+        _warn_of_pieces(problem, output, output_bytes)
     return Probe(float(counter.get_total_flops()), output_bytes, drops, draws.seen)
 
 
@@ -140,7 +140,7 @@ def _check_gradient(problem: Problem, model: nn.Module, output: Any, loss: Tenso
             "Counts, argmax, detach() and item() have none: optimise such a number as an "
             "objective, and train by another loss.",
         )
-    parts = [leaf for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
+    parts = tensors_of(output)
     known = {id(p) for p in (*model.parameters(), *parts)}
     # All that the loss was computed from, the network's own part left out.
     seen: set[Any] = {None, *(part.grad_fn for part in parts if part is not loss)}
@@ -164,8 +164,23 @@ def _check_gradient(problem: Problem, model: nn.Module, output: Any, loss: Tenso
             )
 
 
-def _warn_of_pieces(problem: Problem, output_bytes: float) -> None:
-    """Warn where a network's outputs for a split are too many to call the loss once."""
+def _warn_of_pieces(problem: Problem, output: Any, output_bytes: float) -> None:
+    """Warn where a loss cannot be called once with a network's outputs for all of a split."""
+    splits = [split for split in (problem.val, problem.test) if split is not None]
+    n = min(problem.recipe.batch_size, problem.n_examples)
+    try:
+        joined([output, output], [n, n])
+    except ValueError as error:
+        if any(length_of(split[0]) > EVAL_ROWS for split in splits):
+            logger.warning(
+                "Outputs of the kind %s cannot be put together (%s): the loss of a split is the "
+                "mean over pieces of at most %d rows, which is that of all rows only for means "
+                "over examples.",
+                type(output).__name__,
+                error,
+                EVAL_ROWS,
+            )
+            return
     for name in ("val", "test"):
         split = getattr(problem, name)
         size = 0.0 if split is None else output_bytes * length_of(split[0])
