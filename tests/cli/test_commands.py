@@ -246,7 +246,7 @@ def test_a_file_that_is_not_a_ticket_is_status_2(content, tmp_path, capsys):
 def test_a_report_that_cannot_be_written_is_status_2(ticket, tmp_path, capsys):
     target = str(tmp_path / "missing" / "report.json")
     assert main(["ticket", "check", ticket, *SMALL, "--seeds", "2", "--json", target]) == 2
-    assert "must be a writable folder" in capsys.readouterr().err
+    assert "--json must be writable: cannot write" in capsys.readouterr().err
 
 
 def test_ticket_needs_a_command_of_its_own(capsys):
