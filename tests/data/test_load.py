@@ -263,7 +263,7 @@ def test_unknown_names_are_guessed():
 @pytest.mark.parametrize(
     ("preset", "settings"),
     [
-        ("conv2-cifar10", []),
+        pytest.param("conv2-cifar10", [], marks=pytest.mark.slow),
         pytest.param("resnet20-cifar10", [], marks=pytest.mark.slow),
         pytest.param(
             "conv4-cifar10",

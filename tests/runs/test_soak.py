@@ -47,7 +47,8 @@ def soak(path, generations, answer):
     answer.put(seen)
 
 
-@pytest.mark.parametrize("generations", [200, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("generations", [2000])
 def test_many_generations_take_no_more_memory_files_or_threads(tmp_path, generations):
     answer = server.Queue()
     process = server.Process(target=soak, args=(tmp_path / "run", generations, answer))

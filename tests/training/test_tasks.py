@@ -68,7 +68,7 @@ slow = partial(pytest.param, marks=pytest.mark.slow)
     [
         (tasks.lenet, "fashion-mnist", 266_200, LENET_RECIPE),
         (tasks.lenet5, "kmnist", 61_470, LENET_RECIPE),
-        (partial(tasks.conv, 2), "cifar10", 4_300_992, CONV_RECIPES[2]),
+        slow(partial(tasks.conv, 2), "cifar10", 4_300_992, CONV_RECIPES[2]),
         slow(partial(tasks.conv, 6), "mnist", None, CONV_RECIPES[6]),
         slow(tasks.resnet20, "cifar100", None, RESNET_RECIPE),
         (partial(tasks.torchvision, "shufflenet_v2_x0_5"), "cifar10", None, Recipe()),
