@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from nets_deap import _checks
 from nets_deap.baselines._common import CHOICES, RANDOM, as_densities, generator_at
 from nets_deap.baselines.result import Baseline, Level
 from nets_deap.tickets.random import layer_counts, random_mask
-from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.ticket import Ticket, several
 from nets_deap.training.task import Task, check_task
 
 
@@ -72,11 +71,7 @@ def random_like(task: Task, tickets: Iterable[Ticket], *, seed: int = 0) -> Base
         Frankle et al. 2021, Pruning Neural Networks at Initialization: Why Are We Missing the
         Mark?, https://arxiv.org/abs/2009.08576, section 5.
     """
-    given: Any = tickets
-    if isinstance(given, Ticket) or not isinstance(given, Iterable):  # a ticket lists its bits
-        hint = "Baselines have .tickets, searches .front."
-        raise _checks.bad_type("tickets", "be several", "a list of nets.Ticket", given, hint)
-    tickets = list(tickets)
+    tickets = several(tickets, "Baselines have .tickets, searches .front.")
     if not tickets:
         raise _checks.bad_value("tickets", "hold tickets", "at least one", 0)
     for ticket in tickets:

@@ -27,7 +27,7 @@ from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import Objective, resolve, values_of, worst_values
 from nets_deap.tickets import bits
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
-from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Outcome, Plan, Start, at_work
@@ -238,14 +238,21 @@ class Evaluator(Batched):
                 self._check(ticket)
             self.open(tickets)
             _latest[self.task] = weakref.ref(self)
-            again, self.again = (self.again, []) if tickets else ([], self.again)
-            before = [ticket.diverged for ticket in again]
-            values = self._evaluate([*tickets, *again])
-            self.generations.begun |= bool(tickets)
-            for ticket in tickets:
-                ticket.note_evaluations(1)
-            self._renew(again, before, values[len(tickets) :])
-            return values[: len(tickets)]
+            if not tickets:
+                return []
+            values = self._with_again(tickets)
+            self.generations.begun = True
+            return values
+
+    def _with_again(self, tickets: Sequence[Ticket]) -> list[Values]:
+        """Evaluate tickets with those that are waiting to be evaluated again."""
+        again, self.again = self.again, []
+        before = [ticket.diverged for ticket in again]
+        values = self._evaluate([*tickets, *again])
+        for ticket in tickets:
+            ticket.note_evaluations(1)
+        self._renew(again, before, values[len(tickets) :])
+        return values[: len(tickets)]
 
     def alone(self, ticket: Ticket) -> Values:
         """Evaluate a ticket of a generation by itself."""
@@ -262,9 +269,9 @@ class Evaluator(Batched):
             )
         ledger = self.task.ledger
         with at_work(self.task.problem):
-            before = ledger.networks, ledger.network_steps, ledger.diverged
+            before = ledger.totals()
             (values,) = self.together([ticket])
-            after = ledger.networks, ledger.network_steps, ledger.diverged
+            after = ledger.totals()
         if carried is not None:
             cost = (now - then for now, then in zip(after, before, strict=True))
             carried.append(Spent(self.key, self.generation, *cost))
@@ -274,16 +281,11 @@ class Evaluator(Batched):
         """Enter what copies of it in other processes have spent on a generation."""
         if not spent:
             return
-        ledger = self.task.ledger
         for each in spent:
-            ledger.networks += each.networks
-            ledger.network_steps += each.network_steps
-            ledger.diverged += each.diverged
+            self.task.ledger.add(each.networks, each.network_steps, each.diverged)
         _latest[self.task] = weakref.ref(self)
-        again, self.again = self.again, []
-        before = [ticket.diverged for ticket in again]
         with at_work(self.task.problem):
-            self._renew(again, before, self._evaluate(again))
+            self._with_again([])
 
     def _renew(
         self, tickets: Sequence[Ticket], before: Sequence[bool], values: Sequence[Values]
@@ -306,15 +308,7 @@ class Evaluator(Batched):
 
         A ticket without a fitness passes: it is asked for its numbers.
         """
-        if not isinstance(ticket, Ticket):
-            raise _checks.bad_type(
-                "individual",
-                "be a ticket",
-                "a nets.Ticket",
-                ticket,
-                "Take toolbox.population of nets.make_toolbox, or a class of your own over "
-                "nets.Ticket, as creator.create('Individual', nets.Ticket, fitness=...).",
-            )
+        check_individual(ticket)
         weights = getattr(ticket.fitness, "weights", None)
         if weights is None:
             return

@@ -125,7 +125,8 @@ class Recorder:
         self._stopped: str | None = None
         self._changed = False
         self._start = time.monotonic()
-        self._spent = self._before = self._now()  # before the run, and before its generation
+        # Before the run, and before its generation.
+        self._spent = self._before = task.ledger.totals()
         self._last: list[Any] = []  # the last generation
         self._lost: list[Any] = []  # of it who has no finite values
         self._closed = False
@@ -320,10 +321,10 @@ class Recorder:
         then = snapshot.ledger()
         if not ledger.networks:
             vars(ledger).update(vars(then))
-        was = (then.networks, then.network_steps, then.diverged)
+        now, was = ledger.totals(), then.totals()
         # Whatever else the task has spent in this process is not the run's.
         self._spent, self._before = (
-            tuple(n - (w - s) for n, w, s in zip(self._now(), was, held[name], strict=True))
+            tuple(n - (w - s) for n, w, s in zip(now, was, held[name], strict=True))
             for name in ("spent", "before")
         )
         self.generation, self.facts = snapshot.generation, snapshot.facts
@@ -347,7 +348,7 @@ class Recorder:
     def _row(self, population: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """Return the numbers of this generation."""
         networks, steps, diverged = (
-            now - then for now, then in zip(self._now(), self._spent, strict=True)
+            now - then for now, then in zip(self.task.ledger.totals(), self._spent, strict=True)
         )
         return {
             "evaluations": networks,
@@ -389,16 +390,11 @@ class Recorder:
 
     def _reason(self, row: Mapping[str, Any]) -> str | None:
         """Return why to stop now, if at all."""
-        before, self._before = self._before, self._now()
+        before, self._before = self._before, self.task.ledger.totals()
         networks, _, diverged = (now - then for now, then in zip(self._before, before, strict=True))
         return divergence(diverged, networks, self.task.recipe.lr) or self._limits.reached(
             self.generation, row
         )
-
-    def _now(self) -> tuple[int, int, int]:
-        """Return what the task has spent by now: networks, network steps, diverged ones."""
-        ledger = self.task.ledger
-        return ledger.networks, ledger.network_steps, ledger.diverged
 
     def _write_config(self) -> None:
         """Write everything that was set."""

@@ -268,3 +268,28 @@ def _check_state(argument: str, state: object) -> None:
             state,
             "Keep data of your own under another name.",
         )
+
+
+# What to give where tickets of a population are meant.
+OWN_CLASS = (
+    "Take toolbox.population of nets.make_toolbox, or a class of your own over nets.Ticket, as "
+    "creator.create('Individual', nets.Ticket, fitness=...)."
+)
+
+
+def check_individual(individual: object) -> None:
+    """Raise unless an individual is a ticket."""
+    if not isinstance(individual, Ticket):
+        raise _checks.bad_type("individual", "be a ticket", "a nets.Ticket", individual, OWN_CLASS)
+
+
+def several(tickets: Any, hint: str) -> list[Ticket]:
+    """Return tickets as a list; raise where one alone, or something else, was given.
+
+    Args:
+        tickets: Any iterable of them. A ticket is one as well, of its bits.
+        hint: What to give.
+    """
+    if isinstance(tickets, Ticket) or not isinstance(tickets, Iterable):
+        raise _checks.bad_type("tickets", "be several", "a list of nets.Ticket", tickets, hint)
+    return list(tickets)

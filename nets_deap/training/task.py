@@ -26,7 +26,7 @@ from nets_deap.models.private import copied, private_copy, set_state
 from nets_deap.names import parse_unit
 from nets_deap.tickets.genotype import packed_mask_for
 from nets_deap.tickets.layout_of import layout_of
-from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.ticket import Ticket, several
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import checked_augment
 from nets_deap.training.engines.dispatch import pick_engine, train
@@ -69,6 +69,16 @@ class Ledger:
     networks: int = 0
     network_steps: int = 0
     diverged: int = 0
+
+    def totals(self) -> tuple[int, int, int]:
+        """Return networks, steps x networks and diverged networks, as they are now."""
+        return self.networks, self.network_steps, self.diverged
+
+    def add(self, networks: int, network_steps: int, diverged: int) -> None:
+        """Enter what was spent elsewhere."""
+        self.networks += networks
+        self.network_steps += network_steps
+        self.diverged += diverged
 
 
 def check_task(name: str, task: Any) -> None:
@@ -333,11 +343,9 @@ class Task:
         Returns:
             One result each, in order; empty for no tickets.
         """
-        given: Any = tickets
-        if isinstance(given, Ticket) or not isinstance(given, Iterable):  # a ticket lists its bits
-            hint = "task.train(ticket) trains one; baselines have .tickets, searches .front."
-            raise _checks.bad_type("tickets", "be several", "a list of nets.Ticket", given, hint)
-        tickets = list(tickets)
+        tickets = several(
+            tickets, "task.train(ticket) trains one; baselines have .tickets, searches .front."
+        )
         recipe = self.recipe if steps is None else self.recipe.with_steps(steps)
         plan = Plan(
             steps=recipe.total_steps(self.problem.n_examples),

@@ -14,7 +14,7 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.choice import Rng, Scores
 from nets_deap.tickets.genome import Genome
 from nets_deap.tickets.layout import Layer
-from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import Average, TrainedState
 
 Positions = NDArray[np.int64]
@@ -59,17 +59,9 @@ def check_pair(one: Ticket, other: Ticket, *, genes: bool = False) -> None:
         )
 
 
-def check_ticket(individual: object) -> None:
+def check_ticket(individual: Any) -> None:
     """Raise unless an operator can work on ``individual``, and settle its bits."""
-    if not isinstance(individual, Ticket):
-        raise _checks.bad_type(
-            "individual",
-            "be a ticket",
-            "a nets.Ticket",
-            individual,
-            "A class of your own over nets.Ticket, as creator.create('Individual', nets.Ticket, "
-            "fitness=...), is one.",
-        )
+    check_individual(individual)
     settle(individual)
 
 

@@ -52,7 +52,7 @@ class Moment:
         Args:
             folder: The run folder, for its logs.
         """
-        ledger, evaluator = self.task.ledger, evaluator_of(self.task)
+        evaluator = evaluator_of(self.task)
         where = None
         if evaluator is not None:
             spent = None if evaluator.budget is None else evaluator.budget.spent
@@ -63,7 +63,7 @@ class Moment:
             "generation": self.generation,
             "facts": self.facts,
             "recorder": self.recorder,
-            "ledger": [ledger.networks, ledger.network_steps, ledger.diverged],
+            "ledger": list(self.task.ledger.totals()),
             "logs": {name: _measure((folder / name).read_bytes()) for name in LOGS},
             "evaluator": where,
             "random": random_states.states(),

@@ -17,7 +17,7 @@ from nets_deap import _checks
 from nets_deap.models.shared import Lock, random_states_lock
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.search.settings import AlgorithmSettings, SearchSettings
-from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.ticket import OWN_CLASS, Ticket
 
 # DEAP draws from the one generator of the process: one search at a time has it.
 searching = Lock()
@@ -116,8 +116,7 @@ class Population:
                         "return tickets with a fitness",
                         "a list of nets.Ticket",
                         one if not isinstance(one, Ticket) else one.fitness,
-                        "Take that of nets.make_toolbox, or a class of your own, as "
-                        "creator.create('Individual', nets.Ticket, fitness=...).",
+                        OWN_CLASS,
                     )
             self.tickets = list(drawn)
 
