@@ -24,6 +24,24 @@ def _seeded():
     torch.manual_seed(1)
 
 
+def _with_threads(number):
+    """Let torch have several threads, as it has outside of the tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def _two_threads():
+    yield from _with_threads(2)
+
+
+@pytest.fixture
+def _three_threads():
+    yield from _with_threads(3)
+
+
 @pytest.fixture(scope="session")
 def xor_task():
     """A tiny task whose ledger is shared: tests look at differences."""

@@ -35,6 +35,14 @@ def evaluate(tickets, box):
         ticket.fitness.values = values
 
 
+def mutants(tickets, box):
+    """Return a mutated clone of each ticket."""
+    children = [box.clone(ticket) for ticket in tickets]
+    for child in children:
+        box.mutate(child)
+    return children
+
+
 def loss_in(generation, ticket, task):
     """What a ticket's loss is in a generation, trained on its own."""
     plan = Plan(task.steps, task.derived_seed(generation))
@@ -161,9 +169,7 @@ def test_immigrants_among_the_offspring_change_nothing(box, task, evaluator):
     tickets = box.population(n=3)
     evaluate(tickets, box)
     for generation in range(1, 4):
-        children = [box.clone(ticket) for ticket in tickets]
-        for child in children:
-            box.mutate(child)
+        children = mutants(tickets, box)
         some = children + box.population(n=2)
         evaluate(some, box)
         assert some[-1].fitness.values[0] == loss_in(generation, some[-1], task)
@@ -192,9 +198,7 @@ def test_children_of_a_new_population_stay_in_its_run(box, evaluator):
         tickets = box.population(n=3)
         evaluate(tickets, box)
         for generation in range(2, 4):
-            children = [box.clone(ticket) for ticket in tickets]
-            for child in children:
-                box.mutate(child)
+            children = mutants(tickets, box)
             evaluate(children, box)
             tickets = children
             assert evaluator.generation == generation

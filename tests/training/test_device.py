@@ -18,14 +18,6 @@ from nets_deap.experiments.presets import preset
 from nets_deap.training.device import threads_allowed, threads_limited
 
 
-@pytest.fixture
-def _two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def number_in_new_thread():
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(torch.get_num_threads).result()

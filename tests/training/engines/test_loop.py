@@ -26,15 +26,6 @@ from nets_deap.training.engines.loop import takes_threads, train_loop
 from nets_deap.training.engines.probe import probe
 
 
-@pytest.fixture
-def _threads():
-    """Let torch have several threads, as it has outside of the tests."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
 class Noisy(nn.Module):
     """Adds noise of its own."""
 
@@ -42,7 +33,7 @@ class Noisy(nn.Module):
         return x + 0.1 * torch.rand(x.shape, dtype=x.dtype) if self.training else x
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("_three_threads")
 @each_pair
 def test_threads_give_single_trainings(module, optimizer):
     task = make_task(module, RECIPES[optimizer])
@@ -54,7 +45,7 @@ def test_threads_give_single_trainings(module, optimizer):
     assert_same(outcome, reference(task.problem, masks, PLAN), rtol=1e-9)
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("_three_threads")
 @pytest.mark.parametrize(
     ("model", "threads", "trained_in"),
     [
@@ -83,7 +74,7 @@ def test_networks_train_in_threads_unless_one_is_asked_for_or_they_draw(
     assert_same(outcome, reference(task.problem, masks_of(task), PLAN), rtol=1e-9)
 
 
-@pytest.mark.usefixtures("_threads")
+@pytest.mark.usefixtures("_three_threads")
 @pytest.mark.parametrize("module", ["conv2d", "frozen", "tied", "buffers"])
 def test_starts_chunks_and_order_change_nothing(module):
     task = make_task(module, RECIPES["adam"])
