@@ -112,11 +112,11 @@ class Evaluator(Batched):
     __slots__ = (
         "__weakref__",
         "_home",
+        "active_below",
         "again",
         "ahead",
         "ahead_cost",
         "budget",
-        "active_below",
         "generations",
         "gradients",
         "inherit",
@@ -238,12 +238,13 @@ class Evaluator(Batched):
         """Take note of which tickets are evaluated next, perhaps one by one."""
         before = self.generations
         if before.begins_run(tickets):
-            if self.budget is not None and before.now <= self.budget.generations:
+            planned = None if self.budget is None else self.budget.generations
+            if planned is not None and before.now <= planned:
                 logger.warning(
                     "A new population goes on with generation %d of the %d that the budget is "
                     "planned for. To begin a new run, call restart() of the evaluator before.",
                     before.now,
-                    self.budget.generations,
+                    planned,
                 )
             else:
                 self.restart()
@@ -306,9 +307,8 @@ class Evaluator(Batched):
         with at_work(self.task.problem):
             before = ledger.totals()
             (values,) = self.together([ticket])
-            after = ledger.totals()
+            cost = ledger.since(before)
         if carried is not None:
-            cost = (now - then for now, then in zip(after, before, strict=True))
             carried.append(Spent(self.key, self.generation, *cost))
         return values
 

@@ -120,7 +120,15 @@ class SearchConfig(SearchSettings):
 
     def _check_genome(self) -> None:
         """Refuse what genomes with weights of their own do not use."""
-        unused = {"inherit", "budget", "growth", "algorithm", "distribution", "density"}
+        unused = {
+            "inherit",
+            "budget",
+            "budget_unit",
+            "growth",
+            "algorithm",
+            "distribution",
+            "density",
+        }
         unused |= {"gradient", "noise", "reevaluate", "islands"}
         given = [name for name in self.changed(SearchConfig) if name in unused]
         if self.genome == "weights" and given:
