@@ -41,7 +41,7 @@ Genes = tuple[Any, ...]
 
 _latest: weakref.WeakKeyDictionary[Task, weakref.ref[Evaluator]] = weakref.WeakKeyDictionary()
 INHERIT = ("none", "weights")
-GRADIENT_BATCHES = 10
+GRADIENT_BATCHES = 3
 # Of an evaluator, what no copy in another process has.
 _AT_HOME = ("__weakref__", "again", "residents", "stations")
 # Places in the random sequence beside those of generations.
@@ -49,6 +49,7 @@ AHEAD, FRONT = 2, 3
 # Exponent of a network's training with the sparsity that it has beyond ``active_below``. Equal
 # multiply-adds (1) gave the sparse lineages too few rounds, equal steps (0) ...
 DEEPER = 0.4
+CANDIDATES, REMEMBERED = 2, 4  # at most so many times the kept bits
 
 
 @_checks.signed
@@ -81,6 +82,8 @@ class Evaluator(Batched):
             tickets at once; None trains the recipe's steps.
         gradients: Also measure the gradient after training, over 10 minibatches, which count as 10
             steps; operators with ``by="gradient"`` need it.
+        memory: Also keep the last known ``|w|`` of weights that ancestors have lost, of four times
+            as many as are kept at most, the largest; operators that grow by ``"memory"`` need it.
 
     Attributes:
         generations: Counts them.
@@ -120,6 +123,7 @@ class Evaluator(Batched):
         "generations",
         "gradients",
         "inherit",
+        "memory",
         "objectives",
         "planned",
         "residents",
@@ -136,12 +140,13 @@ class Evaluator(Batched):
         inherit: str = "none",
         budget: Budget | None = None,
         gradients: bool = False,
+        memory: bool = False,
     ) -> None:
         check_task("task", task)
         self.task = task
         self.objectives = resolve(objectives)
         self.inherit = _checks.choice("inherit", inherit, INHERIT)
-        self.budget, self.gradients = budget, gradients
+        self.budget, self.gradients, self.memory = budget, gradients, memory
         self.active_below: float | None = None
         self.planned: int | None = None
         self.ahead: tuple[Totals, Totals] | None = None
@@ -548,7 +553,10 @@ class Evaluator(Batched):
         )
         (state,) = part.trained
         before = ticket.inherited if self.inherit == "weights" else None
-        gradients, candidates = self._gradients(ticket, state) if self.gradients else (None, None)
+        gradients, candidates, scores = (
+            self._gradients(ticket, state) if self.gradients else (None, None, None)
+        )
+        pruned, remembered = self._memory(ticket) if self.memory else (None, None)
         state = replace(
             state,
             packed=ticket.packed_mask.copy(),
@@ -557,13 +565,27 @@ class Evaluator(Batched):
             metrics=metrics,
             gradients=gradients,
             candidates=candidates,
+            scores=scores,
+            pruned=pruned,
+            remembered=remembered,
         )
         return measured, state
 
+    def _memory(self, ticket: Ticket) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Return pruned bits that an ancestor has trained, and their last |w|."""
+        if ticket.inherited is None:
+            return np.zeros(0, np.int64), np.zeros(0)
+        places, sizes = ticket.inherited.last_known(ticket.gates, ticket.units)
+        most = REMEMBERED * bits.count(ticket.packed)
+        if len(places) > most:
+            largest = np.argpartition(-sizes, most - 1)[:most]
+            places, sizes = places[largest], sizes[largest]
+        return places, sizes
+
     def _gradients(
         self, ticket: Ticket, state: TrainedState
-    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Return |gradient| at the kept weights, and the pruned bits where it is largest."""
+    ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
+        """Return |gradient| at the kept weights, the pruned bits of largest one, and theirs."""
         batch = self.task.recipe.batch_size
         plan = Plan(GRADIENT_BATCHES, self.task.derived_seed(self.generation, 1))
         rows = plan.batches(self.task.problem.n_examples, batch).reshape(-1)
@@ -575,9 +597,10 @@ class Evaluator(Batched):
         kept, free = gradient[mask], np.flatnonzero(~gates)
         if units is not None:  # what can be regrown are units
             gradient = units.root_mean_square(gradient)
-        most = min(len(free), max(1, bits.count(ticket.packed) // 2))
+        most = min(len(free), CANDIDATES * max(1, bits.count(ticket.packed)))
         first = free[np.argpartition(-gradient[free], most - 1)[:most]] if most else free
-        return kept, first[np.argsort(-gradient[first], kind="stable")]
+        first = first[np.argsort(-gradient[first], kind="stable")]
+        return kept, first, gradient[first]
 
     def _genes(self, ticket: Ticket) -> Genes:
         """Return what makes two tickets the same training: genes and inheritance."""

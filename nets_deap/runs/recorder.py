@@ -192,14 +192,14 @@ class Recorder:
         self._fix_reference(population, names)
         row = self._row(population, names)
         self.logbook.record(gen=self.generation, **row)
-        lived = history.generation_of(self.generation, population, self.front, names)
+        lived = history.generation_of(self.generation, population, self.front.items, names)
         if self.folder is None:
             self.lived.append(lived)
         else:
             self.folder.append_generation(lived)
             self.folder.append_row({"generation": self.generation, **row})
-            self.folder.write_front(front_rows(self.front))
-            self.folder.write_tickets([t for t in self.front if t.has_layout])
+            self.folder.write_front(front_rows(self.front.items))
+            self.folder.write_tickets([t for t in self.front.items if t.has_layout])
         self.progress.show(self.generation, facts_shown(row, population[0].fitness))
         self._stopped = reason = self._reason(row)
         if self._saver is not None:
@@ -282,7 +282,7 @@ class Recorder:
 
     def _note_origin(self) -> None:
         """Give the tickets on the front that are new there the origin of this generation."""
-        new = [one for one in self.front if isinstance(one, Ticket) and not one.origin]
+        new = [one for one in self.front.items if isinstance(one, Ticket) and not one.origin]
         if new:
             origin = self.task.origin(generation=self.generation)
             for ticket in new:
@@ -366,10 +366,10 @@ class Recorder:
             "network_steps": steps,
             "dense_steps": round(dense, 3),
             "diverged": diverged,
-            "front_size": len(self.front),
+            "front_size": len(self.front.items),
             "hypervolume": 0.0
             if self.reference is None
-            else hypervolume(costs_of(self.front), self._costs_of_reference(population)),
+            else hypervolume(costs_of(self.front.items), self._costs_of_reference(population)),
             "seconds": round(time.monotonic() - self._start, 3),
             **spread(population, names),
         }

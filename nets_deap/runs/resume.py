@@ -136,8 +136,8 @@ def take_up(
         checkpoints = Checkpoints(folder.path)
         checkpoints.sweep()
         checkpoints.drop_after(snapshot.generation)
-        folder.write_front(front_rows(front))
-        folder.sync_tickets([t for t in front if t.has_layout])
+        folder.write_front(front_rows(front.items))
+        folder.sync_tickets([t for t in front.items if t.has_layout])
     return Resumed(
         population=population,
         front=front,

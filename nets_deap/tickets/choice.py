@@ -84,6 +84,16 @@ def choose(mask: Mask, k: int, rng: Rng) -> Mask:
     return _smallest_keys(mask, len(mask), n, k, rng)
 
 
+def shared_out(n: int, shares: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return ``n`` shared out in proportion, in whole numbers that add up to it."""
+    total = max(int(shares.sum()), 1)
+    scaled: NDArray[np.int64] = shares.astype(np.int64) * n
+    whole, rest = scaled // total, scaled % total
+    left = n - int(whole.sum())
+    whole[np.argsort(-rest, kind="stable")[:left]] += 1
+    return whole
+
+
 def lognormal(sigma: float, n: int, rng: Rng) -> Scores:
     """Return ``n`` log-normal factors whose logarithms have standard deviation ``sigma``.
 

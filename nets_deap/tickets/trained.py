@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from nets_deap._table import Brief
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
+from nets_deap.tickets.units import UnitLayout
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Numbers = NDArray[Any]
+Places = NDArray[np.int64]
 
 _NO_MASK = np.zeros(0, dtype=np.uint8)
 
@@ -43,6 +45,11 @@ class TrainedState(Brief):
         candidates: Positions of pruned weights with the largest |gradient|, largest first (in a
             structured ticket: of pruned units); None likewise.
         parents: Of an average, the digests of the tickets that were trained.
+        scores: Their |gradient| for each of the candidates (of a unit the root mean square); None
+            likewise, and in what earlier versions wrote.
+        pruned: Positions of pruned weights (or units) that an ancestor has trained; None where no
+            operator asked for it.
+        remembered: The last |w| of each of these (of a unit the root mean square); None likewise.
     """
 
     values: Numbers
@@ -54,6 +61,9 @@ class TrainedState(Brief):
     gradients: Numbers | None = None
     candidates: NDArray[np.int64] | None = None
     parents: tuple[str, ...] = ()
+    scores: Numbers | None = None
+    pruned: NDArray[np.int64] | None = None
+    remembered: Numbers | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -64,8 +74,8 @@ class TrainedState(Brief):
         """Make arrays and mappings read-only: copies of a ticket share them."""
         for name in ("unmasked", "metrics"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
-        arrays = (self.values, self.packed, self.gradients, self.candidates)
-        for array in (*arrays, *self.unmasked.values()):
+        arrays = (self.values, self.packed, self.gradients, self.candidates, self.scores)
+        for array in (*arrays, self.pruned, self.remembered, *self.unmasked.values()):
             if array is not None:
                 array.setflags(write=False)
 
@@ -105,11 +115,40 @@ class TrainedState(Brief):
         moved[bits.places(own[bits.places(mask)])] = still
         return moved
 
+    def last_known(self, gates: bits.Mask, units: UnitLayout | None) -> tuple[Places, Numbers]:
+        """Return the pruned ones of a ticket's bits whose last |w| is known, and that |w|.
+
+        Args:
+            gates: The ticket's bits, bool (G,).
+            units: What they gate; None where a bit is a weight.
+        """
+        size = len(gates) if units is None else units.weights.size
+        mask = bits.unpack(self.packed, size)
+        if units is None:
+            own, sizes = np.flatnonzero(mask), np.abs(self.values)
+        else:
+            whole = units.root_mean_square(self.spread(np.abs(self.values), size))
+            own = np.flatnonzero(units.root_mean_square(mask))
+            sizes = whole[own]
+        lost = ~gates[own]
+        if self.pruned is None or self.remembered is None:
+            return own[lost], sizes[lost]
+        # An average may remember from one parent what the other one keeps.
+        still = ~gates
+        still[own] = False
+        before = still[self.pruned]
+        return (
+            np.concatenate([own[lost], self.pruned[before]]),
+            np.concatenate([sizes[lost], self.remembered[before]]),
+        )
+
     def average(self, other: TrainedState, size: int) -> TrainedState:
         """Return what lies midway between two: all values averaged, pruned weights as zero.
 
-        It keeps the union of both masks. Gradients average likewise; candidates for regrowth are
-        those of the first, then of the second.
+        It keeps the union of both masks. Gradients average likewise. Candidates for regrowth are
+        those of both by their mean |gradient|, which counts as 0 where one does not have them;
+        without scores those of the first, then of the second. Of a pruned weight that both remember
+        it remembers the mean.
 
         Args:
             other: Of the same layout.
@@ -128,14 +167,28 @@ class TrainedState(Brief):
             found: Numbers = ((first + second) / 2).astype(one.dtype, copy=False)
             return found
 
-        gradients, candidates = None, None
+        gradients, candidates, scores, pruned, remembered = None, None, None, None, None
         if self.gradients is not None and other.gradients is not None:
             gradients = midway(self.gradients, other.gradients)
         if self.candidates is not None and other.candidates is not None:
-            seen = np.zeros(size, dtype=np.bool_)
-            seen[self.candidates] = True
-            more = other.candidates[~seen[other.candidates]]
-            candidates = np.concatenate([self.candidates, more])
+            if self.scores is not None and other.scores is not None:
+                candidates, scores, _ = _together(
+                    self.candidates, self.scores / 2, other.candidates, other.scores / 2
+                )
+                order = np.argsort(-scores, kind="stable")
+                candidates, scores = candidates[order], scores[order]
+            else:
+                seen = np.zeros(size, dtype=np.bool_)
+                seen[self.candidates] = True
+                more = other.candidates[~seen[other.candidates]]
+                candidates = np.concatenate([self.candidates, more])
+        if self.pruned is not None and other.pruned is not None:
+            assert self.remembered is not None
+            assert other.remembered is not None
+            pruned, total, times = _together(
+                self.pruned, self.remembered, other.pruned, other.remembered
+            )
+            remembered = total / times
         # Integers, such as a count of batches, stay those of the first.
         unmasked = {
             name: ((one + other.unmasked[name]) / 2).astype(one.dtype)
@@ -151,7 +204,20 @@ class TrainedState(Brief):
             gradients=gradients,
             candidates=candidates,
             parents=tuple(dict.fromkeys(self.sources + other.sources)),
+            scores=scores,
+            pruned=pruned,
+            remembered=remembered,
         )
+
+
+def _together(
+    one: Places, mine: Numbers, other: Places, its: Numbers
+) -> tuple[Places, Numbers, Numbers]:
+    """Return all places of two, the sums of their numbers, and how many of the two have each."""
+    places, inside = np.unique(np.concatenate([one, other]), return_inverse=True)
+    numbers = np.concatenate([mine, its])
+    sums = np.bincount(inside, numbers, len(places)).astype(numbers.dtype)
+    return places, sums, np.bincount(inside, minlength=len(places)).astype(numbers.dtype)
 
 
 class Average:

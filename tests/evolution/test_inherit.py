@@ -312,7 +312,8 @@ def test_gradients_are_measured_and_paid_for(task):
     state = sparsest.trained
     assert state.steps == 200 - 4 * 10
     assert state.gradients.shape == state.values.shape
-    assert len(state.candidates) == min(sparsest.kept // 2, 18 - sparsest.kept)
+    assert len(state.candidates) == len(state.scores) == min(2 * sparsest.kept, 18 - sparsest.kept)
+    assert (np.diff(state.scores) <= 0).all()
     assert not sparsest.mask[state.candidates].any()
 
 

@@ -6,15 +6,22 @@ import numpy as np
 
 from nets_deap import _checks
 from nets_deap.errors import NetsError
-from nets_deap.evolution.operators._common import layers_of, marked, saliency, spans_of, weighted
+from nets_deap.evolution.operators._common import (
+    Positions,
+    layers_of,
+    marked,
+    saliency,
+    spans_of,
+    weighted,
+)
 from nets_deap.tickets import bits
-from nets_deap.tickets.choice import Rng, lognormal
-from nets_deap.tickets.choice_of_units import choose_of, smallest_of
+from nets_deap.tickets.choice import Rng, Scores, lognormal
+from nets_deap.tickets.choice_of_units import choose_of, smallest_of, together, weights_in
 from nets_deap.tickets.layout import Layer
 from nets_deap.tickets.ticket import Ticket
 
 CRITERIA = ("magnitude", "gradient", "random")
-GROWTH = ("random", "gradient")
+GROWTH = ("random", "gradient", "memory")
 
 
 def least(
@@ -46,22 +53,57 @@ def least(
     return marked(len(individual), kept, smallest_of(individual.units, kept, scores, k))
 
 
-def to_regrow(individual: Ticket, free: bits.Mask, k: int, by: str, rng: Rng) -> bits.Mask:
-    """Mark up to ``k`` pruned weights: those of largest gradient, or random ones."""
-    inherited = individual.inherited
+def to_regrow(
+    individual: Ticket, free: bits.Mask, k: int, by: str, rng: Rng, *, noise: float = 0.0
+) -> bits.Mask:
+    """Mark ``k`` of the pruned weights ``free``, as many as there are.
+
+    Those of largest gradient or last known |w|, both with noise, then random ones.
+    """
+    units, inherited = individual.units, individual.inherited
     if _checks.choice("by", by, GROWTH) == "random" or inherited is None:
-        return choose_of(individual.units, free, k, rng)
-    if inherited.candidates is None:
-        raise _no_gradient("by", by)
-    mask = np.zeros(len(individual), dtype=np.bool_)
-    first = inherited.candidates[free[inherited.candidates]]
-    units = individual.units
-    if units is not None and units.unit_sizes is not None:
-        order = np.arange(len(first), dtype=np.float64)
-        mask[first[smallest_of(individual.units, first, order, k)]] = True
-    else:
-        mask[first[:k]] = True
+        return choose_of(units, free, k, rng)
+    places, scores = _promising(individual, free, by)
+    if noise:
+        scores = scores * lognormal(noise, len(scores), rng)
+    mask = marked(len(individual), places, smallest_of(units, places, -scores, k))
+    left = k - weights_in(units, mask)
+    if left > 0 and len(places) == np.count_nonzero(mask):  # all that are known
+        mask |= choose_of(units, free & ~mask, left, rng)
     return mask
+
+
+def best_free(individual: Ticket, by: str, held: bits.Mask, rng: Rng) -> bits.Mask:
+    """Mark the pruned bits that may be regrown beside those held, the most promising first.
+
+    Only where bits share places, as two of four do, is that not simply all of them.
+    """
+    units, free = individual.units, ~individual.gates
+    blind = by == "random" or individual.inherited is None
+    if units is None or not units.grouped or blind:
+        return together(units, free, rng, held)
+    keys = rng.random(len(free))
+    places, scores = _promising(individual, free, by)
+    keys[places[np.argsort(scores, kind="stable")]] = 1 + np.arange(len(places))
+    return units.fitting(free, keys, held)
+
+
+def _promising(individual: Ticket, free: bits.Mask, by: str) -> tuple[Positions, Scores]:
+    """Return which pruned bits are known to be worth something, and how much."""
+    inherited = individual.inherited
+    assert inherited is not None
+    if by == "memory":
+        if inherited.pruned is None:
+            raise _unknown(by, "a memory", "an evaluator with memory=True")
+        places, scores = inherited.last_known(individual.gates, individual.units)
+    else:
+        if inherited.candidates is None:
+            raise no_gradient(by)
+        places, known = inherited.candidates, inherited.scores
+        # Of earlier versions the order is all there is.
+        scores = 1 / np.arange(1.0, len(places) + 1) if known is None else known
+    inside = free[places]
+    return places[inside], scores[inside]
 
 
 def check_by(individual: Ticket, by: str) -> None:
@@ -78,15 +120,22 @@ def check_by(individual: Ticket, by: str) -> None:
             "Give the ticket a layout with initial weights, or prune by='random'.",
         )
     if by == "gradient" and inherited is not None and inherited.gradients is None:
-        raise _no_gradient("by", by)
+        raise no_gradient(by)
 
 
-def _no_gradient(argument: str, by: str) -> NetsError:
+def no_gradient(by: str) -> NetsError:
     """Return the message that a ticket has no gradient to go by."""
+    return _unknown(
+        by, "gradients", "an evaluator with gradients=True", "Make the toolbox with gradient=True"
+    )
+
+
+def _unknown(by: str, what: str, source: str, remedy: str = "") -> NetsError:
+    """Return the message that a ticket lacks what a criterion goes by."""
     return _checks.bad_value(
-        argument,
-        "have gradients to go by",
-        "a ticket that an evaluator with gradients=True has trained",
+        "by",
+        f"have {what} to go by",
+        f"a ticket that {source} has trained",
         f"{by!r} for one without",
-        "Make the toolbox with gradient=True, or go by magnitude.",
+        f"{remedy or f'Evaluate with {source}'}, or go by magnitude or at random.",
     )

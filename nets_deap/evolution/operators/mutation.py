@@ -1,4 +1,7 @@
-"""Mutation of a ticket: flip, prune, regrow, swap, and one layer at a time."""
+"""Mutation of a ticket: flip, prune, regrow, swap, and one layer at a time.
+
+One file: a third of it says what the arguments of each are.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,15 @@ from nets_deap.evolution.operators._common import (
     layers_of,
     write,
 )
-from nets_deap.evolution.operators._criteria import GROWTH, check_by, least, to_regrow
-from nets_deap.tickets.choice import Rng, choose, subset
+from nets_deap.evolution.operators._criteria import (
+    GROWTH,
+    best_free,
+    check_by,
+    least,
+    to_regrow,
+)
+from nets_deap.tickets import bits
+from nets_deap.tickets.choice import Rng, choose, shared_out, subset
 from nets_deap.tickets.choice_of_units import choose_of, together, weights_in
 from nets_deap.tickets.ticket import Ticket
 
@@ -109,6 +119,7 @@ def mut_regrow(
     *,
     fraction: Fraction = (0.05, 0.3),
     by: str = "random",
+    noise: float = 0.0,
     rng: Rng | None = None,
 ) -> Mutated:
     """Regrow pruned weights. In place; returns a tuple; fitness untouched.
@@ -117,8 +128,10 @@ def mut_regrow(
         individual: The ticket.
         fraction: Of the kept weights, >= 0 and at most 1, rounded; or an interval to draw from.
         by: ``"random"``; or ``"gradient"``: where ``|gradient|`` was largest after training, which
-            an evaluator with ``gradients=True`` measures (at most half of the kept weights); random
-            where nothing is inherited.
+            an evaluator with ``gradients=True`` measures; or ``"memory"``: those of largest last
+            known ``|w|``, which one with ``memory=True`` keeps. Where these know too few, and where
+            nothing is inherited, random ones.
+        noise: Standard deviation of the logarithm of a factor on each of these scores, >= 0.
         rng: NumPy generator; None for one seeded from ``random``.
 
     Reference:
@@ -128,7 +141,10 @@ def mut_regrow(
     source = generator(rng)
     mask = individual.gates
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    mask |= to_regrow(individual, together(individual.units, ~mask, source, mask), k, by, source)
+    _checks.choice("by", by, GROWTH)
+    _checks.real("noise", noise, low=0)
+    free = best_free(individual, by, mask, source)
+    mask |= to_regrow(individual, free, k, by, source, noise=noise)
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -139,43 +155,93 @@ def mut_swap(
     *,
     fraction: Fraction = (0.01, 0.1),
     by: str = "magnitude",
+    noise: float = 0.0,
     grow: str = "random",
+    grow_noise: float = 0.0,
+    size: int | None = None,
     rng: Rng | None = None,
 ) -> Mutated:
-    """Prune some weights and regrow as many: density stays the same, as nearly as units allow.
+    """Prune some weights and regrow as many, or as many as lead to another size.
 
-    In place; returns a tuple; fitness untouched. With ``grow="random"`` weights are regrown in the
-    layer that lost them, as far as it has room; with ``grow="gradient"`` anywhere.
+    Exactly, or as nearly as units allow. In place; returns a tuple; fitness untouched. With
+    ``grow="random"`` weights are regrown in the layer that lost them, as far as it has room, and
+    what the ticket grows by is spread over layers like its kept weights; else anywhere. Nothing
+    that is pruned here is regrown at once.
 
     Args:
         individual: The ticket.
-        fraction: Of the kept weights, in [0, 1], rounded; or an interval to draw from.
+        fraction: Of the weights that are kept in the end, in [0, 1], rounded; or an interval to
+            draw from. No more are swapped than there are.
         by: ``"magnitude"``, ``"gradient"`` or ``"random"``, as for ``mut_prune``.
-        grow: ``"random"`` or ``"gradient"``, as for ``mut_regrow``.
+        noise: Of what is pruned, as for ``mut_prune``.
+        grow: ``"random"``, ``"gradient"`` or ``"memory"``, as for ``mut_regrow``.
+        grow_noise: Of what is regrown by gradient or memory, as for ``mut_regrow``.
+        size: How many weights the ticket keeps in the end, in [1, D]; None for as many as now.
         rng: NumPy generator; None for one seeded from ``random``.
+
+    Reference:
+        Mocanu et al. 2018, Scalable training of artificial neural networks with adaptive sparse
+        connectivity (swaps); Evci et al. 2020, Rigging the Lottery (growth by gradient).
     """
     check_ticket(individual)
     source = generator(rng)
-    before, units = individual.gates, individual.units
-    mask = before.copy()
-    k = round(draw_fraction("fraction", fraction, source) * individual.kept)
     _checks.choice("grow", grow, GROWTH)
-    if grow == "gradient":
-        grown = to_regrow(individual, ~before, k, grow, source)
-        mask ^= least(individual, before, weights_in(units, grown), by, source)
-        mask |= grown
-    else:
-        losers = least(individual, before, k, by, source)
-        free = together(units, ~before, source, before & ~losers)
-        for layer in layers_of(individual):
-            span = slice(layer.start, layer.stop)
-            lost, start = losers[span], layer.start
-            n = weights_in(units, lost, start)
-            grown = choose_of(units, free[span], n, source, start=start)
-            n = weights_in(units, grown, start)
-            mask[span] ^= grown | choose_of(units, lost, n, source, start=start)
+    _checks.real("noise", noise, low=0)
+    _checks.real("grow_noise", grow_noise, low=0)
+    before, units, kept = individual.gates, individual.units, individual.kept
+    goal = kept if size is None else _checks.whole("size", size, high=individual.n_weights)
+    k = min(round(draw_fraction("fraction", fraction, source) * goal), kept)
+    more = goal - kept
+    lose = k + max(-more, 0)
+    if grow == "random":
+        losers = least(individual, before, lose, by, source, noise=noise)
+        mask = _regrown_in_layers(individual, before, losers, more, source)
+    elif units is not None and units.grouped:  # only what goes makes room for others
+        losers = least(individual, before, lose, by, source, noise=noise)
+        free = best_free(individual, grow, before & ~losers, source)
+        grown = to_regrow(individual, free, k + max(more, 0), grow, source, noise=grow_noise)
+        n = max(weights_in(units, grown) - more, 0)
+        mask = (before ^ choose_of(units, losers, n, source)) | grown
+    else:  # units that are regrown may weigh more or less than was asked for
+        grown = to_regrow(individual, ~before, k + max(more, 0), grow, source, noise=grow_noise)
+        n = max(weights_in(units, grown) - more, 0)
+        mask = (before ^ least(individual, before, n, by, source, noise=noise)) | grown
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
+
+
+def _regrown_in_layers(
+    individual: Ticket, before: bits.Mask, losers: bits.Mask, more: int, rng: Rng
+) -> bits.Mask:
+    """Return bits without losers, with random others instead, by ``more`` weights more (or less).
+
+    As many in each layer as it lost, in proportion where there are fewer; those beyond in
+    proportion to what it keeps. Where a layer has no room it loses less.
+    """
+    units, layers = individual.units, layers_of(individual)
+    mask: bits.Mask = before.copy()
+    free = together(units, ~before, rng, before & ~losers)
+    spans = [slice(layer.start, layer.stop) for layer in layers]
+    lost, kept = (
+        np.array([weights_in(units, some[span], span.start) for span in spans])
+        for some in (losers, before)
+    )
+    due = lost
+    if more:
+        due = shared_out(max(int(lost.sum()) + min(more, 0), 0), lost) + shared_out(
+            max(more, 0), kept
+        )
+    for span, gone, quota in zip(spans, lost.tolist(), due.tolist(), strict=True):
+        start = span.start
+        grown = choose_of(units, free[span], quota, rng, start=start)
+        n = gone if more else gone - quota + weights_in(units, grown, start)
+        mask[span] ^= grown | choose_of(units, losers[span], n, rng, start=start)
+    for others in (free, losers) if more else ():  # a layer was full: others take its share
+        short = weights_in(units, before) + more - weights_in(units, mask)
+        if short > 0:
+            left = together(units, others & ~mask, rng, mask)
+            mask |= choose_of(units, left, short, rng)
+    return mask
 
 
 @_checks.signed

@@ -32,7 +32,7 @@ def sel_lineages(
     residents: Pool = (),
     low: float | None = None,
     high: float | None = None,
-    width: float = 1.25,
+    width: float = 1.2,
     objective: int = 0,
 ) -> list[Any]:
     """Select ``k`` tickets evenly over niches of log density, the young before their parents.
@@ -48,8 +48,8 @@ def sel_lineages(
         residents: The tickets that lived before, or what returns them; none for plain niches.
         low: Least density of the niches; None for the sparsest ticket's.
         high: Greatest density of the niches; None for the densest ticket's.
-        width: Ratio of a niche's upper to its lower end, > 1; wider where there would be more
-            niches than ``k``.
+        width: Ratio of the densities of neighbouring niches, > 1; greater where there would be
+            more niches than ``k``. A ticket belongs to the nearest one.
         objective: Position of the objective that decides.
 
     Returns:
@@ -65,14 +65,14 @@ def sel_lineages(
     _checks.whole("objective", objective, low=0, high=costs.shape[1] - 1)
     ratio = _checks.real("width", width, low=1, open_low=True)
     logs = np.log([ticket.density for ticket in individuals])
-    top = logs.max() if high is None else min(logs.max(), math.log(_checks.density("high", high)))
-    bottom = logs.min() if low is None else max(logs.min(), math.log(_checks.density("low", low)))
-    top = max(top, bottom)
-    # As many niches as fit, each of at least that width.
-    many = max(1, min(k, math.floor((top - bottom) / math.log(ratio) + 1e-6)))
-    niche = ((top - logs) / ((top - bottom) or 1.0) * many).astype(np.int64)
-    niche = np.minimum(niche, many - 1)
-    outside = (logs > top + 1e-9) | (logs < bottom - 1e-9)
+    top = logs.max() if high is None else math.log(_checks.density("high", high))
+    bottom = logs.min() if low is None else math.log(_checks.density("low", low))
+    span = max(top - bottom, 0.0)
+    # Both ends are centres of niches: what is sparsest competes with nothing denser.
+    many = max(1, min(k, math.floor(span / math.log(ratio) + 1e-6) + 1))
+    step = span / (many - 1) if many > 1 else 1.0
+    niche = np.round((top - logs) / step).astype(np.int64)
+    outside = (niche < 0) | (niche >= many)
     niche[outside] = many  # a niche of its own, that comes last
     known = {_key(ticket) for ticket in _members(residents)}
     old = np.array([_key(ticket) in known for ticket in individuals])

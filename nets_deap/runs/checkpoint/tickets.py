@@ -41,7 +41,10 @@ _FIELDS = {
     "grown": "candidates",
     "metrics": "metrics",
     "others": "unmasked",
+    **{name: name for name in ("scores", "pruned", "remembered")},
 }
+# Places, and what stands beside each of them.
+_PLACES = (("candidates", "scores"), ("pruned", "remembered"))
 
 
 class TicketWriter:
@@ -225,6 +228,11 @@ class TicketReader:
         for values in (state.values, state.gradients):
             if values is not None and values.shape != (kept,):
                 raise RunFileError("a trained state has other values than kept weights")
+        for name, numbers in _PLACES:
+            places, beside = getattr(state, name), getattr(state, numbers)
+            flat = places is None or (places.dtype == np.int64 and places.ndim == 1)
+            if not flat or (beside is not None and np.shape(places) != beside.shape):
+                raise RunFileError(f"a trained state has other {name} than {numbers}")
         if not all(isinstance(array, np.ndarray) for array in state.unmasked.values()):
             raise RunFileError("a trained state holds something else than arrays")
         state.freeze()

@@ -14,8 +14,9 @@ from nets_deap.runs.storage.plain import BROKEN
 Content = dict[str, Any]
 
 # Of checkpoints. 1: classes of this package by their modules, engines and methods by older names;
-# 2: what the package holds of a ticket among the attributes that programs have set on it.
-SCHEMA = 3
+# 2: what the package holds of a ticket among the attributes that programs have set on it;
+# 3: trained states without scores of candidates, and without memory of pruned weights.
+SCHEMA = 4
 
 ENGINES = {"stacked": "vmap", "one_by_one": "loop", "threaded": "loop", "layered": "batched"}
 METHODS = {"chain": "finetune"}
@@ -89,8 +90,19 @@ def _third(content: Content) -> Content:
     return {**content, "tickets": [_taken_apart(ticket) for ticket in content["tickets"]]}
 
 
+def _fourth(content: Content) -> Content:
+    """Return content of schema 3 as of schema 4."""
+    if "learnt" not in content:
+        return content
+    unknown = dict.fromkeys(("scores", "pruned", "remembered"))
+    return {
+        **content,
+        "learnt": [{"dict": {**one["dict"], **unknown}} for one in content["learnt"]],
+    }
+
+
 # What makes content of a schema that of the next one.
-MIGRATIONS: dict[int, Callable[[Content], Content]] = {1: _second, 2: _third}
+MIGRATIONS: dict[int, Callable[[Content], Content]] = {1: _second, 2: _third, 3: _fourth}
 
 # What the package holds of a ticket: its name in schema 2, and what it is where it is not there.
 _HELD: dict[str, tuple[str, Any]] = {
