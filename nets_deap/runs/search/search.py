@@ -27,7 +27,7 @@ from nets_deap.evolution.settings import (
     setting,
     takes,
 )
-from nets_deap.evolution.toolbox import make_toolbox
+from nets_deap.evolution.toolbox import make_toolbox, shrinks_tickets
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.diff import differences
 from nets_deap.runs.limits import SearchStopped
@@ -160,8 +160,8 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
     box = _toolbox(task, settings)
     found = unwrap(box.evaluate)
     evaluator = found if isinstance(found, Evaluator) else None
-    inherits = evaluator is not None and evaluator.inherit == "weights"
-    main = Algorithm.of(settings, inherits=inherits)
+    shrinks = evaluator is not None and shrinks_tickets(evaluator)
+    main = Algorithm.of(settings, shrinks=shrinks)
     seed = task.seed if settings.seed is None else settings.seed
     everyone = Islands([Population(main, box, seed)], None)
     if settings.islands is not None:
@@ -172,7 +172,7 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
             box,
             settings,
             seed=seed,
-            inherits=inherits,
+            shrinks=shrinks,
             evaluator=evaluator if settings.toolbox is None else None,
         )
     facts = {**_facts(settings, main, evaluator), "seed": seed, **everyone.as_dict()}
