@@ -61,7 +61,7 @@ HOLDERS = {
     ),
     "It belongs to nets.make_toolbox(task, {}=).": (
         "objectives", "inherit", "gradient", "reevaluate", "first_density", "prune", "flips",
-        "noise", "sigma",
+        "noise", "sigma", "holdout",
     ),
     "It belongs to DEAP's algorithms, stats=nets.Recorder(...).": ("stats",),
     "It belongs to DEAP's algorithms; a search's result has its front.": ("halloffame",),

@@ -212,6 +212,7 @@ class Task:
             ),
             precision=self.precision,
             ignored=examples.ignored,
+            weight_means=examples.weight_means,
         )
         pick_engine(self.engine, self.problem)
         share_between(self.problem, self._devices)
