@@ -80,6 +80,7 @@ class Problem(Brief):
         augment: What changes the inputs of each training minibatch; None for nothing.
         precision: Of matrix products; see ``training.precision``.
         ignored: Labels that the loss leaves out, which count nothing in an accuracy.
+        guard: Validation examples that neither train nor select; see ``training.guard``.
         weight_means: Of the weights of training and validation examples as they were given.
         cache: What engines keep from one call to the next; empty in a copy.
         attached: Who trains and sees what is trained; nobody in a copy. See ``training.executor``.
@@ -99,6 +100,7 @@ class Problem(Brief):
     resting: frozenset[str] = frozenset()
     ignored: tuple[int, ...] = ()
     weight_means: tuple[float, float] = (1.0, 1.0)
+    guard: Split | None = None
     # Of this object alone: ``dataclasses.replace`` gives a new one to what it returns.
     cache: Cache[Any] = field(default_factory=Cache, init=False, repr=False)
     attached: Attached = field(default_factory=Attached, init=False, repr=False)
