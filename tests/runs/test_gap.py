@@ -7,6 +7,8 @@ from deap import algorithms
 from torch import nn
 
 import nets_deap as nets
+from nets_deap.experiments.presets import preset
+from nets_deap.experiments.run import build_task
 from nets_deap.runs.gap import Gap
 from nets_deap.runs.storage.reader import RunReader
 from nets_deap.training.folds import folded
@@ -96,3 +98,13 @@ def test_a_run_with_a_guard_goes_on_exactly(tmp_path):
         logs.append([{k: v for k, v in row.items() if k != "seconds"} for row in log])
     assert logs[0] == logs[1]
     assert "selection_gap" in logs[0][-1]
+
+
+def test_the_command_line_sets_guard_and_folds():
+    given = {"task.guard": "0.25", "search.holdout": "folds", "search.reevaluate": "true"}
+    config = preset("xor-mlp10").override(given)
+    assert (config.search.holdout, config.search.reevaluate) == ("folds", True)
+    problem = build_task(config).problem
+    assert len(problem.guard[0]) * 3 == len(problem.val[0])
+    with pytest.raises(ValueError, match=r"task.guard must be in range"):
+        preset("xor-mlp10").override({"task.guard": "1.5"})
