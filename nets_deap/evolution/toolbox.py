@@ -87,8 +87,10 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
         inherit=settings.inherit,
         budget=budget,
         gradients=_by_gradient(settings),
+        holdout=settings.holdout,
     )
-    toolbox = TicketToolbox(evaluator, reevaluate=settings.reevaluate)
+    again = settings.holdout == "folds" if settings.reevaluate is None else settings.reevaluate
+    toolbox = TicketToolbox(evaluator, reevaluate=again)
     toolbox.register("map", settings.map or batch_map)
     register_operators(toolbox, evaluator, settings)
     return toolbox

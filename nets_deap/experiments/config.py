@@ -5,6 +5,7 @@ Nothing here imports torch, so that the command line answers at once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar
@@ -29,6 +30,10 @@ def _unit(name: str, value: Any) -> str:
     """Return the name of what one bit gates."""
     parse_unit(name, value)
     return str(value)
+
+
+# A share that leaves something on both sides.
+_guard = functools.partial(_checks.real, low=0, high=1, open_low=True, open_high=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,8 @@ class TaskConfig(Settings):
         '``"block(RxC)"`` or ``"2:4"``.',
         _unit,
     )
+
+    guard: float | None = setting(None, "See ``nets.Task``.", _guard)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,7 +128,7 @@ class SearchConfig(SearchSettings):
     def _check_genome(self) -> None:
         """Refuse what genomes with weights of their own do not use."""
         unused = {"inherit", "budget", "growth", "algorithm", "distribution", "density"}
-        unused |= {"gradient", "noise", "reevaluate", "islands"}
+        unused |= {"gradient", "noise", "reevaluate", "holdout", "islands"}
         given = [name for name in self.changed(SearchConfig) if name in unused]
         if self.genome == "weights" and given:
             raise _checks.bad_value(

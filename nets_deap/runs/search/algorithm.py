@@ -49,6 +49,13 @@ class Algorithm(AlgorithmSettings):
                 "algorithm='plus'",
                 "algorithm='comma'",
             )
+        if kind == "plus" and settings.holdout == "folds" and settings.reevaluate is False:
+            raise _checks.bad_value(
+                "reevaluate",
+                "be left out with holdout='folds', where survivors must be measured on each fold",
+                "True or None",
+                False,
+            )
         if offspring is None:
             offspring = 2 * population if kind == "comma" else population
         if kind == "comma" and offspring < population:

@@ -199,6 +199,13 @@ class Islands:
             try:
                 own = island.over(settings)
                 algorithm = Algorithm.of(own, shrinks=shrinks)
+                if settings.holdout == "folds" and algorithm.algorithm == "plus":
+                    raise _checks.bad_value(
+                        "holdout",
+                        "come without survivors on islands, where nobody is evaluated again",
+                        "algorithm='comma' with holdout='folds'",
+                        "algorithm='plus'",
+                    )
             except NetsError as error:
                 raise type(error)(f"{where}: {error}") from error
             box = base.Toolbox()

@@ -233,7 +233,15 @@ def _toolbox(task: Task, settings: SearchArguments) -> base.Toolbox:
             budget = Budget(budget, unit=settings.budget_unit, growth=settings.growth)
         budget = budget.planned(settings.generations)
     own = settings.part(EvaluationSettings, OperatorSettings, MapSettings)
-    return make_toolbox(task, budget=budget, **own)
+    return make_toolbox(task, budget=budget, **{**own, "reevaluate": _reevaluates(settings)})
+
+
+def _reevaluates(settings: SearchArguments) -> bool:
+    """Return whether survivors are evaluated again."""
+    if settings.reevaluate is None:
+        alone = settings.algorithm != "comma" and settings.islands is None
+        return settings.holdout == "folds" and alone
+    return settings.reevaluate
 
 
 def _facts(
@@ -244,11 +252,12 @@ def _facts(
     if settings.toolbox is None:
         own = settings.part(EvaluationSettings, OperatorSettings)
         del own["objectives"]  # described below; what a function holds on to may be large
+        own["reevaluate"] = _reevaluates(settings)
         facts |= plain({**own, "growth": settings.growth})
     facts |= main.part(AlgorithmSettings)
     if evaluator is not None:
         facts["objectives"] = describe(evaluator.objectives)
-        facts["inherit"] = evaluator.inherit
+        facts["inherit"], facts["holdout"] = evaluator.inherit, evaluator.holdout
         budget = evaluator.budget
         facts["budget"] = None if budget is None else [budget.total, budget.unit]
     return facts
@@ -274,6 +283,8 @@ def _held_run(
             return None
         now = json.loads(json.dumps(facts))
         then = snapshot.facts.get("search", {})
+        if "holdout" in now:  # runs of before there were folds have not noted it
+            then = {"holdout": "fixed", **then}
         longer = now["generations"] > then.get("generations", 0) and not now.get("budget")
         if longer:  # a budget aside, no generation depends on how many come after it
             then = {**then, "generations": now["generations"]}
