@@ -124,11 +124,11 @@ class Evaluator(Batched):
     __slots__ = (
         "__weakref__",
         "_home",
+        "active_below",
         "again",
         "ahead",
         "ahead_cost",
         "budget",
-        "active_below",
         "generations",
         "gradients",
         "holdout",

@@ -14,6 +14,7 @@ from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.descent import Descent
 from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.lineages import Lineages
+from nets_deap.evolution.measures import STRUCTURAL
 from nets_deap.evolution.operators import (
     cx_average,
     cx_interpolate,
@@ -29,7 +30,6 @@ from nets_deap.evolution.operators import (
     mut_swap,
     sel_nsga2,
 )
-from nets_deap.evolution.measures import STRUCTURAL
 from nets_deap.evolution.operators._common import generator
 from nets_deap.evolution.settings import (
     EvaluationSettings,
