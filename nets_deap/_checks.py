@@ -55,7 +55,7 @@ SYNONYMS = {
 HOLDERS = {
     "It belongs to the task: nets.Task(..., {}=).": (
         "engine", "device", "chunk", "precision", "unit", "maskable", "augment", "normalize",
-        "in_memory", "recipe", "loss",
+        "in_memory", "recipe", "loss", "guard",
     ),
     "It belongs to the recipe of the task: nets.Task(..., recipe=nets.Recipe({}=)).": (
         "optimizer", "lr", "momentum", "batch_size", "steps", "epochs", "schedule", "weight_decay",
@@ -69,7 +69,7 @@ HOLDERS = {
     ),
     "It belongs to nets.make_toolbox(task, {}=).": (
         "objectives", "inherit", "gradient", "reevaluate", "first_density", "prune", "flips",
-        "noise", "sigma",
+        "noise", "sigma", "holdout",
     ),
     "It belongs to DEAP's algorithms, stats=nets.Recorder(...).": ("stats",),
     "It belongs to DEAP's algorithms; a search's result has its front.": ("halloffame",),

@@ -30,8 +30,9 @@ from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cost import dense_share
+from nets_deap.training.folds import check_folds, folded
 from nets_deap.training.gradients import dense_gradient
-from nets_deap.training.problem import Outcome, Plan, Start, at_work
+from nets_deap.training.problem import Fold, Outcome, Plan, Start, at_work
 from nets_deap.training.recipe import name_of
 from nets_deap.training.task import Task, Totals, check_task
 
@@ -41,6 +42,7 @@ Genes = tuple[Any, ...]
 
 _latest: weakref.WeakKeyDictionary[Task, weakref.ref[Evaluator]] = weakref.WeakKeyDictionary()
 INHERIT = ("none", "weights")
+HOLDOUT = ("fixed", "folds")
 GRADIENT_BATCHES = 3
 # Of an evaluator, what no copy in another process has.
 _AT_HOME = ("__weakref__", "again", "residents", "stations")
@@ -80,6 +82,13 @@ class Evaluator(Batched):
             trained values of its parent's kept weights, regrown ones from 0 (Lamarckian).
         budget: What all networks may cost, shared out over the generations, each among all of its
             tickets at once; None trains the recipe's steps.
+        holdout: ``"fixed"``: the task's validation part measures every generation. ``"folds"``: the
+            validation part is drawn anew each generation, from training and validation data, and
+            the rest trains; see ``training.folds``. The final ``task.train`` is as ever. Values of
+            one generation compare; those of another fold do not, so survivors must be evaluated
+            again (``again``), and their fitness is then what the newest fold gave. Not with
+            inherited weights, whose ancestors have trained on the fold: that loss would reward
+            what was learnt by heart.
         gradients: Also measure the gradient after training, over 10 minibatches, which count as 10
             steps; operators with ``by="gradient"`` need it.
         memory: Also keep the last known ``|w|`` of weights that ancestors have lost, of four times
@@ -122,6 +131,7 @@ class Evaluator(Batched):
         "budget",
         "generations",
         "gradients",
+        "holdout",
         "inherit",
         "memory",
         "objectives",
@@ -141,6 +151,7 @@ class Evaluator(Batched):
         budget: Budget | None = None,
         gradients: bool = False,
         memory: bool = False,
+        holdout: str = "fixed",
     ) -> None:
         check_task("task", task)
         self.task = task
@@ -152,6 +163,9 @@ class Evaluator(Batched):
         self.ahead: tuple[Totals, Totals] | None = None
         self.ahead_cost = 0.0
         self.stations: dict[Any, list[Ticket]] = {}
+        self.holdout = _checks.choice("holdout", holdout, HOLDOUT)
+        if holdout == "folds":
+            self._check_folds()
         if any(o.needs_accuracy for o in self.objectives) and not task.has_accuracy:
             raise _checks.bad_value(
                 "objectives",
@@ -201,6 +215,24 @@ class Evaluator(Batched):
             tuple(objective.weight for objective in objectives),
             tuple(o.reference_for(task.chance_loss, dense, task) for o in objectives),
         )()
+
+    def _check_folds(self) -> None:
+        """Raise where folds would not be held out, or cannot be made."""
+        if self.inherit == "weights":
+            raise _checks.bad_value(
+                "holdout",
+                "be 'fixed' where weights are inherited",
+                "inherit='none' with holdout='folds'",
+                "inherit='weights'",
+                "Ancestors have trained on the examples of the fold in earlier generations, so "
+                "that nothing would be held out. Keep a larger validation part instead.",
+            )
+        check_folds(self.task.problem)
+
+    @property
+    def fold(self) -> Fold | None:
+        """What validates in the next evaluation; None for the task's own validation part."""
+        return Fold(self.task.seed, self.generation) if self.holdout == "folds" else None
 
     # ---- which generation it is
 
@@ -262,7 +294,7 @@ class Evaluator(Batched):
         """Evaluate one generation as one batch; then go on to the next generation's minibatches.
 
         Tickets in ``again`` are evaluated with them, on the same minibatches, and get the mean of
-        all their evaluations as fitness, or where weights are inherited the last one.
+        all their evaluations as fitness, or where weights are inherited or folds change the last.
 
         Returns:
             Values in the order of ``tickets``; empty for none.
@@ -336,7 +368,11 @@ class Evaluator(Batched):
         """
         for ticket, diverged, fresh in zip(tickets, before, values, strict=True):
             n, old = ticket.evaluations, ticket.fitness.values
-            if self.inherit == "none" and not (diverged or ticket.diverged):
+            if (
+                self.inherit == "none"
+                and self.holdout == "fixed"
+                and not (diverged or ticket.diverged)
+            ):
                 fresh = tuple(
                     (n * then + now) / (n + 1) for then, now in zip(old, fresh, strict=True)
                 )
@@ -514,6 +550,7 @@ class Evaluator(Batched):
                 if any(objective.needs_curve for objective in self.objectives)
                 else 0,
                 keep_states=any(objective.needs_state for objective in self.objectives),
+                fold=self.fold,
             )
             starts = [self._start(ticket) if lamarckian else None for ticket in some]
             outcome = self.task.run(some, plan, starts=starts)
@@ -550,6 +587,7 @@ class Evaluator(Batched):
             part.curve[0],
             task=self.task,
             state=(lambda: part.states[0]) if part.states else None,
+            fold=plan.fold,
         )
         (state,) = part.trained
         before = ticket.inherited if self.inherit == "weights" else None
@@ -588,10 +626,11 @@ class Evaluator(Batched):
         """Return |gradient| at the kept weights, the pruned bits of largest one, and theirs."""
         batch = self.task.recipe.batch_size
         plan = Plan(GRADIENT_BATCHES, self.task.derived_seed(self.generation, 1))
-        rows = plan.batches(self.task.problem.n_examples, batch).reshape(-1)
+        problem = folded(self.task.problem, self.fold)
+        rows = plan.batches(problem.n_examples, batch).reshape(-1)
         units, gates = ticket.units, ticket.gates
         mask = gates if units is None else units.mask_of(gates)
-        gradient = np.abs(dense_gradient(self.task.problem, mask, rows, state))
+        gradient = np.abs(dense_gradient(problem, mask, rows, state))
         self.task.ledger.network_steps += GRADIENT_BATCHES
         self.task.ledger.dense_steps += GRADIENT_BATCHES
         kept, free = gradient[mask], np.flatnonzero(~gates)

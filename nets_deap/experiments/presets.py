@@ -20,6 +20,7 @@ XOR_SEARCH: dict[str, Any] = {
     "prune": (0.05, 0.5),
     "cxpb": 0.2,
     "mutpb": 0.8,
+    "inherit": "none",
 }
 
 # One parent and one child a generation, which prunes a fifth of what is kept and goes on from the
@@ -99,6 +100,7 @@ PRESETS: dict[str, Config] = {
             genome="weights",
             first_density=(0.5, 0.5),
             prune=(0.1, 0.4),
+            inherit="none",
         ),
         final=FinalConfig(steps=4600, members=1),
     ),

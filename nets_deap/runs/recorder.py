@@ -23,6 +23,7 @@ from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.saver import Saver
 from nets_deap.runs.checkpoint.snapshot import Moment, Snapshot
 from nets_deap.runs.facts import facts_of
+from nets_deap.runs.gap import Gap
 from nets_deap.runs.limits import Limits, SearchStopped, divergence
 from nets_deap.runs.progress import Progress
 from nets_deap.runs.storage import history
@@ -65,7 +66,8 @@ class Recorder:
 
     Args:
         path: The run folder; None writes nothing.
-        task: The task; its ledger gives the cost.
+        task: The task; its ledger gives the cost. With ``nets.Task(guard=)`` the log has, of the
+            best of the front, ``guard_loss`` and ``selection_gap``; see ``runs.gap``.
         generations: How many generations there will be after the first population, for the time
             left.
         reference: Reference point of the hypervolume, M values; None for the objectives' own, or
@@ -118,6 +120,7 @@ class Recorder:
         )
         self.progress = Progress(progress, generations)
         self.task, self.callbacks = task, checked(callbacks)
+        self._gap = Gap(task)
         self.front = ParetoFront() if archive is None else archive
         self.logbook = tools.Logbook()
         self.generation = -1
@@ -371,6 +374,7 @@ class Recorder:
             if self.reference is None
             else hypervolume(costs_of(self.front.items), self._costs_of_reference(population)),
             "seconds": round(time.monotonic() - self._start, 3),
+            **self._gap.columns(list(self.front)),
             **spread(population, names),
         }
 

@@ -4,9 +4,9 @@ import json
 import pytest
 from torch import nn
 
-from nets_deap import tasks
+from nets_deap import Budget, tasks
 from nets_deap.errors import InvalidTypeError, InvalidValueError
-from nets_deap.experiments.config import Config
+from nets_deap.experiments.config import Config, SearchConfig
 from nets_deap.experiments.presets import PRESETS, preset
 from nets_deap.experiments.run import build_task
 
@@ -143,9 +143,3 @@ def test_a_budget_is_held_as_numbers_and_names():
     assert (search.budget, search.budget_unit, search.growth) == (50, "steps", 2.0)
     with pytest.raises(InvalidValueError, match="be planned for the generations of the search"):
         SearchConfig(budget=Budget(50, generations=4), generations=3)
-
-
-def test_presets_say_that_their_budgets_are_steps():
-    for name, config in PRESETS.items():
-        if config.search.budget is not None:
-            assert config.search.budget_unit == "steps", name

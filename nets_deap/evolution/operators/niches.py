@@ -39,8 +39,9 @@ def sel_lineages(
 
     For tickets that inherit weights: a child has trained for longer than its parent, so that both
     cannot be compared. In each niche those that are not among the residents come first, best first
-    by one objective, then the residents; where nobody new has come, a resident stays. What is
-    outside of the range survives only where there are too few others.
+    by one objective, then the residents; where nobody new has come, a resident stays. The first of
+    each niche, its elite, is selected as often as it takes to make ``k``, so that all parents are
+    elites. What is outside of the range survives only where nothing is inside.
 
     Args:
         individuals: Evaluated tickets that keep at least one weight.
@@ -53,7 +54,7 @@ def sel_lineages(
         objective: Position of the objective that decides.
 
     Returns:
-        References to the chosen ones: the first of all niches, densest first, then the second.
+        References to the elites of all niches, densest first, again and again.
 
     Reference:
         Beyer and Schwefel 2002, Evolution strategies (comma selection).
@@ -77,8 +78,14 @@ def sel_lineages(
     known = {_key(ticket) for ticket in _members(residents)}
     old = np.array([_key(ticket) in known for ticket in individuals])
     order = np.lexsort((costs[:, objective], old, niche))
-    place = np.arange(len(order)) - np.searchsorted(niche[order], niche[order])
-    return [individuals[i] for i in order[np.lexsort((niche[order], place, outside[order]))][:k]]
+    first = order[np.searchsorted(niche[order], np.unique(niche))]
+    inside = first[~outside[first]]
+    if not len(inside):  # all are outside of the range
+        return [individuals[i] for i in order[:k]]
+    # Where there are fewer niches than k, the sparser ones, which cost less, have the odd ones.
+    times = -(-k // len(inside))
+    chosen = np.concatenate([inside] * (times - 1) + [inside[len(inside) * times - k :]])
+    return [individuals[i] for i in chosen]
 
 
 @_checks.signed

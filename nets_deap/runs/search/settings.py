@@ -47,14 +47,15 @@ class AlgorithmSettings(Settings):
         'many with ``algorithm="comma"``, which selects among them alone.',
         _checks.whole,
     )
-    cxpb: float = setting(0.1, "Probability that a child comes from crossover.", share)
+    cxpb: float = setting(0.5, "Probability that a child comes from crossover.", share)
     mutpb: float = setting(
-        0.9, "Probability that it comes from mutation; the two add up to at most 1.", share
+        0.5, "Probability that it comes from mutation; the two add up to at most 1.", share
     )
     algorithm: str | None = setting(
         None,
-        '``"plus"`` or ``"comma"``; None for comma where weights are inherited (parents have '
-        "trained less than their children, so they cannot compete), else plus.",
+        '``"plus"`` or ``"comma"``; None for comma where ``mut_shrink`` makes each child smaller '
+        "than its parents, else plus, in which the selection of ``nets.make_toolbox`` lets the "
+        "young of a niche replace their parents where weights are inherited.",
         one_of(("plus", "comma")),
     )
 
@@ -79,7 +80,7 @@ class AlgorithmSettings(Settings):
 class LimitSettings(Settings):
     """How long a search goes on."""
 
-    generations: int = setting(20, "After the first population, >= 0.", from_0)
+    generations: int = setting(60, "After the first population, >= 0.", from_0)
     patience: int | None = setting(None, "See ``nets.Recorder``.", _checks.whole)
     max_steps: int | None = setting(None, "See ``nets.Recorder``.", _checks.whole)
     max_dense_steps: float | None = setting(None, "See ``nets.Recorder``.", above_0)
