@@ -36,6 +36,14 @@ SYNONYMS = {
     "num_steps": "steps",
     "n_steps": "steps",
     "max_epochs": "epochs",
+    "flops": "dense steps",
+    "macs": "dense steps",
+    "multiply-adds": "dense steps",
+    "multiply_adds": "dense steps",
+    "dense_steps": "dense steps",
+    "network_steps": "steps",
+    "max_flops": "max_dense_steps",
+    "max_macs": "max_dense_steps",
     "criterion": "loss",
     "loss_fn": "loss",
     "out": "path",
@@ -57,7 +65,7 @@ HOLDERS = {
         "generations", "population", "offspring", "cxpb", "mutpb",
     ),
     "It belongs to nets.search(task, {}=), or to nets.Recorder.": (
-        "path", "patience", "max_steps", "max_seconds", "progress", "callbacks",
+        "path", "patience", "max_steps", "max_dense_steps", "max_seconds", "progress", "callbacks",
     ),
     "It belongs to nets.make_toolbox(task, {}=).": (
         "objectives", "inherit", "gradient", "reevaluate", "first_density", "prune", "flips",

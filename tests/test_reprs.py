@@ -24,9 +24,11 @@ def test_lines_tell_what_is_held(xor_task, tmp_path):
     assert line.endswith(f"density {low:.4g} to {high:.4g})")
     assert str(found.front) == str(found.front.items), "DEAP's own, for drop-in use"
     steps = found.logbook[-1]["network_steps"]
+    dense = round(found.logbook[-1]["dense_steps"])
     assert repr(found) == (
         f"SearchResult({line.removeprefix('ParetoFront(').removesuffix(')')}; generation 2, "
-        f"{steps} steps x networks, path={str(tmp_path / 'run')!r}, stopped=None)"
+        f"{steps} steps x networks, {dense} dense steps, "
+        f"path={str(tmp_path / 'run')!r}, stopped=None)"
     )
     assert (
         repr(xor_task)

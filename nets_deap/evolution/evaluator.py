@@ -100,8 +100,8 @@ class Evaluator(Batched):
         residents: The tickets that live now, among which mating finds neighbours; the toolbox of
             ``nets.make_toolbox`` and the recorder keep it.
         active_below: Density below which lineages go on, because pruning has begun to hurt there;
-            None where no ``Descent`` has found one. Networks train for the recipe's steps there, the
-            sparser the longer; denser ones for as many multiply-adds as those.
+            None where no ``Descent`` has found one. Networks train for the recipe's steps there,
+            the sparser the longer; denser ones for as many multiply-adds as those.
         planned: Generations after the first population, where somebody has said how many.
         ahead: The totals of the task's ledger before and after what was trained for this run ahead
             of its first generation; None for nothing, or once a recorder has entered it.
@@ -275,17 +275,24 @@ class Evaluator(Batched):
         """Take note of which tickets are evaluated next, perhaps one by one."""
         before = self.generations
         if before.begins_run(tickets):
-            if self.budget is not None and before.now <= self.budget.generations:
+            planned = None if self.budget is None else self.budget.generations
+            if planned is not None and before.now <= planned:
                 logger.warning(
                     "A new population goes on with generation %d of the %d that the budget is "
                     "planned for. To begin a new run, call restart() of the evaluator before.",
                     before.now,
-                    self.budget.generations,
+                    planned,
                 )
             else:
                 self.restart()
                 self.generations = Generations(0, after=before.now)
         self.generations.open(tickets)
+
+    def _is_spent(self, generation: int) -> bool:
+        """Return whether the budget ends before a generation."""
+        assert self.budget is not None
+        planned = self.budget.generations
+        return self.budget.left <= 0 if planned is None else generation > planned
 
     # ---- evaluation
 
@@ -343,9 +350,8 @@ class Evaluator(Batched):
         with at_work(self.task.problem):
             before = ledger.totals()
             (values,) = self.together([ticket])
-            after = ledger.totals()
+            cost = ledger.since(before)
         if carried is not None:
-            cost = (now - then for now, then in zip(after, before, strict=True))
             carried.append(Spent(self.key, self.generation, *cost))
         return values
 

@@ -127,8 +127,8 @@ class SearchConfig(SearchSettings):
 
     def _check_genome(self) -> None:
         """Refuse what genomes with weights of their own do not use."""
-        unused = {"inherit", "budget", "growth", "algorithm", "distribution", "density"}
-        unused |= {"gradient", "noise", "reevaluate", "holdout", "islands"}
+        unused = {"inherit", "budget", "budget_unit", "growth", "algorithm", "distribution"}
+        unused |= {"density", "gradient", "noise", "reevaluate", "holdout", "islands"}
         given = [name for name in self.changed(SearchConfig) if name in unused]
         if self.genome == "weights" and given:
             raise _checks.bad_value(

@@ -118,6 +118,7 @@ def take_up(
             generations=total,
             patience=state["patience"],
             max_steps=state["max_steps"],
+            max_dense_steps=state.get("max_dense_steps"),
             max_seconds=state["max_seconds"],
             progress=progress,
             archive=front,

@@ -89,6 +89,15 @@ class Ledger:
         """Return all four as they are now."""
         return self.networks, self.network_steps, self.diverged, self.dense_steps
 
+    def since(self, before: Totals) -> Totals:
+        """Return what has been spent since it had these totals."""
+        return (
+            self.networks - before[0],
+            self.network_steps - before[1],
+            self.diverged - before[2],
+            self.dense_steps - before[3],
+        )
+
     def add(self, networks: int, network_steps: int, diverged: int, dense_steps: float) -> None:
         """Enter what was spent elsewhere."""
         self.networks += networks

@@ -318,7 +318,7 @@ def test_gradients_are_measured_and_paid_for(task):
 
 
 def test_the_budget_must_match_the_generations(task):
-    budget = nets.StepBudget(200, 2)
+    budget = nets.Budget(200, unit="steps", generations=2)
     box = nets.make_toolbox(task, inherit="weights", budget=budget)
     with pytest.raises(nets.errors.CallOrderError, match="this is generation 3"):
         algorithms.eaMuCommaLambda(

@@ -17,7 +17,7 @@ from nets_deap import _checks
 from nets_deap.errors import RunChangedError
 from nets_deap.evolution.archives import shown
 from nets_deap.evolution.batch_map import unwrap
-from nets_deap.evolution.budget import Budget
+from nets_deap.evolution.budget import STEPS, Budget
 from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.objectives import describe
 from nets_deap.evolution.settings import (
@@ -76,6 +76,8 @@ class SearchResult:
         path = None if self.path is None else str(self.path)
         row = self.logbook[-1]
         spent = f"generation {row['gen']}, {row['network_steps']} steps x networks"
+        if "dense_steps" in row:
+            spent += f", {row['dense_steps']:.0f} dense steps"
         ended = f"{spent}, path={path!r}, stopped={self.stopped!r}"
         return f"SearchResult({shown(self.front)}; {ended})"
 
@@ -259,7 +261,9 @@ def _facts(
         facts["objectives"] = describe(evaluator.objectives)
         facts["inherit"], facts["holdout"] = evaluator.inherit, evaluator.holdout
         budget = evaluator.budget
-        facts["budget"] = None if budget is None else [budget.total, budget.unit]
+        facts["budget"] = None if budget is None else budget.total
+        if budget is not None:
+            facts |= {"budget_unit": budget.unit, "growth": budget.growth}
     return facts
 
 
@@ -285,6 +289,8 @@ def _held_run(
         then = snapshot.facts.get("search", {})
         if "holdout" in now:  # runs of before there were folds have not noted it
             then = {"holdout": "fixed", **then}
+        if then.get("budget") is not None:  # before there were units, it was steps
+            then = {"budget_unit": STEPS, **then}
         longer = now["generations"] > then.get("generations", 0) and not now.get("budget")
         if longer:  # a budget aside, no generation depends on how many come after it
             then = {**then, "generations": now["generations"]}

@@ -82,6 +82,7 @@ class LimitSettings(Settings):
     generations: int = setting(60, "After the first population, >= 0.", from_0)
     patience: int | None = setting(None, "See ``nets.Recorder``.", _checks.whole)
     max_steps: int | None = setting(None, "See ``nets.Recorder``.", _checks.whole)
+    max_dense_steps: float | None = setting(None, "See ``nets.Recorder``.", above_0)
     max_seconds: float | None = setting(None, "See ``nets.Recorder``.", above_0)
 
 
