@@ -109,7 +109,7 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         return iter(self.members)
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(self.members)
+        return iter(self.members[::-1])
 
     def __str__(self) -> str:
         return str(self.members)

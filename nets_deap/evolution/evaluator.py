@@ -100,8 +100,8 @@ class Evaluator(Batched):
         residents: The tickets that live now, among which mating finds neighbours; the toolbox of
             ``nets.make_toolbox`` and the recorder keep it.
         active_below: Density below which lineages go on, because pruning has begun to hurt there;
-            None where no ``Descent`` has found one. Networks train for the recipe's steps there, the
-            sparser the longer; denser ones for as many multiply-adds as those.
+            None where no ``Descent`` has found one. Networks train for the recipe's steps there,
+            the sparser the longer; denser ones for as many multiply-adds as those.
         planned: Generations after the first population, where somebody has said how many.
         ahead: The totals of the task's ledger before and after what was trained for this run ahead
             of its first generation; None for nothing, or once a recorder has entered it.
@@ -287,6 +287,12 @@ class Evaluator(Batched):
                 self.restart()
                 self.generations = Generations(0, after=before.now)
         self.generations.open(tickets)
+
+    def _is_spent(self, generation: int) -> bool:
+        """Return whether the budget ends before a generation."""
+        assert self.budget is not None
+        planned = self.budget.generations
+        return self.budget.left <= 0 if planned is None else generation > planned
 
     # ---- evaluation
 

@@ -185,9 +185,9 @@ class EvaluationSettings(Settings):
     )
     gradient: bool | None = setting(
         None,
-        "Measure gradients after training (10 more steps each), and in one mutation of three prune "
-        "by ``|w * gradient|``, in another one of six swap weights for those of largest gradient. None: where weights "
-        "are inherited, whose swaps go by it.",
+        "Measure gradients after training. Where weights are inherited, seven swaps of ten then "
+        "regrow by them; else one mutation of three prunes by ``|w * gradient|``, and one of six "
+        "swaps weights for those of largest gradient. None: where weights are inherited.",
     )
     holdout: str = setting(
         "fixed",

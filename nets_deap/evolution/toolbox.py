@@ -51,7 +51,8 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
     """Return a ``deap.base.Toolbox`` with everything an evolution of tickets needs.
 
     Registers ``individual``, ``population(n=...)``, ``mate``, ``mutate`` (density is kept within
-    its range), ``select``, ``evaluate`` and ``map``. Register others over them one by one; see ``TicketToolbox`` for what it does then.
+    its range), ``select``, ``evaluate`` and ``map``. Register others over them one by one; see
+    ``TicketToolbox`` for what it does then.
 
     With ``inherit="weights"`` (Lamarckian) the search of a child goes on from its parent's trained
     weights; the ticket is still its mask over W0, and what counts is ``task.train(ticket)``, from
@@ -196,7 +197,7 @@ def _by_gradient(settings: EvaluationSettings) -> bool:
 
 
 def shrinks_tickets(evaluator: Evaluator) -> bool:
-    """Return whether tickets that inherit weights evolve by ``mut_shrink``: as objectives want it, where it can."""
+    """Return whether tickets evolve by ``mut_shrink``: as objectives want it, where it can."""
     names = {objective.name for objective in evaluator.objectives}
     lamarckian = evaluator.inherit == "weights"
     return lamarckian and not names.isdisjoint(STRUCTURAL) and _can_shrink(evaluator.task)

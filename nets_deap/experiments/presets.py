@@ -100,7 +100,6 @@ PRESETS: dict[str, Config] = {
             genome="weights",
             first_density=(0.5, 0.5),
             prune=(0.1, 0.4),
-            inherit="none",
         ),
         final=FinalConfig(steps=4600, members=1),
     ),

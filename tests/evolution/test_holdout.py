@@ -38,14 +38,14 @@ def spied(task, monkeypatch):
 
 
 def test_all_tickets_of_a_generation_are_measured_on_its_fold_survivors_too(task, monkeypatch):
-    box = nets.make_toolbox(task, holdout="folds")
+    box = nets.make_toolbox(task, inherit="none", holdout="folds")
     seen = spied(task, monkeypatch)
     pop = box.population(n=4)
     algorithms.eaMuPlusLambda(pop, box, 4, 4, 0.3, 0.7, 3, verbose=False)
     assert [fold for _, fold in seen] == [Fold(3, generation) for generation in range(4)]
     assert seen[-1][0] > 4, "four survivors, and who is new"
     # After a generation, every number is of its fold.
-    box = nets.make_toolbox(task, holdout="folds")
+    box = nets.make_toolbox(task, inherit="none", holdout="folds")
     pop = box.population(n=3)
     for one, values in zip(pop, box.map(box.evaluate, pop), strict=True):
         one.fitness.values = values
@@ -64,12 +64,12 @@ def test_all_tickets_of_a_generation_are_measured_on_its_fold_survivors_too(task
 def test_the_last_training_and_its_validation_part_are_the_task_s(task):
     ticket = task.dense_ticket()
     before = task.train(ticket, steps=3).val_loss
-    nets.search(task, holdout="folds", population=3, generations=2, progress="none")
+    nets.search(task, inherit="none", holdout="folds", population=3, generations=2, progress="none")
     assert task.train(ticket, steps=3).val_loss == before
 
 
 def test_gradients_are_of_examples_that_train(task, monkeypatch):
-    box = nets.make_toolbox(task, holdout="folds", gradient=True)
+    box = nets.make_toolbox(task, inherit="none", holdout="folds", gradient=True)
     asked = []
     plain = module.dense_gradient
     monkeypatch.setattr(
@@ -105,7 +105,7 @@ def test_objectives_of_the_trained_network_are_measured_on_the_fold(task):
 
 
 def _numbers(task, map_):
-    box = nets.make_toolbox(task, holdout="folds", map=map_)
+    box = nets.make_toolbox(task, inherit="none", holdout="folds", map=map_)
     found = nets.search(task, toolbox=box, population=3, generations=2, seed=5, progress="none")
     return [one.fitness.values for one in found.population]
 
@@ -126,18 +126,25 @@ def test_a_pool_measures_on_the_same_folds(task):
 
 def test_a_search_with_folds_keeps_its_budget_and_is_another_one(task):
     settings = {"population": 3, "generations": 3, "seed": 1, "progress": "none"}
-    found = nets.search(task, holdout="folds", budget=300, **settings)
+    budget = nets.Budget(300, unit="steps", generations=3)
+    found = nets.search(task, inherit="none", holdout="folds", budget=budget, **settings)
     assert task.ledger.network_steps == 300
     assert max(one.evaluations for one in found.population) > 1
-    again = nets.search(task, holdout="folds", budget=300, **settings)
-    fixed = nets.search(task, budget=300, **settings)
+    again = nets.search(task, inherit="none", holdout="folds", budget=budget, **settings)
+    fixed = nets.search(task, inherit="none", budget=budget, **settings)
     numbers = [[one.fitness.values for one in each.front] for each in (found, again, fixed)]
     assert numbers[0] == numbers[1] != numbers[2]
 
 
 def test_parents_that_die_are_not_measured_again(task):
     found = nets.search(
-        task, holdout="folds", algorithm="comma", population=2, generations=2, progress="none"
+        task,
+        inherit="none",
+        holdout="folds",
+        algorithm="comma",
+        population=2,
+        generations=2,
+        progress="none",
     )
     assert {one.evaluations for one in found.population} == {1}
 
@@ -146,8 +153,8 @@ def test_what_would_not_be_held_out_or_compared_is_refused(task):
     with pytest.raises(InvalidValueError, match="holdout must be 'fixed' where weights are inher"):
         nets.make_toolbox(task, holdout="folds", inherit="weights")
     with pytest.raises(InvalidValueError, match="reevaluate must be left out with holdout='folds'"):
-        nets.search(task, holdout="folds", reevaluate=False)
+        nets.search(task, inherit="none", holdout="folds", reevaluate=False)
     with pytest.raises(InvalidValueError, match="holdout must come without survivors on islands"):
-        nets.search(task, holdout="folds", islands=2)
+        nets.search(task, inherit="none", holdout="folds", islands=2)
     with pytest.raises(InvalidValueError, match="Did you mean 'folds'"):
         nets.make_toolbox(task, holdout="fold")

@@ -49,7 +49,7 @@ def test_the_guard_is_taken_by_class_and_neither_trains_nor_selects():
 
 def test_the_gap_is_the_loss_on_the_guard_less_that_which_selected():
     task = task_of(guard=0.25)
-    box = nets.make_toolbox(task)
+    box = nets.make_toolbox(task, inherit="none")
     recorder = nets.Recorder(task=task, progress="none")
     pop = box.population(n=4)
     algorithms.eaMuPlusLambda(pop, box, 4, 4, 0.3, 0.7, 2, recorder, verbose=False)
@@ -68,7 +68,7 @@ def test_the_gap_is_the_loss_on_the_guard_less_that_which_selected():
 
 def test_a_clear_gap_is_told_once_with_what_to_do(caplog):
     task = task_of(guard=0.25)
-    box = nets.make_toolbox(task)
+    box = nets.make_toolbox(task, inherit="none")
     pop = box.population(n=2)
     box.map(box.evaluate, pop)
     gap = Gap(task)
@@ -89,6 +89,7 @@ def test_a_clear_gap_is_told_once_with_what_to_do(caplog):
 
 def test_a_run_with_a_guard_goes_on_exactly(tmp_path):
     settings = {"population": 3, "seed": 1, "progress": "none", "holdout": "folds"}
+    settings["inherit"] = "none"
     nets.search(task_of(guard=0.25), path=tmp_path / "a", generations=3, **settings)
     nets.search(task_of(guard=0.25), path=tmp_path / "b", generations=1, **settings)
     nets.search(task_of(guard=0.25), path=tmp_path / "b", generations=3, resume=True, **settings)

@@ -287,10 +287,10 @@ def _held_run(
             return None
         now = json.loads(json.dumps(facts))
         then = snapshot.facts.get("search", {})
-        if then.get("budget") is not None:  # before there were units, it was steps
-            then = {"budget_unit": STEPS, **then}
         if "holdout" in now:  # runs of before there were folds have not noted it
             then = {"holdout": "fixed", **then}
+        if then.get("budget") is not None:  # before there were units, it was steps
+            then = {"budget_unit": STEPS, **then}
         longer = now["generations"] > then.get("generations", 0) and not now.get("budget")
         if longer:  # a budget aside, no generation depends on how many come after it
             then = {**then, "generations": now["generations"]}
