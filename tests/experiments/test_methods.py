@@ -28,6 +28,8 @@ CONFIG = Config(
         prune=(0.3, 0.3),
         density=(0.02, 1.0),
         budget_unit="steps",
+        first_density=(1.0, 1.0),
+        gradient=False,
     ),
     final=FinalConfig(steps=3),
 )
