@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 # Public names and where they live: imported when first used, so that importing the package (and
 # the command line's help) does not cost the import of torch.
 _HOMES = {
+    "Budget": "evolution.budget",
     "Evaluator": "evolution.evaluator",
     "Genome": "tickets.genome",
     "Island": "runs.search.islands",
@@ -29,7 +30,6 @@ _HOMES = {
     "Recipe": "training.recipe",
     "Recorder": "runs.recorder",
     "SearchStopped": "runs.limits",
-    "StepBudget": "evolution.budget",
     "Task": "training.task",
     "Ticket": "tickets.ticket",
     "batch_map": "evolution.batch_map",
@@ -57,6 +57,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "Budget",
     "Evaluator",
     "Genome",
     "Island",
@@ -70,7 +71,6 @@ __all__ = [
     "Recipe",
     "Recorder",
     "SearchStopped",
-    "StepBudget",
     "Task",
     "Ticket",
     "baselines",
@@ -101,7 +101,7 @@ if TYPE_CHECKING:
     from nets_deap.evolution import objectives, operators
     from nets_deap.evolution.archives import NicheArchive, ParetoFront
     from nets_deap.evolution.batch_map import batch_map
-    from nets_deap.evolution.budget import StepBudget
+    from nets_deap.evolution.budget import Budget
     from nets_deap.evolution.evaluator import Evaluator
     from nets_deap.evolution.objectives import Objective, penalised, steps_to_loss
     from nets_deap.evolution.ray_map import RayMap

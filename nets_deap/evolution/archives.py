@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import eq
 from typing import Any
 
@@ -12,8 +12,13 @@ import numpy as np
 from deap import tools
 
 from nets_deap import _checks
+from nets_deap.evolution.evaluator import evaluator_for
 from nets_deap.evolution.fronts import costs_of, is_finite, nondominated
+from nets_deap.evolution.measures import STRUCTURAL
 from nets_deap.tickets.ticket import Ticket
+
+# Ratio of the ends of a niche of log density: eight niches for a factor of two.
+WIDTH = 1.09
 
 
 @_checks.signed
@@ -24,6 +29,13 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
     objective first. Individuals with equal fitness are all kept unless ``similar`` says that they
     are the same; those with a value that is not finite never enter. As DEAP's, it keeps what it has
     from one run to the next: ``clear()`` it, or make a new one for each.
+
+    Tickets that inherit weights have trained for different lengths, so that their fitness cannot
+    be compared over the whole front. Of these it keeps the best of each niche of log density in
+    ``items``; and when the front is read, all of them are trained from W0 by their evaluator, for
+    the recipe's steps and on the same minibatches. What that measured is the fitness of the
+    members, those that it dominates are left out, and so it is a Pareto front. The training takes
+    as long as a few generations; it is done once, and again only for what has changed.
     """
 
     def __init__(self, similar: Any = eq) -> None:
@@ -32,35 +44,106 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
                 "similar", "be a function", "of two individuals", similar, "A front has no limit."
             )
         super().__init__(similar)
+        self._measured: dict[Any, tuple[float, ...]] = {}
+        self._front: list[Any] | None = None
 
     def update(self, population: Iterable[Any]) -> None:
         """Take in ``population``; what is dominated leaves or never enters."""
         fresh = list(population)
         if not fresh:
             return
+        self._front = None
+        if _inherits(fresh[0]):
+            by = _spread_over(fresh[0].fitness)
+            self._keep(list(_holders(self.items, fresh, WIDTH, by).values()))
+            return
         # A ticket that has been evaluated again replaces its earlier, perhaps luckier, self.
         held: list[Any] = list(self.items)
         renewed = {t.network_key for t in fresh if isinstance(t, Ticket) and t.evaluations > 1}
         if renewed:
             held = [one for one in held if getattr(one, "network_key", None) not in renewed]
-        members = [*held, *fresh]
-        costs = costs_of(members)
-        best = nondominated(costs) & np.isfinite(costs).all(axis=1)
-        old = len(held)
-        by_values: dict[tuple[float, ...], list[Any]] = {}
-        for i in np.flatnonzero(best):
-            member = members[i]
-            twins = by_values.setdefault(member.fitness.wvalues, [])
-            if i < old:
-                twins.append(member)
-            elif not any(self.similar(member, twin) for twin in twins):
-                twins.append(copy.deepcopy(member))
-        ordered = [by_values[values] for values in sorted(by_values, reverse=True)]
-        self.items: list[Any] = [member for twins in ordered for member in twins]
+        self._keep(_undominated(held, fresh, self.similar))
+
+    def clear(self) -> None:
+        """Forget all members."""
+        super().clear()
+        self._measured, self._front = {}, None
+
+    def _keep(self, items: list[Any]) -> None:
+        """Hold these individuals, best first objective first."""
+        self.items: list[Any] = sorted(items, key=lambda one: one.fitness.wvalues, reverse=True)
         self.keys = [member.fitness for member in reversed(self.items)]
 
+    @property
+    def members(self) -> list[Any]:
+        """The members, measured alike."""
+        if self._front is None:
+            self._front = self._measure() if any(map(_inherits, self.items[:1])) else self.items
+        return self._front
+
+    def _measure(self) -> list[Any]:
+        """Train all tickets from W0 that have not been yet; return those that none dominates."""
+        new = [one for one in self.items if one.network_key not in self._measured]
+        if new:
+            evaluator = evaluator_for(new[0])
+            if evaluator is None:  # nobody can measure them any more
+                return self.items
+            self._measured.update(
+                zip((one.network_key for one in new), evaluator.measure(new), strict=True)
+            )
+        found = [copy.deepcopy(one) for one in self.items]
+        for one in found:
+            one.fitness.values = self._measured[one.network_key]
+        front = _undominated([], found, lambda a, b: a is b, copied=False)
+        return sorted(front, key=lambda one: one.fitness.wvalues, reverse=True)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.members[place]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.members)
+
+    def __reversed__(self) -> Iterator[Any]:
+        return reversed(self.members)
+
+    def __str__(self) -> str:
+        return str(self.members)
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({shown(self)})"
+        return f"{type(self).__name__}({shown(self.items)})"
+
+
+def _undominated(
+    held: list[Any], fresh: list[Any], similar: Any, *, copied: bool = True
+) -> list[Any]:
+    """Return whom nobody dominates, with finite values: those held, and copies of fresh ones."""
+    members = [*held, *fresh]
+    costs = costs_of(members)
+    best = nondominated(costs) & np.isfinite(costs).all(axis=1)
+    by_values: dict[tuple[float, ...], list[Any]] = {}
+    for i in np.flatnonzero(best):
+        member = members[i]
+        twins = by_values.setdefault(member.fitness.wvalues, [])
+        if i < len(held):
+            twins.append(member)
+        elif not any(similar(member, twin) for twin in twins):
+            twins.append(copy.deepcopy(member) if copied else member)
+    return [member for twins in by_values.values() for member in twins]
+
+
+def _inherits(individual: Any) -> bool:
+    """Return whether an individual is a ticket whose evaluator lets it inherit weights."""
+    evaluator = evaluator_for(individual) if isinstance(individual, Ticket) else None
+    return evaluator is not None and evaluator.inherit == "weights"
+
+
+def _spread_over(fitness: Any) -> str:
+    """Return what niches are over: an objective that a search makes small, or density."""
+    names = getattr(fitness, "names", ())
+    return next((name for name in STRUCTURAL if name in names), "density")
 
 
 @_checks.signed
@@ -89,35 +172,49 @@ class NicheArchive(tools.HallOfFame):  # type: ignore[misc]
 
     def update(self, population: Iterable[Any]) -> None:
         """Take in each individual that is the first of its niche, or better than its holder."""
-        holders = {self.niche(member): member for member in self.items}
-        for individual in population:
-            costs_of([individual])  # raises where it has not been evaluated
-            lost = isinstance(individual, Ticket) and individual.diverged
-            if lost or not is_finite(individual):
-                continue
-            cell = self.niche(individual)
-            held = holders.get(cell)
-            if held is None or self._merit(individual) > self._merit(held):
-                holders[cell] = copy.deepcopy(individual)
+        holders = _holders(self.items, list(population), self.width, self.by)
         self.items: list[Any] = [holders[cell] for cell in sorted(holders, reverse=True)]
         self.keys = [member.fitness for member in reversed(self.items)]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({shown(self)})"
 
-    def _merit(self, individual: Any) -> float:
-        """Return the weighted value of the first objective that is not what niches are over."""
-        names = getattr(individual.fitness, "names", ())
-        column = next((i for i, name in enumerate(names) if name != self.by), 0)
-        return float(individual.fitness.wvalues[column])
-
     def niche(self, individual: Any) -> int:
         """Return the number of the niche that an evaluated individual belongs to."""
-        value = individual.density
-        if self.by != "density":
-            names = individual.fitness.names
-            value = individual.fitness.values[names.index(_checks.choice("by", self.by, names))]
-        return math.floor(math.log(max(value, 1e-12)) / math.log(self.width))
+        return _niche(individual, self.width, self.by)
+
+
+def _holders(
+    held: Iterable[Any], population: Iterable[Any], width: float, by: str
+) -> dict[int, Any]:
+    """Return the best individual of each niche: who held it, or a copy of who is better."""
+    holders = {_niche(member, width, by): member for member in held}
+    for individual in population:
+        costs_of([individual])  # raises where it has not been evaluated
+        lost = isinstance(individual, Ticket) and individual.diverged
+        if lost or not is_finite(individual):
+            continue
+        cell = _niche(individual, width, by)
+        old = holders.get(cell)
+        if old is None or _merit(individual, by) > _merit(old, by):
+            holders[cell] = copy.deepcopy(individual)
+    return holders
+
+
+def _merit(individual: Any, by: str) -> float:
+    """Return the weighted value of the first objective that is not what niches are over."""
+    names = getattr(individual.fitness, "names", ())
+    column = next((i for i, name in enumerate(names) if name != by), 0)
+    return float(individual.fitness.wvalues[column])
+
+
+def _niche(individual: Any, width: float, by: str) -> int:
+    """Return the number of the niche that an evaluated individual belongs to."""
+    value = individual.density
+    if by != "density":
+        names = individual.fitness.names
+        value = individual.fitness.values[names.index(_checks.choice("by", by, names))]
+    return math.floor(math.log(max(value, 1e-12)) / math.log(width))
 
 
 def shown(front: Sequence[Any]) -> str:

@@ -1,72 +1,169 @@
-"""Steps x networks: ``StepBudget`` shares them out; a task's ``Ledger`` adds them up."""
+"""``Budget``: what a search may spend, shared out over its generations."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
 
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
 
+DENSE_STEPS = "dense steps"
+STEPS = "steps"
+UNITS = (DENSE_STEPS, STEPS)
+
 
 @_checks.signed
-class StepBudget:
-    """Shares a number of steps x networks out over the generations of a search, exactly.
+class Budget:
+    """What the networks of a search may cost in all, which is kept exactly and never exceeded.
 
     Generation 0 is the first population. Generation g of G gets a share that grows linearly from
-    the first to the last; within a generation all networks get equally many steps, to one step.
-    What a generation of few or no new tickets leaves, the later ones get; nothing follows the last,
-    so the sum is kept exactly where that one has new tickets, and never exceeded.
+    the first to the last. What a generation of few or no new tickets leaves, the later ones get;
+    what was spent before the first one, they lack.
 
     Args:
-        total: Steps x networks in all, >= 1.
-        generations: Generations after the first population, >= 0: the algorithm's ``ngen``.
+        total: How much, > 0.
+        unit: ``"dense steps"``: multiply-adds, counted in training steps of the dense network, as
+            the field counts training FLOPs: a step of a network at density 0.01 is a hundredth. Or
+            ``"steps"``: steps x networks, whatever they keep.
+        generations: Generations after the first population, >= 0: the algorithm's ``ngen``. None
+            plans nothing: each generation trains as without a budget while that lasts, the last
+            one for what is left; then a recorder stops the run.
         growth: Share of the last generation over that of the first, > 0; 1 shares out evenly.
 
-    >>> budget = StepBudget(1000, generations=2, growth=3)
-    >>> [budget.allocate(2, generation) for generation in range(3)]
+    Attributes:
+        spent: How much has been spent.
+
+    >>> budget = Budget(1000, unit="steps", generations=2, growth=3)
+    >>> [budget.allocate([1, 1], generation) for generation in range(3)]
     [[84, 83], [167, 166], [250, 250]]
+    >>> budget = Budget(100, generations=0)
+    >>> budget.allocate([1.0, 0.5], 0, lengths=[1, 2]), budget.spent
+    ([50, 100], 100.0)
     """
 
-    def __init__(self, total: int, generations: int, *, growth: float = 1.0) -> None:
-        self.total = _checks.whole("budget", total)
-        self.generations = _checks.whole("generations", generations, low=0)
+    def __init__(
+        self,
+        total: float,
+        *,
+        unit: str = DENSE_STEPS,
+        generations: int | None = None,
+        growth: float = 1.0,
+    ) -> None:
+        self.unit = _checks.choice("unit", unit, UNITS)
+        self.total: float = (
+            _checks.whole("total", total)
+            if unit == STEPS
+            else _checks.real("total", total, low=0, open_low=True)
+        )
+        self.generations = _checks.unless_none(_checks.whole, "generations", generations, low=0)
         self.growth = _checks.real("growth", growth, low=0, open_low=True)
-        self.spent = 0
+        self.spent: float = 0
 
-    def allocate(self, networks: int, generation: int, *, least: int = 1) -> list[int]:
+    def __repr__(self) -> str:
+        return f"Budget({self.spent:g} of {self.total:g} {self.unit})"
+
+    @property
+    def left(self) -> float:
+        """How much is left."""
+        return max(0, self.total - self.spent)
+
+    @property
+    def progress(self) -> float:
+        """The share that has been spent, from 0 to 1."""
+        return min(1.0, self.spent / self.total)
+
+    def planned(self, generations: int) -> Budget:
+        """Return the same budget, unspent, for so many generations where it has no plan."""
+        known = self.generations
+        many = generations if known is None else known
+        return Budget(self.total, unit=self.unit, generations=many, growth=self.growth)
+
+    def spend(self, amount: float) -> None:
+        """Enter what was spent beside the generations."""
+        self.spent += amount
+
+    def allocate(
+        self,
+        shares: Sequence[float],
+        generation: int,
+        *,
+        lengths: Sequence[float] | None = None,
+        usual: Sequence[int] | None = None,
+        least: int = 1,
+    ) -> list[int]:
         """Return the steps of each of the P networks of a generation, and count them as spent.
 
         Args:
-            networks: P, how many train.
+            shares: Of the dense network's multiply-adds, of each network, in (0, 1].
             generation: Which generation it is, from 0.
+            lengths: How long each trains, relative to the others; None for all alike.
+            usual: The steps of each without a budget, where no generations are planned.
             least: Fewest steps that a network can do with.
 
         Raises:
-            CallOrderError: The generation was not planned for.
-            InvalidValueError: There are too few steps for so many networks.
+            CallOrderError: The generation was not planned for, or nothing is left.
+            InvalidValueError: There is too little for so many networks.
         """
-        if generation > self.generations:
+        if self.generations is not None and generation > self.generations:
             raise CallOrderError(
-                f"The budget of {self.total} steps x networks is spent: it was planned for "
+                f"The budget of {self.total:g} {self.unit} is spent: it was planned for "
                 f"{self.generations} generations after the first population, and this is "
                 f"generation {generation}. Plan it for as many as the algorithm's ngen."
             )
-        due = round(self.total * self._share_until(generation)) - self.spent
-        if due < networks * least:
+        costs = np.ones(len(shares)) if self.unit == STEPS else np.asarray(shares, dtype=float)
+        long = np.ones(len(costs)) if lengths is None else np.asarray(lengths, dtype=float)
+        if self.generations is None:
+            assert usual is not None
+            long = np.asarray(usual, dtype=float)
+            due = min(self.left, float((long * costs).sum()))
+        else:
+            due = self._due(generation)
+        if due < float((least * costs).sum()) * (1 - 1e-9):
+            if self.generations is None:
+                raise CallOrderError(
+                    f"The budget of {self.total:g} {self.unit} is spent. Give an algorithm a "
+                    "nets.Recorder as stats, which stops it then, or a larger budget."
+                )
             raise _checks.bad_value(
                 "budget",
                 "suffice for each network",
-                f"at least {networks * least} steps for P = {networks} in generation {generation}",
-                due,
+                f"at least {float((least * costs).sum()):.6g} {self.unit} for P = {len(costs)} in "
+                f"generation {generation}",
+                f"{due:.6g}",
                 "Give a larger budget, fewer generations or fewer offspring.",
             )
-        self.spent += due
-        each, more = divmod(due, networks)
-        return [each + 1] * more + [each] * (networks - more)
+        steps = np.maximum(least, np.floor(due / float((long * costs).sum()) * long + 1e-9))
+        steps = _filled(steps.astype(np.int64), costs, due)
+        spent = float((steps * costs).sum())
+        self.spent += round(spent) if self.unit == STEPS else spent
+        return [int(own) for own in steps]
 
-    def _share_until(self, generation: int) -> float:
-        """Return the part of the total that is to be spent after a generation."""
+    def _due(self, generation: int) -> float:
+        """Return what a generation gets: of what is left, its share of the generations to come."""
+        assert self.generations is not None
         if generation == self.generations:
-            return 1.0
+            return self.left
         slope = (self.growth - 1) / self.generations
-        whole = (self.generations + 1) * (1 + self.growth) / 2
-        part = (generation + 1) * (1 + slope * generation / 2)
-        return part / whole
+        weights = 1 + slope * np.arange(generation, self.generations + 1)
+        due = self.left * float(weights[0] / weights.sum())
+        return round(due) if self.unit == STEPS else due
+
+
+def _filled(steps: np.ndarray, costs: np.ndarray, due: float) -> np.ndarray:
+    """Return steps with single ones added, the first networks first, while they fit into ``due``.
+
+    Where the least steps were more than a network's part, others give some of theirs.
+    """
+    left = due - float((steps * costs).sum())
+    while left < -1e-9 * max(1.0, due):
+        i = int(np.argmax(steps * costs))
+        take = max(1, min(int(steps[i]) - 1, int(np.ceil(-left / costs[i] - 1e-9))))
+        steps[i] -= take
+        left += take * float(costs[i])
+    for i, cost in enumerate(costs.tolist()):
+        if cost <= left * (1 + 1e-9) and cost > 0:
+            steps[i] += 1
+            left -= cost
+    return steps

@@ -22,6 +22,7 @@ class Spent:
         networks: Networks trained.
         network_steps: Steps x networks.
         diverged: Networks that diverged.
+        dense_steps: Multiply-adds, in training steps of the dense network.
     """
 
     key: str
@@ -29,6 +30,7 @@ class Spent:
     networks: int
     network_steps: int
     diverged: int
+    dense_steps: float
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
 from nets_deap.evolution.batch_map import Batched, Values, make_known
-from nets_deap.evolution.budget import StepBudget
+from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.carrying import Spent, carried_home
 from nets_deap.evolution.generations import Generations
 from nets_deap.evolution.measured import Measured
@@ -29,10 +29,11 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import TrainedState
+from nets_deap.training.cost import dense_share
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Outcome, Plan, Start, at_work
 from nets_deap.training.recipe import name_of
-from nets_deap.training.task import Task, check_task
+from nets_deap.training.task import Task, Totals, check_task
 
 logger = logging.getLogger("nets_deap")
 
@@ -42,6 +43,13 @@ _latest: weakref.WeakKeyDictionary[Task, weakref.ref[Evaluator]] = weakref.WeakK
 INHERIT = ("none", "weights")
 GRADIENT_BATCHES = 10
 CANDIDATES, REMEMBERED = 2, 4  # at most so many times the kept bits
+# Of an evaluator, what no copy in another process has.
+_AT_HOME = ("__weakref__", "again", "residents", "stations")
+# Places in the random sequence beside those of generations.
+AHEAD, FRONT = 2, 3
+# Exponent of a network's training with the sparsity that it has beyond ``active_below``. Equal
+# multiply-adds (1) gave the sparse lineages too few rounds, equal steps (0) ...
+DEEPER = 0.4
 
 
 @_checks.signed
@@ -70,8 +78,8 @@ class Evaluator(Batched):
         objectives: M names, or each a ``nets.Objective``.
         inherit: ``"none"``: every ticket trains from W0 (Baldwinian); ``"weights"``: from the
             trained values of its parent's kept weights, regrown ones from 0 (Lamarckian).
-        budget: Shares steps x networks out over the generations, each among all of its tickets at
-            once; None trains the recipe's steps.
+        budget: What all networks may cost, shared out over the generations, each among all of its
+            tickets at once; None trains the recipe's steps.
         gradients: Also measure the gradient after training, over 10 minibatches, which count as 10
             steps; operators with ``by="gradient"`` need it.
         memory: Also keep the last known ``|w|`` of weights that ancestors have lost, of four times
@@ -80,6 +88,16 @@ class Evaluator(Batched):
     Attributes:
         generations: Counts them.
         again: Tickets to evaluate with the next ones, for a new fitness.
+        residents: The tickets that live now, among which mating finds neighbours; the toolbox of
+            ``nets.make_toolbox`` and the recorder keep it.
+        active_below: Density below which lineages go on, because pruning has begun to hurt there;
+            None where no ``Descent`` has found one. Networks train for the recipe's steps there, the
+            sparser the longer; denser ones for as many multiply-adds as those.
+        planned: Generations after the first population, where somebody has said how many.
+        ahead: The totals of the task's ledger before and after what was trained for this run ahead
+            of its first generation; None for nothing, or once a recorder has entered it.
+        ahead_cost: What that cost, in the unit of the budget.
+        stations: Of the descents there have been, by their first and last density.
         worst: What a diverged network gets from now on: the objectives' declared worst values, or
             worse ones where a network has done worse than that, so that it ranks below all others.
 
@@ -98,12 +116,18 @@ class Evaluator(Batched):
         "__weakref__",
         "_home",
         "again",
+        "ahead",
+        "ahead_cost",
         "budget",
+        "active_below",
         "generations",
         "gradients",
         "inherit",
         "memory",
         "objectives",
+        "planned",
+        "residents",
+        "stations",
         "task",
         "worst",
     )
@@ -114,7 +138,7 @@ class Evaluator(Batched):
         objectives: str | Objective | Sequence[str | Objective],
         *,
         inherit: str = "none",
-        budget: StepBudget | None = None,
+        budget: Budget | None = None,
         gradients: bool = False,
         memory: bool = False,
     ) -> None:
@@ -123,6 +147,11 @@ class Evaluator(Batched):
         self.objectives = resolve(objectives)
         self.inherit = _checks.choice("inherit", inherit, INHERIT)
         self.budget, self.gradients, self.memory = budget, gradients, memory
+        self.active_below: float | None = None
+        self.planned: int | None = None
+        self.ahead: tuple[Totals, Totals] | None = None
+        self.ahead_cost = 0.0
+        self.stations: dict[Any, list[Ticket]] = {}
         if any(o.needs_accuracy for o in self.objectives) and not task.has_accuracy:
             raise _checks.bad_value(
                 "objectives",
@@ -140,13 +169,16 @@ class Evaluator(Batched):
 
     def _state(self) -> dict[str, Any]:
         """Return what a copy has, too."""
-        names = ("key", *(name for name in self.__slots__ if name not in ("__weakref__", "again")))
+        names = ("key", *(name for name in self.__slots__ if name not in _AT_HOME))
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
-        self.again: list[Ticket] = []  # who is to be evaluated again has stayed where it lives
+        # Who is to be evaluated again, or lives now, has stayed where it lives.
+        self.again: list[Ticket] = []
+        self.residents: list[Ticket] = []
+        self.stations = {}
         make_known(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Evaluator:
@@ -156,6 +188,8 @@ class Evaluator(Batched):
         own = {name: copy.deepcopy(getattr(self, name)) for name in ("budget", "generations")}
         new.__setstate__({**self._state(), **own, "key": uuid.uuid4().hex})
         new.again = copy.deepcopy(self.again, memo)
+        new.residents = copy.deepcopy(self.residents, memo)
+        new.stations = copy.deepcopy(self.stations, memo)
         return new
 
     def fitness(self) -> TicketFitness:
@@ -188,10 +222,11 @@ class Evaluator(Batched):
         _latest[self.task] = weakref.ref(self)
         self._home = os.getpid()
         self.generation = 0
-        self.again = []
+        self.again, self.residents = [], []
         self.worst: Values = worst_values(self.objectives, self.task.chance_loss)
         if self.budget is not None:
             self.budget.spent = 0
+            self.budget.spend(self.ahead_cost)
 
     def end_generation(self) -> None:
         """Let the next ticket that is evaluated by itself belong to the next generation.
@@ -287,7 +322,7 @@ class Evaluator(Batched):
         if not spent:
             return
         for each in spent:
-            self.task.ledger.add(each.networks, each.network_steps, each.diverged)
+            self.task.ledger.add(each.networks, each.network_steps, each.diverged, each.dense_steps)
         _latest[self.task] = weakref.ref(self)
         with at_work(self.task.problem):
             self._with_again([])
@@ -393,41 +428,114 @@ class Evaluator(Batched):
         return [found[key] for key in keys]
 
     def _train(self, tickets: list[Ticket]) -> list[tuple[Measured, TrainedState]]:
-        """Train tickets that are all different; return what was measured, and the weights."""
-        steps = [self.task.steps] * len(tickets)
+        """Train tickets that are all different; return what was measured, and the weights.
+
+        Those that have been trained ahead, and not changed since, are measured already.
+        """
+        found = {i: self._known(ticket) for i, ticket in enumerate(tickets)}
+        new = [i for i, known in found.items() if known is None]
+        if new:
+            some = [tickets[i] for i in new]
+            found.update(zip(new, self.train(some, self._steps(some)), strict=True))
+        return [known for known in found.values() if known is not None]
+
+    def _known(self, ticket: Ticket) -> tuple[Measured, TrainedState] | None:
+        """Return what is known of a ticket that has been trained ahead; None where it must train.
+
+        Its training is that of a generation before the first one.
+        """
+        state = ticket.trained
+        plain = not any(o.needs_curve or o.needs_state for o in self.objectives)
+        if self.inherit == "none" or state is None or ticket.evaluations or not plain:
+            return None
+        if not state.metrics or (self.gradients and state.gradients is None):
+            return None
+        return Measured(ticket, state.metrics, state.steps, task=self.task), state
+
+    def _steps(self, tickets: Sequence[Ticket]) -> list[int]:
+        """Return the steps of each ticket of a generation."""
+        shares = [dense_share(self.task.problem, ticket.packed_mask) for ticket in tickets]
+        lengths = [self._length(share) for share in shares]
+        usual = [max(1, round(self.task.steps * length)) for length in lengths]
+        if self.budget is None:
+            return usual
+        if self.generations.begun:
+            raise CallOrderError(
+                f"The budget has shared generation {self.generation} out already, as it must "
+                "among all tickets of it at once: expected one call of map(evaluate, tickets) "
+                "with map = nets.batch_map or nets.RayMap(task), and one evaluation in it for "
+                "each ticket, got another evaluation. Where the generation is over, call "
+                "end_generation() of the evaluator."
+            )
+        return self.budget.allocate(shares, self.generation, lengths=lengths, usual=usual)
+
+    def _length(self, share: float) -> float:
+        """Return how long a network trains: its steps over the recipe's."""
+        if self.active_below is None:
+            return 1.0
+        ratio = self.active_below / share
+        return ratio if ratio < 1 else ratio**DEEPER
+
+    @property
+    def progress(self) -> float | None:
+        """How far the run has come, from 0 to 1; None where nobody has said how long it is."""
+        planned = self.planned
         if self.budget is not None:
-            if self.generations.begun:
-                raise CallOrderError(
-                    f"The budget has shared generation {self.generation} out already, as it must "
-                    "among all tickets of it at once: expected one call of map(evaluate, tickets) "
-                    "with map = nets.batch_map or nets.RayMap(task), and one evaluation in it for "
-                    "each ticket, got another evaluation. Where the generation is over, call "
-                    "end_generation() of the evaluator."
-                )
-            cost = GRADIENT_BATCHES if self.gradients else 0
-            shares = self.budget.allocate(len(tickets), self.generation, least=1 + cost)
-            steps = [share - cost for share in shares]
+            if self.budget.generations is None:
+                return self.budget.progress
+            planned = self.budget.generations
+        return None if planned is None else min(1.0, self.generation / max(1, planned))
+
+    def train(
+        self,
+        tickets: Sequence[Ticket],
+        steps: Sequence[int],
+        *place: int,
+        inherit: bool | None = None,
+    ) -> list[tuple[Measured, TrainedState]]:
+        """Train tickets, each for its own steps; return what was measured, and the weights.
+
+        Args:
+            tickets: Some, all different.
+            steps: Optimiser steps of each.
+            *place: Of the minibatches in the random sequence; none for those of the generation.
+            inherit: Whether they start from what they inherit; None for what ``inherit`` says.
+        """
+        lamarckian = self.inherit == "weights" if inherit is None else inherit
+        seed = self.task.derived_seed(*(place or (self.generation,)))
         found: dict[int, tuple[Measured, TrainedState]] = {}
         for length in sorted(set(steps)):
             places = [i for i, own in enumerate(steps) if own == length]
             some = [tickets[i] for i in places]
             plan = Plan(
                 steps=length,
-                seed=self.task.derived_seed(self.generation),
+                seed=seed,
                 curve_points=self.task.recipe.val_points
                 if any(objective.needs_curve for objective in self.objectives)
                 else 0,
                 keep_states=any(objective.needs_state for objective in self.objectives),
             )
-            starts = [self._start(ticket) for ticket in some]
+            starts = [self._start(ticket) if lamarckian else None for ticket in some]
             outcome = self.task.run(some, plan, starts=starts)
-            for place, ticket, part in zip(places, some, outcome.split(), strict=True):
-                found[place] = self._read(ticket, part, plan)
+            for at, ticket, part in zip(places, some, outcome.split(), strict=True):
+                found[at] = self._read(ticket, part, plan)
         return [found[i] for i in range(len(tickets))]
+
+    def measure(self, tickets: Sequence[Ticket]) -> list[Values]:
+        """Return the objectives of tickets that are trained from W0 for the recipe's steps.
+
+        All on the same minibatches, whatever generation they are of, so that their values compare.
+        Nothing of it is taken down in the tickets; no budget pays for it, the task's ledger does.
+        """
+        with at_work(self.task.problem):
+            steps = [self.task.steps] * len(tickets)
+            trained = self.train(tickets, steps, FRONT, FRONT, inherit=False)
+            values = [values_of(self.objectives, measured) for measured, _ in trained]
+            return [self.worst if own is None else own for own in values]
 
     def _start(self, ticket: Ticket) -> Start:
         """Return where a ticket's training starts; None for W0."""
-        before = ticket.inherited if self.inherit == "weights" else None
+        before = ticket.inherited
         return None if before is None else TrainedState(before.at(ticket.mask), before.unmasked)
 
     def _read(self, ticket: Ticket, part: Outcome, plan: Plan) -> tuple[Measured, TrainedState]:
@@ -485,6 +593,7 @@ class Evaluator(Batched):
         mask = gates if units is None else units.mask_of(gates)
         gradient = np.abs(dense_gradient(self.task.problem, mask, rows, state))
         self.task.ledger.network_steps += GRADIENT_BATCHES
+        self.task.ledger.dense_steps += GRADIENT_BATCHES
         kept, free = gradient[mask], np.flatnonzero(~gates)
         if units is not None:  # what can be regrown are units
             gradient = units.root_mean_square(gradient)
@@ -505,3 +614,12 @@ def evaluator_of(task: Task) -> Evaluator | None:
     """Return the evaluator that was made or trained last on a task, while it is in use."""
     known = _latest.get(task)
     return None if known is None else known()
+
+
+def evaluator_for(ticket: Ticket) -> Evaluator | None:
+    """Return the evaluator in use, the latest made, of a task that has the ticket's layout."""
+    found = None
+    for task, known in list(_latest.items()):
+        if task.layout.key == ticket.layout_key:
+            found = known() or found
+    return found

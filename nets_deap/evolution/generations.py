@@ -94,4 +94,5 @@ class Generations:
 
 def _has_history(ticket: Ticket) -> bool:
     """Return whether a ticket or its ancestors have been evaluated before."""
-    return bool(ticket.evaluations or ticket.diverged or ticket.inherited is not None)
+    others = ticket.inherited is not None and ticket.trained is None  # of ancestors
+    return bool(ticket.evaluations or ticket.diverged or others)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from nets_deap.training.task import Task
 
 # No multiply-adds, inputs or accuracy can be worse than these.
+# Objectives that a search makes small, as it does density.
+STRUCTURAL = ("multiply_adds", "live_inputs")
 WORST_COUNT = 1e15
 WORST_ACCURACY = 0.0
 INT8_LEVELS = 127

@@ -16,7 +16,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from nets_deap import _checks
-from nets_deap.evolution.budget import StepBudget
+from nets_deap.evolution.budget import Budget
 from nets_deap.names import DISTRIBUTIONS
 
 if TYPE_CHECKING:
@@ -155,6 +155,13 @@ def _distribution(name: str, value: Any) -> Any:
     return value if isinstance(value, Mapping) else _checks.choice(name, value, DISTRIBUTIONS)
 
 
+def budget_of(name: str, value: Any) -> Budget:
+    """Return a budget; a number is one of dense steps."""
+    if isinstance(value, Budget):
+        return value
+    return Budget(_checks.real(name, value, low=0, open_low=True))
+
+
 def _map(name: str, value: Any) -> Any:
     """Return a map."""
     if not callable(value):
@@ -171,15 +178,16 @@ class EvaluationSettings(Settings):
         "M names, or each a ``nets.Objective``; see ``nets_deap.evolution.objectives``.",
     )
     inherit: str = setting(
-        "none",
-        '``"none"``: each ticket trains from W0 (Baldwinian); or ``"weights"``: from its parent\'s '
-        "trained weights (Lamarckian).",
+        "weights",
+        "``\"weights\"``: a ticket's training goes on from its parent's trained weights "
+        '(Lamarckian); or ``"none"``: each trains from W0 (Baldwinian).',
         one_of(("none", "weights")),
     )
-    gradient: bool = setting(
-        False,
+    gradient: bool | None = setting(
+        None,
         "Measure gradients after training (10 more steps each), and in one mutation of three prune "
-        "by ``|w * gradient|``, in another one of six swap weights for those of largest gradient.",
+        "by ``|w * gradient|``, in another one of six swap weights for those of largest gradient. None: where weights "
+        "are inherited, whose swaps go by it.",
     )
     reevaluate: bool = setting(
         False,
@@ -194,7 +202,7 @@ class OperatorSettings(Settings):
     """How tickets are drawn, crossed and mutated."""
 
     density: tuple[float, float] = setting(
-        (0.01, 1.0), "Least and greatest density of tickets, in (0, 1].", densities
+        (0.001, 1.0), "Least and greatest density of tickets, in (0, 1].", densities
     )
     first_density: tuple[float, float] | None = setting(
         None,
@@ -254,7 +262,9 @@ class ToolboxSettings(MapSettings, OperatorSettings, EvaluationSettings):
 
     subject: ClassVar[str] = "make_toolbox"
 
-    budget: StepBudget | None = setting(
+    budget: Budget | float | None = setting(
         None,
-        "Shares steps x networks out over the generations; None trains the recipe's steps.",
+        "What all networks may cost: a ``nets.Budget``, or a number of dense steps without a plan "
+        "for the generations; None trains the recipe's steps.",
+        budget_of,
     )

@@ -89,6 +89,7 @@ class _Select(_Watched):
         evaluator = self._evaluator()
         evaluator.end_generation()
         survivors = self.function(*args, **kwargs)
+        evaluator.residents = list(survivors)
         if self.toolbox._reevaluate:
             evaluator.again = list({id(ticket): ticket for ticket in survivors}.values())
         return survivors
@@ -100,6 +101,7 @@ class _Population(_Watched):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         drawn = self._with_fitness(self.function(*args, **kwargs))
         self._evaluator().generations.note_population()
+        self._evaluator().residents = list(drawn)
         return drawn
 
 

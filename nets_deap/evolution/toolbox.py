@@ -10,7 +10,10 @@ import numpy as np
 from deap import base
 
 from nets_deap.evolution.batch_map import batch_map
+from nets_deap.evolution.budget import Budget
+from nets_deap.evolution.descent import Descent
 from nets_deap.evolution.evaluator import Evaluator
+from nets_deap.evolution.lineages import Lineages
 from nets_deap.evolution.operators import (
     cx_average,
     cx_interpolate,
@@ -26,8 +29,14 @@ from nets_deap.evolution.operators import (
     mut_swap,
     sel_nsga2,
 )
+from nets_deap.evolution.measures import STRUCTURAL
 from nets_deap.evolution.operators._common import generator
-from nets_deap.evolution.settings import OperatorSettings, ToolboxSettings, takes
+from nets_deap.evolution.settings import (
+    EvaluationSettings,
+    OperatorSettings,
+    ToolboxSettings,
+    takes,
+)
 from nets_deap.evolution.ticket_toolbox import TicketToolbox
 from nets_deap.models.feedforward import feedforward_of
 from nets_deap.tickets.fitness import TicketFitness
@@ -35,27 +44,31 @@ from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task, check_task
 
 Mutations = tuple[tuple[Callable[..., Any], int], ...]  # each with its weight
-STRUCTURAL = ("multiply_adds", "live_inputs")
 
 
 @takes(ToolboxSettings)
 def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
     """Return a ``deap.base.Toolbox`` with everything an evolution of tickets needs.
 
-    Registers ``individual``, ``population(n=...)`` (log-spaced over ``first_density``), ``mate``,
-    ``mutate`` (density is kept within its range), ``select`` (``sel_nsga2``), ``evaluate`` and
-    ``map``. Register others over them one by one; see ``TicketToolbox`` for what it does then.
+    Registers ``individual``, ``population(n=...)``, ``mate``, ``mutate`` (density is kept within
+    its range), ``select``, ``evaluate`` and ``map``. Register others over them one by one; see ``TicketToolbox`` for what it does then.
+
+    With ``inherit="weights"`` (Lamarckian) the search of a child goes on from its parent's trained
+    weights; the ticket is still its mask over W0, and what counts is ``task.train(ticket)``, from
+    W0. The first population is that of a ``Descent``, from dense to the least density. Then
+    lineages go on where pruning has begun to hurt: ``mutate`` is ``mut_swap`` with noise, which
+    regrows mostly by gradient, and swaps ever fewer weights; ``mate`` averages the trained weights
+    of neighbours in density (``cx_near``, ``cx_average``) and then swaps; ``select`` is
+    ``sel_lineages``, niches of log density in which the young replace their parents. A
+    ``nets.ParetoFront`` as hall of fame keeps the whole front. Where ``multiply_adds`` or
+    ``live_inputs`` is among the objectives, a bit is a weight and all layers are fully connected,
+    in sequence and maskable, the first population is dense, ``mutate`` is ``mut_shrink``, also
+    after crossover by ``cx_average``, and ``select`` is ``sel_nsga2``: best with
+    ``eaMuCommaLambda``, where each generation is smaller than the one before.
 
     With ``inherit="none"`` (Baldwinian) each ticket trains from W0; ``mate`` is
     ``cx_interpolate``, ``mutate`` mostly ``mut_prune``, else swaps, regrowth, one layer's density
-    or flips. With ``inherit="weights"`` (Lamarckian) the search of a child goes on from its
-    parent's trained weights; the ticket is still its mask over W0, and what counts is
-    ``task.train(ticket)``, from W0. The first population is dense, ``mate`` is ``cx_average`` and
-    ``mutate`` is ``mut_prune``; both prune. Where ``multiply_adds`` or ``live_inputs`` is among
-    the objectives, a bit is a weight and all layers are fully connected, in sequence and maskable,
-    ``mutate`` is ``mut_shrink``, also after crossover. Best with ``eaMuCommaLambda``: each
-    generation is sparser than the one before, and a ``NicheArchive`` as hall of fame keeps the
-    whole front.
+    or flips, and ``select`` is ``sel_nsga2``.
 
     Args:
         task: What to train on.
@@ -66,12 +79,14 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
         InvalidTypeError: An argument is of the wrong kind, or unknown.
     """
     check_task("make_toolbox's task", task)
+    budget = settings.budget
+    assert budget is None or isinstance(budget, Budget)  # its check has made one of a number
     evaluator = Evaluator(
         task,
         settings.objectives,
         inherit=settings.inherit,
-        budget=settings.budget,
-        gradients=settings.gradient,
+        budget=budget,
+        gradients=_by_gradient(settings),
     )
     toolbox = TicketToolbox(evaluator, reevaluate=settings.reevaluate)
     toolbox.register("map", settings.map or batch_map)
@@ -92,13 +107,21 @@ def register_operators(
     least, most = evaluator.task.layout.density_range
     low, high = (min(max(end, least), most) for end in settings.density)
     lamarckian = evaluator.inherit == "weights"
+    shrinks = lamarckian and _shrinks(evaluator)
     first = settings.first_density or ((1.0, 1.0) if lamarckian else (0.3, 1.0))
     first_low, first_high = (min(max(end, low), high) for end in first)
     _register_first(toolbox, evaluator, first_low, first_high, settings)
-    _register_variation(toolbox, evaluator, settings)
+    if lamarckian and not shrinks:
+        lineages = Lineages(evaluator, low, settings)
+        if settings.first_density is None:
+            toolbox.register("population", Descent(evaluator, toolbox.individual, low))
+        for name in ("mate", "mutate", "select"):
+            toolbox.register(name, getattr(lineages, name))
+    else:
+        _register_variation(toolbox, evaluator, settings, shrinks=shrinks)
+        toolbox.register("select", sel_nsga2)
     for name in ("mate", "mutate"):
         toolbox.decorate(name, keep_density(low, high))
-    toolbox.register("select", sel_nsga2)
 
 
 def _register_first(
@@ -129,29 +152,23 @@ def _individual(draw: Callable[..., list[Ticket]], low: float, high: float) -> T
 
 
 def _register_variation(
-    toolbox: base.Toolbox, evaluator: Evaluator, settings: OperatorSettings
+    toolbox: base.Toolbox, evaluator: Evaluator, settings: OperatorSettings, *, shrinks: bool
 ) -> None:
     """Register crossover and mutation, filling in what was left to us."""
     layout = evaluator.task.layout
-    lamarckian = evaluator.inherit == "weights"
-    names = {objective.name for objective in evaluator.objectives}
-    shrinks = lamarckian and not names.isdisjoint(STRUCTURAL) and _can_shrink(evaluator.task)
     prune, noise, sigma = settings.prune, settings.noise, settings.sigma
     if prune is None:
-        prune = (0.15, 0.25) if shrinks else (0.2, 0.2) if lamarckian else (0.2, 0.6)
+        prune = (0.15, 0.25) if shrinks else (0.2, 0.6)
     if noise is None:
-        noise = 0.1 if lamarckian else 0.0
+        noise = 0.0
     if sigma is None:
-        sigma = 0.2 if shrinks else 0.1 if lamarckian else 0.0
+        sigma = 0.2 if shrinks else 0.0
     pruning = functools.partial(mut_prune, fraction=prune, noise=noise, sigma=sigma)
     mutations: Mutations
     if shrinks:
         shrinking = functools.partial(mut_shrink, fraction=prune, sigma=sigma)
         toolbox.register("mate", cx_then_mutate, cross=cx_average, mutate=shrinking)
         mutations = ((shrinking, 6),)
-    elif lamarckian:
-        toolbox.register("mate", cx_average, fraction=prune, noise=noise)
-        mutations = ((pruning, 6),)
     else:
         indpb = min(1.0, 2 / layout.size) if settings.flips is None else settings.flips
         toolbox.register("mate", cx_interpolate)
@@ -169,6 +186,17 @@ def _register_variation(
         )
     operators, weights = zip(*mutations, strict=True)
     toolbox.register("mutate", mut_one_of, operators=operators, weights=weights)
+
+
+def _by_gradient(settings: EvaluationSettings) -> bool:
+    """Return whether gradients are to be measured."""
+    return settings.inherit == "weights" if settings.gradient is None else settings.gradient
+
+
+def _shrinks(evaluator: Evaluator) -> bool:
+    """Return whether tickets evolve by ``mut_shrink``: as objectives want it, where it can."""
+    names = {objective.name for objective in evaluator.objectives}
+    return not names.isdisjoint(STRUCTURAL) and _can_shrink(evaluator.task)
 
 
 def _can_shrink(task: Task) -> bool:

@@ -17,7 +17,7 @@ from deap import tools
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
 from nets_deap.evolution.archives import ParetoFront
-from nets_deap.evolution.evaluator import evaluator_of
+from nets_deap.evolution.evaluator import Evaluator, evaluator_of
 from nets_deap.evolution.fronts import costs_of, hypervolume, is_finite
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.saver import Saver
@@ -178,6 +178,7 @@ class Recorder:
         evaluator = evaluator_of(self.task)
         if evaluator is not None:  # where tickets have been evaluated one by one
             evaluator.end_generation()
+            self._meet(evaluator, population)
         self.generation += 1
         self._note_lost(population)
         # Other archives than ours would take what is not finite for good, or for all there is.
@@ -206,6 +207,16 @@ class Recorder:
         self._call_back(row)
         return self._end(row, reason, population)
 
+    def _meet(self, evaluator: Evaluator, population: Sequence[Any]) -> None:
+        """Tell an evaluator who lives, and how long the run is; enter what it spent ahead of it."""
+        evaluator.residents = list(population)
+        if evaluator.planned is None:
+            evaluator.planned = self.progress.generations
+        ahead, evaluator.ahead = evaluator.ahead, None
+        if self.generation < 0 and ahead is not None and self._spent[0] >= ahead[1][0]:
+            each = zip(self._spent, *ahead, strict=True)
+            self._spent = tuple(now - (after - before) for now, before, after in each)  # type: ignore[assignment]
+
     def _go_on(self, before: Snapshot, population: Sequence[Any]) -> dict[str, Any]:
         """Pass over the population that the run had when it was interrupted."""
         self._last = list(population)
@@ -213,6 +224,7 @@ class Recorder:
         evaluator = evaluator_of(self.task)
         if evaluator is not None:  # an algorithm has evaluated nothing by now, as its first batch
             before.set_evaluator(evaluator)
+            self._meet(evaluator, population)
         random_states.set_states(before.random)  # what made the toolbox may have drawn from them
         last = self.logbook[-1] if self.logbook else {}  # rows may have been given up
         row = {name: value for name, value in last.items() if name != "gen"}
@@ -261,8 +273,8 @@ class Recorder:
                 "stay out of the front", new, len(population)
             )  # fmt: skip
             self.task.ledger.diverged += new
-            networks, steps, diverged = self._before
-            self._before = networks, steps, diverged + new
+            networks, steps, diverged, dense = self._before
+            self._before = networks, steps, diverged + new, dense
 
     def _note_origin(self) -> None:
         """Give the tickets on the front that are new there the origin of this generation."""
@@ -347,12 +359,13 @@ class Recorder:
 
     def _row(self, population: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """Return the numbers of this generation."""
-        networks, steps, diverged = (
+        networks, steps, diverged, dense = (
             now - then for now, then in zip(self.task.ledger.totals(), self._spent, strict=True)
         )
         return {
             "evaluations": networks,
             "network_steps": steps,
+            "dense_steps": round(dense, 3),
             "diverged": diverged,
             "front_size": len(self.front),
             "hypervolume": 0.0
@@ -391,7 +404,9 @@ class Recorder:
     def _reason(self, row: Mapping[str, Any]) -> str | None:
         """Return why to stop now, if at all."""
         before, self._before = self._before, self.task.ledger.totals()
-        networks, _, diverged = (now - then for now, then in zip(self._before, before, strict=True))
+        networks, _, diverged, _ = (
+            now - then for now, then in zip(self._before, before, strict=True)
+        )
         return divergence(diverged, networks, self.task.recipe.lr) or self._limits.reached(
             self.generation, row
         )

@@ -29,6 +29,7 @@ from nets_deap.tickets.layout_of import layout_of
 from nets_deap.tickets.ticket import Ticket, several
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import checked_augment
+from nets_deap.training.cost import dense_share
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
 from nets_deap.training.losses import Loss
@@ -62,23 +63,37 @@ def _neutrally(build: Callable[More, None]) -> Callable[More, None]:
     return built
 
 
+# Networks, steps x networks, diverged networks, dense steps.
+Totals = tuple[int, int, int, float]
+
+
 @dataclass
 class Ledger:
-    """What a task has spent so far: networks trained, steps x networks, diverged networks."""
+    """What a task has spent so far.
+
+    Attributes:
+        networks: Networks trained.
+        network_steps: Steps x networks.
+        diverged: Networks that diverged.
+        dense_steps: Multiply-adds, in those of a training step of the dense network; see
+            ``training.cost.dense_share``.
+    """
 
     networks: int = 0
     network_steps: int = 0
     diverged: int = 0
+    dense_steps: float = 0.0
 
-    def totals(self) -> tuple[int, int, int]:
-        """Return networks, steps x networks and diverged networks, as they are now."""
-        return self.networks, self.network_steps, self.diverged
+    def totals(self) -> Totals:
+        """Return all four as they are now."""
+        return self.networks, self.network_steps, self.diverged, self.dense_steps
 
-    def add(self, networks: int, network_steps: int, diverged: int) -> None:
+    def add(self, networks: int, network_steps: int, diverged: int, dense_steps: float) -> None:
         """Enter what was spent elsewhere."""
         self.networks += networks
         self.network_steps += network_steps
         self.diverged += diverged
+        self.dense_steps += dense_steps
 
 
 def check_task(name: str, task: Any) -> None:
@@ -286,7 +301,8 @@ class Task:
         (state,) = outcome.states
         later = copy.copy(self)
         later.initial_seed, later.rewound_steps = None, self.rewound_steps + int(steps)
-        later.ledger = Ledger(networks=1, network_steps=later.rewound_steps)
+        spent = later.rewound_steps
+        later.ledger = Ledger(networks=1, network_steps=spent, dense_steps=float(spent))
         later.problem = replace(
             self.problem,
             initial={name: state[name].to(self.device) for name in self.problem.initial},
@@ -389,6 +405,7 @@ class Task:
         )  # fmt: skip
         self.ledger.networks += len(masks)
         self.ledger.network_steps += len(masks) * plan.steps
+        self.ledger.dense_steps += plan.steps * sum(dense_share(self.problem, m) for m in masks)
         return outcome
 
     def derived_seed(self, *place: int) -> int:

@@ -36,6 +36,9 @@ from nets_deap.evolution.operators.neurons import cx_structure as cx_structure
 from nets_deap.evolution.operators.neurons import mut_columns as mut_columns
 from nets_deap.evolution.operators.neurons import mut_inputs as mut_inputs
 from nets_deap.evolution.operators.neurons import mut_neurons as mut_neurons
+from nets_deap.evolution.operators.niches import cx_near as cx_near
+from nets_deap.evolution.operators.niches import mut_migrate as mut_migrate
+from nets_deap.evolution.operators.niches import sel_lineages as sel_lineages
 from nets_deap.evolution.operators.record import Operator as Operator
 from nets_deap.evolution.operators.repair import keep_density as keep_density
 from nets_deap.evolution.operators.selection import elitist as elitist
@@ -91,9 +94,12 @@ OPERATORS = {
         Operator(mut_resample, "mutation", "genome", usual=_HALF, harsh=_ALWAYS, neutral=_NEVER),
         Operator(cx_then_mutate, "combination", neutral={}),
         Operator(mut_one_of, "combination", neutral={}),
+        Operator(cx_near, "combination", neutral={}),
+        Operator(mut_migrate, "combination", neutral={}),
         Operator(keep_density, "repair"),
         Operator(sel_nsga2, "selection"),
         Operator(sel_niched, "selection"),
+        Operator(sel_lineages, "selection"),
         Operator(sel_roulette_low, "selection"),
         Operator(elitist, "selection"),
     )

@@ -57,7 +57,12 @@ class Moment:
         if evaluator is not None:
             spent = None if evaluator.budget is None else evaluator.budget.spent
             worst = list(evaluator.worst)
-            where = {"generation": evaluator.generation, "spent": spent, "worst": worst}
+            where = {
+                "generation": evaluator.generation,
+                "spent": spent,
+                "worst": worst,
+                "active_below": evaluator.active_below,
+            }
         plain = {
             "kind": "checkpoint",
             "generation": self.generation,
@@ -169,13 +174,13 @@ class Snapshot:
         evaluator.again = [self.tickets[number] for number in self.content["again"]]
         if evaluator.budget is not None and held["spent"] is not None:
             evaluator.budget.spent = held["spent"]
+        evaluator.active_below = held.get("active_below")
         if len(held.get("worst", ())) == len(evaluator.worst):  # checkpoints of before have none
             evaluator.worst = tuple(held["worst"])
 
     def ledger(self) -> Ledger:
         """Return what the task had spent."""
-        networks, steps, diverged = self.content["ledger"]
-        return Ledger(networks, steps, diverged)
+        return Ledger(*self.content["ledger"])  # older ones have no dense steps
 
     def truncate_logs(self, folder: Path, *, force: bool) -> None:
         """Truncate the logs where the checkpoint left them.
@@ -201,9 +206,12 @@ class Snapshot:
 
 def check_state(recorder: Mapping[str, Any], evaluator: Any) -> None:
     """Raise unless what is used in the next generation only is what it should be."""
-    numbers = [] if evaluator is None else [evaluator["generation"], evaluator["spent"] or 0]
+    numbers = [] if evaluator is None else [evaluator["generation"]]
     if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
         raise RunFileError("its evaluator is at no generation")
+    amounts = [evaluator.get(n) or 0 for n in ("spent", "active_below")] if evaluator else []
+    if not all(type(n) in (int, float) and 0 <= n < 2**63 for n in amounts):
+        raise RunFileError("what its evaluator has spent is not a number")
     worst = [] if evaluator is None else evaluator.get("worst", [])
     if not isinstance(worst, list) or not all(
         type(x) in (int, float) and math.isfinite(x) for x in worst

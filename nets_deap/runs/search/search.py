@@ -15,9 +15,9 @@ from deap import base, tools
 
 from nets_deap import _checks
 from nets_deap.errors import RunChangedError
-from nets_deap.evolution.archives import NicheArchive, shown
+from nets_deap.evolution.archives import shown
 from nets_deap.evolution.batch_map import unwrap
-from nets_deap.evolution.budget import StepBudget
+from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.objectives import describe
 from nets_deap.evolution.settings import (
@@ -27,7 +27,7 @@ from nets_deap.evolution.settings import (
     setting,
     takes,
 )
-from nets_deap.evolution.toolbox import STRUCTURAL, make_toolbox
+from nets_deap.evolution.toolbox import make_toolbox
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.diff import differences
 from nets_deap.runs.limits import SearchStopped
@@ -177,6 +177,7 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
         )
     facts = {**_facts(settings, main, evaluator), "seed": seed, **everyone.as_dict()}
     if evaluator is not None:
+        evaluator.planned = settings.generations
         evaluator.restart()  # so that a toolbox used before gives the same again
     stopped = None
     before = random_states.states()
@@ -191,7 +192,6 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
                 progress=settings.progress,
                 overwrite=settings.overwrite or settings.resume,
                 config={"search": facts, **(settings.config or {})},
-                archive=_archive(evaluator) if evaluator is not None and inherits else None,
                 callbacks=settings.callbacks,
                 **settings.part(LimitSettings),
             )
@@ -228,7 +228,10 @@ def _toolbox(task: Task, settings: SearchArguments) -> base.Toolbox:
         return settings.toolbox
     budget = None
     if settings.budget is not None:
-        budget = StepBudget(settings.budget, settings.generations, growth=settings.growth)
+        budget = settings.budget
+        if not isinstance(budget, Budget):
+            budget = Budget(budget, unit=settings.budget_unit, growth=settings.growth)
+        budget = budget.planned(settings.generations)
     own = settings.part(EvaluationSettings, OperatorSettings, MapSettings)
     return make_toolbox(task, budget=budget, **own)
 
@@ -246,14 +249,9 @@ def _facts(
     if evaluator is not None:
         facts["objectives"] = describe(evaluator.objectives)
         facts["inherit"] = evaluator.inherit
-        facts["budget"] = None if evaluator.budget is None else evaluator.budget.total
+        budget = evaluator.budget
+        facts["budget"] = None if budget is None else [budget.total, budget.unit]
     return facts
-
-
-def _archive(evaluator: Evaluator) -> NicheArchive:
-    """Return an archive that spreads over what the search makes small: density, or its like."""
-    names = [objective.name for objective in evaluator.objectives]
-    return NicheArchive(by=next((name for name in STRUCTURAL if name in names), "density"))
 
 
 def _held_run(

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nets_deap import _checks
+from nets_deap.evolution.budget import DENSE_STEPS, UNITS, Budget
 from nets_deap.evolution.settings import (
     EvaluationSettings,
     OperatorSettings,
@@ -21,6 +22,13 @@ from nets_deap.evolution.settings import (
     setting,
     share,
 )
+
+
+def _budget(name: str, value: Any) -> Budget | float:
+    """Return a budget, or a number of any unit."""
+    if isinstance(value, Budget):
+        return value
+    return _checks.real(name, value, low=0, open_low=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +90,21 @@ class SearchSettings(OperatorSettings, EvaluationSettings, LimitSettings, Algori
 
     subject: ClassVar[str] = "search"
 
-    budget: int | None = setting(
+    budget: Budget | float | None = setting(
         None,
-        "Steps x networks of the whole search, kept exactly; None trains the recipe's steps.",
-        _checks.whole,
+        "What the whole search may cost, kept exactly: a number of ``budget_unit``, or a "
+        "``nets.Budget``; None trains the recipe's steps.",
+        _budget,
+    )
+    budget_unit: str = setting(
+        DENSE_STEPS,
+        'Of a number as budget: ``"dense steps"`` (multiply-adds) or ``"steps"`` (steps x '
+        "networks); see ``nets.Budget``.",
+        one_of(UNITS),
     )
     growth: float = setting(
         1.0,
-        "Steps of the last generation over those of the first; see ``nets.StepBudget``.",
+        "What the last generation may cost over what the first may; see ``nets.Budget``.",
         above_0,
     )
 

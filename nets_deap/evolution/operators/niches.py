@@ -1,0 +1,159 @@
+"""Niches of log density: who survives in each, who mates across them, and who moves between."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nets_deap import _checks
+from nets_deap.evolution import fronts
+from nets_deap.evolution.operators._common import check_ticket, generator
+from nets_deap.tickets.choice import Rng
+from nets_deap.tickets.ticket import Ticket
+
+Operator = Callable[..., tuple[Any, ...]]
+Pool = Callable[[], Sequence[Ticket]] | Sequence[Ticket]
+# Two densities are of different niches where their ratio is beyond this.
+APART = 1.05
+# Of crossings and moves, those with the denser neighbour: it has trained on more of the network.
+DENSER = 0.7
+
+
+@_checks.signed
+def sel_lineages(
+    individuals: Sequence[Any],
+    k: int,
+    *,
+    residents: Pool = (),
+    low: float | None = None,
+    high: float | None = None,
+    width: float = 1.25,
+    objective: int = 0,
+) -> list[Any]:
+    """Select ``k`` tickets evenly over niches of log density, the young before their parents.
+
+    For tickets that inherit weights: a child has trained for longer than its parent, so that both
+    cannot be compared. In each niche those that are not among the residents come first, best first
+    by one objective, then the residents; where nobody new has come, a resident stays. What is
+    outside of the range survives only where there are too few others.
+
+    Args:
+        individuals: Evaluated tickets that keep at least one weight.
+        k: How many, at least 0 and at most as many as there are.
+        residents: The tickets that lived before, or what returns them; none for plain niches.
+        low: Least density of the niches; None for the sparsest ticket's.
+        high: Greatest density of the niches; None for the densest ticket's.
+        width: Ratio of a niche's upper to its lower end, > 1; wider where there would be more
+            niches than ``k``.
+        objective: Position of the objective that decides.
+
+    Returns:
+        References to the chosen ones: the first of all niches, densest first, then the second.
+
+    Reference:
+        Beyer and Schwefel 2002, Evolution strategies (comma selection).
+    """
+    _checks.whole("k", k, low=0, high=len(individuals))
+    if not k:
+        return []
+    costs = fronts.costs_of(individuals)
+    _checks.whole("objective", objective, low=0, high=costs.shape[1] - 1)
+    ratio = _checks.real("width", width, low=1, open_low=True)
+    logs = np.log([ticket.density for ticket in individuals])
+    top = logs.max() if high is None else min(logs.max(), math.log(_checks.density("high", high)))
+    bottom = logs.min() if low is None else max(logs.min(), math.log(_checks.density("low", low)))
+    top = max(top, bottom)
+    # As many niches as fit, each of at least that width.
+    many = max(1, min(k, math.floor((top - bottom) / math.log(ratio) + 1e-6)))
+    niche = ((top - logs) / ((top - bottom) or 1.0) * many).astype(np.int64)
+    niche = np.minimum(niche, many - 1)
+    outside = (logs > top + 1e-9) | (logs < bottom - 1e-9)
+    niche[outside] = many  # a niche of its own, that comes last
+    known = {_key(ticket) for ticket in _members(residents)}
+    old = np.array([_key(ticket) in known for ticket in individuals])
+    order = np.lexsort((costs[:, objective], old, niche))
+    place = np.arange(len(order)) - np.searchsorted(niche[order], niche[order])
+    return [individuals[i] for i in order[np.lexsort((niche[order], place, outside[order]))][:k]]
+
+
+@_checks.signed
+def cx_near(
+    ind1: Ticket, ind2: Ticket, *, cross: Operator, pool: Pool = (), rng: Rng | None = None
+) -> tuple[Ticket, Ticket]:
+    """Cross each of two tickets with a neighbour in density, whoever the other one is.
+
+    Tickets of near density are near relatives, whose trained weights average well; those of far
+    densities are not. A neighbour is a ticket of the pool whose density is the next above or below
+    that of a ticket's own niche, seven times out of ten above. Without one the two cross with each
+    other. In place; returns a tuple; fitness untouched.
+
+    Args:
+        ind1: One parent.
+        ind2: The other, of the same layout.
+        cross: A crossover (a partial with its arguments) that takes ``rng``.
+        pool: The tickets that live now, or what returns them.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_ticket(ind1)
+    check_ticket(ind2)
+    source = generator(rng)
+    near = [_neighbour(ind, pool, source) for ind in (ind1, ind2)]
+    if near[0] is None and near[1] is None:
+        cross(ind1, ind2, rng=source)
+        return ind1, ind2
+    for own, other in zip((ind1, ind2), near, strict=True):
+        if other is not None:
+            cross(own, copy.deepcopy(other), rng=source)
+    return ind1, ind2
+
+
+@_checks.signed
+def mut_migrate(
+    individual: Ticket, *, move: Operator, pool: Pool = (), rng: Rng | None = None
+) -> tuple[Ticket]:
+    """Prune or regrow a ticket to the size of a neighbour in density: it migrates to that niche.
+
+    In place; returns a tuple; fitness untouched. Without a neighbour it keeps its size.
+
+    Args:
+        individual: The ticket.
+        move: A mutation that takes ``size`` and ``rng``, such as ``mut_swap``.
+        pool: The tickets that live now, or what returns them.
+        rng: NumPy generator; None for one seeded from ``random``.
+    """
+    check_ticket(individual)
+    source = generator(rng)
+    other = _neighbour(individual, pool, source)
+    move(individual, size=individual.kept if other is None else other.kept, rng=source)
+    return (individual,)
+
+
+def _members(pool: Pool) -> Sequence[Ticket]:
+    """Return who is in a pool."""
+    return pool() if callable(pool) else pool
+
+
+def _key(ticket: Any) -> Any:
+    """Return what tells a ticket from others: its network, or of other individuals themselves."""
+    return getattr(ticket, "network_key", id(ticket))
+
+
+def _neighbour(ticket: Ticket, pool: Pool, rng: Rng) -> Ticket | None:
+    """Return a ticket of the pool in the next niche above or below; None where there is none."""
+    members = [other for other in _members(pool) if other.layout_key == ticket.layout_key]
+    if not members or not ticket.kept:
+        return None
+    ratio: NDArray[Any] = np.array([other.kept for other in members]) / ticket.kept
+    above, below = ratio > APART, (ratio < 1 / APART) & (ratio > 0)
+    sides = [side for side in (above, below) if side.any()]
+    if not sides:
+        return None
+    side = sides[0] if len(sides) == 1 or rng.random() < DENSER else sides[1]
+    distance = np.where(side, np.abs(np.log(np.maximum(ratio, 1e-12))), np.inf)
+    near = np.flatnonzero(distance <= distance.min() * APART)
+    return members[int(rng.choice(near))]
