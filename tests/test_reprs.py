@@ -97,7 +97,8 @@ def test_baselines_and_what_they_hold_say_how_much(shown):
     imp, level = shown["imp"], shown["level"]
     assert repr(imp) == (
         f"Baseline('imp', 3 levels, density {imp.tickets[0].density:.4g} to "
-        f"{imp.tickets[-1].density:.4g}; 63 steps x networks, nested=True)"
+        f"{imp.tickets[-1].density:.4g}; 63 steps x networks, "
+        f"{imp.search_dense_steps:.0f} dense steps, nested=True)"
     )
     assert repr(level).startswith(f"Level(ticket={level.ticket!r}, search_steps=43, start=")
     kept = level.ticket.kept

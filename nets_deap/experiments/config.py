@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from nets_deap import _checks
 from nets_deap.errors import InvalidValueError, NetsError
+from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.settings import Settings, at_least_0, one_of, setting
 from nets_deap.experiments.overrides import read_field
 from nets_deap.names import (
@@ -117,7 +118,26 @@ class SearchConfig(SearchSettings):
     )
 
     def _rules(self) -> Iterable[Callable[[], object]]:
-        return (*super()._rules(), self._check_genome, self._check_islands)
+        return (*super()._rules(), self._check_genome, self._check_islands, self._take_apart)
+
+    def _take_apart(self) -> None:
+        """Hold a ``nets.Budget`` as numbers and names, as files do."""
+        budget = self.budget
+        if not isinstance(budget, Budget):
+            return
+        if budget.generations not in (None, self.generations):
+            raise _checks.bad_value(
+                "search.budget",
+                "be planned for the generations of the search",
+                f"{self.generations} or None",
+                budget.generations,
+            )
+        for name, value in (
+            ("budget", budget.total),
+            ("budget_unit", budget.unit),
+            ("growth", budget.growth),
+        ):
+            object.__setattr__(self, name, value)
 
     def _check_islands(self) -> None:
         """Refuse migration where there is nowhere to go."""

@@ -28,7 +28,8 @@ def _budget(name: str, value: Any) -> Budget | float:
     """Return a budget, or a number of any unit."""
     if isinstance(value, Budget):
         return value
-    return _checks.real(name, value, low=0, open_low=True)
+    found = _checks.real(name, value, low=0, open_low=True)
+    return int(found) if found.is_integer() else found  # text such as 6600 is read as a float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ class SearchSettings(OperatorSettings, EvaluationSettings, LimitSettings, Algori
 
     subject: ClassVar[str] = "search"
 
-    budget: Budget | float | None = setting(
+    budget: float | Budget | None = setting(
         None,
         "What the whole search may cost, kept exactly: a number of ``budget_unit``, or a "
         "``nets.Budget``; None trains the recipe's steps.",
