@@ -92,6 +92,7 @@ class Budget:
         lengths: Sequence[float] | None = None,
         usual: Sequence[int] | None = None,
         least: int = 1,
+        beside: float = 0,
     ) -> list[int]:
         """Return the steps of each of the P networks of a generation, and count them as spent.
 
@@ -101,6 +102,7 @@ class Budget:
             lengths: How long each trains, relative to the others; None for all alike.
             usual: The steps of each without a budget, where no generations are planned.
             least: Fewest steps that a network can do with.
+            beside: What the generation costs beside these steps, in the budget's unit; paid first.
 
         Raises:
             CallOrderError: The generation was not planned for, or nothing is left.
@@ -117,10 +119,11 @@ class Budget:
         if self.generations is None:
             assert usual is not None
             long = np.asarray(usual, dtype=float)
-            due = min(self.left, float((long * costs).sum()))
+            due = min(self.left - beside, float((long * costs).sum()))
         else:
-            due = self._due(generation)
-        if due < float((least * costs).sum()) * (1 - 1e-9):
+            due = self._due(generation) - beside
+        needed = float((least * costs).sum())
+        if due < needed * (1 - 1e-9):
             if self.generations is None:
                 raise CallOrderError(
                     f"The budget of {self.total:g} {self.unit} is spent. Give an algorithm a "
@@ -129,14 +132,14 @@ class Budget:
             raise _checks.bad_value(
                 "budget",
                 "suffice for each network",
-                f"at least {float((least * costs).sum()):.6g} {self.unit} for P = {len(costs)} in "
+                f"at least {needed + beside:.6g} {self.unit} for P = {len(costs)} in "
                 f"generation {generation}",
-                f"{due:.6g}",
+                f"{due + beside:.6g}",
                 "Give a larger budget, fewer generations or fewer offspring.",
             )
         steps = np.maximum(least, np.floor(due / float((long * costs).sum()) * long + 1e-9))
         steps = _filled(steps.astype(np.int64), costs, due)
-        spent = float((steps * costs).sum())
+        spent = float((steps * costs).sum() + beside)
         self.spent += round(spent) if self.unit == STEPS else spent
         if self.generations is None and self.left < float((least * costs).sum()):
             self.spent = self.total  # what is left is too little for another generation like it

@@ -20,16 +20,17 @@ from numpy.typing import NDArray
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
 from nets_deap.evolution.batch_map import Batched, Values, make_known
-from nets_deap.evolution.budget import Budget
+from nets_deap.evolution.budget import DENSE_STEPS, Budget
 from nets_deap.evolution.carrying import Spent, carried_home
 from nets_deap.evolution.generations import Generations
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import Objective, resolve, values_of, worst_values
 from nets_deap.tickets import bits
+from nets_deap.tickets.choice import smallest
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import TrainedState
-from nets_deap.training.cost import dense_share
+from nets_deap.training.cost import dense_share, gradient_share
 from nets_deap.training.folds import check_folds, folded
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Fold, Outcome, Plan, Start, at_work
@@ -43,7 +44,10 @@ Genes = tuple[Any, ...]
 _latest: weakref.WeakKeyDictionary[Task, weakref.ref[Evaluator]] = weakref.WeakKeyDictionary()
 INHERIT = ("none", "weights")
 HOLDOUT = ("fixed", "folds")
-GRADIENT_BATCHES = 3
+# Candidates for regrowth and remembered weights: at most so many times the kept bits. Where these
+# are many, fewer candidates: a swap takes less than half of the kept ones, and each is 12 bytes.
+CANDIDATES, REMEMBERED = 2, 4
+FEW = 20  # a share of 1 / FEW of all bits is not many
 # Of an evaluator, what no copy in another process has.
 _AT_HOME = ("__weakref__", "again", "residents", "stations")
 # Places in the random sequence beside those of generations.
@@ -51,7 +55,6 @@ AHEAD, FRONT = 2, 3
 # Exponent of a network's training with the sparsity that it has beyond ``active_below``. Equal
 # multiply-adds (1) gave the sparse lineages too few rounds, equal steps (0) ...
 DEEPER = 0.4
-CANDIDATES, REMEMBERED = 2, 4  # at most so many times the kept bits
 
 
 @_checks.signed
@@ -89,8 +92,9 @@ class Evaluator(Batched):
             again (``again``), and their fitness is then what the newest fold gave. Not with
             inherited weights, whose ancestors have trained on the fold: that loss would reward
             what was learnt by heart.
-        gradients: Also measure the gradient after training, over 10 minibatches, which count as 10
-            steps; operators with ``by="gradient"`` need it.
+        gradients: Also measure the gradient by all weights after training, over one minibatch,
+            which counts as a step, and in multiply-adds as ``gradient_share``; operators that go by
+            gradient need it.
         memory: Also keep the last known ``|w|`` of weights that ancestors have lost, of four times
             as many as are kept at most, the largest; operators that grow by ``"memory"`` need it.
 
@@ -509,7 +513,13 @@ class Evaluator(Batched):
                 "each ticket, got another evaluation. Where the generation is over, call "
                 "end_generation() of the evaluator."
             )
-        return self.budget.allocate(shares, self.generation, lengths=lengths, usual=usual)
+        beside = 0.0
+        if self.gradients:
+            each = [gradient_share(share) for share in shares]
+            beside = sum(each) if self.budget.unit == DENSE_STEPS else len(shares)
+        return self.budget.allocate(
+            shares, self.generation, lengths=lengths, usual=usual, beside=beside
+        )
 
     def _length(self, share: float) -> float:
         """Return how long a network trains: its steps over the recipe's."""
@@ -534,6 +544,7 @@ class Evaluator(Batched):
         steps: Sequence[int],
         *place: int,
         inherit: bool | None = None,
+        notes: bool = True,
     ) -> list[tuple[Measured, TrainedState]]:
         """Train tickets, each for its own steps; return what was measured, and the weights.
 
@@ -542,6 +553,7 @@ class Evaluator(Batched):
             steps: Optimiser steps of each.
             *place: Of the minibatches in the random sequence; none for those of the generation.
             inherit: Whether they start from what they inherit; None for what ``inherit`` says.
+            notes: Whether to measure and keep what operators go by beside the weights.
         """
         lamarckian = self.inherit == "weights" if inherit is None else inherit
         seed = self.task.derived_seed(*(place or (self.generation,)))
@@ -561,7 +573,7 @@ class Evaluator(Batched):
             starts = [self._start(ticket) if lamarckian else None for ticket in some]
             outcome = self.task.run(some, plan, starts=starts)
             for at, ticket, part in zip(places, some, outcome.split(), strict=True):
-                found[at] = self._read(ticket, part, plan)
+                found[at] = self._read(ticket, part, plan, notes)
         return [found[i] for i in range(len(tickets))]
 
     def measure(self, tickets: Sequence[Ticket]) -> list[Values]:
@@ -572,7 +584,7 @@ class Evaluator(Batched):
         """
         with at_work(self.task.problem):
             steps = [self.task.steps] * len(tickets)
-            trained = self.train(tickets, steps, FRONT, FRONT, inherit=False)
+            trained = self.train(tickets, steps, FRONT, FRONT, inherit=False, notes=False)
             values = [values_of(self.objectives, measured) for measured, _ in trained]
             return [self.worst if own is None else own for own in values]
 
@@ -581,7 +593,9 @@ class Evaluator(Batched):
         before = ticket.inherited
         return None if before is None else TrainedState(before.at(ticket.mask), before.unmasked)
 
-    def _read(self, ticket: Ticket, part: Outcome, plan: Plan) -> tuple[Measured, TrainedState]:
+    def _read(
+        self, ticket: Ticket, part: Outcome, plan: Plan, notes: bool
+    ) -> tuple[Measured, TrainedState]:
         """Return what was measured of one trained ticket, and its weights."""
         names = ("train_loss", "val_loss", "val_accuracy")
         metrics = {name: float(part.metrics[name][0]) for name in names}
@@ -598,9 +612,9 @@ class Evaluator(Batched):
         (state,) = part.trained
         before = ticket.inherited if self.inherit == "weights" else None
         gradients, candidates, scores = (
-            self._gradients(ticket, state) if self.gradients else (None, None, None)
+            self._gradients(ticket, state) if self.gradients and notes else (None, None, None)
         )
-        pruned, remembered = self._memory(ticket) if self.memory else (None, None)
+        pruned, remembered = self._memory(ticket) if self.memory and notes else (None, None)
         state = replace(
             state,
             packed=ticket.packed_mask.copy(),
@@ -630,22 +644,24 @@ class Evaluator(Batched):
         self, ticket: Ticket, state: TrainedState
     ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
         """Return |gradient| at the kept weights, the pruned bits of largest one, and theirs."""
-        batch = self.task.recipe.batch_size
-        plan = Plan(GRADIENT_BATCHES, self.task.derived_seed(self.generation, 1))
-        problem = folded(self.task.problem, self.fold)
-        rows = plan.batches(problem.n_examples, batch).reshape(-1)
+        problem, ledger = folded(self.task.problem, self.fold), self.task.ledger
+        plan = Plan(1, self.task.derived_seed(self.generation, 1))
+        (rows,) = plan.batches(problem.n_examples, self.task.recipe.batch_size)
         units, gates = ticket.units, ticket.gates
         mask = gates if units is None else units.mask_of(gates)
         gradient = np.abs(dense_gradient(problem, mask, rows, state))
-        self.task.ledger.network_steps += GRADIENT_BATCHES
-        self.task.ledger.dense_steps += GRADIENT_BATCHES
-        kept, free = gradient[mask], np.flatnonzero(~gates)
+        ledger.network_steps += 1
+        ledger.dense_steps += gradient_share(dense_share(problem, ticket.packed_mask))
+        at_kept = gradient[mask]
         if units is not None:  # what can be regrown are units
             gradient = units.root_mean_square(gradient)
-        most = min(len(free), CANDIDATES * max(1, bits.count(ticket.packed)))
-        first = free[np.argpartition(-gradient[free], most - 1)[:most]] if most else free
-        first = first[np.argsort(-gradient[first], kind="stable")]
-        return kept, first, gradient[first]
+        kept, size = bits.count(ticket.packed), len(gates)
+        most = min(size - kept, CANDIDATES * kept, max(1, kept // 2, size // FEW))
+        # One pass over all bits instead of sorting them: kept ones last, as 1 > -|gradient|.
+        order = np.where(gates, 1, -gradient)
+        first = np.flatnonzero(smallest(order, most) & ~gates)
+        first = first[np.argsort(order[first], kind="stable")]
+        return at_kept, first, gradient[first]
 
     def _genes(self, ticket: Ticket) -> Genes:
         """Return what makes two tickets the same training: genes and inheritance."""

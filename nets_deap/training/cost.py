@@ -36,6 +36,18 @@ def dense_share(problem: Problem, packed: bits.Bytes) -> float:
     return float((kept * times).sum() / (sizes * times).sum())
 
 
+def gradient_share(share: float) -> float:
+    """Return the cost of the gradient by all weights of a masked network, in dense steps.
+
+    Over one minibatch: of the three products of a step, the forward one and that of the deltas are
+    as sparse as the network, that of deltas and inputs is dense (Evci et al. 2020 count likewise).
+
+    Args:
+        share: The network's ``dense_share``.
+    """
+    return (2 * share + 1) / 3
+
+
 @once
 def _times(problem: Problem) -> NDArray[np.float64]:
     """Return how often one example has the weights of each layer applied, (layers,)."""

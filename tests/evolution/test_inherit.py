@@ -14,6 +14,7 @@ import nets_deap as nets
 from nets_deap import operators
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
+from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Plan
 
 LAYOUT = nets.MaskLayout([("a", (4, 3)), ("b", (2, 4))], np.linspace(0.1, 2, 20))
@@ -310,11 +311,51 @@ def test_gradients_are_measured_and_paid_for(task):
     assert task.ledger.network_steps == 200
     sparsest = found.front[-1]
     state = sparsest.trained
-    assert state.steps == 200 - 4 * 10
+    assert state.steps == 200 - 4
     assert state.gradients.shape == state.values.shape
-    assert len(state.candidates) == len(state.scores) == min(2 * sparsest.kept, 18 - sparsest.kept)
+    assert len(state.candidates) == len(state.scores) == min(sparsest.kept // 2, 18 - sparsest.kept)
     assert (np.diff(state.scores) <= 0).all()
     assert not sparsest.mask[state.candidates].any()
+
+
+@pytest.mark.parametrize("engine", ["compiled", "vmap", "loop"])
+@pytest.mark.parametrize("unit", ["weight", "neuron", "2:4"])
+def test_what_is_regrown_first_has_the_largest_gradient_on_one_minibatch(engine, unit):
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(90, 8)).astype(np.float32), rng.integers(0, 4, 90)
+    recipe = nets.Recipe(batch_size=20, lr=0.01, steps=5)
+    model = nets.models.MLP((8, 16, 4), seed=1)
+    task = nets.Task(model, train=data, val=data, recipe=recipe, engine=engine, unit=unit)
+    evaluator = nets.Evaluator(task, "val_loss", inherit="weights", gradients=True)
+    ticket = operators.init_density(nets.Ticket, task.layout, density=0.4, rng=rng)
+    evaluator.generation = 3
+    evaluator.batch([ticket])
+    state, gates, share = ticket.trained, ticket.gates, ticket.density
+    (rows,) = Plan(1, task.derived_seed(3, 1)).batches(90, 20)
+    gradient = np.abs(dense_gradient(task.problem, ticket.mask, rows, state))
+    np.testing.assert_allclose(state.gradients, gradient[ticket.mask])
+    worth = gradient if ticket.units is None else ticket.units.root_mean_square(gradient)
+    wanted = np.flatnonzero(~gates)[np.argsort(-worth[~gates], kind="stable")]
+    most = min((~gates).sum(), max(1, gates.sum() // 2, len(gates) // 20))
+    assert state.candidates.tolist() == wanted[:most].tolist()
+    np.testing.assert_allclose(state.scores, worth[wanted[:most]])
+    assert task.ledger.network_steps == 5 + 1
+    assert task.ledger.dense_steps == pytest.approx(5 * share + (1 + 2 * share) / 3)
+
+
+def test_sparse_tickets_know_more_candidates_than_they_could_swap():
+    data = np.zeros((20, 100), np.float32), np.zeros(20, int)
+    task = nets.Task(
+        nets.models.MLP((100, 20, 2)),
+        train=data,
+        val=data,
+        recipe=nets.Recipe(steps=1, batch_size=20),
+    )
+    evaluator = nets.Evaluator(task, "val_loss", gradients=True)
+    for kept, known in ((10, 20), (60, 102), (400, 200), (2000, 40)):
+        ticket = task.ticket(np.arange(2040) >= 2040 - kept)
+        evaluator.batch([ticket])
+        assert len(ticket.trained.candidates) == known
 
 
 def test_the_budget_must_match_the_generations(task):

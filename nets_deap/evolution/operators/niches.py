@@ -39,7 +39,9 @@ def sel_lineages(
 
     For tickets that inherit weights: a child has trained for longer than its parent, so that both
     cannot be compared. In each niche those that are not among the residents come first, best first
-    by one objective, then the residents; where nobody new has come, a resident stays. The first of
+    by one objective, then the residents; where nobody new has come, a resident stays. Children of
+    two parents come last if they are no better than a resident: averaged weights may lie in no
+    basin at all, and a row of such elites would drag all niches down. The first of
     each niche, its elite, is selected as often as it takes to make ``k``, so that all parents are
     elites. What is outside of the range survives only where nothing is inside.
 
@@ -75,9 +77,15 @@ def sel_lineages(
     niche = np.round((top - logs) / step).astype(np.int64)
     outside = (niche < 0) | (niche >= many)
     niche[outside] = many  # a niche of its own, that comes last
+    cost = costs[:, objective]
     known = {_key(ticket) for ticket in _members(residents)}
     old = np.array([_key(ticket) in known for ticket in individuals])
-    order = np.lexsort((costs[:, objective], old, niche))
+    # What a resident of each niche has reached, which only crossing must not fall behind.
+    reached = np.full(many + 1, np.inf)
+    np.minimum.at(reached, niche[old], cost[old])
+    crossed = np.array([len(getattr(ticket, "parent_digests", ())) > 1 for ticket in individuals])
+    behind = ~old & crossed & (cost >= reached[niche])
+    order = np.lexsort((cost, old + 2 * behind, niche))
     first = order[np.searchsorted(niche[order], np.unique(niche))]
     inside = first[~outside[first]]
     if not len(inside):  # all are outside of the range

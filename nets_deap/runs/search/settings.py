@@ -47,9 +47,9 @@ class AlgorithmSettings(Settings):
         'many with ``algorithm="comma"``, which selects among them alone.',
         _checks.whole,
     )
-    cxpb: float = setting(0.5, "Probability that a child comes from crossover.", share)
+    cxpb: float = setting(0.25, "Probability that a child comes from crossover.", share)
     mutpb: float = setting(
-        0.5, "Probability that it comes from mutation; the two add up to at most 1.", share
+        0.75, "Probability that it comes from mutation; the two add up to at most 1.", share
     )
     algorithm: str | None = setting(
         None,
