@@ -59,7 +59,7 @@ class Setting:
         Dense steps are counted by density; what the rounds really cost is stated beside them.
         """
         kept = rounds if self.unit == STEPS else sum((1 - FRACTION) ** i for i in range(rounds))
-        return max(1, math.floor(budget / kept + 1e-9))
+        return math.floor(budget / kept + 1e-9)
 
     @property
     def rounds(self) -> int:

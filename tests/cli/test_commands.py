@@ -169,7 +169,7 @@ def test_baseline_without_a_folder_writes_nothing(tmp_path, monkeypatch, capsys)
         (["imp", "--densities", "1"], "densities must be in range"),
         (["imp", "--densities", "nan"], "densities must be in range"),
         (["imp", "--densities", "a"], "--densities must be numbers"),
-        (["imp", "--budget", "2"], "steps must be in range"),
+        (["imp", "--budget", "1"], "steps must be in range"),
     ],
 )
 def test_bad_input_to_baseline_is_status_2(arguments, text, tmp_path, monkeypatch, capsys):

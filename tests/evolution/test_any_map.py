@@ -508,3 +508,13 @@ def test_other_individuals_are_refused_with_the_way():
         evaluator([1, 0])
     with pytest.raises(InvalidTypeError, match=r"creator.create\('Individual', nets.Ticket"):
         nets.make_toolbox(new_task()).mutate([1, 0])
+
+
+def test_dense_steps_spent_by_copies_come_home():
+    task = new_task()
+    box = nets.make_toolbox(task, inherit="none", gradient=False)
+    box.map = copying_map
+    tickets = box.population(n=3)
+    box.map(box.evaluate, tickets)
+    expected = task.steps * sum(ticket.density for ticket in tickets)
+    assert task.ledger.dense_steps == pytest.approx(expected)

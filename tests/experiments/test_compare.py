@@ -31,6 +31,9 @@ CONFIG = Config(
         inherit="weights",
         prune=(0.3, 0.3),
         density=(0.02, 1.0),
+        budget_unit="steps",
+        first_density=(1.0, 1.0),
+        gradient=False,
     ),
     final=FinalConfig(steps=3),
 )
@@ -146,6 +149,11 @@ def test_rows_hold_the_cost_of_their_methods(whole):
     assert costs["one-shot"] == 40
     assert costs["dense"] == costs["erk"] == costs["same-layers"] == 0
     assert {row["final_steps"] for row in rows} == {"3"}
+    dense = {row["method"]: float(row["search_dense_steps"]) for row in rows}
+    assert all(dense[name] <= cost for name, cost in costs.items())
+    assert dense["one-shot"] == 40
+    # Each round of pruning a fifth costs less than the one before.
+    assert dense["finetune"] < 0.5 * costs["finetune"]
 
 
 def test_rows_say_what_training_from_w0_says(whole):

@@ -14,7 +14,7 @@ from nets_deap.experiments.summarise import summarise
 from nets_deap.experiments.summary import SHARES
 
 
-def row(method, seed, density, accuracy, adds=None, *, steps=0, seconds=0.0):
+def row(method, seed, density, accuracy, adds=None, *, steps=0, dense=0.0, seconds=0.0):
     return {
         "seed": seed,
         "method": method,
@@ -23,6 +23,7 @@ def row(method, seed, density, accuracy, adds=None, *, steps=0, seconds=0.0):
         "test_accuracy": accuracy,
         "val_accuracy": accuracy,
         "search_steps": steps,
+        "search_dense_steps": dense,
         "search_seconds": seconds,
         "final_steps": 1234,
     }
@@ -151,12 +152,25 @@ def test_a_share_that_is_not_reached_is_nan_and_a_disconnected_network_needs_one
 
 
 def test_costs_are_means_over_seeds_and_dense_is_listed():
-    rows = [row("imp", s, 0.1, 0.9, steps=100 + s, seconds=1.0 + s) for s in (0, 1)]
+    rows = [row("imp", s, 0.1, 0.9, steps=100 + s, dense=40.0 + s, seconds=1.0 + s) for s in (0, 1)]
     summary = summarise([*rows, *dense([0, 1])], (0.1,))
     one = summary.methods[0]
-    assert (one.search_steps, one.search_seconds) == (100.5, 1.5)
+    assert (one.search_steps, one.search_dense_steps, one.search_seconds) == (100.5, 40.5, 1.5)
+    head, line = (one.split() for one in summary.text().splitlines()[2:4])
+    assert (head[-4:], line[-3:]) == (["steps", "dense", "steps", "seconds"], ["100", "40", "1.5"])
+    assert summary.as_dict()["methods"]["imp"]["search_dense_steps"] == 40.5
     assert summary.dense == pytest.approx([0.97, 0.98])
     assert summary.final_steps == 1234
+
+
+def test_rows_of_before_do_not_say_what_they_cost_in_multiply_adds():
+    old = [row("imp", 0, 0.1, 0.9, steps=100), *dense([0])]
+    for one in old:
+        del one["search_dense_steps"]
+    summary = summarise(old, (0.1,))
+    line = next(line for line in summary.text().splitlines() if line.startswith("imp"))
+    assert line.split()[-3:] == ["100", "-", "0.0"]
+    assert summary.as_dict()["methods"]["imp"]["search_dense_steps"] is None
 
 
 def test_methods_stand_in_the_order_of_the_table_of_methods():

@@ -400,3 +400,16 @@ def test_generations_of_clones_are_no_other_run(xor_task, own, algorithm):
         toolbox.register("select", tools.selTournament, tournsize=3)
         algorithms.eaSimple(population, toolbox, 0.5, 1.0, 6, stats=recorder, verbose=False)
     assert len(recorder.logbook) == 7
+
+
+def test_a_limit_of_dense_steps_stops_an_algorithm(xor_task):
+    found = nets.search(
+        xor_task, population=4, generations=99, inherit="none", max_dense_steps=100,
+        progress="none",
+    )  # fmt: skip
+    assert "of 100 dense steps are spent" in found.stopped
+    rows = found.logbook.select("dense_steps")
+    assert rows[-1] >= 100 > rows[-2]
+    assert all(d <= s for d, s in zip(rows, found.logbook.select("network_steps"), strict=True))
+    with pytest.raises(ValueError, match=r"max_dense_steps must be in range"):
+        nets.Recorder(task=xor_task, max_dense_steps=0)
