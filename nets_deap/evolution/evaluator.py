@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
@@ -31,7 +32,7 @@ from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cost import dense_share, gradient_share
-from nets_deap.training.gradients import dense_gradient
+from nets_deap.training.gradients import cheap_gradient
 from nets_deap.training.problem import Outcome, Plan, Start, at_work
 from nets_deap.training.recipe import name_of
 from nets_deap.training.task import Task, Totals, check_task
@@ -515,6 +516,7 @@ class Evaluator(Batched):
         """
         lamarckian = self.inherit == "weights" if inherit is None else inherit
         seed = self.task.derived_seed(*(place or (self.generation,)))
+        measured = self._rows() if self.gradients and notes else None
         found: dict[int, tuple[Measured, TrainedState]] = {}
         for length in sorted(set(steps)):
             places = [i for i, own in enumerate(steps) if own == length]
@@ -530,7 +532,8 @@ class Evaluator(Batched):
             starts = [self._start(ticket) if lamarckian else None for ticket in some]
             outcome = self.task.run(some, plan, starts=starts)
             for at, ticket, part in zip(places, some, outcome.split(), strict=True):
-                found[at] = self._read(ticket, part, plan, notes)
+                measures, state = self._read(ticket, part, plan)
+                found[at] = measures, self._with_notes(ticket, state, measured) if notes else state
         return [found[i] for i in range(len(tickets))]
 
     def measure(self, tickets: Sequence[Ticket]) -> list[Values]:
@@ -550,9 +553,7 @@ class Evaluator(Batched):
         before = ticket.inherited
         return None if before is None else TrainedState(before.at(ticket.mask), before.unmasked)
 
-    def _read(
-        self, ticket: Ticket, part: Outcome, plan: Plan, notes: bool
-    ) -> tuple[Measured, TrainedState]:
+    def _read(self, ticket: Ticket, part: Outcome, plan: Plan) -> tuple[Measured, TrainedState]:
         """Return what was measured of one trained ticket, and its weights."""
         names = ("train_loss", "val_loss", "val_accuracy")
         metrics = {name: float(part.metrics[name][0]) for name in names}
@@ -567,23 +568,35 @@ class Evaluator(Batched):
         )
         (state,) = part.trained
         before = ticket.inherited if self.inherit == "weights" else None
-        gradients, candidates, scores = (
-            self._gradients(ticket, state) if self.gradients and notes else (None, None, None)
-        )
-        pruned, remembered = self._memory(ticket) if self.memory and notes else (None, None)
         state = replace(
             state,
             packed=ticket.packed_mask.copy(),
             steps=plan.steps + (0 if before is None else before.steps),
             digest=ticket.digest,
             metrics=metrics,
-            gradients=gradients,
-            candidates=candidates,
-            scores=scores,
-            pruned=pruned,
-            remembered=remembered,
         )
         return measured, state
+
+    def _with_notes(self, ticket: Ticket, state: TrainedState, rows: Tensor | None) -> TrainedState:
+        """Return a trained state with what operators go by beside the weights.
+
+        Args:
+            ticket: Whose it is.
+            state: Of its training.
+            rows: The examples of the gradient; None where none is asked for.
+        """
+        if rows is not None:
+            gradients, candidates, scores = self._gradients(ticket, state, rows)
+            state = replace(state, gradients=gradients, candidates=candidates, scores=scores)
+        if self.memory:
+            pruned, remembered = self._memory(ticket)
+            state = replace(state, pruned=pruned, remembered=remembered)
+        return state
+
+    def _rows(self) -> Tensor:
+        """Return the examples on which a generation's gradients are measured: one minibatch."""
+        plan = Plan(1, self.task.derived_seed(self.generation, 1))
+        return plan.batches(self.task.problem.n_examples, self.task.recipe.batch_size)[0]
 
     def _memory(self, ticket: Ticket) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Return pruned bits that an ancestor has trained, and their last |w|."""
@@ -597,15 +610,14 @@ class Evaluator(Batched):
         return places, sizes
 
     def _gradients(
-        self, ticket: Ticket, state: TrainedState
+        self, ticket: Ticket, state: TrainedState, rows: Tensor
     ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
         """Return |gradient| at the kept weights, the pruned bits of largest one, and theirs."""
         problem, ledger = self.task.problem, self.task.ledger
-        plan = Plan(1, self.task.derived_seed(self.generation, 1))
-        (rows,) = plan.batches(problem.n_examples, self.task.recipe.batch_size)
         units, gates = ticket.units, ticket.gates
         mask = gates if units is None else units.mask_of(gates)
-        gradient = np.abs(dense_gradient(problem, mask, rows, state))
+        gradient = cheap_gradient(problem, mask, rows, state)
+        np.abs(gradient, out=gradient)
         ledger.network_steps += 1
         ledger.dense_steps += gradient_share(dense_share(problem, ticket.packed_mask))
         at_kept = gradient[mask]
