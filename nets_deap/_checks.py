@@ -36,6 +36,14 @@ SYNONYMS = {
     "num_steps": "steps",
     "n_steps": "steps",
     "max_epochs": "epochs",
+    "flops": "dense steps",
+    "macs": "dense steps",
+    "multiply-adds": "dense steps",
+    "multiply_adds": "dense steps",
+    "dense_steps": "dense steps",
+    "network_steps": "steps",
+    "max_flops": "max_dense_steps",
+    "max_macs": "max_dense_steps",
     "criterion": "loss",
     "loss_fn": "loss",
     "out": "path",
@@ -47,7 +55,7 @@ SYNONYMS = {
 HOLDERS = {
     "It belongs to the task: nets.Task(..., {}=).": (
         "engine", "device", "chunk", "precision", "unit", "maskable", "augment", "normalize",
-        "in_memory", "recipe", "loss",
+        "in_memory", "recipe", "loss", "guard",
     ),
     "It belongs to the recipe of the task: nets.Task(..., recipe=nets.Recipe({}=)).": (
         "optimizer", "lr", "momentum", "batch_size", "steps", "epochs", "schedule", "weight_decay",
@@ -57,11 +65,11 @@ HOLDERS = {
         "generations", "population", "offspring", "cxpb", "mutpb",
     ),
     "It belongs to nets.search(task, {}=), or to nets.Recorder.": (
-        "path", "patience", "max_steps", "max_seconds", "progress", "callbacks",
+        "path", "patience", "max_steps", "max_dense_steps", "max_seconds", "progress", "callbacks",
     ),
     "It belongs to nets.make_toolbox(task, {}=).": (
         "objectives", "inherit", "gradient", "reevaluate", "first_density", "prune", "flips",
-        "noise", "sigma",
+        "noise", "sigma", "holdout",
     ),
     "It belongs to DEAP's algorithms, stats=nets.Recorder(...).": ("stats",),
     "It belongs to DEAP's algorithms; a search's result has its front.": ("halloffame",),

@@ -24,9 +24,11 @@ def test_lines_tell_what_is_held(xor_task, tmp_path):
     assert line.endswith(f"density {low:.4g} to {high:.4g})")
     assert str(found.front) == str(found.front.items), "DEAP's own, for drop-in use"
     steps = found.logbook[-1]["network_steps"]
+    dense = round(found.logbook[-1]["dense_steps"])
     assert repr(found) == (
         f"SearchResult({line.removeprefix('ParetoFront(').removesuffix(')')}; generation 2, "
-        f"{steps} steps x networks, path={str(tmp_path / 'run')!r}, stopped=None)"
+        f"{steps} steps x networks, {dense} dense steps, "
+        f"path={str(tmp_path / 'run')!r}, stopped=None)"
     )
     assert (
         repr(xor_task)
@@ -95,7 +97,8 @@ def test_baselines_and_what_they_hold_say_how_much(shown):
     imp, level = shown["imp"], shown["level"]
     assert repr(imp) == (
         f"Baseline('imp', 3 levels, density {imp.tickets[0].density:.4g} to "
-        f"{imp.tickets[-1].density:.4g}; 63 steps x networks, nested=True)"
+        f"{imp.tickets[-1].density:.4g}; 63 steps x networks, "
+        f"{imp.search_dense_steps:.0f} dense steps, nested=True)"
     )
     assert repr(level).startswith(f"Level(ticket={level.ticket!r}, search_steps=43, start=")
     kept = level.ticket.kept

@@ -69,9 +69,13 @@ def ranked(scores: Scores, rng: np.random.Generator) -> Positions:
 
 
 def charge(task: Task, examples: int) -> int:
-    """Enter a gradient over some examples in the ledger; return its cost in steps x networks."""
+    """Enter a gradient over some examples in the ledger; return its cost in steps x networks.
+
+    It is by every maskable weight, so it costs as many multiply-adds as dense steps.
+    """
     steps = math.ceil(examples / task.recipe.batch_size)
     task.ledger.network_steps += steps
+    task.ledger.dense_steps += steps
     return steps
 
 

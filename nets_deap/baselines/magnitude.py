@@ -25,6 +25,7 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.random import layer_counts
 from nets_deap.tickets.trained import TrainedState
+from nets_deap.training.cost import dense_share
 from nets_deap.training.problem import Plan, Start
 from nets_deap.training.task import Task, check_task
 
@@ -74,7 +75,8 @@ def one_shot(
     scores = np.abs(outcome.trained[0].values)
     # The same order of ties at every density keeps the tickets nested.
     masks = [_keep(scores, goal, generator_at(task, seed, MAGNITUDE, 1, CHOICES)) for goal in goals]
-    levels = [Level(task.ticket(mask), plan.steps) for mask in masks]
+    spent: float = plan.steps
+    levels = [Level(task.ticket(m), plan.steps, search_dense_steps=spent) for m in masks]
     return Baseline.of(_named("one-shot", scope), levels, before=task.rewound_steps)
 
 
@@ -181,12 +183,13 @@ def _rounds(
     inherit: bool,
 ) -> list[Level]:
     """Train, prune to the next goal, and start again: at ``origin``, or where training ended."""
-    ticket, start, spent = task.dense_ticket(), origin, rewound
+    ticket, start, spent, dense = task.dense_ticket(), origin, rewound, float(rewound)
     levels: list[Level] = []
     for level, goal in enumerate(goals, 1):
         plan = _plan(task, seed, level, steps)
         outcome = run_finite(task, [ticket], plan, [start])
         spent += plan.steps
+        dense += plan.steps * dense_share(task.problem, ticket.packed_mask)
         before = ticket.mask
         state = outcome.trained[0]
         trained = np.zeros(task.layout.size, dtype=state.values.dtype)
@@ -197,7 +200,7 @@ def _rounds(
         ticket = task.ticket(mask)
         rewinding = None if origin is None else TrainedState(origin.values[mask], origin.unmasked)
         start = TrainedState(trained[mask], state.unmasked) if inherit else rewinding
-        levels.append(Level(ticket, spent, rewinding, rewound))
+        levels.append(Level(ticket, spent, rewinding, rewound, search_dense_steps=dense))
     return levels
 
 

@@ -23,6 +23,7 @@ class Level(Brief):
     Attributes:
         ticket: The ticket.
         search_steps: Steps x networks spent up to this level, its own and all denser ones included.
+        search_dense_steps: The same in multiply-adds: in training steps of the dense network.
         start: Where its final training starts; None for W0.
         rewound_steps: The step of a dense training that ``start`` holds; 0 for W0.
         trained: Its trained network, where the method yields one and nothing is rewound.
@@ -33,6 +34,7 @@ class Level(Brief):
     start: Start = None
     rewound_steps: int = 0
     trained: TrainResult | None = None
+    search_dense_steps: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class Baseline:
         name: The method's name, as in ``BASELINES``.
         levels: One or more levels, densest first.
         search_steps: Steps x networks of the whole search, gradients included.
+        search_dense_steps: The same in multiply-adds: in training steps of the dense network.
         nested: Whether every ticket is a subset of the one before.
     """
 
@@ -50,6 +53,7 @@ class Baseline:
     levels: tuple[Level, ...]
     search_steps: int
     nested: bool
+    search_dense_steps: float = 0.0
 
     @classmethod
     def of(cls, name: str, levels: Sequence[Level], *, before: int = 0) -> Baseline:
@@ -58,7 +62,7 @@ class Baseline:
         Args:
             name: The method's.
             levels: One or more, densest first.
-            before: Steps x networks that were spent before all of them, on rewinding.
+            before: Steps of the dense network that were spent before all of them, on rewinding.
 
         Raises:
             InvalidValueError: No levels, or not densest first.
@@ -68,8 +72,16 @@ class Baseline:
             raise _checks.bad_value("levels", "be ordered", "one or more, densest first", kept)
         masks = [level.ticket.packed for level in levels]
         nested = all(not np.any(sparser & ~denser) for denser, sparser in itertools.pairwise(masks))
-        levels = [replace(one, search_steps=one.search_steps + before) for one in levels]
-        return cls(name, tuple(levels), levels[-1].search_steps, nested)
+        levels = [
+            replace(
+                one,
+                search_steps=one.search_steps + before,
+                search_dense_steps=one.search_dense_steps + before,
+            )
+            for one in levels
+        ]
+        last = levels[-1]
+        return cls(name, tuple(levels), last.search_steps, nested, last.search_dense_steps)
 
     def __repr__(self) -> str:
         ends = (
@@ -78,7 +90,8 @@ class Baseline:
         many = f"{len(self.levels)} level{'' if len(self.levels) == 1 else 's'}"
         return (
             f"Baseline({self.name!r}, {many}, {ends}; "
-            f"{self.search_steps} steps x networks, nested={self.nested})"
+            f"{self.search_steps} steps x networks, {self.search_dense_steps:.0f} dense steps, "
+            f"nested={self.nested})"
         )
 
     @property

@@ -31,6 +31,7 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.random import Distribution, layer_counts, random_mask
 from nets_deap.tickets.trained import TrainedState
+from nets_deap.training.cost import dense_share
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Plan, Start
 from nets_deap.training.task import Task, check_task
@@ -112,11 +113,13 @@ def rigl(
     )
     for ticket, result in zip(tickets, results, strict=True):
         check_finite(task, ticket, math.isfinite(result.val_loss))
-    own = steps + len(updates)
-    levels = [
-        Level(ticket, own * i, trained=replace(result, steps=steps))
-        for i, (ticket, result) in enumerate(zip(tickets, results, strict=True), 1)
-    ]
+    own, dense = steps + len(updates), 0.0
+    levels = []
+    for i, (ticket, result) in enumerate(zip(tickets, results, strict=True), 1):
+        # A layer keeps as many weights from start to end, so the share of the last mask is theirs.
+        dense += steps * dense_share(task.problem, ticket.packed_mask) + len(updates)
+        trained_now = replace(result, steps=steps)
+        levels.append(Level(ticket, own * i, trained=trained_now, search_dense_steps=dense))
     return Baseline.of("rigl", levels, before=task.rewound_steps)
 
 

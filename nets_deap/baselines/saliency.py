@@ -143,7 +143,7 @@ def synflow(
             scores = np.where(mask, flow.scores(mask), -1)
             spent += charge(task, 1)
             mask[ranked(scores, rng)[kept_at(task.layout, density ** (done / n)) :]] = False
-        levels.append(Level(task.ticket(mask), spent))
+        levels.append(Level(task.ticket(mask), spent, search_dense_steps=spent))
     return Baseline.of("synflow", levels, before=task.rewound_steps)
 
 
@@ -172,5 +172,5 @@ def _pruned(
     for density in goals:
         mask = np.zeros(task.layout.size, dtype=np.bool_)
         mask[order[: kept_at(task.layout, density)]] = True
-        levels.append(Level(task.ticket(mask), spent))
+        levels.append(Level(task.ticket(mask), spent, search_dense_steps=spent))
     return Baseline.of(name, levels, before=task.rewound_steps)

@@ -22,7 +22,9 @@ def add(parsers: Any) -> None:
     )
     add_preset(command, named=False)
     command.add_argument(
-        "--budget", type=int, help="steps x networks (default: as in 'compare' with the preset's)"
+        "--budget",
+        type=float,
+        help="in the preset's search.budget_unit (default: as in 'compare' with the preset's)",
     )
     command.add_argument("--densities", help="levels with commas between (default: 0.107 to 0.007)")
     command.add_argument("--out", help="folder for the tickets (default: none is written)")
@@ -38,9 +40,9 @@ def baseline(options: Namespace) -> int:
         return 0
     method = METHODS[_checks.choice("name", options.name, METHODS, "See: nets-deap baseline list")]
     config = configured(options)
-    budget = 1 if options.budget is None else options.budget
+    budget: float = 1 if options.budget is None else options.budget
     if method.budgets > 0 and options.budget is None:
-        budget = round(budget_of(options, config) * method.budgets)
+        budget = budget_of(options, config) * method.budgets
     from nets_deap.experiments.compare import DENSITIES, find, levels_of, rows_of
     from nets_deap.experiments.run import build_task
     from nets_deap.runs.storage.folder import RunFolder, csv_text
@@ -54,7 +56,8 @@ def baseline(options: Namespace) -> int:
         folder.write_text("rows.csv", csv_text(rows))
         for level in found.levels:
             level.ticket.save(folder.path / f"{level.ticket.digest[:16]}.safetensors", task=task)
-    cost = f"{found.search_steps} steps x networks, {seconds:.1f} s"
+    dense = f"{found.search_dense_steps:.0f} dense steps"
+    cost = f"{found.search_steps} steps x networks, {dense}, {seconds:.1f} s"
     print(f"{method.name}: {method.about}; search of {cost}\n")
     cells = [
         (str(r["kept"]), f"{100 * r['density']:.2f} %", f"{100 * r['test_accuracy']:.2f} %")

@@ -25,9 +25,9 @@ def add(parsers: Any) -> None:
     command.add_argument("--first-seed", type=int, default=0, help="the first (default: 0)")
     command.add_argument(
         "--budget",
-        type=int,
-        help="steps x networks of evolution (default: the preset's); IMP and evolution-adds get "
-        "three times as many, which the table states",
+        type=float,
+        help="of evolution, in the preset's search.budget_unit (default: the preset's); IMP and "
+        "evolution-adds get three times as many, which the table states",
     )
     command.add_argument("--methods", help="names with commas between (default: all)")
     command.add_argument("--densities", help="levels with commas between (default: 0.107 to 0.007)")

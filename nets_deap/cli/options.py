@@ -108,13 +108,16 @@ def _found_beside(file: Path) -> Config | None:
     return config_of(facts) if facts and isinstance(facts.get("config"), dict) else None
 
 
-def budget_of(options: Namespace, config: Config) -> int:
-    """Return the budget that is asked for, or the preset's."""
-    budget: int | None = config.search.budget if options.budget is None else options.budget
+def budget_of(options: Namespace, config: Config) -> float:
+    """Return the budget that is asked for, or the preset's, in the preset's unit."""
+    budget: Any = config.search.budget if options.budget is None else options.budget
     if budget is None:
         none = "none, as the preset has none"
-        raise _checks.bad_value("--budget", "be given", "steps x networks", none)
-    return budget
+        raise _checks.bad_value(
+            "--budget", "be given", f"a number of {config.search.budget_unit}", none
+        )
+    whole = float(budget).is_integer()  # as in a file
+    return int(budget) if whole else float(budget)
 
 
 def numbers(flag: str, text: str | None, kind: type) -> tuple[Any, ...]:

@@ -1,7 +1,8 @@
-"""Holding out a validation split of the training data."""
+"""Holding out a validation split of the training data, once or in folds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def hold_out(targets: Any, n: int, share: float, seed: int) -> tuple[Rows, Rows]
     """
     total = min(max(round(share * n), 1), n - 1)
     rng = np.random.default_rng([seed, n])
-    _, classes, sizes = np.unique(_classes(targets, n), return_inverse=True, return_counts=True)
+    _, classes, sizes = np.unique(classes_of(targets, n), return_inverse=True, return_counts=True)
     # Examples in a random order within each class: every (n / total)-th is held out.
     order = np.lexsort((rng.permutation(n), classes))
     held = np.zeros(n, dtype=np.bool_)
@@ -56,12 +57,34 @@ def _leave_one(held: NDArray[np.bool_], order: Rows, classes: Rows, sizes: Rows)
             given[kind] += -1 if out else 1
 
 
-def _classes(targets: Any, n: int) -> NDArray[Any]:
+def deal(groups: Sequence[NDArray[Any]], count: int, seed: Sequence[int]) -> Rows:
+    """Return the fold of each example, (N,), drawn at random: of every group each has its share.
+
+    All folds have N / count examples, rounded up or down. So has each of every value of the first
+    grouping, and of every value of the second within one of the first. The same arguments give the
+    same folds.
+
+    Args:
+        groups: Values of each example, (N,), such as its class; the coarsest grouping first.
+        count: Number of folds.
+        seed: Whole numbers that the draw follows from.
+    """
+    n = len(groups[0])
+    rng = np.random.default_rng([*seed, n])
+    # In a random order within each group, dealt like cards.
+    order = np.lexsort((rng.permutation(n), *reversed(groups)))
+    found = np.empty(n, dtype=np.int64)
+    found[order] = rng.permutation(count)[np.arange(n) % count]
+    return found
+
+
+def classes_of(targets: Any, n: int) -> NDArray[Any]:
     """Return the class of each example (N,); all the same where there are none."""
     none = np.zeros(n, dtype=np.int64)
     if not isinstance(targets, Tensor) or targets.numel() != n:
         return none
-    values = targets.reshape(n).numpy()
+    found = targets.detach().reshape(n).cpu()
+    values: NDArray[Any] = (found.double() if found.is_floating_point() else found).numpy()
     if values.dtype.kind == "f" and not np.isin(values, (0, 1)).all():
         return none
     return values

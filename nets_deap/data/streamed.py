@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from nets_deap import _checks
 from nets_deap.data.normalize import Normalize, NormalizeEntries
 from nets_deap.data.numbers import tensor_of
-from nets_deap.inputs.nested import each, leaves_of, like
+from nets_deap.inputs.nested import each, leaves_of, length_of, like, paired
 
 MEMORY_SHARE = 0.5
 HINT = "Give it a transform that yields arrays or tensors of one shape."
@@ -95,6 +95,65 @@ class Streamed:
         """Return inputs normalised, and floating-point ones in the dtype of the model."""
         found = as_dtype(inputs, self._dtype)
         return found if self._normalize is None else self._normalize(found, self._dtype)
+
+
+class StreamedParts(Streamed):
+    """Examples of two splits in one stream, at least one of them streamed; nothing is copied.
+
+    Args:
+        first: Inputs (N1, ...), as tensors or streamed.
+        second: Inputs (N2, ...) of the same shapes and dtypes.
+        rows: Which examples, in order, shape (N,): those of ``second`` count on from N1.
+    """
+
+    def __init__(self, first: Any, second: Any, rows: NDArray[np.int64]) -> None:
+        self._parts, self._rows = (first, second), rows
+        self._bound = length_of(first)
+        self.device = leaves_of(first)[0].device
+
+    @property
+    def spec(self) -> Any:
+        """All inputs as they are handed out, without values: tensors on the meta device."""
+
+        def empty(tensor: Tensor) -> Tensor:
+            return torch.empty((len(self), *tensor.shape[1:]), dtype=tensor.dtype, device="meta")
+
+        return each(spec_of(self._parts[0]), empty)
+
+    def take(self, rows: NDArray[np.int64]) -> StreamedParts:
+        """Return a stream of some of the examples."""
+        return StreamedParts(*self._parts, self._rows[rows])
+
+    def on(
+        self, device: torch.device, normalize: Normalize | NormalizeEntries | None
+    ) -> StreamedParts:
+        """Return a stream on a device; its parts are normalised already, each in its own way."""
+        return self.to(device)
+
+    def to(self, device: torch.device) -> StreamedParts:
+        """Return the same stream with minibatches that go to another device."""
+        first, second = (each(part, lambda leaf: leaf.to(device)) for part in self._parts)
+        return StreamedParts(first, second, self._rows)
+
+    def __getitem__(self, rows: Tensor | slice) -> Any:
+        """Read some examples, given by their indices (B,) or as a slice: shape (B, ...)."""
+        chosen = self._rows[rows if isinstance(rows, slice) else rows.cpu().numpy()]
+        early = chosen < self._bound
+        if early.all():
+            return _rows_of(self._parts[0], chosen)
+        if not early.any():
+            return _rows_of(self._parts[1], chosen - self._bound)
+        # One part after the other; then each example at its place.
+        places = torch.from_numpy(np.argsort(np.argsort(~early, kind="stable"))).to(self.device)
+        first = _rows_of(self._parts[0], chosen[early])
+        second = _rows_of(self._parts[1], chosen[~early] - self._bound)
+        return paired(first, second, lambda a, b: torch.cat([a, b])[places])
+
+
+def _rows_of(part: Any, rows: NDArray[np.int64]) -> Any:
+    """Return some examples of tensors or a stream."""
+    chosen = torch.from_numpy(rows)
+    return each(part, lambda leaf: leaf[chosen.to(leaf.device)])
 
 
 def spec_of(inputs: Any) -> Any:

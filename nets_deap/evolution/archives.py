@@ -55,6 +55,8 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         self._front = None
         if _inherits(fresh[0]):
             by = _spread_over(fresh[0].fitness)
+            if not self.items:
+                fresh = [*_stations_for(fresh[0]), *fresh]
             self._keep(list(_holders(self.items, fresh, WIDTH, by).values()))
             return
         # A ticket that has been evaluated again replaces its earlier, perhaps luckier, self.
@@ -107,7 +109,7 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         return iter(self.members)
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(self.members)
+        return iter(self.members[::-1])
 
     def __str__(self) -> str:
         return str(self.members)
@@ -138,6 +140,18 @@ def _inherits(individual: Any) -> bool:
     """Return whether an individual is a ticket whose evaluator lets it inherit weights."""
     evaluator = evaluator_for(individual) if isinstance(individual, Ticket) else None
     return evaluator is not None and evaluator.inherit == "weights"
+
+
+def _stations_for(ticket: Ticket) -> list[Ticket]:
+    """Return the tickets that a descent has passed through, where a ticket's run began with one."""
+    evaluator = evaluator_for(ticket)
+    if evaluator is None:
+        return []
+    names = getattr(ticket.fitness, "names", None)
+    found = [one for stations in evaluator.stations.values() for one in stations]
+    return [
+        one for one in found if one.fitness.valid and getattr(one.fitness, "names", ()) == names
+    ]
 
 
 def _spread_over(fitness: Any) -> str:

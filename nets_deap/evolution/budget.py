@@ -141,6 +141,8 @@ class Budget:
         steps = _filled(steps.astype(np.int64), costs, due)
         spent = float((steps * costs).sum() + beside)
         self.spent += round(spent) if self.unit == STEPS else spent
+        if self.generations is None and self.left < float((least * costs).sum()):
+            self.spent = self.total  # what is left is too little for another generation like it
         return [int(own) for own in steps]
 
     def _due(self, generation: int) -> float:

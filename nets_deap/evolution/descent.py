@@ -11,6 +11,7 @@ import numpy as np
 from nets_deap import _checks
 from nets_deap.evolution.budget import DENSE_STEPS
 from nets_deap.evolution.evaluator import AHEAD, Evaluator
+from nets_deap.evolution.objectives import values_of
 from nets_deap.evolution.operators import mut_prune
 from nets_deap.tickets.ticket import Ticket
 
@@ -48,9 +49,10 @@ class Descent:
         self._evaluator, self._first, self._low = evaluator, first, low
 
     def __call__(self, n: int) -> list[Ticket]:
-        """Return ``n`` tickets of the descent, spread evenly over log density, densest first.
+        """Return ``n`` stations from which lineages go on, spread evenly over log density.
 
-        The first call trains; later ones return copies of the same tickets.
+        Densest first. The first call trains; later ones return copies of the same tickets. A
+        ``ParetoFront`` takes in the denser stations by itself.
 
         Args:
             n: How many, >= 0. More than there are stations are copies of the sparser ones.
@@ -63,8 +65,12 @@ class Descent:
         if key not in evaluator.stations:
             evaluator.stations[key] = self._descend(first)
         stations = evaluator.stations[key]
-        evaluator.active_below = hurt_below(stations)
-        return [copy.deepcopy(stations[i]) for i in _picks(len(stations), n)]
+        high = evaluator.active_below = hurt_below(stations)
+        active = [ticket for ticket in stations if ticket.density <= high]
+        drawn = [copy.deepcopy(active[i]) for i in _picks(len(active), n)]
+        for ticket in drawn:
+            del ticket.fitness.values
+        return drawn
 
     def _descend(self, ticket: Ticket) -> list[Ticket]:
         """Train and prune, from a first ticket down to the least density; return all stations."""
@@ -80,9 +86,11 @@ class Descent:
             if i:
                 ticket = copy.deepcopy(ticket)
                 mut_prune(ticket, fraction=max(0.0, 1 - round(size) / ticket.kept), rng=rng)
-            ((_, state),) = evaluator.train([ticket], [steps], AHEAD, AHEAD, i, inherit=True)
-            if math.isfinite(state.metrics["val_loss"]):
+            ((measured, state),) = evaluator.train([ticket], [steps], AHEAD, AHEAD, i, inherit=True)
+            values = values_of(evaluator.objectives, measured)
+            if values is not None:
                 ticket.note_training(state)
+                ticket.fitness.values = values
             else:  # the next ones go on from what was before
                 ledger.diverged += 1
             stations.append(ticket)
@@ -124,6 +132,4 @@ def _picks(stations: int, n: int) -> list[int]:
     """Return which stations ``n`` tickets are of: all, spread evenly, or the sparser ones again."""
     if n <= stations:
         return [round(place) for place in np.linspace(0, stations - 1, n)] if n > 1 else [0]
-    half = stations // 2
-    more = [half + i % (stations - half) for i in range(n - stations)]
-    return sorted([*range(stations), *more])
+    return sorted(stations - 1 - i % stations for i in range(n))

@@ -32,8 +32,9 @@ from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cost import dense_share, gradient_share
+from nets_deap.training.folds import check_folds, folded
 from nets_deap.training.gradients import cheap_gradient
-from nets_deap.training.problem import Outcome, Plan, Start, at_work
+from nets_deap.training.problem import Fold, Outcome, Plan, Start, at_work
 from nets_deap.training.recipe import name_of
 from nets_deap.training.task import Task, Totals, check_task
 
@@ -43,6 +44,7 @@ Genes = tuple[Any, ...]
 
 _latest: weakref.WeakKeyDictionary[Task, weakref.ref[Evaluator]] = weakref.WeakKeyDictionary()
 INHERIT = ("none", "weights")
+HOLDOUT = ("fixed", "folds")
 # Candidates for regrowth and remembered weights: at most so many times the kept bits. Where these
 # are many, fewer candidates: a swap takes less than half of the kept ones, and each is 12 bytes.
 CANDIDATES, REMEMBERED = 2, 4
@@ -84,6 +86,13 @@ class Evaluator(Batched):
             trained values of its parent's kept weights, regrown ones from 0 (Lamarckian).
         budget: What all networks may cost, shared out over the generations, each among all of its
             tickets at once; None trains the recipe's steps.
+        holdout: ``"fixed"``: the task's validation part measures every generation. ``"folds"``: the
+            validation part is drawn anew each generation, from training and validation data, and
+            the rest trains; see ``training.folds``. The final ``task.train`` is as ever. Values of
+            one generation compare; those of another fold do not, so survivors must be evaluated
+            again (``again``), and their fitness is then what the newest fold gave. Not with
+            inherited weights, whose ancestors have trained on the fold: that loss would reward
+            what was learnt by heart.
         gradients: Also measure the gradient by all weights after training, over one minibatch,
             which counts as a step, and in multiply-adds as ``gradient_share``; operators that go by
             gradient need it.
@@ -96,8 +105,8 @@ class Evaluator(Batched):
         residents: The tickets that live now, among which mating finds neighbours; the toolbox of
             ``nets.make_toolbox`` and the recorder keep it.
         active_below: Density below which lineages go on, because pruning has begun to hurt there;
-            None where no ``Descent`` has found one. Networks train for the recipe's steps there, the
-            sparser the longer; denser ones for as many multiply-adds as those.
+            None where no ``Descent`` has found one. Networks train for the recipe's steps there,
+            the sparser the longer; denser ones for as many multiply-adds as those.
         planned: Generations after the first population, where somebody has said how many.
         ahead: The totals of the task's ledger before and after what was trained for this run ahead
             of its first generation; None for nothing, or once a recorder has entered it.
@@ -120,13 +129,14 @@ class Evaluator(Batched):
     __slots__ = (
         "__weakref__",
         "_home",
+        "active_below",
         "again",
         "ahead",
         "ahead_cost",
         "budget",
-        "active_below",
         "generations",
         "gradients",
+        "holdout",
         "inherit",
         "memory",
         "objectives",
@@ -146,6 +156,7 @@ class Evaluator(Batched):
         budget: Budget | None = None,
         gradients: bool = False,
         memory: bool = False,
+        holdout: str = "fixed",
     ) -> None:
         check_task("task", task)
         self.task = task
@@ -157,6 +168,9 @@ class Evaluator(Batched):
         self.ahead: tuple[Totals, Totals] | None = None
         self.ahead_cost = 0.0
         self.stations: dict[Any, list[Ticket]] = {}
+        self.holdout = _checks.choice("holdout", holdout, HOLDOUT)
+        if holdout == "folds":
+            self._check_folds()
         if any(o.needs_accuracy for o in self.objectives) and not task.has_accuracy:
             raise _checks.bad_value(
                 "objectives",
@@ -207,6 +221,24 @@ class Evaluator(Batched):
             tuple(o.reference_for(task.chance_loss, dense, task) for o in objectives),
         )()
 
+    def _check_folds(self) -> None:
+        """Raise where folds would not be held out, or cannot be made."""
+        if self.inherit == "weights":
+            raise _checks.bad_value(
+                "holdout",
+                "be 'fixed' where weights are inherited",
+                "inherit='none' with holdout='folds'",
+                "inherit='weights'",
+                "Ancestors have trained on the examples of the fold in earlier generations, so "
+                "that nothing would be held out. Keep a larger validation part instead.",
+            )
+        check_folds(self.task.problem)
+
+    @property
+    def fold(self) -> Fold | None:
+        """What validates in the next evaluation; None for the task's own validation part."""
+        return Fold(self.task.seed, self.generation) if self.holdout == "folds" else None
+
     # ---- which generation it is
 
     @property
@@ -248,17 +280,24 @@ class Evaluator(Batched):
         """Take note of which tickets are evaluated next, perhaps one by one."""
         before = self.generations
         if before.begins_run(tickets):
-            if self.budget is not None and before.now <= self.budget.generations:
+            planned = None if self.budget is None else self.budget.generations
+            if planned is not None and before.now <= planned:
                 logger.warning(
                     "A new population goes on with generation %d of the %d that the budget is "
                     "planned for. To begin a new run, call restart() of the evaluator before.",
                     before.now,
-                    self.budget.generations,
+                    planned,
                 )
             else:
                 self.restart()
                 self.generations = Generations(0, after=before.now)
         self.generations.open(tickets)
+
+    def _is_spent(self, generation: int) -> bool:
+        """Return whether the budget ends before a generation."""
+        assert self.budget is not None
+        planned = self.budget.generations
+        return self.budget.left <= 0 if planned is None else generation > planned
 
     # ---- evaluation
 
@@ -266,7 +305,7 @@ class Evaluator(Batched):
         """Evaluate one generation as one batch; then go on to the next generation's minibatches.
 
         Tickets in ``again`` are evaluated with them, on the same minibatches, and get the mean of
-        all their evaluations as fitness, or where weights are inherited the last one.
+        all their evaluations as fitness, or where weights are inherited or folds change the last.
 
         Returns:
             Values in the order of ``tickets``; empty for none.
@@ -316,9 +355,8 @@ class Evaluator(Batched):
         with at_work(self.task.problem):
             before = ledger.totals()
             (values,) = self.together([ticket])
-            after = ledger.totals()
+            cost = ledger.since(before)
         if carried is not None:
-            cost = (now - then for now, then in zip(after, before, strict=True))
             carried.append(Spent(self.key, self.generation, *cost))
         return values
 
@@ -341,7 +379,11 @@ class Evaluator(Batched):
         """
         for ticket, diverged, fresh in zip(tickets, before, values, strict=True):
             n, old = ticket.evaluations, ticket.fitness.values
-            if self.inherit == "none" and not (diverged or ticket.diverged):
+            if (
+                self.inherit == "none"
+                and self.holdout == "fixed"
+                and not (diverged or ticket.diverged)
+            ):
                 fresh = tuple(
                     (n * then + now) / (n + 1) for then, now in zip(old, fresh, strict=True)
                 )
@@ -528,6 +570,7 @@ class Evaluator(Batched):
                 if any(objective.needs_curve for objective in self.objectives)
                 else 0,
                 keep_states=any(objective.needs_state for objective in self.objectives),
+                fold=self.fold,
             )
             starts = [self._start(ticket) if lamarckian else None for ticket in some]
             outcome = self.task.run(some, plan, starts=starts)
@@ -565,6 +608,7 @@ class Evaluator(Batched):
             part.curve[0],
             task=self.task,
             state=(lambda: part.states[0]) if part.states else None,
+            fold=plan.fold,
         )
         (state,) = part.trained
         before = ticket.inherited if self.inherit == "weights" else None
@@ -596,7 +640,8 @@ class Evaluator(Batched):
     def _rows(self) -> Tensor:
         """Return the examples on which a generation's gradients are measured: one minibatch."""
         plan = Plan(1, self.task.derived_seed(self.generation, 1))
-        return plan.batches(self.task.problem.n_examples, self.task.recipe.batch_size)[0]
+        n_examples = folded(self.task.problem, self.fold).n_examples
+        return plan.batches(n_examples, self.task.recipe.batch_size)[0]
 
     def _memory(self, ticket: Ticket) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Return pruned bits that an ancestor has trained, and their last |w|."""
@@ -613,7 +658,7 @@ class Evaluator(Batched):
         self, ticket: Ticket, state: TrainedState, rows: Tensor
     ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
         """Return |gradient| at the kept weights, the pruned bits of largest one, and theirs."""
-        problem, ledger = self.task.problem, self.task.ledger
+        problem, ledger = folded(self.task.problem, self.fold), self.task.ledger
         units, gates = ticket.units, ticket.gates
         mask = gates if units is None else units.mask_of(gates)
         gradient = cheap_gradient(problem, mask, rows, state)

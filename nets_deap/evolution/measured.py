@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.folds import folded
+from nets_deap.training.problem import Fold, Problem
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Measured:
         task: The ``nets.Task`` it was trained on.
         state: Returns the trained parameters and buffers by name, pruned weights zero; None unless
             an objective needs them.
+        fold: Which examples validated; None for the task's own validation part.
     """
 
     ticket: Ticket
@@ -34,3 +37,12 @@ class Measured:
     curve: NDArray[np.float64] | None = None
     task: Any = None
     state: Callable[[], dict[str, Any]] | None = None
+    fold: Fold | None = None
+
+    @property
+    def problem(self) -> Problem:
+        """What it was trained and measured on: ``task.problem``, or with folds that of its fold.
+
+        An objective that measures on validation data of its own accord takes ``problem.val``.
+        """
+        return folded(self.task.problem, self.fold)

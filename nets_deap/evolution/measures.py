@@ -159,7 +159,7 @@ def int8_accuracy(measured: Measured) -> float:
     task, state = trained(measured, "int8_accuracy")
     weights = {name for name, tensor in task.problem.initial.items() if tensor.ndim > 1}
     rounded = {n: rounded_to_int8(t) if n in weights else t for n, t in state.items()}
-    return accuracy(task, rounded)
+    return accuracy(measured.problem, rounded)
 
 
 def noise_accuracy(sigma: float) -> Callable[[Measured], float]:
@@ -186,7 +186,9 @@ def _noise_accuracy(scale: float, measured: Measured) -> float:
     """Return the validation accuracy with noise of that size on the inputs."""
     task, state = trained(measured, f"noise_accuracy:{scale:g}")
     rng = np.random.default_rng(task.derived_seed(NOISE_SEED))
-    real = [leaf for leaf in leaves_of(spec_of(task.problem.val[0])) if leaf.is_floating_point()]
+    real = [
+        leaf for leaf in leaves_of(spec_of(measured.problem.val[0])) if leaf.is_floating_point()
+    ]
     if not real:
         rule, expected = "suit the inputs", "a floating-point one to add noise to"
         got = f"noise_accuracy:{scale:g} of whole numbers"
@@ -196,7 +198,7 @@ def _noise_accuracy(scale: float, measured: Measured) -> float:
     for leaf in real:
         drawn = rng.standard_normal(tuple(leaf.shape), dtype=np.float32)
         noise.append(scale * torch.from_numpy(drawn).to(task.device))
-    return accuracy(task, state, noise)
+    return accuracy(measured.problem, state, noise)
 
 
 def rounded_to_int8(tensor: Tensor) -> Tensor:
@@ -208,16 +210,15 @@ def rounded_to_int8(tensor: Tensor) -> Tensor:
 
 
 @working
-def accuracy(task: Task, state: State, noise: Sequence[Tensor] = ()) -> float:
+def accuracy(problem: Problem, state: State, noise: Sequence[Tensor] = ()) -> float:
     """Return the accuracy in [0, 1] of a network in evaluation mode on the validation data.
 
     Args:
-        task: The model and the validation data.
+        problem: The model and the validation data.
         state: Parameters and buffers by name.
         noise: What is added to the floating-point inputs, one for each, of its shape (N, ...);
             empty for nothing.
     """
-    problem = task.problem
     model, mode = problem.model, problem.model.training
     here = {name: tensor.to(problem.device) for name, tensor in state.items()}
     done, correct, labelled = 0, 0.0, 0.0

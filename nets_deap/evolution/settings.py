@@ -185,15 +185,24 @@ class EvaluationSettings(Settings):
     )
     gradient: bool | None = setting(
         None,
-        "Measure gradients after training (10 more steps each), and in one mutation of three prune "
-        "by ``|w * gradient|``, in another one of six swap weights for those of largest gradient. None: where weights "
-        "are inherited, whose swaps go by it.",
+        "Measure gradients after training. Where weights are inherited, seven swaps of ten then "
+        "regrow by them; else one mutation of three prunes by ``|w * gradient|``, and one of six "
+        "swaps weights for those of largest gradient. None: where weights are inherited.",
     )
-    reevaluate: bool = setting(
-        False,
+    holdout: str = setting(
+        "fixed",
+        '``"fixed"``: the validation part is the task\'s; or ``"folds"``: drawn anew each '
+        "generation from training and validation data, so that selection cannot learn it. With "
+        '``inherit="none"``; see ``Evaluator``.',
+        one_of(("fixed", "folds")),
+    )
+    reevaluate: bool | None = setting(
+        None,
         "Evaluate survivors again with each generation's offspring, on the same minibatches: a "
         "lucky draw does not survive for long. It costs as many networks again; for algorithms "
-        "whose parents compete with their offspring.",
+        "whose parents compete with their offspring. None: only with folds, where the numbers of "
+        "two generations do not compare otherwise; ``nets.search`` leaves it out where parents "
+        "die, and in a toolbox for such an algorithm give False.",
     )
 
 

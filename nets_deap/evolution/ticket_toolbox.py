@@ -68,7 +68,7 @@ class _Watched:
     """A function of a toolbox, and what else its calls mean to the evaluator."""
 
     def __init__(self, function: Function, toolbox: TicketToolbox) -> None:
-        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+        functools.update_wrapper(self, function, updated=())  # type: ignore[arg-type]
         self.function, self.toolbox = function, toolbox
 
     def _evaluator(self) -> Evaluator:

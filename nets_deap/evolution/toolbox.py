@@ -14,6 +14,7 @@ from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.descent import Descent
 from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.lineages import Lineages
+from nets_deap.evolution.measures import STRUCTURAL
 from nets_deap.evolution.operators import (
     cx_average,
     cx_interpolate,
@@ -29,7 +30,6 @@ from nets_deap.evolution.operators import (
     mut_swap,
     sel_nsga2,
 )
-from nets_deap.evolution.measures import STRUCTURAL
 from nets_deap.evolution.operators._common import generator
 from nets_deap.evolution.settings import (
     EvaluationSettings,
@@ -51,7 +51,8 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
     """Return a ``deap.base.Toolbox`` with everything an evolution of tickets needs.
 
     Registers ``individual``, ``population(n=...)``, ``mate``, ``mutate`` (density is kept within
-    its range), ``select``, ``evaluate`` and ``map``. Register others over them one by one; see ``TicketToolbox`` for what it does then.
+    its range), ``select``, ``evaluate`` and ``map``. Register others over them one by one; see
+    ``TicketToolbox`` for what it does then.
 
     With ``inherit="weights"`` (Lamarckian) the search of a child goes on from its parent's trained
     weights; the ticket is still its mask over W0, and what counts is ``task.train(ticket)``, from
@@ -87,8 +88,10 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
         inherit=settings.inherit,
         budget=budget,
         gradients=_by_gradient(settings),
+        holdout=settings.holdout,
     )
-    toolbox = TicketToolbox(evaluator, reevaluate=settings.reevaluate)
+    again = settings.holdout == "folds" if settings.reevaluate is None else settings.reevaluate
+    toolbox = TicketToolbox(evaluator, reevaluate=again)
     toolbox.register("map", settings.map or batch_map)
     register_operators(toolbox, evaluator, settings)
     return toolbox
@@ -107,7 +110,7 @@ def register_operators(
     least, most = evaluator.task.layout.density_range
     low, high = (min(max(end, least), most) for end in settings.density)
     lamarckian = evaluator.inherit == "weights"
-    shrinks = lamarckian and _shrinks(evaluator)
+    shrinks = shrinks_tickets(evaluator)
     first = settings.first_density or ((1.0, 1.0) if lamarckian else (0.3, 1.0))
     first_low, first_high = (min(max(end, low), high) for end in first)
     _register_first(toolbox, evaluator, first_low, first_high, settings)
@@ -193,10 +196,11 @@ def _by_gradient(settings: EvaluationSettings) -> bool:
     return settings.inherit == "weights" if settings.gradient is None else settings.gradient
 
 
-def _shrinks(evaluator: Evaluator) -> bool:
+def shrinks_tickets(evaluator: Evaluator) -> bool:
     """Return whether tickets evolve by ``mut_shrink``: as objectives want it, where it can."""
     names = {objective.name for objective in evaluator.objectives}
-    return not names.isdisjoint(STRUCTURAL) and _can_shrink(evaluator.task)
+    lamarckian = evaluator.inherit == "weights"
+    return lamarckian and not names.isdisjoint(STRUCTURAL) and _can_shrink(evaluator.task)
 
 
 def _can_shrink(task: Task) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from nets_deap import _checks
 from nets_deap.baselines import Baseline
 from nets_deap.errors import InvalidValueError
+from nets_deap.evolution.budget import STEPS
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.measures import multiply_adds
 from nets_deap.evolution.operators import layer_counts
@@ -36,7 +37,7 @@ def compare(
     path: str | Path,
     *,
     seeds: Sequence[int],
-    budget: int,
+    budget: float,
     methods: Sequence[str] = tuple(METHODS),
     densities: Sequence[float] = DENSITIES,
     on_done: Callable[[str], None] | None = None,
@@ -52,7 +53,8 @@ def compare(
         path: The folder: ``comparison.json``, ``results/*.json``, ``rows.csv``, ``summary.txt``
             and ``summary.json``.
         seeds: One or more seeds >= 0.
-        budget: Steps x networks of the search; some methods get a stated multiple of it.
+        budget: Of the search, in the preset's ``search.budget_unit``; some methods get a stated
+            multiple of it.
         methods: Names of ``METHODS``.
         densities: Levels in (0, 1), in any order.
         on_done: Called with a line for each method and seed.
@@ -66,7 +68,9 @@ def compare(
     """
     chosen = [_checks.choice("methods", name, METHODS) for name in methods]
     levels = levels_of(densities)
-    _checks.whole("budget", budget)
+    if config.search.budget_unit == STEPS:
+        _checks.whole("budget", budget)
+    _checks.real("budget", budget, low=0, open_low=True)
     if not chosen or not levels or not len(seeds) or len(set(seeds)) < len(seeds):
         raise _checks.bad_value(
             "compare", "have work", "methods, densities and distinct seeds", [chosen, [*seeds]]
@@ -118,7 +122,7 @@ def find(
     task: Task,
     config: Config,
     name: str,
-    budget: int,
+    budget: float,
     densities: tuple[float, ...],
     evolved: Sequence[Ticket] = (),
 ) -> tuple[Baseline, float]:
@@ -147,6 +151,7 @@ def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: flo
             "test_loss": result.test_loss,
             "val_accuracy": result.val_accuracy,
             "search_steps": found.search_steps,
+            "search_dense_steps": round(found.search_dense_steps, 3),
             "search_seconds": round(seconds, 2),
             "final_steps": config.final.steps,
             "ticket": level.ticket.digest[:16],
@@ -167,7 +172,7 @@ def _measure(
     task: Task,
     config: Config,
     name: str,
-    budget: int,
+    budget: float,
     densities: tuple[float, ...],
     folder: ComparisonFolder,
 ) -> list[Row]:
@@ -178,14 +183,15 @@ def _measure(
         found, seconds = Baseline.of("dense", [Level(task.dense_ticket())]), 0.0
     else:
         evolved = folder.tickets(task.seed, task.layout) if name == "same-layers" else []
-        share = round(budget * METHODS[name].budgets)
+        share = budget * METHODS[name].budgets
+        share = round(share) if config.search.budget_unit == STEPS else share
         found, seconds = find(task, config, name, share, densities, evolved)
     if name == EVOLUTION:
         folder.put_tickets(task.seed, found.tickets, task)
     return rows_of(task, config, name, found, seconds)
 
 
-def _identity(config: Config, budget: int, densities: tuple[float, ...]) -> dict[str, Any]:
+def _identity(config: Config, budget: float, densities: tuple[float, ...]) -> dict[str, Any]:
     """Return what must be the same for results to belong to one comparison."""
     plain = config.as_dict()
     plain["task"] = {k: v for k, v in plain["task"].items() if k not in ("data_dir", "device")}
@@ -197,5 +203,7 @@ def _identity(config: Config, budget: int, densities: tuple[float, ...]) -> dict
 
 def _line(seed: int, name: str, rows: Sequence[Row]) -> str:
     """Return a line of progress."""
+    first = rows[0]
+    costs = f"{first['search_steps']:>7} steps {first['search_dense_steps']:>7.0f} dense steps"
     accuracy = ", ".join(f"{100 * r['test_accuracy']:.2f} @ {100 * r['density']:.2f}" for r in rows)
-    return f"seed {seed}  {name:<14} {rows[0]['search_steps']:>7} steps  {accuracy} %"
+    return f"seed {seed}  {name:<14} {costs}  {accuracy} %"

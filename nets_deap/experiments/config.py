@@ -5,12 +5,14 @@ Nothing here imports torch, so that the command line answers at once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar
 
 from nets_deap import _checks
 from nets_deap.errors import InvalidValueError, NetsError
+from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.settings import Settings, at_least_0, one_of, setting
 from nets_deap.experiments.overrides import read_field
 from nets_deap.names import (
@@ -29,6 +31,10 @@ def _unit(name: str, value: Any) -> str:
     """Return the name of what one bit gates."""
     parse_unit(name, value)
     return str(value)
+
+
+# A share that leaves something on both sides.
+_guard = functools.partial(_checks.real, low=0, high=1, open_low=True, open_high=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +70,8 @@ class TaskConfig(Settings):
         '``"block(RxC)"`` or ``"2:4"``.',
         _unit,
     )
+
+    guard: float | None = setting(None, "See ``nets.Task``.", _guard)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,7 +118,26 @@ class SearchConfig(SearchSettings):
     )
 
     def _rules(self) -> Iterable[Callable[[], object]]:
-        return (*super()._rules(), self._check_genome, self._check_islands)
+        return (*super()._rules(), self._check_genome, self._check_islands, self._take_apart)
+
+    def _take_apart(self) -> None:
+        """Hold a ``nets.Budget`` as numbers and names, as files do."""
+        budget = self.budget
+        if not isinstance(budget, Budget):
+            return
+        if budget.generations not in (None, self.generations):
+            raise _checks.bad_value(
+                "search.budget",
+                "be planned for the generations of the search",
+                f"{self.generations} or None",
+                budget.generations,
+            )
+        for name, value in (
+            ("budget", budget.total),
+            ("budget_unit", budget.unit),
+            ("growth", budget.growth),
+        ):
+            object.__setattr__(self, name, value)
 
     def _check_islands(self) -> None:
         """Refuse migration where there is nowhere to go."""
@@ -120,8 +147,8 @@ class SearchConfig(SearchSettings):
 
     def _check_genome(self) -> None:
         """Refuse what genomes with weights of their own do not use."""
-        unused = {"inherit", "budget", "growth", "algorithm", "distribution", "density"}
-        unused |= {"gradient", "noise", "reevaluate", "islands"}
+        unused = {"inherit", "budget", "budget_unit", "growth", "algorithm", "distribution"}
+        unused |= {"density", "gradient", "noise", "reevaluate", "holdout", "islands"}
         given = [name for name in self.changed(SearchConfig) if name in unused]
         if self.genome == "weights" and given:
             raise _checks.bad_value(

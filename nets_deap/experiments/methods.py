@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nets_deap import _checks, baselines
 from nets_deap.baselines import Baseline, Level
+from nets_deap.evolution.budget import STEPS
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import options_of
@@ -26,6 +27,8 @@ DENSEST = 0.2
 # Masks hold whole weights: a member this near to a density level, as a ratio, is on it.
 NEAR = 1.01
 
+Costs = tuple[int, float]  # steps x networks, dense steps
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -34,16 +37,29 @@ class Setting:
     Attributes:
         task: Of this seed.
         config: The preset, for evolution and the final training.
-        budget: Steps x networks; a method may spend a stated multiple of it.
+        budget: In ``unit``; a method may spend a stated multiple of it.
         densities: The density levels, densest first.
         evolved: The tickets that evolution found for this seed, or none yet.
     """
 
     task: Task
     config: Config
-    budget: int
+    budget: float
     densities: tuple[float, ...]
     evolved: Sequence[Ticket] = ()
+
+    @property
+    def unit(self) -> str:
+        """What the budget is counted in: that of the preset's search."""
+        return self.config.search.budget_unit
+
+    def steps_a_round(self, budget: float, rounds: int) -> int:
+        """Return the steps of each of so many rounds, evenly: each prunes a fifth of what is kept.
+
+        Dense steps are counted by density; what the rounds really cost is stated beside them.
+        """
+        kept = rounds if self.unit == STEPS else sum((1 - FRACTION) ** i for i in range(rounds))
+        return max(1, math.floor(budget / kept + 1e-9))
 
     @property
     def rounds(self) -> int:
@@ -58,12 +74,12 @@ class Method:
 
     name: str
     about: str
-    find: Callable[[Setting, int], Baseline]
+    find: Callable[[Setting, float], Baseline]
     budgets: float = 1.0
 
 
-def evolve(setting: Setting, budget: int) -> Baseline:
-    """Search as the preset says, within a budget of steps x networks."""
+def evolve(setting: Setting, budget: float) -> Baseline:
+    """Search as the preset says, within a budget of its unit."""
     if setting.config.search.genome != "mask":
         raise _checks.bad_value(
             "search.genome",
@@ -72,25 +88,31 @@ def evolve(setting: Setting, budget: int) -> Baseline:
             repr(setting.config.search.genome),
             "Choose another preset.",
         )
-    members, cost = _searched(setting, setting.config, budget)
-    return Baseline.of(EVOLUTION, [Level(ticket, cost) for ticket in _about(members, setting)])
+    members, costs = _searched(setting, setting.config, budget)
+    return Baseline.of(EVOLUTION, [_level(one, costs) for one in _about(members, setting)])
 
 
-def evolve_adds(setting: Setting, budget: int) -> Baseline:
+def evolve_adds(setting: Setting, budget: float) -> Baseline:
     """Search for few multiply-adds of the compact network, as the preset ``lenet-adds`` does."""
-    members, cost = _searched(setting, PRESETS["lenet-adds"], budget)
+    members, costs = _searched(setting, PRESETS["lenet-adds"], budget)
     inside = [ticket for ticket in members if ticket.density <= DENSEST]
     sparse = inside or members[-1:]
-    return Baseline.of(EVOLUTION_ADDS, [Level(ticket, cost) for ticket in sparse])
+    return Baseline.of(EVOLUTION_ADDS, [_level(ticket, costs) for ticket in sparse])
 
 
-def _searched(setting: Setting, config: Config, budget: int) -> tuple[list[Ticket], int]:
-    """Search as a configuration says; return the front, densest first, and the steps it cost."""
-    before = setting.task.ledger.network_steps
-    options = {**options_of(config, setting.task), "budget": budget}
+def _searched(setting: Setting, config: Config, budget: float) -> tuple[list[Ticket], Costs]:
+    """Search as a configuration says; return the front, densest first, and what it cost."""
+    ledger = setting.task.ledger
+    steps, dense = ledger.network_steps, ledger.dense_steps
+    options = options_of(config, setting.task) | {"budget": budget, "budget_unit": setting.unit}
     found = search(setting.task, **options, seed=setting.task.seed, progress="none")
-    cost = setting.task.ledger.network_steps - before
-    return sorted(found.front, key=lambda ticket: -ticket.kept), cost
+    costs = ledger.network_steps - steps, ledger.dense_steps - dense
+    return sorted(found.front, key=lambda ticket: -ticket.kept), costs
+
+
+def _level(ticket: Ticket, costs: Costs) -> Level:
+    """Return a level that cost as much as the whole search."""
+    return Level(ticket, costs[0], search_dense_steps=costs[1])
 
 
 def _about(members: Sequence[Ticket], setting: Setting) -> list[Ticket]:
@@ -101,20 +123,27 @@ def _about(members: Sequence[Ticket], setting: Setting) -> list[Ticket]:
     return [*first, *inside]
 
 
-def _finetune(setting: Setting, budget: int) -> Baseline:
+def _finetune(setting: Setting, budget: float) -> Baseline:
     """Return iterative pruning with fine-tuning; the budget is spread evenly over its rounds."""
     rounds = setting.rounds
     found = baselines.finetune(
-        setting.task, rounds=rounds, steps=budget // rounds, fraction=FRACTION
+        setting.task,
+        rounds=rounds,
+        steps=setting.steps_a_round(budget, rounds),
+        fraction=FRACTION,
     )
     return _near_levels(found, setting)
 
 
-def _imp(setting: Setting, budget: int, scope: str = "global") -> Baseline:
+def _imp(setting: Setting, budget: float, scope: str = "global") -> Baseline:
     """Return iterative magnitude pruning; the budget is spread evenly over its rounds."""
     rounds = setting.rounds if scope == "global" else _layerwise_rounds(setting)
     found = baselines.imp(
-        setting.task, rounds=rounds, steps=budget // rounds, fraction=FRACTION, scope=scope
+        setting.task,
+        rounds=rounds,
+        steps=setting.steps_a_round(budget, rounds),
+        fraction=FRACTION,
+        scope=scope,
     )
     return _near_levels(found, setting)
 
@@ -133,15 +162,15 @@ def _near_levels(found: Baseline, setting: Setting) -> Baseline:
     """Keep the rounds about the density levels."""
     wanted = {ticket.digest for ticket in _about(found.tickets, setting)}
     levels = [level for level in found.levels if level.ticket.digest in wanted]
-    return Baseline(found.name, tuple(levels), found.search_steps, found.nested)
+    return replace(found, levels=tuple(levels))
 
 
-def _at_levels(baseline: Callable[..., Baseline]) -> Callable[[Setting, int], Baseline]:
+def _at_levels(baseline: Callable[..., Baseline]) -> Callable[[Setting, float], Baseline]:
     """Return a method that needs nothing but the task and the density levels."""
     return lambda setting, _: baseline(setting.task, setting.densities)
 
 
-def _same_layers(setting: Setting, budget: int) -> Baseline:
+def _same_layers(setting: Setting, budget: float) -> Baseline:
     """Return random masks with the layer densities of this seed's evolved tickets."""
     if not setting.evolved:
         raise _checks.bad_value(
@@ -175,7 +204,7 @@ _NAMED: dict[str, Method] = {
         Method(
             "one-shot",
             "train dense, prune once",
-            lambda s, budget: baselines.one_shot(s.task, s.densities, steps=budget),
+            lambda s, budget: baselines.one_shot(s.task, s.densities, steps=math.floor(budget)),
         ),
         Method("snip", "|w g| at W0", _at_levels(baselines.snip), 0.0),
         Method("grasp", "w H g at W0", _at_levels(baselines.grasp), 0.0),
@@ -205,7 +234,9 @@ def _like_others(name: str, baseline: Callable[..., Baseline]) -> Method:
     about = (inspect.getdoc(baseline) or name).splitlines()[0].rstrip(".")
     if "steps" not in inspect.signature(baseline).parameters:
         return Method(name, about, _at_levels(baseline), 0.0)
-    return Method(name, about, lambda s, budget: baseline(s.task, s.densities, steps=budget))
+    return Method(
+        name, about, lambda s, budget: baseline(s.task, s.densities, steps=math.floor(budget))
+    )
 
 
 METHODS: dict[str, Method] = _NAMED | {

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from nets_deap import _checks
+from nets_deap.evolution.budget import STEPS
 from nets_deap.experiments.config import Config, FinalConfig, SearchConfig, TaskConfig
 from nets_deap.training.recipe import CONV_RECIPES, LENET_RECIPE, RESNET_RECIPE, XOR_RECIPE, Recipe
 
@@ -19,6 +20,7 @@ XOR_SEARCH: dict[str, Any] = {
     "prune": (0.05, 0.5),
     "cxpb": 0.2,
     "mutpb": 0.8,
+    "inherit": "none",
 }
 
 # One parent and one child a generation, which prunes a fifth of what is kept and goes on from the
@@ -44,7 +46,9 @@ def _cifar10(network: str, title: str, recipe: Recipe, steps: int) -> Config:
         about=f"{title} on CIFAR-10, wants a GPU; not measured",
         task=TaskConfig(kind=network, dataset="cifar10"),
         recipe=recipe,
-        search=SearchConfig(generations=20, budget=18_900, density=(0.005, 1.0), **LINEAGE),
+        search=SearchConfig(
+            generations=20, budget=18_900, budget_unit=STEPS, density=(0.005, 1.0), **LINEAGE
+        ),
         final=FinalConfig(steps=steps, members=8),
     )
 
@@ -61,6 +65,7 @@ PRESETS: dict[str, Config] = {
             mutpb=0.5,
             inherit="weights",
             budget=12_000,
+            budget_unit=STEPS,
             density=(0.005, 1.0),
             noise=0.1,
             sigma=0.1,
@@ -102,7 +107,9 @@ PRESETS: dict[str, Config] = {
         about="LeNet-300-100 on full MNIST, weights inherited, under 3 minutes on two cores",
         task=TaskConfig(dataset="mnist"),
         recipe=LENET_RECIPE,
-        search=SearchConfig(generations=22, budget=6600, density=(0.005, 1.0), **LINEAGE),
+        search=SearchConfig(
+            generations=22, budget=6600, budget_unit=STEPS, density=(0.005, 1.0), **LINEAGE
+        ),
         final=FinalConfig(steps=4600, members=12),
     ),
     "lenet-adds": Config(
@@ -118,6 +125,7 @@ PRESETS: dict[str, Config] = {
             objectives=("val_loss", "multiply_adds"),
             inherit="weights",
             budget=20_000,
+            budget_unit=STEPS,
             density=(0.005, 1.0),
             sigma=0.2,
         ),
@@ -127,7 +135,9 @@ PRESETS: dict[str, Config] = {
         about="LeNet-5 on full MNIST, weights inherited",
         task=TaskConfig(kind="lenet5", dataset="mnist"),
         recipe=LENET_RECIPE,
-        search=SearchConfig(generations=16, budget=5100, density=(0.005, 1.0), **LINEAGE),
+        search=SearchConfig(
+            generations=16, budget=5100, budget_unit=STEPS, density=(0.005, 1.0), **LINEAGE
+        ),
         final=FinalConfig(steps=4600, members=5),
     ),
     "conv2-mnist5k": Config(
@@ -136,7 +146,12 @@ PRESETS: dict[str, Config] = {
         # The paper takes 20,000 steps at 2e-4; so few want a larger learning rate.
         recipe=replace(CONV_RECIPES[2], lr=1e-3),
         search=SearchConfig(
-            generations=11, budget=288, density=(0.005, 1.0), prune=(0.24, 0.24), **LINEAGE
+            generations=11,
+            budget=288,
+            budget_unit=STEPS,
+            density=(0.005, 1.0),
+            prune=(0.24, 0.24),
+            **LINEAGE,
         ),
         final=FinalConfig(steps=120, members=3),
     ),

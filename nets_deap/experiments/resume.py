@@ -10,6 +10,7 @@ from deap import tools
 
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError, NetsError, RunFileError
+from nets_deap.evolution.budget import STEPS
 from nets_deap.experiments.config import Config
 from nets_deap.runs.resume import Resumed, newest, take_up
 from nets_deap.runs.storage.folder import RunFolder
@@ -107,6 +108,8 @@ def config_of(facts: Mapping[str, Any]) -> Config:
             settings.update({f"{section}.{n}": _field(v) for n, v in value.items()})
         elif section != "about":
             settings[section] = value
+    if settings.get("search.budget") is not None:  # before there were units, it was steps
+        settings.setdefault("search.budget_unit", STEPS)
     try:
         return Config(about=str(plain.get("about", ""))).override(settings)
     except (NetsError, TypeError, ValueError, AttributeError) as error:

@@ -74,6 +74,7 @@ def build_task(config: Config) -> Task:
         "chunk": config.task.chunk,
         "engine": config.task.engine,
         "precision": config.task.precision,
+        "guard": config.task.guard,
         "maskable": maskable_of(config.task.maskable),
         "unit": config.task.unit,
     }

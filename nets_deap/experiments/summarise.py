@@ -80,6 +80,7 @@ def _one(name: str, rows: Sequence[Row], densities: Sequence[float]) -> MethodSu
         adds_accuracy=np.array(adds_accuracy),
         adds_hypervolume=np.array(adds_volumes),
         search_steps=float(np.mean([row["search_steps"] for row in own])),
+        search_dense_steps=float(np.mean([row.get("search_dense_steps", np.nan) for row in own])),
         search_seconds=float(np.mean([row["search_seconds"] for row in own])),
     )
 

@@ -36,6 +36,8 @@ class MethodSummary(Brief):
             the members that no smaller one matches or beats on the validation split.
         adds_hypervolume: Likewise over log10 of that share, at shares of 0.8^0 to 0.8^20 (R,).
         search_steps: Mean steps x networks of its search.
+        search_dense_steps: Its mean multiply-adds, in training steps of the dense network; NaN
+            where rows of before do not say.
         search_seconds: Mean seconds of its search.
     """
 
@@ -46,6 +48,7 @@ class MethodSummary(Brief):
     adds_accuracy: NDArray[np.float64]
     adds_hypervolume: NDArray[np.float64]
     search_steps: float
+    search_dense_steps: float
     search_seconds: float
 
     @property
@@ -101,11 +104,13 @@ class Summary(Brief):
         """Return everything as aligned text."""
         n = len(self.dense)
         head = ["method", *(f"{100 * d:.2f} %" for d in self.densities), "mean", "hypervolume"]
-        lines = [[*head, "steps", "seconds"]]
+        lines = [[*head, "steps", "dense steps", "seconds"]]
         for one in self.methods:
             cells = [_mean_and_interval(column) for column in one.accuracy.T]
             mean, volume = _mean_and_interval(one.overall), f"{one.hypervolume.mean():.2f}"
-            cost = [f"{one.search_steps:.0f}", f"{one.search_seconds:.1f}"]
+            dense = one.search_dense_steps
+            in_dense = "-" if math.isnan(dense) else f"{dense:.0f}"
+            cost = [f"{one.search_steps:.0f}", in_dense, f"{one.search_seconds:.1f}"]
             lines.append([one.name, *cells, mean, volume, *cost])
         parts = [
             f"Test accuracy in % after {self.final_steps:,} steps from W0, mean and 95 % bootstrap "
@@ -180,6 +185,9 @@ class Summary(Brief):
                         for value in one.adds_hypervolume.tolist()
                     ],
                     "search_steps": one.search_steps,
+                    "search_dense_steps": None
+                    if math.isnan(one.search_dense_steps)
+                    else one.search_dense_steps,
                     "search_seconds": one.search_seconds,
                 }
                 for one in self.methods

@@ -18,6 +18,17 @@ def each(thing: Any, function: Callable[[Any], Any]) -> Any:
     return function(thing)
 
 
+def paired(first: Any, second: Any, function: Callable[[Any, Any], Any]) -> Any:
+    """Return what a function gives for each leaf of a thing and the leaf of that name of another.
+
+    Raises:
+        KeyError: The other has no leaf of that name.
+    """
+    others = dict(named("", second))
+    found = iter([function(leaf, others[name]) for name, leaf in named("", first)])
+    return each(first, lambda _: next(found))
+
+
 def like(thing: Any, values: list[Any]) -> Any:
     """Return values as a tuple or list of a thing's kind; a named tuple takes its fields singly."""
     return type(thing)(*values) if hasattr(thing, "_fields") else type(thing)(values)

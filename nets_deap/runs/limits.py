@@ -30,6 +30,7 @@ class Limits:
     Args:
         patience: Generations without a larger hypervolume.
         max_steps: Steps x networks.
+        max_dense_steps: Multiply-adds, in training steps of the dense network.
         max_seconds: Seconds.
 
     Attributes:
@@ -37,18 +38,26 @@ class Limits:
     """
 
     def __init__(
-        self, patience: int | None, max_steps: int | None, max_seconds: float | None
+        self,
+        patience: int | None,
+        max_steps: int | None,
+        max_seconds: float | None,
+        max_dense_steps: float | None = None,
     ) -> None:
         self.patience = _checks.unless_none(_checks.whole, "patience", patience)
         self.max_steps = _checks.unless_none(_checks.whole, "max_steps", max_steps)
         self.max_seconds = _checks.unless_none(
             _checks.real, "max_seconds", max_seconds, low=0, open_low=True
         )
+        self.max_dense_steps = _checks.unless_none(
+            _checks.real, "max_dense_steps", max_dense_steps, low=0, open_low=True
+        )
         self.best: tuple[int, float] = 0, -1.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the limits as plain data."""
-        return {name: getattr(self, name) for name in ("patience", "max_steps", "max_seconds")}
+        names = ("patience", "max_steps", "max_dense_steps", "max_seconds")
+        return {name: getattr(self, name) for name in names}
 
     def reached(self, generation: int, row: Mapping[str, Any]) -> str | None:
         """Take note of a generation's row; return which limit it has reached, if any."""
@@ -59,6 +68,9 @@ class Limits:
             return f"no larger hypervolume for {waited} generations"
         if self.max_steps is not None and row["network_steps"] >= self.max_steps:
             return f"{row['network_steps']} of {self.max_steps} steps x networks are spent"
+        most = self.max_dense_steps
+        if most is not None and row["dense_steps"] >= most:
+            return f"{row['dense_steps']:.0f} of {most:g} dense steps are spent"
         if self.max_seconds is not None and row["seconds"] >= self.max_seconds:
             return f"{row['seconds']:.0f} of {self.max_seconds:g} seconds are spent"
         return None

@@ -23,6 +23,7 @@ from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.saver import Saver
 from nets_deap.runs.checkpoint.snapshot import Moment, Snapshot
 from nets_deap.runs.facts import facts_of
+from nets_deap.runs.gap import Gap
 from nets_deap.runs.limits import Limits, SearchStopped, divergence
 from nets_deap.runs.progress import Progress
 from nets_deap.runs.storage import history
@@ -31,7 +32,7 @@ from nets_deap.runs.storage.reader import RunReader
 from nets_deap.runs.storage.rows import facts_shown, front_rows, objective_names, spread
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training import interrupt
-from nets_deap.training.task import Task, check_task
+from nets_deap.training.task import Task, Totals, check_task
 
 logger = logging.getLogger("nets_deap")
 
@@ -65,7 +66,8 @@ class Recorder:
 
     Args:
         path: The run folder; None writes nothing.
-        task: The task; its ledger gives the cost.
+        task: The task; its ledger gives the cost. With ``nets.Task(guard=)`` the log has, of the
+            best of the front, ``guard_loss`` and ``selection_gap``; see ``runs.gap``.
         generations: How many generations there will be after the first population, for the time
             left.
         reference: Reference point of the hypervolume, M values; None for the objectives' own, or
@@ -73,6 +75,8 @@ class Recorder:
         progress: ``"auto"``, ``"bar"``, ``"lines"`` or ``"none"``.
         patience: Stop after so many generations without a larger hypervolume.
         max_steps: Stop once so many steps x networks are spent.
+        max_dense_steps: Stop once so many multiply-adds are spent, in training steps of the dense
+            network.
         max_seconds: Stop once so many seconds are spent.
         overwrite: Replace an earlier run in the folder.
         config: More facts for ``config.json``.
@@ -99,6 +103,7 @@ class Recorder:
         progress: str = "auto",
         patience: int | None = None,
         max_steps: int | None = None,
+        max_dense_steps: float | None = None,
         max_seconds: float | None = None,
         overwrite: bool = False,
         config: Mapping[str, Any] | None = None,
@@ -106,14 +111,16 @@ class Recorder:
         callbacks: Iterable[Callback] = (),
     ) -> None:
         check_task("task", task)
-        self.fields = ["front_size", "hypervolume", "network_steps", "diverged", "seconds"]
-        self._limits = Limits(patience, max_steps, max_seconds)
+        self.fields = ["front_size", "hypervolume", "network_steps", "dense_steps"]
+        self.fields += ["diverged", "seconds"]
+        self._limits = Limits(patience, max_steps, max_seconds, max_dense_steps)
         _checks.unless_none(_checks.whole, "generations", generations, low=0)
         self.reference = (
             None if reference is None else [_checks.real("reference", r) for r in reference]
         )
         self.progress = Progress(progress, generations)
         self.task, self.callbacks = task, checked(callbacks)
+        self._gap = Gap(task)
         self.front = ParetoFront() if archive is None else archive
         self.logbook = tools.Logbook()
         self.generation = -1
@@ -188,14 +195,14 @@ class Recorder:
         self._fix_reference(population, names)
         row = self._row(population, names)
         self.logbook.record(gen=self.generation, **row)
-        lived = history.generation_of(self.generation, population, self.front, names)
+        lived = history.generation_of(self.generation, population, self.front.items, names)
         if self.folder is None:
             self.lived.append(lived)
         else:
             self.folder.append_generation(lived)
             self.folder.append_row({"generation": self.generation, **row})
-            self.folder.write_front(front_rows(self.front))
-            self.folder.write_tickets([t for t in self.front if t.has_layout])
+            self.folder.write_front(front_rows(self.front.items))
+            self.folder.write_tickets([t for t in self.front.items if t.has_layout])
         self.progress.show(self.generation, facts_shown(row, population[0].fitness))
         self._stopped = reason = self._reason(row)
         if self._saver is not None:
@@ -278,7 +285,7 @@ class Recorder:
 
     def _note_origin(self) -> None:
         """Give the tickets on the front that are new there the origin of this generation."""
-        new = [one for one in self.front if isinstance(one, Ticket) and not one.origin]
+        new = [one for one in self.front.items if isinstance(one, Ticket) and not one.origin]
         if new:
             origin = self.task.origin(generation=self.generation)
             for ticket in new:
@@ -335,10 +342,7 @@ class Recorder:
             vars(ledger).update(vars(then))
         now, was = ledger.totals(), then.totals()
         # Whatever else the task has spent in this process is not the run's.
-        self._spent, self._before = (
-            tuple(n - (w - s) for n, w, s in zip(now, was, held[name], strict=True))
-            for name in ("spent", "before")
-        )
+        self._spent, self._before = (_moved(held[name], was, now) for name in ("spent", "before"))
         self.generation, self.facts = snapshot.generation, snapshot.facts
         self._stopped, self._changed = held["stopped"], changed
         self.reference = held["reference"]
@@ -359,19 +363,18 @@ class Recorder:
 
     def _row(self, population: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """Return the numbers of this generation."""
-        networks, steps, diverged, dense = (
-            now - then for now, then in zip(self.task.ledger.totals(), self._spent, strict=True)
-        )
+        networks, steps, diverged, dense = self.task.ledger.since(self._spent)
         return {
             "evaluations": networks,
             "network_steps": steps,
             "dense_steps": round(dense, 3),
             "diverged": diverged,
-            "front_size": len(self.front),
+            "front_size": len(self.front.items),
             "hypervolume": 0.0
             if self.reference is None
-            else hypervolume(costs_of(self.front), self._costs_of_reference(population)),
+            else hypervolume(costs_of(self.front.items), self._costs_of_reference(population)),
             "seconds": round(time.monotonic() - self._start, 3),
+            **self._gap.columns(list(self.front)),
             **spread(population, names),
         }
 
@@ -404,14 +407,36 @@ class Recorder:
     def _reason(self, row: Mapping[str, Any]) -> str | None:
         """Return why to stop now, if at all."""
         before, self._before = self._before, self.task.ledger.totals()
-        networks, _, diverged, _ = (
-            now - then for now, then in zip(self._before, before, strict=True)
+        networks, _, diverged, _ = self.task.ledger.since(before)
+        return (
+            divergence(diverged, networks, self.task.recipe.lr)
+            or self._limits.reached(self.generation, row)
+            or self._spent_up()
         )
-        return divergence(diverged, networks, self.task.recipe.lr) or self._limits.reached(
-            self.generation, row
-        )
+
+    def _spent_up(self) -> str | None:
+        """Return that a budget without a plan for the generations has nothing left."""
+        evaluator = evaluator_of(self.task)
+        budget = None if evaluator is None else evaluator.budget
+        if budget is None or budget.generations is not None or budget.left > 1e-9 * budget.total:
+            return None
+        return f"the budget of {budget.total:g} {budget.unit} is spent"
 
     def _write_config(self) -> None:
         """Write everything that was set."""
         if self.folder is not None:
             self.folder.write_config(self.facts)
+
+
+def _moved(held: Sequence[float], was: Totals, now: Totals) -> Totals:
+    """Return totals that a checkpoint holds, as those of a task that has spent more since.
+
+    Checkpoints of before have no dense steps: those begin at 0 there.
+    """
+    networks, steps, diverged, *dense = held
+    return (
+        int(networks) + now[0] - was[0],
+        int(steps) + now[1] - was[1],
+        int(diverged) + now[2] - was[2],
+        sum(dense) + now[3] - was[3],
+    )

@@ -118,6 +118,7 @@ def take_up(
             generations=total,
             patience=state["patience"],
             max_steps=state["max_steps"],
+            max_dense_steps=state.get("max_dense_steps"),
             max_seconds=state["max_seconds"],
             progress=progress,
             archive=front,
@@ -135,8 +136,8 @@ def take_up(
         checkpoints = Checkpoints(folder.path)
         checkpoints.sweep()
         checkpoints.drop_after(snapshot.generation)
-        folder.write_front(front_rows(front))
-        folder.sync_tickets([t for t in front if t.has_layout])
+        folder.write_front(front_rows(front.items))
+        folder.sync_tickets([t for t in front.items if t.has_layout])
     return Resumed(
         population=population,
         front=front,

@@ -40,6 +40,8 @@ class Examples:
         chance_loss: The loss of the best constant output on the training data; under a loss that
             is a function, that of the model as it is, on all or ten thousand of them.
         ignored: Labels that the loss leaves out.
+        weight_means: Of the weights of training and validation examples as they were given; 1
+            where they had none.
     """
 
     splits: dict[str, Split]
@@ -48,6 +50,7 @@ class Examples:
     has_accuracy: bool
     chance_loss: float
     ignored: tuple[int, ...]
+    weight_means: tuple[float, float]
 
     @classmethod
     def of(
@@ -121,7 +124,8 @@ class Examples:
             count = length_of(checked["val"][0])
             chance = first_loss(model, recipe.loss, (inputs, targets), pixels, dtype, count)
         has_accuracy, ignored = fits["train"].has_accuracy, fits["train"].ignored
-        return cls(checked, digest, pixels, has_accuracy, chance, ignored)
+        means = _mean_weight(splits["train"]), _mean_weight(splits["val"])
+        return cls(checked, digest, pixels, has_accuracy, chance, ignored, means)
 
     def on(self, device: torch.device, dtype: torch.dtype) -> dict[str, Split]:
         """Return the splits on a device, images sent as bytes and normalised there."""
@@ -151,6 +155,11 @@ def _hold_out(train: Given, share: float, seed: int) -> dict[str, Given]:
         raise _checks.bad_value("train", "be enough to hold out val", "N >= 2", n, "Give val=...")
     stay, off = hold_out(train.targets, n, share, seed)
     return {"train": train.take(stay), "val": train.take(off)}
+
+
+def _mean_weight(given: Given) -> float:
+    """Return the mean weight of the examples of a split."""
+    return 1.0 if given.weights is None else float(given.weights.double().mean())
 
 
 def _split(name: str, given: Given, fit: Fit) -> Split:

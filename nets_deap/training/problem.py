@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -80,6 +80,8 @@ class Problem(Brief):
         augment: What changes the inputs of each training minibatch; None for nothing.
         precision: Of matrix products; see ``training.precision``.
         ignored: Labels that the loss leaves out, which count nothing in an accuracy.
+        guard: Validation examples that neither train nor select; see ``training.guard``.
+        weight_means: Of the weights of training and validation examples as they were given.
         cache: What engines keep from one call to the next; empty in a copy.
         attached: Who trains and sees what is trained; nobody in a copy. See ``training.executor``.
     """
@@ -97,6 +99,8 @@ class Problem(Brief):
     precision: str = "float32"
     resting: frozenset[str] = frozenset()
     ignored: tuple[int, ...] = ()
+    weight_means: tuple[float, float] = (1.0, 1.0)
+    guard: Split | None = None
     # Of this object alone: ``dataclasses.replace`` gives a new one to what it returns.
     cache: Cache[Any] = field(default_factory=Cache, init=False, repr=False)
     attached: Attached = field(default_factory=Attached, init=False, repr=False)
@@ -203,15 +207,26 @@ def once(
     return remembered
 
 
+class Fold(NamedTuple):
+    """Which examples validate in a generation; see ``training.folds``."""
+
+    seed: int
+    generation: int
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What one call of an engine does: steps, seed, and what it measures and keeps."""
+    """What one call of an engine does: steps, seed, and what it measures and keeps.
+
+    With ``fold`` other examples validate than the problem's own, and the rest trains.
+    """
 
     steps: int
     seed: int
     curve_points: int = 0
     test: bool = False
     keep_states: bool = False
+    fold: Fold | None = None
 
     def batches(self, n_examples: int, batch_size: int) -> Tensor:
         """Return the minibatches' example indices, shape (S, B): shuffled passes end to end."""

@@ -32,6 +32,7 @@ from nets_deap.training.batches import checked_augment
 from nets_deap.training.cost import dense_share
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
+from nets_deap.training.guard import check_guard, guarded
 from nets_deap.training.losses import Loss
 from nets_deap.training.model_checks import digest_of_model, dtype_of, output_layers
 from nets_deap.training.precision import check_precision
@@ -88,6 +89,15 @@ class Ledger:
         """Return all four as they are now."""
         return self.networks, self.network_steps, self.diverged, self.dense_steps
 
+    def since(self, before: Totals) -> Totals:
+        """Return what has been spent since it had these totals."""
+        return (
+            self.networks - before[0],
+            self.network_steps - before[1],
+            self.diverged - before[2],
+            self.dense_steps - before[3],
+        )
+
     def add(self, networks: int, network_steps: int, diverged: int, dense_steps: float) -> None:
         """Enter what was spent elsewhere."""
         self.networks += networks
@@ -120,6 +130,9 @@ class Task:
             a dictionary over those of its names; else either is passed whole: ``inputs.call``.
         val: The same for validation; or the share of ``train`` that is held out for it, by class.
         test: The same for the final test, if there is one.
+        guard: Share of the validation part, by class, that neither trains nor selects: from it
+            ``nets.Recorder`` tells how far selection has learnt the rest. None keeps all of it for
+            selection.
         loss: Overrides ``recipe.loss``. A module with several outputs needs a function.
         recipe: How networks are trained during the search.
         maskable: What is masked: names, patterns, types of modules or a predicate; see
@@ -166,6 +179,7 @@ class Task:
         train: Any,
         val: Any = 0.1,
         test: Any = None,
+        guard: float | None = None,
         loss: Loss | None = None,
         recipe: Recipe | None = None,
         maskable: Selector = None,
@@ -211,6 +225,11 @@ class Task:
         self.chance_loss, self.has_accuracy = examples.chance_loss, examples.has_accuracy
         private.to(self.device)
         on_device = examples.on(self.device, dtype)
+        self.guard = check_guard(guard)
+        val, means, kept = on_device["val"], examples.weight_means, None
+        if self.guard is not None:
+            val, kept, share = guarded(val, self.guard, self.seed)
+            means = means[0], means[1] * share
         self.problem = Problem(
             model=private,
             layout=self.layout.weights,
@@ -219,7 +238,7 @@ class Task:
             buffers={n: b.detach().clone() for n, b in private.named_buffers()},
             recipe=self.recipe.on(self.device),
             train=on_device["train"],
-            val=on_device["val"],
+            val=val,
             test=on_device.get("test"),
             augment=checked_augment(augment, on_device["train"][0], self.recipe.batch_size),
             resting=frozenset(
@@ -227,6 +246,8 @@ class Task:
             ),
             precision=self.precision,
             ignored=examples.ignored,
+            weight_means=means,
+            guard=kept,
         )
         pick_engine(self.engine, self.problem)
         share_between(self.problem, self._devices)
@@ -258,6 +279,8 @@ class Task:
             more.append(asdict(self.normalize))
         if self.problem.augment is not None:
             more.append(name_of(self.problem.augment))
+        if self.guard is not None:
+            more.append(["guard", self.guard])
         return hashlib.sha256(json.dumps([*parts, self.seed, *more]).encode()).hexdigest()
 
     @_checks.signed
@@ -421,7 +444,7 @@ class Task:
         """Return the task as plain data, for a run's configuration; see also ``nets.describe``."""
         sizes = {
             name: length_of(getattr(self.problem, name)[0])
-            for name in ("train", "val", "test")
+            for name in ("train", "val", "test", "guard")
             if getattr(self.problem, name) is not None
         }
         return {

@@ -287,7 +287,7 @@ def test_selection_ends_a_generation_that_was_evaluated_elsewhere(elsewhere):
     [
         ({"inherit": "weights"}, "inherit='weights'"),
         ({"gradient": True}, "gradients"),
-        ({"budget": nets.StepBudget(100, 2)}, "a budget"),
+        ({"budget": nets.Budget(100, unit="steps", generations=2)}, "a budget"),
     ],
     ids=["inherit", "gradient", "budget"],
 )
@@ -302,7 +302,11 @@ def test_what_would_be_lost_there_is_refused(options, text, elsewhere):
 
 
 def test_a_whole_search_may_run_elsewhere(monkeypatch):
-    box = copied(nets.make_toolbox(new_task(), inherit="weights", budget=nets.StepBudget(90, 1)))
+    box = copied(
+        nets.make_toolbox(
+            new_task(), inherit="weights", budget=nets.Budget(90, unit="steps", generations=1)
+        )
+    )
     home = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: home + 1)
     random.seed(1)
@@ -331,7 +335,7 @@ def test_every_objective_can_be_pickled(name):
         {"inherit": "weights"},
         {"gradient": True, "reevaluate": True},
         {"objectives": ("val_loss", "multiply_adds"), "inherit": "weights"},
-        {"budget": nets.StepBudget(500, 2)},
+        {"budget": nets.Budget(500, unit="steps", generations=2)},
         {"map": map},
     ],
     ids=lambda options: " ".join(options) or "defaults",

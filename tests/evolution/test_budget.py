@@ -1,11 +1,17 @@
-"""Budgets: kept exactly, shared out as asked."""
+"""Budgets: kept exactly, shared out as asked, in either unit."""
 
 import pytest
+from deap import algorithms
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nets_deap import StepBudget
+import nets_deap as nets
+from nets_deap import Budget
 from nets_deap.errors import CallOrderError
+
+
+def in_steps(total, generations, **options):
+    return Budget(total, unit="steps", generations=generations, **options)
 
 
 @given(
@@ -13,53 +19,127 @@ from nets_deap.errors import CallOrderError
     st.lists(st.integers(1, 5), min_size=1, max_size=20),
     st.floats(0.3, 4),
 )
-def test_the_sum_is_kept_exactly_and_networks_of_a_generation_differ_by_a_step(
-    total, sizes, growth
-):
-    budget = StepBudget(total * 5, len(sizes) - 1, growth=growth)
-    shares = [budget.allocate(size, generation) for generation, size in enumerate(sizes)]
+def test_steps_are_kept_exactly_and_networks_of_a_generation_differ_by_a_step(total, sizes, growth):
+    budget = in_steps(total * 5, len(sizes) - 1, growth=growth)
+    shares = [budget.allocate([0.1] * n, generation) for generation, n in enumerate(sizes)]
     assert sum(map(sum, shares)) == budget.spent == total * 5
     assert [len(share) for share in shares] == sizes
     assert all(max(share) - min(share) <= 1 for share in shares)
 
 
+@given(
+    st.floats(100, 10_000),
+    st.lists(st.lists(st.floats(0.001, 1), min_size=1, max_size=6), min_size=1, max_size=6),
+    st.floats(0.3, 4),
+    st.booleans(),
+)
+def test_dense_steps_are_kept_to_a_step_and_never_exceeded(total, generations, growth, alike):
+    budget = Budget(total, generations=len(generations) - 1, growth=growth)
+    spent = 0.0
+    for g, shares in enumerate(generations):
+        lengths = [1 / share for share in shares] if alike else None
+        steps = budget.allocate(shares, g, lengths=lengths)
+        assert min(steps) >= 1
+        spent += sum(n * share for n, share in zip(steps, shares, strict=True))
+    assert spent == pytest.approx(budget.spent)
+    assert total - max(generations[-1]) <= spent + 1e-6 * total
+    assert spent <= total * (1 + 1e-9)
+
+
+def test_equal_lengths_and_equal_multiply_adds_by_hand():
+    even = Budget(150, generations=0)
+    assert even.allocate([1.0, 0.5], 0) == [100, 100]
+    alike = Budget(100, generations=0)
+    assert alike.allocate([1.0, 0.5, 0.05], 0, lengths=[1, 2, 20]) == [33, 67, 667]
+    assert alike.spent == pytest.approx(33 + 33.5 + 33.35)
+
+
 def test_shares_grow_linearly_from_the_first_generation_to_the_last():
-    budget = StepBudget(1000, 3, growth=3)
-    assert [sum(budget.allocate(1, g)) for g in range(4)] == [125, 208, 292, 375]
-    even = StepBudget(90, 2)
-    assert [even.allocate(2, g) for g in range(3)] == [[15, 15]] * 3
+    budget = in_steps(1000, 3, growth=3)
+    assert [sum(budget.allocate([1], g)) for g in range(4)] == [125, 208, 292, 375]
+    even = in_steps(90, 2)
+    assert [even.allocate([1, 1], g) for g in range(3)] == [[15, 15]] * 3
 
 
-def test_what_a_generation_leaves_the_next_one_gets():
-    budget = StepBudget(90, 2)
-    assert budget.allocate(1, 0) == [30]
-    assert budget.allocate(7, 2) == [9, 9, 9, 9, 8, 8, 8]
+def test_what_a_generation_leaves_the_later_ones_get():
+    budget = in_steps(90, 2)
+    assert budget.allocate([1], 0) == [30]
+    assert budget.allocate([1] * 7, 2) == [9, 9, 9, 9, 8, 8, 8]
+
+
+def test_what_is_spent_beside_the_generations_they_lack():
+    budget = Budget(100, generations=1)
+    budget.spend(40)
+    assert budget.allocate([0.5], 0) == [60]  # half of the 60 that are left
+    assert (budget.left, budget.progress) == (30, 0.7)
+    assert budget.allocate([0.25], 1) == [120]
+    assert (budget.left, budget.progress) == (0, 1)
+
+
+def test_without_a_plan_each_trains_as_usual_while_it_lasts():
+    budget = Budget(100)
+    assert budget.allocate([1.0, 0.5], 0, usual=[40, 40]) == [40, 40]
+    assert budget.left == 40
+    assert budget.allocate([1.0, 0.5], 7, usual=[40, 40]) == [27, 26]
+    with pytest.raises(CallOrderError, match=r"The budget of 100 dense steps is spent. Give an"):
+        budget.allocate([1.0], 8, usual=[40])
+
+
+@pytest.mark.parametrize("unit", ["steps", "dense steps"])
+def test_a_recorder_stops_what_has_nothing_left(unit, xor_task):
+    box = nets.make_toolbox(xor_task, budget=Budget(2000, unit=unit), inherit="none")
+    recorder = nets.Recorder(task=xor_task, progress="none")
+    population = box.population(n=10)
+    with pytest.raises(nets.SearchStopped, match=f"the budget of 2000 {unit} is spent"):
+        algorithms.eaMuPlusLambda(
+            population, box, 10, 10, 0.4, 0.6, 99, stats=recorder, verbose=False
+        )
+    column = {"steps": "network_steps", "dense steps": "dense_steps"}[unit]
+    assert 1998 < recorder.logbook[-1][column] <= 2000
+    assert len(recorder.logbook) > 3
+
+
+def test_a_search_keeps_its_dense_steps(xor_task):
+    before = xor_task.ledger.dense_steps
+    found = nets.search(
+        xor_task, budget=900, population=6, generations=5, inherit="none", progress="none"
+    )
+    spent = xor_task.ledger.dense_steps - before
+    assert found.logbook[-1]["dense_steps"] == pytest.approx(spent, abs=1e-3)
+    assert 899 < spent <= 900 * (1 + 1e-9)
+
+
+def test_what_a_first_population_by_descent_costs_is_in_the_budget(xor_task):
+    box = nets.make_toolbox(xor_task, inherit="weights", budget=Budget(900, generations=5))
+    before = xor_task.ledger.dense_steps
+    algorithms.eaMuPlusLambda(
+        box.population(n=6), box, 6, 6, cxpb=0.4, mutpb=0.6, ngen=5, verbose=False
+    )
+    assert 899 < xor_task.ledger.dense_steps - before <= 900 * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(
-    ("values", "text"),
+    ("options", "text"),
     [
-        ((0, 3), "budget must be in range: expected an int >= 1, got 0"),
-        ((10, -1), "generations must be in range: expected an int >= 0, got -1"),
+        ({"total": 0}, r"total must be in range: expected a finite float in \(0, inf\), got 0"),
+        ({"total": 0, "unit": "steps"}, "total must be in range: expected an int >= 1, got 0"),
+        ({"generations": -1}, "generations must be in range: expected an int >= 0, got -1"),
+        ({"growth": 0}, r"growth must be in range: .* got 0"),
+        ({"unit": "flops"}, r"unit must be a known name: .* Did you mean 'dense steps'\?"),
     ],
 )
-def test_bad_budgets_are_refused(values, text):
+def test_bad_budgets_are_refused(options, text):
     with pytest.raises(ValueError, match=text):
-        StepBudget(*values)
-
-
-def test_bad_growth_is_refused():
-    with pytest.raises(ValueError, match=r"growth must be in range: .* got 0"):
-        StepBudget(10, 3, growth=0)
+        Budget(**{"total": 10, **options})
 
 
 def test_a_budget_that_does_not_suffice_says_so():
-    budget = StepBudget(10, 4)
+    budget = in_steps(10, 4)
     with pytest.raises(
         ValueError,
         match=r"budget must suffice for each network: expected at least 9 steps for P = 3 in "
         r"generation 0, got 2. Give a larger budget",
     ):
-        budget.allocate(3, 0, least=3)
+        budget.allocate([1] * 3, 0, least=3)
     with pytest.raises(CallOrderError, match=r"planned for 4 generations .* this is generation 5"):
-        budget.allocate(1, 5)
+        budget.allocate([1], 5)

@@ -360,7 +360,7 @@ def test_sparse_tickets_know_more_candidates_than_they_could_swap():
 
 
 def test_the_budget_must_match_the_generations(task):
-    budget = nets.StepBudget(200, 2)
+    budget = nets.Budget(200, unit="steps", generations=2)
     box = nets.make_toolbox(task, inherit="weights", budget=budget)
     with pytest.raises(nets.errors.CallOrderError, match="this is generation 3"):
         algorithms.eaMuCommaLambda(

@@ -4,9 +4,9 @@ import json
 import pytest
 from torch import nn
 
-from nets_deap import tasks
+from nets_deap import Budget, tasks
 from nets_deap.errors import InvalidTypeError, InvalidValueError
-from nets_deap.experiments.config import Config
+from nets_deap.experiments.config import Config, SearchConfig
 from nets_deap.experiments.presets import PRESETS, preset
 from nets_deap.experiments.run import build_task
 
@@ -38,6 +38,9 @@ def test_settable_names_every_field_of_every_part():
         ("search.objectives", "val_accuracy,density", ("val_accuracy", "density")),
         ("search.flips", "none", None),
         ("search.max_steps", "100", 100),
+        ("search.budget", "100", 100),
+        ("search.budget", "0.5", 0.5),
+        ("search.budget_unit", "steps", "steps"),
         ("seed", "9", 9),
     ],
 )
@@ -132,3 +135,11 @@ def test_wrong_kinds_are_refused():
 
 def test_a_configuration_is_json():
     assert json.loads(json.dumps(preset("xor-mlp10").as_dict()))["task"]["hidden"] == 10
+
+
+def test_a_budget_is_held_as_numbers_and_names():
+    budget = Budget(50, unit="steps", growth=2)
+    search = SearchConfig(budget=budget, generations=3)
+    assert (search.budget, search.budget_unit, search.growth) == (50, "steps", 2.0)
+    with pytest.raises(InvalidValueError, match="be planned for the generations of the search"):
+        SearchConfig(budget=Budget(50, generations=4), generations=3)

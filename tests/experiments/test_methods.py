@@ -27,6 +27,7 @@ CONFIG = Config(
         inherit="weights",
         prune=(0.3, 0.3),
         density=(0.02, 1.0),
+        budget_unit="steps",
     ),
     final=FinalConfig(steps=3),
 )

@@ -158,8 +158,28 @@ def front(*points, good="min"):
 @both
 def test_hypervolume_is_that_of_the_log(run, result, ax):
     plots.hypervolume(run, ax)
-    assert list(ax.lines[0].get_xdata()) == [row["network_steps"] for row in result.logbook]
+    assert list(ax.lines[0].get_xdata()) == [row["dense_steps"] for row in result.logbook]
     assert list(ax.lines[0].get_ydata()) == [row["hypervolume"] for row in result.logbook]
+
+
+@pytest.mark.parametrize(
+    ("cost", "column"),
+    [("steps", "network_steps"), ("dense steps", "dense_steps"), ("seconds", "seconds")],
+)
+def test_hypervolume_is_drawn_over_any_cost(cost, column, result, ax):
+    plots.hypervolume(result, ax, cost=cost)
+    assert list(ax.lines[0].get_xdata()) == [row[column] for row in result.logbook]
+    assert ax.get_xlabel().endswith({"steps": "steps x networks"}.get(cost, cost))
+
+
+def test_hypervolume_of_a_run_that_counted_no_dense_steps(ax):
+    rows = [{"network_steps": 5, "hypervolume": 1.0}, {"network_steps": 9, "hypervolume": 2.0}]
+    plots.hypervolume(rows, ax)
+    assert list(ax.lines[0].get_xdata()) == [5, 9]
+    with pytest.raises(ValueError, match=r"cost must be known of every run: .* cost='steps'"):
+        plots.hypervolume(rows, ax, cost="dense steps")
+    with pytest.raises(ValueError, match=r"Did you mean 'dense steps'\?"):
+        plots.hypervolume(rows, ax, cost="FLOPs")
 
 
 def test_several_runs_have_names(result, folder, ax):

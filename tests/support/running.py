@@ -35,7 +35,9 @@ def new_task(**options):
 
 
 def new_toolbox(task, options):
-    return nets.make_toolbox(task, budget=nets.StepBudget(20_000, NGEN), **options)
+    return nets.make_toolbox(
+        task, budget=nets.Budget(20_000, unit="steps", generations=NGEN), **options
+    )
 
 
 def begin(path, options, archive=None, task=None):

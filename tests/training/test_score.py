@@ -120,7 +120,7 @@ def test_unlabelled_rows_count_nothing(engine):
         assert result.val_loss == pytest.approx(float(F.cross_entropy(output, y)), rel=1e-9)
         right = (output.argmax(1) == truth)[labelled].double().mean()
     assert result.val_accuracy == pytest.approx(float(right), rel=1e-12)
-    assert accuracy(task, result._state) == pytest.approx(float(right), rel=1e-12)
+    assert accuracy(task.problem, result._state) == pytest.approx(float(right), rel=1e-12)
 
 
 @each_engine

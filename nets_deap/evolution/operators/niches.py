@@ -32,15 +32,18 @@ def sel_lineages(
     residents: Pool = (),
     low: float | None = None,
     high: float | None = None,
-    width: float = 1.25,
+    width: float = 1.2,
     objective: int = 0,
 ) -> list[Any]:
     """Select ``k`` tickets evenly over niches of log density, the young before their parents.
 
     For tickets that inherit weights: a child has trained for longer than its parent, so that both
     cannot be compared. In each niche those that are not among the residents come first, best first
-    by one objective, then the residents; where nobody new has come, a resident stays. What is
-    outside of the range survives only where there are too few others.
+    by one objective, then the residents; where nobody new has come, a resident stays. Children of
+    two parents come last if they are no better than a resident: averaged weights may lie in no
+    basin at all, and a row of such elites would drag all niches down. The first of
+    each niche, its elite, is selected as often as it takes to make ``k``, so that all parents are
+    elites. What is outside of the range survives only where nothing is inside.
 
     Args:
         individuals: Evaluated tickets that keep at least one weight.
@@ -48,12 +51,12 @@ def sel_lineages(
         residents: The tickets that lived before, or what returns them; none for plain niches.
         low: Least density of the niches; None for the sparsest ticket's.
         high: Greatest density of the niches; None for the densest ticket's.
-        width: Ratio of a niche's upper to its lower end, > 1; wider where there would be more
-            niches than ``k``.
+        width: Ratio of the densities of neighbouring niches, > 1; greater where there would be
+            more niches than ``k``. A ticket belongs to the nearest one.
         objective: Position of the objective that decides.
 
     Returns:
-        References to the chosen ones: the first of all niches, densest first, then the second.
+        References to the elites of all niches, densest first, again and again.
 
     Reference:
         Beyer and Schwefel 2002, Evolution strategies (comma selection).
@@ -65,20 +68,32 @@ def sel_lineages(
     _checks.whole("objective", objective, low=0, high=costs.shape[1] - 1)
     ratio = _checks.real("width", width, low=1, open_low=True)
     logs = np.log([ticket.density for ticket in individuals])
-    top = logs.max() if high is None else min(logs.max(), math.log(_checks.density("high", high)))
-    bottom = logs.min() if low is None else max(logs.min(), math.log(_checks.density("low", low)))
-    top = max(top, bottom)
-    # As many niches as fit, each of at least that width.
-    many = max(1, min(k, math.floor((top - bottom) / math.log(ratio) + 1e-6)))
-    niche = ((top - logs) / ((top - bottom) or 1.0) * many).astype(np.int64)
-    niche = np.minimum(niche, many - 1)
-    outside = (logs > top + 1e-9) | (logs < bottom - 1e-9)
+    top = logs.max() if high is None else math.log(_checks.density("high", high))
+    bottom = logs.min() if low is None else math.log(_checks.density("low", low))
+    span = max(top - bottom, 0.0)
+    # Both ends are centres of niches: what is sparsest competes with nothing denser.
+    many = max(1, min(k, math.floor(span / math.log(ratio) + 1e-6) + 1))
+    step = span / (many - 1) if many > 1 else 1.0
+    niche = np.round((top - logs) / step).astype(np.int64)
+    outside = (niche < 0) | (niche >= many)
     niche[outside] = many  # a niche of its own, that comes last
+    cost = costs[:, objective]
     known = {_key(ticket) for ticket in _members(residents)}
     old = np.array([_key(ticket) in known for ticket in individuals])
-    order = np.lexsort((costs[:, objective], old, niche))
-    place = np.arange(len(order)) - np.searchsorted(niche[order], niche[order])
-    return [individuals[i] for i in order[np.lexsort((niche[order], place, outside[order]))][:k]]
+    # What a resident of each niche has reached, which only crossing must not fall behind.
+    reached = np.full(many + 1, np.inf)
+    np.minimum.at(reached, niche[old], cost[old])
+    crossed = np.array([len(getattr(ticket, "parent_digests", ())) > 1 for ticket in individuals])
+    behind = ~old & crossed & (cost >= reached[niche])
+    order = np.lexsort((cost, old + 2 * behind, niche))
+    first = order[np.searchsorted(niche[order], np.unique(niche))]
+    inside = first[~outside[first]]
+    if not len(inside):  # all are outside of the range
+        return [individuals[i] for i in order[:k]]
+    # Where there are fewer niches than k, the sparser ones, which cost less, have the odd ones.
+    times = -(-k // len(inside))
+    chosen = np.concatenate([inside] * (times - 1) + [inside[len(inside) * times - k :]])
+    return [individuals[i] for i in chosen]
 
 
 @_checks.signed

@@ -67,7 +67,8 @@ class Partial:
         """Return the outcomes that are kept from an earlier call, by place."""
         if self._held is None:
             self._held = self._read()
-        head = repr((plan.steps, plan.seed, plan.curve_points, plan.test, plan.keep_states))
+        what = plan.steps, plan.seed, plan.curve_points, plan.test, plan.keep_states
+        head = repr(what if plan.fold is None else (*what, tuple(plan.fold)))
         self._keys = []
         self._what = (masks, head, starts)
         if not self._held:

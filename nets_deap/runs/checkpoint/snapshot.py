@@ -75,7 +75,7 @@ class Moment:
             "beside": self.beside,
         }
         again = [] if evaluator is None else list(evaluator.again)
-        members = list(self.archive)
+        members = list(self.archive.items)
         return Noted(self.generation, plain, self.population, self.archive, members, again)
 
 

@@ -14,6 +14,8 @@ from deap import base
 from deap.algorithms import varOr
 
 from nets_deap import _checks
+from nets_deap.evolution.batch_map import evaluator_in
+from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.models.shared import Lock, random_states_lock
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.search.settings import AlgorithmSettings, SearchSettings
@@ -28,17 +30,17 @@ class Algorithm(AlgorithmSettings):
     """How one population evolves, with nothing left open."""
 
     @classmethod
-    def of(cls, settings: SearchSettings, *, inherits: bool) -> Algorithm:
+    def of(cls, settings: SearchSettings, *, shrinks: bool) -> Algorithm:
         """Return an algorithm with what was left to us filled in.
 
         Args:
             settings: Of the search, or of an island.
-            inherits: Whether tickets inherit trained weights: comma is then the default.
+            shrinks: Whether each child is smaller than its parents: comma is then the default.
 
         Raises:
             InvalidValueError: Settings do not go with the algorithm.
         """
-        kind = settings.algorithm or ("comma" if inherits else "plus")
+        kind = settings.algorithm or ("comma" if shrinks else "plus")
         population, offspring = settings.population, settings.offspring
         if kind == "comma" and settings.reevaluate:
             raise _checks.bad_value(
@@ -46,6 +48,13 @@ class Algorithm(AlgorithmSettings):
                 "be left out where parents die",
                 "algorithm='plus'",
                 "algorithm='comma'",
+            )
+        if kind == "plus" and settings.holdout == "folds" and settings.reevaluate is False:
+            raise _checks.bad_value(
+                "reevaluate",
+                "be left out with holdout='folds', where survivors must be measured on each fold",
+                "True or None",
+                False,
             )
         if offspring is None:
             offspring = 2 * population if kind == "comma" else population
@@ -137,6 +146,9 @@ class Population:
         DEAP and its operators draw from the global ones. Each island has its own states of them, so
         it evolves as it would alone, whatever the others draw. No other thread seeds them then.
         """
+        evaluator = evaluator_in(self.toolbox.evaluate)
+        if isinstance(evaluator, Evaluator):
+            evaluator.residents = self.tickets  # among whom mating finds neighbours
         with random_states_lock.held():
             yield from self._with_own()
 

@@ -172,7 +172,7 @@ class Islands:
         settings: SearchSettings,
         *,
         seed: int,
-        inherits: bool,
+        shrinks: bool,
         evaluator: Evaluator | None,
     ) -> Islands:
         """Return the islands of a search.
@@ -183,7 +183,7 @@ class Islands:
             toolbox: The toolbox of the search.
             settings: Of the search.
             seed: Of the search.
-            inherits: Whether tickets inherit trained weights.
+            shrinks: Whether each child is smaller than its parents.
             evaluator: That of the toolbox where ``nets.search`` has made it; None where the user
                 has, and islands cannot have other settings of its operators.
 
@@ -198,7 +198,14 @@ class Islands:
             _check_island(island, where, made=evaluator is not None)
             try:
                 own = island.over(settings)
-                algorithm = Algorithm.of(own, inherits=inherits)
+                algorithm = Algorithm.of(own, shrinks=shrinks)
+                if settings.holdout == "folds" and algorithm.algorithm == "plus":
+                    raise _checks.bad_value(
+                        "holdout",
+                        "come without survivors on islands, where nobody is evaluated again",
+                        "algorithm='comma' with holdout='folds'",
+                        "algorithm='plus'",
+                    )
             except NetsError as error:
                 raise type(error)(f"{where}: {error}") from error
             box = base.Toolbox()

@@ -17,7 +17,7 @@ from nets_deap import _checks
 from nets_deap.errors import RunChangedError
 from nets_deap.evolution.archives import shown
 from nets_deap.evolution.batch_map import unwrap
-from nets_deap.evolution.budget import Budget
+from nets_deap.evolution.budget import STEPS, Budget
 from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.objectives import describe
 from nets_deap.evolution.settings import (
@@ -27,7 +27,7 @@ from nets_deap.evolution.settings import (
     setting,
     takes,
 )
-from nets_deap.evolution.toolbox import make_toolbox
+from nets_deap.evolution.toolbox import make_toolbox, shrinks_tickets
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.diff import differences
 from nets_deap.runs.limits import SearchStopped
@@ -76,6 +76,8 @@ class SearchResult:
         path = None if self.path is None else str(self.path)
         row = self.logbook[-1]
         spent = f"generation {row['gen']}, {row['network_steps']} steps x networks"
+        if "dense_steps" in row:
+            spent += f", {row['dense_steps']:.0f} dense steps"
         ended = f"{spent}, path={path!r}, stopped={self.stopped!r}"
         return f"SearchResult({shown(self.front)}; {ended})"
 
@@ -160,8 +162,8 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
     box = _toolbox(task, settings)
     found = unwrap(box.evaluate)
     evaluator = found if isinstance(found, Evaluator) else None
-    inherits = evaluator is not None and evaluator.inherit == "weights"
-    main = Algorithm.of(settings, inherits=inherits)
+    shrinks = evaluator is not None and shrinks_tickets(evaluator)
+    main = Algorithm.of(settings, shrinks=shrinks)
     seed = task.seed if settings.seed is None else settings.seed
     everyone = Islands([Population(main, box, seed)], None)
     if settings.islands is not None:
@@ -172,7 +174,7 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
             box,
             settings,
             seed=seed,
-            inherits=inherits,
+            shrinks=shrinks,
             evaluator=evaluator if settings.toolbox is None else None,
         )
     facts = {**_facts(settings, main, evaluator), "seed": seed, **everyone.as_dict()}
@@ -233,7 +235,15 @@ def _toolbox(task: Task, settings: SearchArguments) -> base.Toolbox:
             budget = Budget(budget, unit=settings.budget_unit, growth=settings.growth)
         budget = budget.planned(settings.generations)
     own = settings.part(EvaluationSettings, OperatorSettings, MapSettings)
-    return make_toolbox(task, budget=budget, **own)
+    return make_toolbox(task, budget=budget, **{**own, "reevaluate": _reevaluates(settings)})
+
+
+def _reevaluates(settings: SearchArguments) -> bool:
+    """Return whether survivors are evaluated again."""
+    if settings.reevaluate is None:
+        alone = settings.algorithm != "comma" and settings.islands is None
+        return settings.holdout == "folds" and alone
+    return settings.reevaluate
 
 
 def _facts(
@@ -244,13 +254,16 @@ def _facts(
     if settings.toolbox is None:
         own = settings.part(EvaluationSettings, OperatorSettings)
         del own["objectives"]  # described below; what a function holds on to may be large
+        own["reevaluate"] = _reevaluates(settings)
         facts |= plain({**own, "growth": settings.growth})
     facts |= main.part(AlgorithmSettings)
     if evaluator is not None:
         facts["objectives"] = describe(evaluator.objectives)
-        facts["inherit"] = evaluator.inherit
+        facts["inherit"], facts["holdout"] = evaluator.inherit, evaluator.holdout
         budget = evaluator.budget
-        facts["budget"] = None if budget is None else [budget.total, budget.unit]
+        facts["budget"] = None if budget is None else budget.total
+        if budget is not None:
+            facts |= {"budget_unit": budget.unit, "growth": budget.growth}
     return facts
 
 
@@ -274,6 +287,10 @@ def _held_run(
             return None
         now = json.loads(json.dumps(facts))
         then = snapshot.facts.get("search", {})
+        if "holdout" in now:  # runs of before there were folds have not noted it
+            then = {"holdout": "fixed", **then}
+        if then.get("budget") is not None:  # before there were units, it was steps
+            then = {"budget_unit": STEPS, **then}
         longer = now["generations"] > then.get("generations", 0) and not now.get("budget")
         if longer:  # a budget aside, no generation depends on how many come after it
             then = {**then, "generations": now["generations"]}

@@ -28,7 +28,8 @@ def _budget(name: str, value: Any) -> Budget | float:
     """Return a budget, or a number of any unit."""
     if isinstance(value, Budget):
         return value
-    return _checks.real(name, value, low=0, open_low=True)
+    found = _checks.real(name, value, low=0, open_low=True)
+    return int(found) if found.is_integer() else found  # text such as 6600 is read as a float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +47,15 @@ class AlgorithmSettings(Settings):
         'many with ``algorithm="comma"``, which selects among them alone.',
         _checks.whole,
     )
-    cxpb: float = setting(0.1, "Probability that a child comes from crossover.", share)
+    cxpb: float = setting(0.25, "Probability that a child comes from crossover.", share)
     mutpb: float = setting(
-        0.9, "Probability that it comes from mutation; the two add up to at most 1.", share
+        0.75, "Probability that it comes from mutation; the two add up to at most 1.", share
     )
     algorithm: str | None = setting(
         None,
-        '``"plus"`` or ``"comma"``; None for comma where weights are inherited (parents have '
-        "trained less than their children, so they cannot compete), else plus.",
+        '``"plus"`` or ``"comma"``; None for comma where ``mut_shrink`` makes each child smaller '
+        "than its parents, else plus, in which the selection of ``nets.make_toolbox`` lets the "
+        "young of a niche replace their parents where weights are inherited.",
         one_of(("plus", "comma")),
     )
 
@@ -78,9 +80,10 @@ class AlgorithmSettings(Settings):
 class LimitSettings(Settings):
     """How long a search goes on."""
 
-    generations: int = setting(20, "After the first population, >= 0.", from_0)
+    generations: int = setting(60, "After the first population, >= 0.", from_0)
     patience: int | None = setting(None, "See ``nets.Recorder``.", _checks.whole)
     max_steps: int | None = setting(None, "See ``nets.Recorder``.", _checks.whole)
+    max_dense_steps: float | None = setting(None, "See ``nets.Recorder``.", above_0)
     max_seconds: float | None = setting(None, "See ``nets.Recorder``.", above_0)
 
 
@@ -90,7 +93,7 @@ class SearchSettings(OperatorSettings, EvaluationSettings, LimitSettings, Algori
 
     subject: ClassVar[str] = "search"
 
-    budget: Budget | float | None = setting(
+    budget: float | Budget | None = setting(
         None,
         "What the whole search may cost, kept exactly: a number of ``budget_unit``, or a "
         "``nets.Budget``; None trains the recipe's steps.",

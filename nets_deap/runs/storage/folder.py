@@ -181,8 +181,13 @@ class RunFolder:
     def append_row(self, row: Mapping[str, Any]) -> None:
         """Add a generation to the log, in both its forms."""
         self.append(LOG, json.dumps(row))
+        table = self.path / LOG_TABLE
+        if table.exists():  # begun by an earlier version, it may have fewer columns
+            with table.open(encoding="utf-8") as file:
+                columns = file.readline().strip().split(",")
+            row = {name: row.get(name, "") for name in columns}
         lines = csv_text([row]).splitlines()
-        if not (self.path / LOG_TABLE).exists():
+        if not table.exists():
             self.append(LOG_TABLE, lines[0])
         self.append(LOG_TABLE, lines[1])
 

@@ -19,6 +19,7 @@ from nets_deap.training.engines.functional import stuck_at
 from nets_deap.training.engines.memory import capacity_of, free, is_shortage, unfit
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.executor import executor_of, journal_of
+from nets_deap.training.folds import folded
 from nets_deap.training.precision import products
 from nets_deap.training.problem import Outcome, Plan, Problem, Start, at_work, once
 
@@ -91,6 +92,8 @@ def train(
     picked = ENGINES[pick_engine(engine, problem)]
     begin: list[Start] = [None] * len(masks) if starts is None else starts
     executor, journal = executor_of(problem), journal_of(problem)
+    # An executor's workers each make the fold of what they hold.
+    here = folded(problem, plan.fold) if executor is None else problem
     act = picked.train if executor is None else functools.partial(executor.train, engine=engine)
     found = {} if journal is None else journal.begin(masks, plan, begin)
     capacity = capacity_of(problem, picked.name)
@@ -118,9 +121,7 @@ def train(
             some_masks, some_starts = [masks[i] for i in some], [begin[i] for i in some]
             short = False
             try:
-                outcome = act(
-                    problem, some_masks, plan, starts=some_starts, chunk=most, on_part=take
-                )
+                outcome = act(here, some_masks, plan, starts=some_starts, chunk=most, on_part=take)
                 if len(some) == len(masks):
                     capacity.fits(len(some))
                     return outcome
@@ -136,7 +137,7 @@ def train(
                 found.update(zip(own, part.split(), strict=True))
                 capacity.fits(len(own))
             if short:  # by now nothing holds on to the frames of what failed
-                free(problem)
+                free(here)
                 if len(some) > 1:
                     left = sum(i not in found for i in some)
                     capacity.shrink(min(most or picked.at_once(problem), left))

@@ -23,7 +23,7 @@ from nets_deap.training.problem import Outcome, Problem
 
 Thing = TypeVar("Thing")
 # What a problem holds in tensors; its model and recipe are copied or sent as they are.
-TENSORS = ("initial", "buffers", "train", "val", "test")
+TENSORS = ("initial", "buffers", "train", "val", "test", "guard")
 
 
 def changed(thing: Thing, change: Callable[[Any], Any]) -> Thing:

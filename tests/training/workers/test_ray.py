@@ -74,7 +74,7 @@ def evolve(task, workers=None, ngen=2, **options):
     random.seed(5)
     before = dict(vars(task.ledger))
     objectives = ("val_loss", "density", "val_curve_area")
-    shares = nets.StepBudget(1500, ngen)
+    shares = nets.Budget(1500, unit="steps", generations=ngen)
     toolbox = nets.make_toolbox(task, objectives=objectives, budget=shares, **options)
     if workers is not None:
         toolbox.register("map", workers)
