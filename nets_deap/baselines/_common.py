@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nets_deap import _checks
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.cost import gradient_share
 from nets_deap.training.problem import Outcome, Plan, Start
 from nets_deap.training.task import Task
 
@@ -68,15 +69,22 @@ def ranked(scores: Scores, rng: np.random.Generator) -> Positions:
     return order
 
 
-def charge(task: Task, examples: int) -> int:
-    """Enter a gradient over some examples in the ledger; return its cost in steps x networks.
+def charge(task: Task, examples: int, share: float = 1.0) -> tuple[int, float]:
+    """Enter a gradient by all weights over some examples in the ledger.
 
-    It is by every maskable weight, so it costs as many multiply-adds as dense steps.
+    Args:
+        task: Whose ledger.
+        examples: How many.
+        share: The network's ``dense_share``.
+
+    Returns:
+        Its cost in steps x networks, and in dense steps.
     """
     steps = math.ceil(examples / task.recipe.batch_size)
+    dense = steps * gradient_share(share)
     task.ledger.network_steps += steps
-    task.ledger.dense_steps += steps
-    return steps
+    task.ledger.dense_steps += dense
+    return steps, dense
 
 
 def draw_rows(task: Task, examples: int, rng: np.random.Generator) -> Positions:

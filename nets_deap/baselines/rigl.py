@@ -31,7 +31,7 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.random import Distribution, layer_counts, random_mask
 from nets_deap.tickets.trained import TrainedState
-from nets_deap.training.cost import dense_share
+from nets_deap.training.cost import dense_share, gradient_share
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Plan, Start
 from nets_deap.training.task import Task, check_task
@@ -100,7 +100,7 @@ def rigl(
         for i, ticket in enumerate(tickets):
             trained = outcome.trained[i]
             gradient = dense_gradient(task.problem, masks[i], rows, trained)
-            charge(task, len(rows))
+            charge(task, len(rows), dense_share(task.problem, ticket.packed_mask))
             ties = generator_at(task, seed, RIGL, now, ticket.kept, CHOICES)
             masks[i], starts[i] = _moved(layout, masks[i], trained, gradient, share, ties)
     done = updates[-1] if updates else 0
@@ -117,7 +117,8 @@ def rigl(
     levels = []
     for i, (ticket, result) in enumerate(zip(tickets, results, strict=True), 1):
         # A layer keeps as many weights from start to end, so the share of the last mask is theirs.
-        dense += steps * dense_share(task.problem, ticket.packed_mask) + len(updates)
+        share = dense_share(task.problem, ticket.packed_mask)
+        dense += steps * share + len(updates) * gradient_share(share)
         trained_now = replace(result, steps=steps)
         levels.append(Level(ticket, own * i, trained=trained_now, search_dense_steps=dense))
     return Baseline.of("rigl", levels, before=task.rewound_steps)

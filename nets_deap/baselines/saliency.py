@@ -26,6 +26,8 @@ from nets_deap.baselines._common import (
 )
 from nets_deap.baselines.result import Baseline, Level
 from nets_deap.baselines.scores import SynFlow, grasp_scores, snip_scores
+from nets_deap.tickets import bits
+from nets_deap.training.cost import dense_share
 from nets_deap.training.task import Task, check_task
 
 DEFAULT_EXAMPLES = 100
@@ -135,15 +137,16 @@ def synflow(
     goals = as_densities(densities)
     flow = SynFlow(task)
     levels: list[Level] = []
-    spent = 0
+    spent, dense = 0, 0.0
     for density in goals:
         mask = np.ones(task.layout.size, dtype=np.bool_)
         rng = generator_at(task, seed, SALIENCY, kept_at(task.layout, density), CHOICES)
         for done in range(1, n + 1):
             scores = np.where(mask, flow.scores(mask), -1)
-            spent += charge(task, 1)
+            own = charge(task, 1, dense_share(task.problem, bits.pack(mask)))
+            spent, dense = spent + own[0], dense + own[1]
             mask[ranked(scores, rng)[kept_at(task.layout, density ** (done / n)) :]] = False
-        levels.append(Level(task.ticket(mask), spent, search_dense_steps=spent))
+        levels.append(Level(task.ticket(mask), spent, search_dense_steps=dense))
     return Baseline.of("synflow", levels, before=task.rewound_steps)
 
 
@@ -166,11 +169,12 @@ def _pruned(
     gradients: int = 1,
 ) -> Baseline:
     """Return the tickets that keep the largest scores, after gradients over some examples."""
-    spent = sum(charge(task, examples) for _ in range(gradients))
+    costs = [charge(task, examples) for _ in range(gradients)]
+    spent, dense = sum(steps for steps, _ in costs), sum(dense for _, dense in costs)
     order = ranked(scores, generator_at(task, seed, SALIENCY, 1, CHOICES))
     levels: list[Level] = []
     for density in goals:
         mask = np.zeros(task.layout.size, dtype=np.bool_)
         mask[order[: kept_at(task.layout, density)]] = True
-        levels.append(Level(task.ticket(mask), spent, search_dense_steps=spent))
+        levels.append(Level(task.ticket(mask), spent, search_dense_steps=dense))
     return Baseline.of(name, levels, before=task.rewound_steps)

@@ -1,5 +1,7 @@
 """Every method of a comparison: what it finds, what it spends, from what it starts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,8 @@ CONFIG = Config(
         prune=(0.3, 0.3),
         density=(0.02, 1.0),
         budget_unit="steps",
+        first_density=(1.0, 1.0),
+        gradient=False,
     ),
     final=FinalConfig(steps=3),
 )
@@ -173,8 +177,7 @@ def test_evolution_runs_the_presets_search_with_this_budget_and_seed(monkeypatch
 
 
 def test_genomes_with_weights_of_their_own_cannot_be_compared(task):
-    config = CONFIG.override({"search.inherit": "none", "search.density": "0.01,1.0"})
-    config = config.override({"search.genome": "weights"})
+    config = replace(CONFIG, search=SearchConfig(genome="weights"))
     with pytest.raises(InvalidValueError, match=r"search.genome must be masks over W0.*'weights'"):
         find(task, config, "evolution", BUDGET, LEVELS)
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import nets_deap as nets
-from nets_deap.baselines import finetune, imp, one_shot, random_uniform, rigl, snip
+from nets_deap.baselines import finetune, imp, one_shot, random_uniform, rigl, snip, synflow
 from nets_deap.tickets import bits
 from nets_deap.training.cost import dense_share
 from nets_deap.training.task import Ledger
@@ -87,9 +87,10 @@ def test_a_ledger_of_before_has_no_dense_steps():
         lambda task: imp(task, rounds=2, steps=10, rewind_to=4),
         lambda task: one_shot(task, [0.5, 0.25], steps=10),
         lambda task: snip(task, [0.5, 0.25]),
+        lambda task: synflow(task, [0.5, 0.25], rounds=4),
         lambda task: rigl(task, [0.5, 0.25], steps=30, delta=10),
     ],
-    ids=["finetune", "imp", "rewound", "one-shot", "snip", "rigl"],
+    ids=["finetune", "imp", "rewound", "one-shot", "snip", "synflow", "rigl"],
 )
 def test_baselines_state_what_they_entered_in_both_costs(find, xor_task):
     before = xor_task.ledger.totals()
