@@ -19,7 +19,7 @@ from nets_deap.tickets.ticket import Ticket
 
 # Of the kept weights, pruned a round: a fifth, as the literature has it.
 FRACTION = 0.2
-# Of a budget, the most that a descent may take.
+# Of a budget, the most that a descent may take, unless nothing comes after it.
 SHARE = 0.3
 # Pruning has begun to hurt where the validation loss is this many times the least of denser ones.
 # Denser tickets are as good as they get: populations gain nothing there that is not the selection
@@ -46,6 +46,7 @@ class Descent:
         first: Returns the first ticket.
         low: Density of the last station, in (0, 1].
         make: Returns a ticket of a mask and a layout.
+        fraction: Of the kept weights, the most that a round prunes, in (0, 1).
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Descent:
         first: Callable[[], Ticket],
         low: float,
         make: Callable[..., Ticket],
+        fraction: float = FRACTION,
     ) -> None:
+        self._fraction = fraction
         self._evaluator, self._first, self._low, self._make = evaluator, first, low, make
 
     def __call__(self, n: int, *, seeds: Any = None) -> list[Ticket]:
@@ -90,9 +93,11 @@ class Descent:
         evaluator = self._evaluator
         task, ledger = evaluator.task, evaluator.task.ledger
         begun = ledger.totals()
-        rounds = max(0, math.ceil(math.log(self._low / ticket.density) / math.log(1 - FRACTION)))
+        rounds = max(
+            0, math.ceil(math.log(self._low / ticket.density) / math.log(1 - self._fraction) - 1e-3)
+        )
         sizes = np.geomspace(ticket.kept, max(1, self._low * ticket.n_weights), rounds + 1)
-        steps = self._steps_a_round(sizes / ticket.n_weights)
+        steps = evaluator.front_steps = self._steps_a_round(sizes / ticket.n_weights)
         rng = np.random.default_rng(task.derived_seed(AHEAD, AHEAD))
         stations = []
         for i, size in enumerate(sizes):
@@ -122,7 +127,8 @@ class Descent:
         if budget is None:
             return steps
         cost = float(shares.sum()) if budget.unit == DENSE_STEPS else len(shares)
-        return max(1, min(steps, int(SHARE * budget.total / cost)))
+        share = 1.0 if budget.generations == 0 else SHARE
+        return max(1, min(steps, int(share * budget.total / cost)))
 
 
 def hurt_below(stations: Sequence[Ticket]) -> float:

@@ -111,6 +111,8 @@ class Evaluator(Batched):
         ahead: The totals of the task's ledger before and after what was trained for this run ahead
             of its first generation; None for nothing, or once a recorder has entered it.
         ahead_cost: What that cost, in the unit of the budget.
+        front_steps: Steps from W0 by which a front is measured, those of a round of the descent;
+            None for the recipe's.
         stations: Of the descents there have been, by their first and last density.
         worst: What a diverged network gets from now on: the objectives' declared worst values, or
             worse ones where a network has done worse than that, so that it ranks below all others.
@@ -134,6 +136,7 @@ class Evaluator(Batched):
         "ahead",
         "ahead_cost",
         "budget",
+        "front_steps",
         "generations",
         "gradients",
         "holdout",
@@ -168,6 +171,7 @@ class Evaluator(Batched):
         self.ahead: tuple[Totals, Totals] | None = None
         self.ahead_cost = 0.0
         self.stations: dict[Any, list[Ticket]] = {}
+        self.front_steps: int | None = None
         self.holdout = _checks.choice("holdout", holdout, HOLDOUT)
         if holdout == "folds":
             self._check_folds()
@@ -580,13 +584,14 @@ class Evaluator(Batched):
         return [found[i] for i in range(len(tickets))]
 
     def measure(self, tickets: Sequence[Ticket]) -> list[Values]:
-        """Return the objectives of tickets that are trained from W0 for the recipe's steps.
+        """Return the objectives of tickets that are trained from W0, all for the same steps.
 
+        For ``front_steps``, or the recipe's.
         All on the same minibatches, whatever generation they are of, so that their values compare.
         Nothing of it is taken down in the tickets; no budget pays for it, the task's ledger does.
         """
         with at_work(self.task.problem):
-            steps = [self.task.steps] * len(tickets)
+            steps = [self.front_steps or self.task.steps] * len(tickets)
             trained = self.train(tickets, steps, FRONT, FRONT, inherit=False, notes=False)
             values = [values_of(self.objectives, measured) for measured, _ in trained]
             return [self.worst if own is None else own for own in values]

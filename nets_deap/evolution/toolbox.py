@@ -119,7 +119,9 @@ def register_operators(
         lineages = Lineages(evaluator, low, settings)
         if settings.first_density is None:
             make = functools.partial(_ticket, evaluator.fitness())
-            toolbox.register("population", Descent(evaluator, toolbox.individual, low, make))
+            fraction = {} if settings.prune is None else {"fraction": settings.prune[1]}
+            descent = Descent(evaluator, toolbox.individual, low, make, **fraction)
+            toolbox.register("population", descent)
         for name in ("mate", "mutate", "select"):
             toolbox.register(name, getattr(lineages, name))
     else:
