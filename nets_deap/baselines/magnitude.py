@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ from nets_deap.training.cost import dense_share
 from nets_deap.training.problem import Plan, Start
 from nets_deap.training.task import Task, check_task
 
+# What is measured of the trained network that a ticket is pruned from.
+MEASURED = ("train_loss", "val_loss", "val_accuracy")
 SCOPES = ("global", "layerwise")
 
 Share = tuple[int, int, int]  # [start, stop) of the mask, and how many weights it keeps
@@ -197,7 +200,13 @@ def _rounds(
         # Pruned weights rank below kept ones that happen to be zero.
         scores = np.where(before, np.abs(trained), -1)
         mask = _keep(scores, goal, generator_at(task, seed, MAGNITUDE, level, CHOICES))
-        ticket = task.ticket(mask)
+        parent, ticket = ticket, task.ticket(mask)
+        # So that a population seeded from these tickets can go on from their weights.
+        metrics = {name: float(outcome.metrics[name][0]) for name in MEASURED}
+        ticket.inherited = replace(
+            state, packed=parent.packed_mask.copy(), steps=spent, digest=parent.digest,
+            metrics=metrics,
+        )  # fmt: skip
         rewinding = None if origin is None else TrainedState(origin.values[mask], origin.unmasked)
         start = TrainedState(trained[mask], state.unmasked) if inherit else rewinding
         levels.append(Level(ticket, spent, rewinding, rewound, search_dense_steps=dense))

@@ -57,7 +57,7 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
             by = _spread_over(fresh[0].fitness)
             if not self.items:
                 fresh = [*_stations_for(fresh[0]), *fresh]
-            self._keep(list(_holders(self.items, fresh, WIDTH, by).values()))
+            self._keep(list(_succeeded(self.items, fresh, by).values()))
             return
         # A ticket that has been evaluated again replaces its earlier, perhaps luckier, self.
         held: list[Any] = list(self.items)
@@ -213,6 +213,27 @@ def _holders(
         if old is None or _merit(individual, by) > _merit(old, by):
             holders[cell] = copy.deepcopy(individual)
     return holders
+
+
+def _succeeded(held: Iterable[Any], population: Iterable[Any], by: str) -> dict[int, Any]:
+    """Return who holds each niche after a generation of tickets that inherit weights.
+
+    The best of the generation, as in ``sel_lineages``: the loss of weights that have trained for
+    long says little about how a ticket trains from W0 (where they begin to learn examples by heart
+    it rises, and masks become better all the same), so that later ones follow earlier ones. But
+    children of two parents must be better than who was there; and so must those that are denser
+    than where lineages go on, which have trained for a few steps only.
+    """
+    before = {_niche(member, WIDTH, by): member for member in held}
+    new = _holders((), population, WIDTH, by)
+    for cell, one in new.items():
+        old = before.get(cell)
+        evaluator = evaluator_for(one)
+        active = None if evaluator is None else evaluator.active_below
+        proven = len(one.parent_digests) > 1 or (active is not None and one.density > active * 1.01)
+        if old is None or not proven or _merit(one, by) > _merit(old, by):
+            before[cell] = one
+    return before
 
 
 def _merit(individual: Any, by: str) -> float:

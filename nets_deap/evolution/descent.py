@@ -5,19 +5,21 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nets_deap import _checks
 from nets_deap.evolution.budget import DENSE_STEPS
 from nets_deap.evolution.evaluator import AHEAD, Evaluator
 from nets_deap.evolution.objectives import values_of
-from nets_deap.evolution.operators import mut_prune
+from nets_deap.evolution.operators import init_from, mut_prune
 from nets_deap.tickets.ticket import Ticket
 
 # Of the kept weights, pruned a round: a fifth, as the literature has it.
 FRACTION = 0.2
-# Of a budget, the most that a descent may take.
+# Of a budget, the most that a descent may take, unless nothing comes after it.
 SHARE = 0.3
 # Pruning has begun to hurt where the validation loss is this many times the least of denser ones.
 # Denser tickets are as good as they get: populations gain nothing there that is not the selection
@@ -43,12 +45,22 @@ class Descent:
         evaluator: Trains; its budget pays.
         first: Returns the first ticket.
         low: Density of the last station, in (0, 1].
+        make: Returns a ticket of a mask and a layout.
+        fraction: Of the kept weights, the most that a round prunes, in (0, 1).
     """
 
-    def __init__(self, evaluator: Evaluator, first: Callable[[], Ticket], low: float) -> None:
-        self._evaluator, self._first, self._low = evaluator, first, low
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        first: Callable[[], Ticket],
+        low: float,
+        make: Callable[..., Ticket],
+        fraction: float = FRACTION,
+    ) -> None:
+        self._fraction = fraction
+        self._evaluator, self._first, self._low, self._make = evaluator, first, low, make
 
-    def __call__(self, n: int) -> list[Ticket]:
+    def __call__(self, n: int, *, seeds: Any = None) -> list[Ticket]:
         """Return ``n`` stations from which lineages go on, spread evenly over log density.
 
         Densest first. The first call trains; later ones return copies of the same tickets. A
@@ -56,30 +68,36 @@ class Descent:
 
         Args:
             n: How many, >= 0. More than there are stations are copies of the sparser ones.
+            seeds: Tickets to begin with instead of a descent, or a baseline's or search's result;
+                see ``init_from``.
         """
         _checks.whole("n", n, low=0)
         if not n:
             return []
-        evaluator, first = self._evaluator, self._first()
+        evaluator, layout = self._evaluator, self._evaluator.task.layout
+        if seeds is not None:
+            drawn = init_from(self._make, layout, n, seeds=seeds)
+            evaluator.active_below = hurt_below(drawn)
+            return drawn
+        first = self._first()
         key = first.density, self._low
         if key not in evaluator.stations:
             evaluator.stations[key] = self._descend(first)
         stations = evaluator.stations[key]
         high = evaluator.active_below = hurt_below(stations)
         active = [ticket for ticket in stations if ticket.density <= high]
-        drawn = [copy.deepcopy(active[i]) for i in _picks(len(active), n)]
-        for ticket in drawn:
-            del ticket.fitness.values
-        return drawn
+        return init_from(self._make, layout, n, seeds=active)
 
     def _descend(self, ticket: Ticket) -> list[Ticket]:
         """Train and prune, from a first ticket down to the least density; return all stations."""
         evaluator = self._evaluator
         task, ledger = evaluator.task, evaluator.task.ledger
         begun = ledger.totals()
-        rounds = max(0, math.ceil(math.log(self._low / ticket.density) / math.log(1 - FRACTION)))
+        rounds = max(
+            0, math.ceil(math.log(self._low / ticket.density) / math.log(1 - self._fraction) - 1e-3)
+        )
         sizes = np.geomspace(ticket.kept, max(1, self._low * ticket.n_weights), rounds + 1)
-        steps = self._steps_a_round(sizes / ticket.n_weights)
+        steps = evaluator.front_steps = self._steps_a_round(sizes / ticket.n_weights)
         rng = np.random.default_rng(task.derived_seed(AHEAD, AHEAD))
         stations = []
         for i, size in enumerate(sizes):
@@ -103,13 +121,14 @@ class Descent:
             budget.spend(now[column] - begun[column])
         return stations
 
-    def _steps_a_round(self, shares: np.ndarray) -> int:
+    def _steps_a_round(self, shares: NDArray[np.float64]) -> int:
         """Return the recipe's steps, or fewer where a budget is small."""
         steps, budget = self._evaluator.task.steps, self._evaluator.budget
         if budget is None:
             return steps
         cost = float(shares.sum()) if budget.unit == DENSE_STEPS else len(shares)
-        return max(1, min(steps, int(SHARE * budget.total / cost)))
+        share = 1.0 if budget.generations == 0 else SHARE
+        return max(1, min(steps, int(share * budget.total / cost)))
 
 
 def hurt_below(stations: Sequence[Ticket]) -> float:
@@ -118,18 +137,11 @@ def hurt_below(stations: Sequence[Ticket]) -> float:
     Those are a row of stations, densest first, all of which have more than ``HURT`` times the
     least validation loss of all. Where there are fewer than three, the sparsest three count.
     """
-    losses = [
-        math.inf if t.inherited is None else t.inherited.metrics["val_loss"] for t in stations
-    ]
+    states = [ticket.inherited for ticket in stations]
+    known = [None if state is None else state.metrics.get("val_loss") for state in states]
+    losses = [math.inf if loss is None else loss for loss in known]
     limit = HURT * min(losses)
     first = len(losses)
     while first and losses[first - 1] > limit:
         first -= 1
     return stations[max(0, min(first, len(losses) - 3))].density
-
-
-def _picks(stations: int, n: int) -> list[int]:
-    """Return which stations ``n`` tickets are of: all, spread evenly, or the sparser ones again."""
-    if n <= stations:
-        return [round(place) for place in np.linspace(0, stations - 1, n)] if n > 1 else [0]
-    return sorted(stations - 1 - i % stations for i in range(n))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
@@ -32,7 +33,7 @@ from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cost import dense_share, gradient_share
 from nets_deap.training.folds import check_folds, folded
-from nets_deap.training.gradients import dense_gradient
+from nets_deap.training.gradients import cheap_gradient
 from nets_deap.training.problem import Fold, Outcome, Plan, Start, at_work
 from nets_deap.training.recipe import name_of
 from nets_deap.training.task import Task, Totals, check_task
@@ -110,6 +111,8 @@ class Evaluator(Batched):
         ahead: The totals of the task's ledger before and after what was trained for this run ahead
             of its first generation; None for nothing, or once a recorder has entered it.
         ahead_cost: What that cost, in the unit of the budget.
+        front_steps: Steps from W0 by which a front is measured, those of a round of the descent;
+            None for the recipe's.
         stations: Of the descents there have been, by their first and last density.
         worst: What a diverged network gets from now on: the objectives' declared worst values, or
             worse ones where a network has done worse than that, so that it ranks below all others.
@@ -133,6 +136,7 @@ class Evaluator(Batched):
         "ahead",
         "ahead_cost",
         "budget",
+        "front_steps",
         "generations",
         "gradients",
         "holdout",
@@ -167,6 +171,7 @@ class Evaluator(Batched):
         self.ahead: tuple[Totals, Totals] | None = None
         self.ahead_cost = 0.0
         self.stations: dict[Any, list[Ticket]] = {}
+        self.front_steps: int | None = None
         self.holdout = _checks.choice("holdout", holdout, HOLDOUT)
         if holdout == "folds":
             self._check_folds()
@@ -557,6 +562,7 @@ class Evaluator(Batched):
         """
         lamarckian = self.inherit == "weights" if inherit is None else inherit
         seed = self.task.derived_seed(*(place or (self.generation,)))
+        measured = self._rows() if self.gradients and notes else None
         found: dict[int, tuple[Measured, TrainedState]] = {}
         for length in sorted(set(steps)):
             places = [i for i, own in enumerate(steps) if own == length]
@@ -573,17 +579,19 @@ class Evaluator(Batched):
             starts = [self._start(ticket) if lamarckian else None for ticket in some]
             outcome = self.task.run(some, plan, starts=starts)
             for at, ticket, part in zip(places, some, outcome.split(), strict=True):
-                found[at] = self._read(ticket, part, plan, notes)
+                measures, state = self._read(ticket, part, plan)
+                found[at] = measures, self._with_notes(ticket, state, measured) if notes else state
         return [found[i] for i in range(len(tickets))]
 
     def measure(self, tickets: Sequence[Ticket]) -> list[Values]:
-        """Return the objectives of tickets that are trained from W0 for the recipe's steps.
+        """Return the objectives of tickets that are trained from W0, all for the same steps.
 
+        For ``front_steps``, or the recipe's.
         All on the same minibatches, whatever generation they are of, so that their values compare.
         Nothing of it is taken down in the tickets; no budget pays for it, the task's ledger does.
         """
         with at_work(self.task.problem):
-            steps = [self.task.steps] * len(tickets)
+            steps = [self.front_steps or self.task.steps] * len(tickets)
             trained = self.train(tickets, steps, FRONT, FRONT, inherit=False, notes=False)
             values = [values_of(self.objectives, measured) for measured, _ in trained]
             return [self.worst if own is None else own for own in values]
@@ -593,9 +601,7 @@ class Evaluator(Batched):
         before = ticket.inherited
         return None if before is None else TrainedState(before.at(ticket.mask), before.unmasked)
 
-    def _read(
-        self, ticket: Ticket, part: Outcome, plan: Plan, notes: bool
-    ) -> tuple[Measured, TrainedState]:
+    def _read(self, ticket: Ticket, part: Outcome, plan: Plan) -> tuple[Measured, TrainedState]:
         """Return what was measured of one trained ticket, and its weights."""
         names = ("train_loss", "val_loss", "val_accuracy")
         metrics = {name: float(part.metrics[name][0]) for name in names}
@@ -611,23 +617,36 @@ class Evaluator(Batched):
         )
         (state,) = part.trained
         before = ticket.inherited if self.inherit == "weights" else None
-        gradients, candidates, scores = (
-            self._gradients(ticket, state) if self.gradients and notes else (None, None, None)
-        )
-        pruned, remembered = self._memory(ticket) if self.memory and notes else (None, None)
         state = replace(
             state,
             packed=ticket.packed_mask.copy(),
             steps=plan.steps + (0 if before is None else before.steps),
             digest=ticket.digest,
             metrics=metrics,
-            gradients=gradients,
-            candidates=candidates,
-            scores=scores,
-            pruned=pruned,
-            remembered=remembered,
         )
         return measured, state
+
+    def _with_notes(self, ticket: Ticket, state: TrainedState, rows: Tensor | None) -> TrainedState:
+        """Return a trained state with what operators go by beside the weights.
+
+        Args:
+            ticket: Whose it is.
+            state: Of its training.
+            rows: The examples of the gradient; None where none is asked for.
+        """
+        if rows is not None:
+            gradients, candidates, scores = self._gradients(ticket, state, rows)
+            state = replace(state, gradients=gradients, candidates=candidates, scores=scores)
+        if self.memory:
+            pruned, remembered = self._memory(ticket)
+            state = replace(state, pruned=pruned, remembered=remembered)
+        return state
+
+    def _rows(self) -> Tensor:
+        """Return the examples on which a generation's gradients are measured: one minibatch."""
+        plan = Plan(1, self.task.derived_seed(self.generation, 1))
+        n_examples = folded(self.task.problem, self.fold).n_examples
+        return plan.batches(n_examples, self.task.recipe.batch_size)[0]
 
     def _memory(self, ticket: Ticket) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Return pruned bits that an ancestor has trained, and their last |w|."""
@@ -641,15 +660,14 @@ class Evaluator(Batched):
         return places, sizes
 
     def _gradients(
-        self, ticket: Ticket, state: TrainedState
+        self, ticket: Ticket, state: TrainedState, rows: Tensor
     ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
         """Return |gradient| at the kept weights, the pruned bits of largest one, and theirs."""
         problem, ledger = folded(self.task.problem, self.fold), self.task.ledger
-        plan = Plan(1, self.task.derived_seed(self.generation, 1))
-        (rows,) = plan.batches(problem.n_examples, self.task.recipe.batch_size)
         units, gates = ticket.units, ticket.gates
         mask = gates if units is None else units.mask_of(gates)
-        gradient = np.abs(dense_gradient(problem, mask, rows, state))
+        gradient = cheap_gradient(problem, mask, rows, state)
+        np.abs(gradient, out=gradient)
         ledger.network_steps += 1
         ledger.dense_steps += gradient_share(dense_share(problem, ticket.packed_mask))
         at_kept = gradient[mask]

@@ -229,8 +229,9 @@ class OperatorSettings(Settings):
     prune: tuple[float, float] | None = setting(
         None,
         "Interval of the fraction that is pruned at once, of the kept weights or for "
-        "``mut_shrink`` of the multiply-adds. None: 0.2 to 0.6; 0.2 where weights are inherited; "
-        "0.15 to 0.25 for ``mut_shrink``.",
+        "``mut_shrink`` of the multiply-adds; where weights are inherited its upper end is what a "
+        "round of the first descent prunes. None: 0.2 to 0.6; 0.2; 0.15 to 0.25 for "
+        "``mut_shrink``.",
         densities,
     )
     flips: float | None = setting(

@@ -19,6 +19,7 @@ from nets_deap.evolution.operators import (
     cx_average,
     cx_interpolate,
     cx_then_mutate,
+    init_from,
     init_log_spaced,
     keep_density,
     mut_flip,
@@ -117,7 +118,10 @@ def register_operators(
     if lamarckian and not shrinks:
         lineages = Lineages(evaluator, low, settings)
         if settings.first_density is None:
-            toolbox.register("population", Descent(evaluator, toolbox.individual, low))
+            make = functools.partial(_ticket, evaluator.fitness())
+            fraction = {} if settings.prune is None else {"fraction": settings.prune[1]}
+            descent = Descent(evaluator, toolbox.individual, low, make, **fraction)
+            toolbox.register("population", descent)
         for name in ("mate", "mutate", "select"):
             toolbox.register(name, getattr(lineages, name))
     else:
@@ -139,12 +143,25 @@ def _register_first(
     layout = evaluator.task.layout
     draw = functools.partial(init_log_spaced, make, layout, distribution=settings.distribution)
     toolbox.register("individual", _individual, draw, low, high)
-    toolbox.register("population", draw, low=low, high=high)
+    seeded = functools.partial(init_from, make, layout)
+    toolbox.register("population", _population, drawn=draw, seeded=seeded, low=low, high=high)
 
 
 def _ticket(fitness: TicketFitness, mask: Any, layout: Any = None) -> Ticket:
     """Return a ticket with a fitness of that class."""
     return Ticket(mask, layout=layout, fitness=type(fitness)())
+
+
+def _population(
+    n: int,
+    *,
+    drawn: Callable[..., list[Ticket]],
+    seeded: Callable[..., list[Ticket]],
+    seeds: Any = None,
+    **ends: float,
+) -> list[Ticket]:
+    """Return ``n`` tickets: drawn at random, or found by others; see ``init_from``."""
+    return drawn(n, **ends) if seeds is None else seeded(n, seeds=seeds)
 
 
 def _individual(draw: Callable[..., list[Ticket]], low: float, high: float) -> Ticket:

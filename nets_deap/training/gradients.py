@@ -1,4 +1,8 @@
-"""Dense gradients of one masked network: what saliency and regrowth go by."""
+"""Dense gradients of one masked network: what saliency and regrowth go by.
+
+``dense_gradient`` is torch's own, of any module; ``cheap_gradient`` is the same for networks that
+the compiled engine trains, at a third of the time where few weights are kept.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import nn
 
 from nets_deap.inputs.call import call_with
+from nets_deap.models.feedforward import Feedforward, feedforward_of
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
+from nets_deap.training.device import threads_for
+from nets_deap.training.engines.cpu.arguments import RELU, TANH
+from nets_deap.training.engines.cpu.engine import ACTIVATIONS, suits
 from nets_deap.training.losses import loss_of
 from nets_deap.training.precision import plain_attention
-from nets_deap.training.problem import Problem, Start, working
+from nets_deap.training.problem import Problem, Start, once, working
+
+# A layer that keeps less than this share of its weights is quicker as a sparse matrix.
+SPARSE_BELOW = 0.1
 
 
 @contextmanager
@@ -70,3 +82,103 @@ def dense_gradient(
         for leaf, gradient in zip(leaves.values(), found, strict=True)
     ]
     return torch.cat(flat).cpu().numpy()
+
+
+@working
+def cheap_gradient(
+    problem: Problem, mask: bits.Mask, rows: torch.Tensor, start: Start = None
+) -> NDArray[Any]:
+    """Return what ``dense_gradient`` does, to rounding, in the quickest way.
+
+    Of the three products of a fully connected layer those that read its weights are as sparse as
+    these, so that only the last one, deltas times inputs, is dense.
+    """
+    network = _fully_connected(problem)
+    if network is None:
+        return dense_gradient(problem, mask, rows, start)
+    values = {name: tensor.numpy() for name, tensor in problem.initial.items()}
+    kept = None
+    if start is not None:
+        kept = start.values
+        values.update(start.unmasked)
+    layout, dtype = problem.layout, values[network.weights[0]].dtype
+    weights, at = {}, 0
+    for layer in layout.layers:
+        gate = mask[layer.start : layer.stop]
+        own = bits.places(gate)
+        initial = values[layer.name].reshape(-1)[own]
+        n = len(initial)
+        weights[layer.name] = _matrix(
+            layer.shape, own, initial if kept is None else kept[at : at + n]
+        )
+        at += n
+    inputs = rows_of(problem.train[0], rows).reshape(len(rows), -1).numpy()
+    assert network.activation is not None
+    kind, acts = ACTIVATIONS[network.activation], [np.ascontiguousarray(inputs.T)]  # (units, B)
+    # Warnings would be of a network that diverged; torch has none either.
+    with np.errstate(all="ignore"), threads_for(layout.size, problem.device):
+        for i, (name, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+            sums = _product(weights.get(name, values[name]), acts[-1])
+            if bias is not None:
+                sums += values[bias].astype(dtype, copy=False)[:, None]
+            acts.append(sums if i == len(network.weights) - 1 else _activated(kind, sums))
+        with torch.enable_grad():
+            output = torch.from_numpy(np.ascontiguousarray(acts.pop().T)).requires_grad_()
+            loss = loss_of(problem.recipe.loss, output, rows_of(problem.train[1], rows))
+            (found,) = torch.autograd.grad(loss, output)
+        deltas = np.ascontiguousarray(found.numpy().T)
+        gradient = np.empty(layout.size, dtype)
+        split = layout.split(gradient)
+        for name in reversed(network.weights):
+            before = acts.pop()
+            if name in split:
+                torch.mm(
+                    *map(torch.from_numpy, (deltas, before.T)), out=torch.from_numpy(split[name])
+                )
+            if acts:
+                back = _product(weights.get(name, values[name]).T, deltas)
+                deltas = back * _derivative(kind, before)
+    return gradient
+
+
+@once
+def _fully_connected(problem: Problem) -> Feedforward | None:
+    """Return the layers of a network that the compiled engine trains; None for any other."""
+    return feedforward_of(problem.model) if suits(problem) else None
+
+
+def _matrix(shape: tuple[int, ...], own: bits.Places, values: NDArray[Any]) -> Any:
+    """Return a layer's weights (units, inputs) from the kept ones and their places."""
+    n_out, n_in = shape
+    if isinstance(own, slice) or len(own) > SPARSE_BELOW * n_out * n_in:
+        whole = np.zeros(n_out * n_in, values.dtype)
+        whole[own] = values
+        return whole.reshape(shape)
+    starts = np.searchsorted(own, n_in * np.arange(n_out + 1))
+    return csr_array((values, own % n_in, starts), shape=shape)
+
+
+def _product(weights: Any, units: NDArray[Any]) -> NDArray[Any]:
+    """Return weights (n, m), sparse or not, times units (m, B)."""
+    if isinstance(weights, np.ndarray):  # by torch, whose threads are counted
+        return torch.mm(torch.from_numpy(weights), torch.from_numpy(units)).numpy()
+    found: NDArray[Any] = weights @ units
+    return found
+
+
+def _activated(kind: int, sums: NDArray[Any]) -> NDArray[Any]:
+    """Return the activations of a hidden layer, from its sums."""
+    if kind == RELU:
+        found: NDArray[Any] = np.maximum(sums, 0)
+    else:
+        found = np.tanh(sums) if kind == TANH else 1 / (1 + np.exp(-sums))
+    return found
+
+
+def _derivative(kind: int, acts: NDArray[Any]) -> NDArray[Any]:
+    """Return the derivative of the activation, from its values; at 0 that of ReLU is 0."""
+    if kind == RELU:
+        found: NDArray[Any] = acts > 0
+    else:
+        found = 1 - acts * acts if kind == TANH else acts * (1 - acts)
+    return found

@@ -333,12 +333,13 @@ def test_what_is_regrown_first_has_the_largest_gradient_on_one_minibatch(engine,
     state, gates, share = ticket.trained, ticket.gates, ticket.density
     (rows,) = Plan(1, task.derived_seed(3, 1)).batches(90, 20)
     gradient = np.abs(dense_gradient(task.problem, ticket.mask, rows, state))
-    np.testing.assert_allclose(state.gradients, gradient[ticket.mask])
+    np.testing.assert_allclose(state.gradients, gradient[ticket.mask], rtol=1e-4, atol=1e-7)
     worth = gradient if ticket.units is None else ticket.units.root_mean_square(gradient)
-    wanted = np.flatnonzero(~gates)[np.argsort(-worth[~gates], kind="stable")]
     most = min((~gates).sum(), max(1, gates.sum() // 2, len(gates) // 20))
-    assert state.candidates.tolist() == wanted[:most].tolist()
-    np.testing.assert_allclose(state.scores, worth[wanted[:most]])
+    wanted = np.sort(worth[~gates])[::-1][:most]
+    np.testing.assert_allclose(state.scores, wanted, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(worth[state.candidates], wanted, rtol=1e-4, atol=1e-7)
+    assert not gates[state.candidates].any()
     assert task.ledger.network_steps == 5 + 1
     assert task.ledger.dense_steps == pytest.approx(5 * share + (1 + 2 * share) / 3)
 

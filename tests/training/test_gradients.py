@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 from support.networks import RECIPES, make_task, masks_of
+from torch import nn
 from torch.nn import functional as F
 
+import nets_deap as nets
 from nets_deap.tickets import bits
+from nets_deap.training import gradients
 from nets_deap.training.gradients import dense_gradient
 from nets_deap.training.problem import Plan
 
@@ -41,3 +44,36 @@ def test_unused_weights_have_a_gradient_of_zero():
     found = task.layout.split(dense_gradient(task.problem, mask, torch.arange(5)))
     assert not found["unused.weight"].any()
     assert found["used.weight"].any()
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "mse"])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid])
+def test_the_cheap_gradient_is_the_dense_one(loss, activation, monkeypatch):
+    x = torch.randn(40, 12, generator=torch.Generator().manual_seed(0)).double()
+    y = torch.arange(40) % 3 if loss == "cross_entropy" else (x[:, :3] > 0).double()
+    last = nn.Linear(9, 3, bias=False)
+    parts = nn.Linear(12, 20), activation(), nn.Linear(20, 9), activation(), last
+    task = nets.Task(
+        nn.Sequential(*parts).double(), train=(x, y), val=(x, y), loss=loss,
+        recipe=nets.Recipe(batch_size=20, steps=9), maskable=["0.weight", "4.weight"],
+    )  # fmt: skip
+    rows = torch.arange(5, 25)
+    for density in (0.04, 0.5, 1.0):
+        (packed,) = masks_of(task, (density,))
+        mask = bits.unpack(packed, task.layout.size)
+        for start in (None, task.run([task.ticket(mask)], Plan(7, 1)).trained[0]):
+            wanted = dense_gradient(task.problem, mask, rows, start)
+            with monkeypatch.context() as patch:
+                patch.setattr(gradients, "dense_gradient", None)  # it takes no other way
+                found = gradients.cheap_gradient(task.problem, mask, rows, start)
+            np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
+            assert np.count_nonzero(found[~mask]) or density == 1
+
+
+@pytest.mark.parametrize("module", ["conv2d", "dropout"])
+def test_any_other_module_has_the_cheap_gradient_from_torch(module):
+    task = make_task(module, RECIPES["adam"])
+    (packed,) = masks_of(task, (0.5,))
+    mask, rows = bits.unpack(packed, task.layout.size), torch.arange(9)
+    found = gradients.cheap_gradient(task.problem, mask, rows)
+    np.testing.assert_array_equal(found, dense_gradient(task.problem, mask, rows))

@@ -25,6 +25,7 @@ from nets_deap.evolution.operators.genome import init_genomes as init_genomes
 from nets_deap.evolution.operators.genome import mut_noise as mut_noise
 from nets_deap.evolution.operators.genome import mut_resample as mut_resample
 from nets_deap.evolution.operators.init import init_density as init_density
+from nets_deap.evolution.operators.init import init_from as init_from
 from nets_deap.evolution.operators.init import init_log_spaced as init_log_spaced
 from nets_deap.evolution.operators.mutation import mut_flip as mut_flip
 from nets_deap.evolution.operators.mutation import mut_layer as mut_layer
@@ -62,6 +63,7 @@ OPERATORS = {
     for operator in (
         Operator(init_density, "init"),
         Operator(init_log_spaced, "init"),
+        Operator(init_from, "init"),
         Operator(init_genomes, "init", "genome"),
         Operator(cx_uniform, "crossover", harsh=_OFTEN, neutral=_NEVER),
         Operator(cx_layers, "crossover", harsh=_OFTEN, neutral=_NEVER),

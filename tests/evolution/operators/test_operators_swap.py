@@ -1,5 +1,7 @@
 """Swaps: exact sizes, what goes and what is regrown, by gradient, by memory, and with noise."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from support.trained import set_trained
@@ -196,3 +198,24 @@ def test_an_evaluator_remembers_what_ancestors_have_lost():
     plain = nets.Evaluator(task, "val_loss", inherit="weights")
     plain.batch([ticket])
     assert ticket.trained.pruned is None
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+@pytest.mark.parametrize("kind", ["weight", "2:4"])
+def test_an_average_that_is_swapped_by_gradient_keeps_each_parent_s_own_size(kind, noise):
+    one, two = trained(kind, 0.2, seed=1), trained(kind, 0.3, seed=2)
+    sizes = one.kept, two.kept
+    known = {*one.trained.candidates.tolist(), *two.trained.candidates.tolist()}
+    cross = partial(operators.cx_average, noise=noise)
+    operators.cx_average(one, two, noise=noise, rng=np.random.default_rng(0))
+    assert (one.kept, two.kept) == sizes
+    before = [child.mask for child in (one, two)]
+    one, two = trained(kind, 0.2, seed=1), trained(kind, 0.3, seed=2)
+    swap = partial(operators.mut_swap, fraction=0.2, grow="gradient")
+    operators.cx_then_mutate(one, two, cross=cross, mutate=swap, rng=np.random.default_rng(0))
+    assert (one.kept, two.kept) == sizes
+    for child, crossed in zip((one, two), before, strict=True):
+        come = np.flatnonzero(child.mask & ~crossed)
+        assert len(come) == round(0.2 * child.kept)
+        assert known.issuperset(come.tolist()), "of the candidates of both"
+        assert set(child.inherited.candidates.tolist()) == known
