@@ -150,10 +150,20 @@ class Budget:
         assert self.generations is not None
         if generation == self.generations:
             return self.left
+        before = round(self.total * self._share_until(generation - 1))
+        if self.unit == STEPS and self.spent <= before:  # rounded over the run, not each time
+            return round(self.total * self._share_until(generation)) - self.spent
         slope = (self.growth - 1) / self.generations
         weights = 1 + slope * np.arange(generation, self.generations + 1)
         due = self.left * float(weights[0] / weights.sum())
         return round(due) if self.unit == STEPS else due
+
+    def _share_until(self, generation: int) -> float:
+        """Return the part of the total that is planned up to the end of a generation."""
+        assert self.generations
+        slope = (self.growth - 1) / self.generations
+        whole = (self.generations + 1) * (1 + self.growth) / 2
+        return (generation + 1) * (1 + slope * generation / 2) / whole
 
 
 def _filled(steps: np.ndarray, costs: np.ndarray, due: float) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Budgets: kept exactly, shared out as asked, in either unit."""
 
+import itertools
+
 import pytest
 from deap import algorithms
 from hypothesis import given
@@ -59,6 +61,14 @@ def test_shares_grow_linearly_from_the_first_generation_to_the_last():
     assert [sum(budget.allocate([1], g)) for g in range(4)] == [125, 208, 292, 375]
     even = in_steps(90, 2)
     assert [even.allocate([1, 1], g) for g in range(3)] == [[15, 15]] * 3
+
+
+def test_steps_are_rounded_over_the_whole_run():
+    # 6,600 over 23 generations: 286.96 each, as multiples of that rounded.
+    budget = in_steps(6600, 22)
+    steps = [budget.allocate([1], g)[0] for g in range(23)]
+    ends = [round(6600 * (g + 1) / 23) for g in range(23)]
+    assert steps == [b - a for a, b in itertools.pairwise([0, *ends])]
 
 
 def test_what_a_generation_leaves_the_later_ones_get():
