@@ -16,6 +16,7 @@ from nets_deap.evolution.evaluator import AHEAD, Evaluator
 from nets_deap.evolution.objectives import values_of
 from nets_deap.evolution.operators import init_from, mut_prune
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.cost import gradient_share
 
 # Of the kept weights, pruned a round: a fifth, as the literature has it.
 FRACTION = 0.2
@@ -104,7 +105,9 @@ class Descent:
             if i:
                 ticket = copy.deepcopy(ticket)
                 mut_prune(ticket, fraction=max(0.0, 1 - round(size) / ticket.kept), rng=rng)
-            ((measured, state),) = evaluator.train([ticket], [steps], AHEAD, AHEAD, i, inherit=True)
+            ((measured, state),) = evaluator.train(
+                [ticket], [steps], AHEAD, AHEAD, i, inherit=True, notes=self._notes
+            )
             values = values_of(evaluator.objectives, measured)
             if values is not None:
                 ticket.note_training(state)
@@ -126,9 +129,27 @@ class Descent:
         steps, budget = self._evaluator.task.steps, self._evaluator.budget
         if budget is None:
             return steps
-        cost = float(shares.sum()) if budget.unit == DENSE_STEPS else len(shares)
-        share = 1.0 if budget.generations == 0 else SHARE
-        return max(1, min(steps, int(share * budget.total / cost)))
+        dense = budget.unit == DENSE_STEPS
+        cost = float(shares.sum()) if dense else float(len(shares))
+        gradients = sum(map(gradient_share, shares.tolist())) if dense else float(len(shares))
+        beside = gradients if self._notes else 0.0
+        share = SHARE if self._notes else 1.0
+        affordable = int((share * budget.left - beside) / cost + 1e-9)
+        if affordable < 1:
+            raise _checks.bad_value(
+                "budget",
+                "suffice for a first descent",
+                f"at least {(cost + beside) / share:.6g} {budget.unit} for its {len(shares)} rounds",
+                f"{budget.left:.6g}",
+                "Give a larger budget, or tickets to begin with: toolbox.population(n, seeds=...).",
+            )
+        return min(steps, affordable)
+
+    @property
+    def _notes(self) -> bool:
+        """Whether the stations will have children, so that what operators go by is measured."""
+        budget = self._evaluator.budget
+        return budget is None or budget.generations != 0
 
 
 def hurt_below(stations: Sequence[Ticket]) -> float:

@@ -499,7 +499,8 @@ class Evaluator(Batched):
         plain = not any(o.needs_curve or o.needs_state for o in self.objectives)
         if self.inherit == "none" or state is None or ticket.evaluations or not plain:
             return None
-        if not state.metrics or (self.gradients and state.gradients is None):
+        childless = self.budget is not None and self.budget.generations == 0
+        if not state.metrics or (self.gradients and state.gradients is None and not childless):
             return None
         return Measured(ticket, state.metrics, state.steps, task=self.task), state
 
@@ -586,9 +587,9 @@ class Evaluator(Batched):
     def measure(self, tickets: Sequence[Ticket]) -> list[Values]:
         """Return the objectives of tickets that are trained from W0, all for the same steps.
 
-        For ``front_steps``, or the recipe's.
-        All on the same minibatches, whatever generation they are of, so that their values compare.
-        Nothing of it is taken down in the tickets; no budget pays for it, the task's ledger does.
+        For ``front_steps``, or the recipe's; all on the same minibatches, whatever generation they are of, so that their values compare.
+        Nothing of it is taken down in the tickets. As for a final training, no budget pays for it;
+        the task's ledger has it.
         """
         with at_work(self.task.problem):
             steps = [self.front_steps or self.task.steps] * len(tickets)

@@ -102,11 +102,10 @@ def evolve_adds(setting: Setting, budget: float) -> Baseline:
 
 def _searched(setting: Setting, config: Config, budget: float) -> tuple[list[Ticket], Costs]:
     """Search as a configuration says; return the front, densest first, and what it cost."""
-    ledger = setting.task.ledger
-    steps, dense = ledger.network_steps, ledger.dense_steps
     options = options_of(config, setting.task) | {"budget": budget, "budget_unit": setting.unit}
     found = search(setting.task, **options, seed=setting.task.seed, progress="none")
-    costs = ledger.network_steps - steps, ledger.dense_steps - dense
+    row = found.logbook[-1]  # of the search itself: its front is measured beside it
+    costs = row["network_steps"], row["dense_steps"]
     return sorted(found.front, key=lambda ticket: -ticket.kept), costs
 
 

@@ -374,7 +374,7 @@ class Recorder:
             if self.reference is None
             else hypervolume(costs_of(self.front.items), self._costs_of_reference(population)),
             "seconds": round(time.monotonic() - self._start, 3),
-            **self._gap.columns(list(self.front)),
+            **self._gap.columns(list(self.front.items)),
             **spread(population, names),
         }
 
