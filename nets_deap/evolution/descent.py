@@ -139,7 +139,7 @@ class Descent:
             raise _checks.bad_value(
                 "budget",
                 "suffice for a first descent",
-                f"at least {(cost + beside) / share:.6g} {budget.unit} for its {len(shares)} rounds",
+                f"at least {(cost + beside) / share:.6g} {budget.unit} for {len(shares)} rounds",
                 f"{budget.left:.6g}",
                 "Give a larger budget, or tickets to begin with: toolbox.population(n, seeds=...).",
             )

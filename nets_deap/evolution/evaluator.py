@@ -587,9 +587,9 @@ class Evaluator(Batched):
     def measure(self, tickets: Sequence[Ticket]) -> list[Values]:
         """Return the objectives of tickets that are trained from W0, all for the same steps.
 
-        For ``front_steps``, or the recipe's; all on the same minibatches, whatever generation they are of, so that their values compare.
-        Nothing of it is taken down in the tickets. As for a final training, no budget pays for it;
-        the task's ledger has it.
+        For ``front_steps``, or the recipe's; all on the same minibatches, whatever generation they
+        are of, so that their values compare. Nothing of it is taken down in the tickets. As for a
+        final training, no budget pays for it; the task's ledger has it.
         """
         with at_work(self.task.problem):
             steps = [self.front_steps or self.task.steps] * len(tickets)

@@ -27,8 +27,8 @@ XOR_SEARCH: dict[str, Any] = {
 # generation is that of some seventy steps of the dense network.
 LINEAGES: dict[str, Any] = {"population": 28, "offspring": 28, "generations": 120}
 
-# A descent alone, from dense to sparse, without generations after it: convolutions cost the same at
-# any density here, so that each generation of a population would cost a descent.
+# A descent alone, from dense to sparse, without generations after it: convolutions cost the same
+# at any density here, so that each generation of a population would cost a descent.
 DESCENT: dict[str, Any] = {"population": 40, "generations": 0, "budget_unit": "steps"}
 
 
