@@ -255,7 +255,12 @@ def test_every_field_of_a_ticket_and_column_of_a_log_is_described(tmp_path):
     from safetensors import safe_open
 
     found = nets.search(
-        nets.tasks.xor(hidden=4), population=4, generations=1, path=tmp_path / "r", progress="none"
+        nets.tasks.xor(hidden=4),
+        population=4,
+        generations=1,
+        path=tmp_path / "r",
+        progress="none",
+        inherit="none",
     )
     file = next((tmp_path / "r" / "tickets").glob("*.safetensors"))
     with safe_open(file, framework="np") as held:

@@ -117,12 +117,12 @@ def test_names_that_there_are_not_come_with_what_was_meant(module, name, meant):
 )
 def test_search_knows_deaps_words_and_whose_the_others_are(options, text, xor_task):
     with pytest.raises(nets.NetsError, match=f"search's argument must .*{text}"):
-        nets.search(xor_task, **options)
+        nets.search(xor_task, **options, inherit="none")
     if "ngen" in options:
         with pytest.raises(
             nets.NetsError, match=r"make_toolbox's .* nets.search\(task, generations="
         ):
-            nets.make_toolbox(xor_task, **options)
+            nets.make_toolbox(xor_task, **options, inherit="none")
 
 
 @pytest.mark.parametrize(("word", "meant"), [("stacked", "vmap"), ("compiled ", "compiled"),
@@ -137,7 +137,7 @@ def test_engines_by_other_names(word, meant):
 @pytest.mark.parametrize(("options", "least"), [({}, 2), ({"cxpb": 0.0}, 1)])
 def test_a_population_too_small_is_told_its_least_at_once(options, least, xor_task):
     with pytest.raises(nets.NetsError, match=f"population must .* an int >= {least}, got 0"):
-        nets.search(xor_task, population=0, **options)
+        nets.search(xor_task, population=0, **options, inherit="none")
     for call in (nets.search, nets.make_toolbox):
         with pytest.raises(nets.NetsError, match=rf"{call.__name__}'s task must .* got MLP"):
             call(xor_task.model)

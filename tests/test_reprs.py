@@ -16,7 +16,12 @@ from nets_deap.training.problem import Plan
 
 def test_lines_tell_what_is_held(xor_task, tmp_path):
     found = nets.search(
-        xor_task, population=6, generations=2, path=tmp_path / "run", progress="none"
+        xor_task,
+        population=6,
+        generations=2,
+        path=tmp_path / "run",
+        progress="none",
+        inherit="none",
     )
     low, high = (f(t.density for t in found.front) for f in (min, max))
     line = repr(found.front)
@@ -41,7 +46,7 @@ def test_empty_and_foreign_fronts_have_lines_too(xor_task):
     archive = nets.NicheArchive()
     assert repr(archive) == "NicheArchive(0 members)"
     ticket = xor_task.dense_ticket()
-    ticket.fitness = nets.make_toolbox(xor_task).individual().fitness
+    ticket.fitness = nets.make_toolbox(xor_task, inherit="none").individual().fitness
     ticket.fitness.values = (0.25, 1.0)
     archive.update([ticket])
     assert repr(archive) == "NicheArchive(1 member, val_loss 0.25 to 0.25, density 1 to 1)"
@@ -52,7 +57,9 @@ def test_empty_and_foreign_fronts_have_lines_too(xor_task):
 def shown(xor_task, tmp_path_factory):
     """Return what a user may print, by name."""
     path = tmp_path_factory.mktemp("reprs") / "run"
-    found = nets.search(xor_task, population=6, generations=2, path=path, progress="none")
+    found = nets.search(
+        xor_task, population=6, generations=2, path=path, progress="none", inherit="none"
+    )
     imp = nets.baselines.imp(xor_task, rounds=3, steps=20, rewind_to=3)
     ticket = found.front[0]
     plan = Plan(3, 1, keep_states=True)
@@ -78,7 +85,7 @@ def shown(xor_task, tmp_path_factory):
         "data": nets.data.load_xor(),
         "recorder": resumed.recorder,
         "resumed": resumed,
-        "evaluator": nets.make_toolbox(xor_task).evaluate.func,
+        "evaluator": nets.make_toolbox(xor_task, inherit="none").evaluate.func,
         "final": train_front(xor_task, found.front, steps=3, members=2),
         "sanity": nets.sanity.check(found.front[-1], xor_task, seeds=2, steps=3),
     }

@@ -23,8 +23,8 @@ XOR_SEARCH: dict[str, Any] = {
     "inherit": "none",
 }
 
-# Twenty-eight parents are two for each of the niches that a population finds on MNIST; the cost of a
-# generation is that of some seventy steps of the dense network.
+# Twenty-eight parents are two for each of the niches that a population finds on MNIST; a
+# generation costs some seventy steps of the dense network.
 LINEAGES: dict[str, Any] = {"population": 28, "offspring": 28, "generations": 120}
 
 # A descent alone, from dense to sparse, without generations after it: convolutions cost the same

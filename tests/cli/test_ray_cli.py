@@ -32,9 +32,9 @@ def left_over():
 
 
 def test_a_map_is_not_an_engine(xor_task):
-    assert unwrap(nets.make_toolbox(xor_task).map) is batch_map
+    assert unwrap(nets.make_toolbox(xor_task, inherit="none").map) is batch_map
     with pytest.raises(TypeError, match=r"map must be callable: expected such as nets\.RayMap"):
-        nets.make_toolbox(xor_task, map="ray")
+        nets.make_toolbox(xor_task, map="ray", inherit="none")
     with pytest.raises(InvalidValueError, match="engine must be a known name"):
         nets.tasks.xor(hidden=3, engine="ray")
 
@@ -45,7 +45,13 @@ def test_a_map_is_not_an_engine(xor_task):
     [["--workers", "2"], ["--address", "auto"], ["--gpus-per-worker", "0.5", "--workers", "2"]],
 )
 def test_options_of_workers_want_workers(command, flags, tmp_path, capsys):
-    nets.search(nets.tasks.xor(hidden=3), generations=0, path=tmp_path / "run", progress="none")
+    nets.search(
+        nets.tasks.xor(hidden=3),
+        generations=0,
+        path=tmp_path / "run",
+        progress="none",
+        inherit="none",
+    )
     (tmp_path / "run" / "config.json").rename(tmp_path / "config.json")
     facts = json.loads((tmp_path / "config.json").read_text())
     facts["config"] = PRESETS["xor-mlp10"].as_dict()
@@ -71,9 +77,11 @@ def test_a_map_gets_each_generation_and_is_the_callers_to_close(mapped, xor_task
 
     options = {"population": 4, "generations": 2, "progress": "none"}
     if mapped == "search":
-        nets.search(xor_task, map=Map(), **options)
+        nets.search(xor_task, map=Map(), **options, inherit="none")
     else:
-        nets.search(xor_task, toolbox=nets.make_toolbox(xor_task, map=Map()), **options)
+        nets.search(
+            xor_task, toolbox=nets.make_toolbox(xor_task, map=Map(), inherit="none"), **options
+        )
     assert seen[0] == 4
     assert len(seen) == 3
 

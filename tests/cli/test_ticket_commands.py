@@ -299,7 +299,9 @@ def test_other_data_and_another_recipe_are_refused_unless_named(
 
 
 def test_a_folder_made_in_python_has_no_settings(task, tmp_path, capsys, monkeypatch):
-    found = nets.search(task, path=tmp_path / "run", population=4, generations=1, progress="none")
+    found = nets.search(
+        task, path=tmp_path / "run", population=4, generations=1, progress="none", inherit="none"
+    )
     assert found.path is not None
     file = sorted((tmp_path / "run" / "tickets").iterdir())[0]
     run(capsys, "apply", file, *PRESET, "--out", tmp_path / "a")
@@ -437,7 +439,7 @@ def test_home_is_home(task, ticket, tmp_path, capsys, monkeypatch):
     assert main(["plot", "~/run", "--kind", "front", "--out", "~/figures"]) == 0
     assert main(["report", "~/run", "--out", "~/page.html"]) == 0
     search = {"population": 4, "generations": 1, "progress": "none"}
-    nets.search(task, path="~/python", **search)
+    nets.search(task, path="~/python", **search, inherit="none")
     nets.resume("~/python", task=task, generations=2, progress="none").recorder.close()
     nets.Recorder("~/recorded", task=task, progress="none").close()
     names = {"t.safetensors", "card", "a.safetensors", "b.pt", "r", "run", "c", "figures"}

@@ -141,7 +141,7 @@ def test_a_pool_of_processes_finds_the_same():
 
 def test_each_generation_sees_its_own_minibatches():
     task = new_task()
-    box = nets.make_toolbox(task)
+    box = nets.make_toolbox(task, inherit="none")
     box.register("map", map)
     (ticket,) = box.population(n=1)
     for generation in range(3):
@@ -169,7 +169,7 @@ def test_what_copies_learn_and_spend_comes_home():
 def test_divergence_elsewhere_is_counted_at_home():
     task = new_task()
     lost = nets.Objective("lost", "min", 9.0, _nan, reference=1.0)
-    box = nets.make_toolbox(task, objectives=("density", lost))
+    box = nets.make_toolbox(task, objectives=("density", lost), inherit="none")
     box.map = copying_map
     tickets = box.population(n=2)
     assert box.map(box.evaluate, tickets) == [(1.0, 9.0)] * 2
@@ -191,7 +191,7 @@ def penalised(function):
 @pytest.mark.parametrize("all_infeasible", [False, True])
 def test_a_decorated_evaluate_counts_generations_alike(all_infeasible, threads):
     for map_ in (nets.batch_map, map, threads):
-        box = nets.make_toolbox(new_task())
+        box = nets.make_toolbox(new_task(), inherit="none")
         box.decorate("evaluate", penalised)
         box.register("map", map_)
         tickets = [t for t in box.population(n=6) if not all_infeasible or t.density >= 0.7]
@@ -233,7 +233,7 @@ def test_an_evaluate_in_a_thread_or_of_a_clone_finds_the_same(kind, inherit):
 def test_a_function_that_evaluates_twice_does_so_in_one_generation():
     found = []
     for map_ in (nets.batch_map, map):
-        box = nets.make_toolbox(new_task())
+        box = nets.make_toolbox(new_task(), inherit="none")
         raw = box.evaluate
         box.register("evaluate", lambda ticket, raw=raw: raw(ticket) + raw(ticket))
         box.register("map", map_)
@@ -250,7 +250,9 @@ def test_a_map_of_ones_own_around_batch_map_stays_batched(monkeypatch):
         "run",
         lambda self, some, *a, **k: sizes.append(len(some)) or run(self, some, *a, **k),
     )
-    box = nets.make_toolbox(new_task(), map=lambda f, tickets: nets.batch_map(f, tickets))
+    box = nets.make_toolbox(
+        new_task(), map=lambda f, tickets: nets.batch_map(f, tickets), inherit="none"
+    )
     box.map(box.evaluate, box.population(n=5))
     assert sizes == [5]
     assert box.evaluate.func.generation == 1
@@ -261,7 +263,7 @@ def test_a_map_of_ones_own_around_batch_map_stays_batched(monkeypatch):
 
 def test_numbers_come_home_alone_with_a_warning(elsewhere, caplog, monkeypatch):
     monkeypatch.setattr(evaluator_file, "_warned", set())
-    box = nets.make_toolbox(new_task())
+    box = nets.make_toolbox(new_task(), inherit="none")
     tickets = box.population(n=3)
     values = elsewhere(box.evaluate, tickets)
     assert "Register the map as toolbox.map of nets.make_toolbox" in caplog.messages[0]
@@ -270,7 +272,7 @@ def test_numbers_come_home_alone_with_a_warning(elsewhere, caplog, monkeypatch):
 
 
 def test_selection_ends_a_generation_that_was_evaluated_elsewhere(elsewhere):
-    box = nets.make_toolbox(new_task())
+    box = nets.make_toolbox(new_task(), inherit="none")
     tickets = box.population(n=2)
     found = []
     for generation in range(2):
@@ -373,14 +375,14 @@ def test_a_whole_toolbox_can_be_copied(options, copy_of):
     ids=["nothing", "futures", "fewer", "unordered", "starmap"],
 )
 def test_other_results_are_refused(map_, error, text):
-    box = nets.make_toolbox(new_task())
+    box = nets.make_toolbox(new_task(), inherit="none")
     box.map = map_
     with pytest.raises(error, match=text):
         box.map(box.evaluate, box.population(n=3))
 
 
 def test_iterators_and_other_functions_pass():
-    box = nets.make_toolbox(new_task())
+    box = nets.make_toolbox(new_task(), inherit="none")
     box.register("map", lambda f, *x: (one for one in map(f, *x)))
     assert box.map(len, [[1], []]) == [1, 0]
     assert box.map(pow, [2, 3], [4, 5, 6]) == [16, 243]
@@ -394,7 +396,7 @@ def test_iterators_and_other_functions_pass():
 
 
 def test_extras_are_refused_by_any_map():
-    box = nets.make_toolbox(new_task())
+    box = nets.make_toolbox(new_task(), inherit="none")
     box.register("evaluate", box.evaluate.func, extra=3)
     for map_ in (map, nets.batch_map):
         box.register("map", map_)
@@ -418,7 +420,7 @@ def test_a_plain_toolbox_takes_any_map_by_hand():
 
 
 def test_what_is_registered_is_called_and_can_be_decorated():
-    box = nets.make_toolbox(new_task())
+    box = nets.make_toolbox(new_task(), inherit="none")
     box.register("select", tools.selTournament, tournsize=2)
     assert box.select.keywords == {"tournsize": 2}
     assert box.select.__doc__ == tools.selTournament.__doc__
@@ -439,7 +441,7 @@ def test_what_is_registered_is_called_and_can_be_decorated():
 
 def test_survivors_are_evaluated_again_whatever_selects_and_maps():
     for map_ in (nets.batch_map, map, copying_map):
-        box = nets.make_toolbox(new_task(), reevaluate=True)
+        box = nets.make_toolbox(new_task(), reevaluate=True, inherit="none")
         box.register("select", tools.selNSGA2)
         box.register("map", map_)
         tickets = box.population(n=3)
@@ -455,7 +457,7 @@ def test_survivors_are_evaluated_again_whatever_selects_and_maps():
 
 def test_tickets_without_a_fitness_get_one_where_they_are_drawn():
     task = new_task()
-    box = nets.make_toolbox(task)
+    box = nets.make_toolbox(task, inherit="none")
     box.register("population", tools.initRepeat, list, task.dense_ticket)
     tickets, _ = algorithms.eaSimple(box.population(n=2), box, 0, 1, 1, verbose=False)
     assert all(t.fitness.names == ("val_loss", "density") for t in tickets)
@@ -463,7 +465,7 @@ def test_tickets_without_a_fitness_get_one_where_they_are_drawn():
 
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (-1.0,), (-1.0, -1.0, -1.0)], ids=str)
 def test_a_fitness_for_other_objectives_is_refused_on_every_way_in(weights, threads):
-    box = nets.make_toolbox(new_task())
+    box = nets.make_toolbox(new_task(), inherit="none")
     raw = box.evaluate
     task = raw.func.task
     ticket = task.ticket(np.arange(task.layout.size) % 2)
@@ -507,7 +509,7 @@ def test_other_individuals_are_refused_with_the_way():
     with pytest.raises(InvalidTypeError, match=r"creator.create\('Individual', nets.Ticket"):
         evaluator([1, 0])
     with pytest.raises(InvalidTypeError, match=r"creator.create\('Individual', nets.Ticket"):
-        nets.make_toolbox(new_task()).mutate([1, 0])
+        nets.make_toolbox(new_task(), inherit="none").mutate([1, 0])
 
 
 def test_dense_steps_spent_by_copies_come_home():

@@ -44,7 +44,7 @@ def task():
 @pytest.fixture
 def toolbox(task):
     random.seed(3)
-    return make_toolbox(task, density=(0.2, 1.0))
+    return make_toolbox(task, density=(0.2, 1.0), inherit="none")
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_stock_algorithm_trains_one_batch_for_each_generation(algorithm, toolb
 def test_a_seed_repeats_a_run(algorithm, task):
     def result(seed):
         random.seed(seed)
-        population, _ = run(algorithm, make_toolbox(task, density=(0.2, 1.0)))
+        population, _ = run(algorithm, make_toolbox(task, density=(0.2, 1.0), inherit="none"))
         return [(ticket.digest, ticket.fitness.values) for ticket in population]
 
     assert result(1) == result(1) != result(2)
@@ -119,7 +119,7 @@ def test_a_seed_repeats_a_run(algorithm, task):
 
 @each_algorithm
 def test_a_single_penalised_objective(algorithm, task, calls):
-    toolbox = make_toolbox(task, objectives=penalised(0.4), density=(0.2, 1.0))
+    toolbox = make_toolbox(task, objectives=penalised(0.4), density=(0.2, 1.0), inherit="none")
     toolbox.register("select", tools.selTournament, tournsize=3)
     best = tools.HallOfFame(2)
     population, _ = run(algorithm, toolbox, halloffame=best)
@@ -145,7 +145,7 @@ def test_delta_penalty_trains_only_what_is_feasible(toolbox, calls):
 
 def test_a_diverging_objective_never_reaches_the_front(task):
     odd = Objective("odd", "min", 50.0, lambda m: np.nan if m.ticket.density < 0.5 else 1.0)
-    toolbox = make_toolbox(task, objectives=["density", odd], density=(0.2, 1.0))
+    toolbox = make_toolbox(task, objectives=["density", odd], density=(0.2, 1.0), inherit="none")
     front = ParetoFront()
     run("eaMuPlusLambda", toolbox, halloffame=front)
     assert task.ledger.diverged > 0
@@ -277,7 +277,11 @@ def test_evolution_finds_sparse_tickets_that_solve_xor():
     recipe = Recipe(lr=0.1, batch_size=4, steps=60, loss="binary_cross_entropy")
     task = tasks.xor(noise=0.05, recipe=recipe, device="cpu")
     random.seed(0)
-    toolbox, front, volumes = make_toolbox(task, density=(0.1, 1.0)), ParetoFront(), []
+    toolbox, front, volumes = (
+        make_toolbox(task, density=(0.1, 1.0), inherit="none"),
+        ParetoFront(),
+        [],
+    )
     follow = tools.Statistics()
     follow.register("volume", lambda _: volumes.append(volume(list(front))))
     more = {"stats": follow, "halloffame": front, "verbose": False}

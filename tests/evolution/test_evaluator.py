@@ -382,7 +382,7 @@ def test_a_diverged_training_clears_what_an_earlier_one_gave():
 
 
 def test_a_fitness_of_the_wrong_direction_is_refused(xor_task):
-    toolbox = nets.make_toolbox(xor_task)
+    toolbox = nets.make_toolbox(xor_task, inherit="none")
     population = toolbox.population(n=2)
     wrong = fitness_class(("val_loss", "density"), (1.0, -1.0))
     population[0].fitness = wrong()

@@ -22,7 +22,7 @@ def task():
 
 @pytest.fixture
 def box(task):
-    return nets.make_toolbox(task)
+    return nets.make_toolbox(task, inherit="none")
 
 
 @pytest.fixture
@@ -208,7 +208,9 @@ def test_children_of_a_new_population_stay_in_its_run(box, evaluator):
 
 
 def test_a_new_population_leaves_a_budget_under_way_as_it_is(task, caplog):
-    box = nets.make_toolbox(task, budget=nets.Budget(120, unit="steps", generations=3))
+    box = nets.make_toolbox(
+        task, budget=nets.Budget(120, unit="steps", generations=3), inherit="none"
+    )
     evaluator = box.evaluate.func
     tickets = box.population(n=3)
     evaluate(tickets, box)
@@ -226,7 +228,9 @@ def test_a_new_population_leaves_a_budget_under_way_as_it_is(task, caplog):
 
 @pytest.mark.parametrize("map_", [map, nets.batch_map])
 def test_a_budget_that_cannot_be_shared_out_says_what_to_do(map_, task):
-    box = nets.make_toolbox(task, budget=nets.Budget(300, unit="steps", generations=2))
+    box = nets.make_toolbox(
+        task, budget=nets.Budget(300, unit="steps", generations=2), inherit="none"
+    )
     raw = box.evaluate
     box.register("map", map_)
     if map_ is nets.batch_map:
@@ -237,7 +241,9 @@ def test_a_budget_that_cannot_be_shared_out_says_what_to_do(map_, task):
 
 
 def test_one_ticket_a_generation_needs_no_batch(task):
-    box = nets.make_toolbox(task, budget=nets.Budget(90, unit="steps", generations=2))
+    box = nets.make_toolbox(
+        task, budget=nets.Budget(90, unit="steps", generations=2), inherit="none"
+    )
     (ticket,) = box.population(n=1)
     for _ in range(3):
         ticket.fitness.values = box.evaluate(ticket)

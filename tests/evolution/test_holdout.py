@@ -157,4 +157,4 @@ def test_what_would_not_be_held_out_or_compared_is_refused(task):
     with pytest.raises(InvalidValueError, match="holdout must come without survivors on islands"):
         nets.search(task, inherit="none", holdout="folds", islands=2)
     with pytest.raises(InvalidValueError, match="Did you mean 'folds'"):
-        nets.make_toolbox(task, holdout="fold")
+        nets.make_toolbox(task, holdout="fold", inherit="none")

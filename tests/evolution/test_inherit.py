@@ -264,7 +264,7 @@ def test_a_child_goes_on_from_its_parents_values_and_the_ticket_is_still_w0(task
 
 
 def test_without_inheritance_a_child_trains_from_w0(task):
-    box = nets.make_toolbox(task)
+    box = nets.make_toolbox(task, inherit="none")
     one, two = task.ticket(np.ones(18)), task.ticket(np.ones(18))
     set_trained(one, np.full(18, 3.0))
     values = [box.clone(box.evaluate)(ticket) for ticket in (one, two)]
@@ -372,14 +372,16 @@ def test_bad_choices_are_refused(task):
     with pytest.raises(ValueError, match="inherit must be a known name"):
         nets.make_toolbox(task, inherit="weigths")
     with pytest.raises(ValueError, match="algorithm must be a known name"):
-        nets.search(task, algorithm="comma+")
+        nets.search(task, algorithm="comma+", inherit="none")
     with pytest.raises(
         ValueError,
         match=r"offspring must be enough for .*: expected at least population = 4, got 3",
     ):
-        nets.search(task, algorithm="comma", population=4, offspring=3)
+        nets.search(task, algorithm="comma", population=4, offspring=3, inherit="none")
     with pytest.raises(ValueError, match=r"toolbox must come alone: .*\['inherit', 'budget'\]"):
-        nets.search(task, toolbox=nets.make_toolbox(task), inherit="weights", budget=5)
+        nets.search(
+            task, toolbox=nets.make_toolbox(task, inherit="none"), inherit="weights", budget=5
+        )
 
 
 def test_a_search_for_few_multiply_adds_shrinks_and_spreads_over_them():
@@ -404,14 +406,14 @@ def test_a_search_for_few_multiply_adds_shrinks_and_spreads_over_them():
 
 def test_crossover_needs_two_parents(task):
     with pytest.raises(ValueError, match=r"population must be in range: expected an int >= 2"):
-        nets.search(task, population=1, cxpb=0.1, mutpb=0.9)
+        nets.search(task, population=1, cxpb=0.1, mutpb=0.9, inherit="none")
 
 
 # ---- survivors evaluated again
 
 
 def test_survivors_are_evaluated_again_with_the_next_generation_and_averaged(task):
-    box = nets.make_toolbox(task, reevaluate=True)
+    box = nets.make_toolbox(task, reevaluate=True, inherit="none")
     pop = box.population(n=4)
     for ticket, values in zip(pop, box.map(box.evaluate, pop), strict=True):
         ticket.fitness.values = values
@@ -436,12 +438,19 @@ def test_survivors_are_evaluated_again_with_the_next_generation_and_averaged(tas
 
 def test_a_plus_search_may_evaluate_again_and_a_comma_search_may_not(task):
     found = nets.search(
-        task, population=3, generations=2, reevaluate=True, budget=200, progress="none", seed=1
+        task,
+        population=3,
+        generations=2,
+        reevaluate=True,
+        budget=200,
+        progress="none",
+        seed=1,
+        inherit="none",
     )
     assert task.ledger.network_steps == 200
     assert max(ticket.evaluations for ticket in found.population) >= 2
     with pytest.raises(ValueError, match="reevaluate must be left out where parents die"):
-        nets.search(task, algorithm="comma", reevaluate=True)
+        nets.search(task, algorithm="comma", reevaluate=True, inherit="none")
 
 
 def test_gradients_reach_the_toolbox_s_mutations(task):
@@ -459,7 +468,7 @@ def test_gradients_reach_the_toolbox_s_mutations(task):
 
 
 def test_survivors_are_evaluated_again_through_a_decorated_evaluate_too(task):
-    box = nets.make_toolbox(task, reevaluate=True)
+    box = nets.make_toolbox(task, reevaluate=True, inherit="none")
     box.decorate("evaluate", tools.DeltaPenalty(lambda ticket: ticket.kept > 1, (9.0, 1.0)))
     pop = box.population(n=3)
     for ticket, values in zip(pop, box.map(box.evaluate, pop), strict=True):

@@ -66,7 +66,7 @@ def test_every_objective_is_optimised_in_a_search(name, xor_task):
     assert OBJECTIVES[name].about
     wanted = list(dict.fromkeys((name, "density")))
     options = {"population": 4, "generations": 1, "progress": "none", "seed": 1}
-    found = nets.search(xor_task, objectives=wanted, **options)
+    found = nets.search(xor_task, objectives=wanted, **options, inherit="none")
     objective = resolve(wanted)[0]
     for ticket in (*found.population, *found.front):
         assert math.isfinite(ticket.fitness.values[0])

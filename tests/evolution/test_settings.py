@@ -55,13 +55,25 @@ def test_every_setting_says_what_it_is(record):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda task: nets.search(task, populaton=3), r"search's .*\. Did you mean 'population'"),
-        (lambda task: nets.make_toolbox(task, densty=1), r"'objectives', .*Did you mean 'density'"),
-        (lambda task: nets.make_toolbox(task, engine="ray"), "make_toolbox's argument must be a"),
-        (lambda task: nets.search(task, x=1, y=2), r"(?s)2 bad fields.*got 'x'.*got 'y'"),
+        (
+            lambda task: nets.search(task, populaton=3, inherit="none"),
+            r"search's .*\. Did you mean 'population'",
+        ),
+        (
+            lambda task: nets.make_toolbox(task, densty=1, inherit="none"),
+            r"'objectives', .*Did you mean 'density'",
+        ),
+        (
+            lambda task: nets.make_toolbox(task, engine="ray", inherit="none"),
+            "make_toolbox's argument must be a",
+        ),
+        (
+            lambda task: nets.search(task, x=1, y=2, inherit="none"),
+            r"(?s)2 bad fields.*got 'x'.*got 'y'",
+        ),
         (lambda _: nets.Island(mutbp=1), "Island's .* Did you mean 'mutpb'"),
         (lambda _: nets.search(), "missing a required argument: 'task'"),
-        (lambda task: nets.search(task, 40), "too many positional arguments"),
+        (lambda task: nets.search(task, 40, inherit="none"), "too many positional arguments"),
     ],
 )
 def test_arguments_that_there_are_not_are_type_errors(call, message, xor_task):
@@ -87,7 +99,7 @@ def test_all_bad_settings_are_told_together(xor_task):
         "offspring", "population", "prune", "seed",
     ]  # fmt: skip
     with pytest.raises(InvalidValueError, match=r"(?s)make_toolbox has 2 .*prune\[0\].*flips must"):
-        nets.make_toolbox(xor_task, prune=(0, 1), flips=-1)
+        nets.make_toolbox(xor_task, prune=(0, 1), flips=-1, inherit="none")
 
 
 def test_settings_hold_plain_numbers():

@@ -92,7 +92,7 @@ def test_a_tuple_of_one_counts_as_the_one_tensor():
 def test_a_search_finds_what_it_finds_with_one_tensor():
     fronts = []
     for form in ("dict", "one tensor"):
-        found = nets.search(token_task(form), population=4, generations=1, seed=3)
+        found = nets.search(token_task(form), population=4, generations=1, seed=3, inherit="none")
         fronts.append([ticket.mask for ticket in found.front])
     np.testing.assert_array_equal(*map(np.array, fronts))
 

@@ -8,7 +8,9 @@ from nets_deap.experiments.final import spread, train_front
 
 @pytest.fixture(scope="module")
 def front(xor_task):
-    return list(nets.search(xor_task, population=16, generations=3, progress="none").front)
+    return list(
+        nets.search(xor_task, population=16, generations=3, progress="none", inherit="none").front
+    )
 
 
 def test_spread_keeps_both_ends_in_order_without_twins(front):

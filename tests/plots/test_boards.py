@@ -22,7 +22,7 @@ def recorder(tmp_path_factory):
     np.random.seed(1)  # noqa: NPY002
     torch.manual_seed(1)
     task = nets.tasks.xor(hidden=4)
-    toolbox = nets.make_toolbox(task)
+    toolbox = nets.make_toolbox(task, inherit="none")
     path = tmp_path_factory.mktemp("boards") / "run"
     recorder = nets.Recorder(path, task=task, progress="none")
     algorithms.eaMuPlusLambda(
@@ -85,7 +85,9 @@ def test_optunas_front_is_ours(recorder, tmp_path):
 
 def test_dominated_tickets_of_a_result_are_trials_with_all_that_is_known():
     pytest.importorskip("optuna")
-    found = nets.search(nets.tasks.xor(hidden=4), population=20, generations=0, progress="none")
+    found = nets.search(
+        nets.tasks.xor(hidden=4), population=20, generations=0, progress="none", inherit="none"
+    )
     trials = nets.boards.to_optuna(found).trials
     tickets = {ticket.digest: ticket for ticket in [*found.front, *found.population]}
     assert len(trials) == len(tickets) > len(found.front)
@@ -112,14 +114,14 @@ def test_a_live_board_has_each_generation_at_once(tmp_path):
     task = nets.tasks.xor(hidden=4)
     options = {"population": 4, "cxpb": 0.3, "mutpb": 0.7, "progress": "none"}
     path = tmp_path / "run"
-    nets.search(task, generations=2, path=path, callbacks=[live, read], **options)
+    nets.search(task, generations=2, path=path, callbacks=[live, read], **options, inherit="none")
     live.close()
     assert seen == [True] * 3
     again = nets.boards.LiveTensorBoard(tmp_path / "tb")
     events = EventAccumulator(str(tmp_path / "tb"))
     nets.search(
         nets.tasks.xor(hidden=4), generations=4, path=path, resume=True, force=True,
-        callbacks=[again], **options,
+        callbacks=[again], **options, inherit="none"
     )  # fmt: skip
     again.close()
     assert [p.step for p in events.Reload().Scalars("objectives/val_loss_min")] == [0, 1, 2, 3, 4]
@@ -190,7 +192,7 @@ def test_a_writer_that_was_closed_early_goes_on_in_another_file(tmp_path):
     live = nets.boards.LiveTensorBoard(tmp_path / "tb")
     early = lambda recorder, row: live.close() if recorder.generation == 1 else None  # noqa: E731
     options = {"population": 6, "generations": 3, "callbacks": [live, early], "progress": "none"}
-    nets.search(nets.tasks.xor(hidden=4), **options)
+    nets.search(nets.tasks.xor(hidden=4), **options, inherit="none")
     live.close()
     points = EventAccumulator(str(tmp_path / "tb")).Reload().Scalars("search/hypervolume")
     assert [point.step for point in points] == [0, 1, 2, 3]

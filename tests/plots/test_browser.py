@@ -53,7 +53,7 @@ def test_the_dashboard_draws_every_ticket_of_the_pareto_plot(browse):
     optuna = pytest.importorskip("optuna")
     dashboard = pytest.importorskip("optuna_dashboard")
     found = nets.search(
-        nets.tasks.xor(hidden=4), population=20, generations=1, progress="none"
+        nets.tasks.xor(hidden=4), population=20, generations=1, progress="none", inherit="none"
     )  # fmt: skip
     storage = optuna.storages.InMemoryStorage()
     study = nets.boards.to_optuna(found, storage)
@@ -83,6 +83,7 @@ def test_the_page_about_a_run_shows_its_figures(browse, tmp_path):
         generations=2,
         path=tmp_path / "run",
         progress="none",
+        inherit="none",
     )
     assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "report.html")]) == 0
     shot = tmp_path / "shot.png"

@@ -11,7 +11,7 @@ from nets_deap.errors import InvalidValueError, MissingExtraError
 
 @pytest.fixture
 def result(xor_task):
-    return nets.search(xor_task, population=8, generations=1, progress="none")
+    return nets.search(xor_task, population=8, generations=1, progress="none", inherit="none")
 
 
 def test_the_front_is_drawn_over_log_density(result):
@@ -35,7 +35,7 @@ def test_given_axes_are_used_and_returned(result):
 def test_one_objective_is_drawn_over_density(xor_task):
     objective = nets.penalised(0.5)
     found = nets.search(
-        xor_task, objectives=objective, population=6, generations=0, progress="none"
+        xor_task, objectives=objective, population=6, generations=0, progress="none", inherit="none"
     )
     ax = nets.plots.pareto_front(found.front)
     assert ax.get_xlabel() == "density in %"

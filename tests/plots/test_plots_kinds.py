@@ -497,7 +497,9 @@ def test_a_deep_network_has_numbers_below_its_columns(ax):
 
 
 def test_only_some_of_many_curves_are_named(xor_task, ax):
-    results = xor_task.train_all(nets.make_toolbox(xor_task).population(n=20), steps=4, points=2)
+    results = xor_task.train_all(
+        nets.make_toolbox(xor_task, inherit="none").population(n=20), steps=4, points=2
+    )
     plots.learning_curves(results, ax)
     assert len(ax.lines) == len(results) == 20
     assert len(ax.get_legend().get_texts()) == 8

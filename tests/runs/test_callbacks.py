@@ -53,10 +53,14 @@ def test_a_run_that_goes_on_calls_for_later_generations_only(tmp_path):
             raise OSError("the server is away")
 
     with pytest.raises(OSError, match="the server is away"):
-        nets.search(new_task(), generations=3, callbacks=[note], **options)
-    found = nets.search(new_task(), generations=3, callbacks=[note], resume=True, **options)
+        nets.search(new_task(), generations=3, callbacks=[note], **options, inherit="none")
+    found = nets.search(
+        new_task(), generations=3, callbacks=[note], resume=True, **options, inherit="none"
+    )
     assert seen == [0, 1, 2, 3]
-    whole = nets.search(new_task(), generations=3, **{**options, "path": tmp_path / "whole"})
+    whole = nets.search(
+        new_task(), generations=3, **{**options, "path": tmp_path / "whole"}, inherit="none"
+    )
     assert [t.digest for t in found.front] == [t.digest for t in whole.front]
 
 
@@ -64,7 +68,7 @@ def test_the_last_generation_is_called_for_when_a_limit_stops(xor_task):
     seen = []
     found = nets.search(
         xor_task, population=4, generations=9, max_steps=1, progress="none",
-        callbacks=[lambda recorder, row: seen.append(row["network_steps"])],
+        callbacks=[lambda recorder, row: seen.append(row["network_steps"])], inherit="none"
     )  # fmt: skip
     assert found.stopped
     assert len(seen) == 1

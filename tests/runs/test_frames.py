@@ -13,7 +13,7 @@ pandas = pytest.importorskip("pandas")
 def recorder(tmp_path_factory):
     """A recorder after three generations of a tiny search, with its folder."""
     task = nets.tasks.xor(hidden=4)
-    toolbox = nets.make_toolbox(task)
+    toolbox = nets.make_toolbox(task, inherit="none")
     path = tmp_path_factory.mktemp("frames") / "run"
     recorder = nets.Recorder(path, task=task, progress="none")
     algorithms.eaMuPlusLambda(

@@ -25,9 +25,11 @@ def _each_generation(monkeypatch):
 
 
 def test_a_search_made_longer_is_the_longer_search(tmp_path):
-    nets.search(new_task(), path=tmp_path / "long", generations=5, **OPTIONS)
-    nets.search(new_task(), path=tmp_path / "run", generations=2, **OPTIONS)
-    nets.search(new_task(), path=tmp_path / "run", generations=5, resume=True, **OPTIONS)
+    nets.search(new_task(), path=tmp_path / "long", generations=5, **OPTIONS, inherit="none")
+    nets.search(new_task(), path=tmp_path / "run", generations=2, **OPTIONS, inherit="none")
+    nets.search(
+        new_task(), path=tmp_path / "run", generations=5, resume=True, **OPTIONS, inherit="none"
+    )
     assert left_by(tmp_path / "run") == left_by(tmp_path / "long")
     both = [json.loads((tmp_path / run / "config.json").read_text()) for run in ("run", "long")]
     assert both[0] == both[1]
@@ -37,15 +39,17 @@ def test_a_search_made_longer_is_the_longer_search(tmp_path):
 
 def test_a_budget_is_for_so_many_generations_and_no_more(tmp_path):
     options = {**OPTIONS, "budget": 5000}
-    nets.search(new_task(), path=tmp_path / "run", generations=2, **options)
+    nets.search(new_task(), path=tmp_path / "run", generations=2, **options, inherit="none")
     with pytest.raises(RunChangedError, match="generations was 2, is 5"):
-        nets.search(new_task(), path=tmp_path / "run", generations=5, resume=True, **options)
+        nets.search(
+            new_task(), path=tmp_path / "run", generations=5, resume=True, **options, inherit="none"
+        )
 
 
 def test_one_that_dies_while_it_is_made_longer_goes_on(tmp_path, monkeypatch):
     path = tmp_path / "run"
-    nets.search(new_task(), path=tmp_path / "long", generations=5, **OPTIONS)
-    nets.search(new_task(), path=path, generations=2, **OPTIONS)
+    nets.search(new_task(), path=tmp_path / "long", generations=5, **OPTIONS, inherit="none")
+    nets.search(new_task(), path=path, generations=2, **OPTIONS, inherit="none")
     write = Recorder._write_config
 
     def die(self):
@@ -54,19 +58,19 @@ def test_one_that_dies_while_it_is_made_longer_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Recorder, "_write_config", die)
     with pytest.raises(KeyboardInterrupt):
-        nets.search(new_task(), path=path, generations=5, resume=True, **OPTIONS)
+        nets.search(new_task(), path=path, generations=5, resume=True, **OPTIONS, inherit="none")
     monkeypatch.undo()
     monkeypatch.setattr(checkpoints, "SHARE", float("inf"))
     # The configuration is that of the longer run, the newest checkpoint that of the shorter one.
     assert max((path / "checkpoints").iterdir()).stem == "00000002"
-    nets.search(new_task(), path=path, generations=5, resume=True, **OPTIONS)
+    nets.search(new_task(), path=path, generations=5, resume=True, **OPTIONS, inherit="none")
     assert left_by(path) == left_by(tmp_path / "long")
 
 
 def longer(path, generations):
     task = new_task()
     run = nets.resume(path, task=task, generations=generations, progress="none")
-    box = nets.make_toolbox(task)
+    box = nets.make_toolbox(task, inherit="none")
     go("plus", box, run.population, run.recorder, run.remaining)
     return run
 
@@ -76,7 +80,7 @@ def test_a_stock_algorithm_goes_on_for_longer(tmp_path):
         task = new_task()
         _, population, recorder = begin(tmp_path / name, {}, task=task)
         recorder.progress.generations = ngen
-        go("plus", nets.make_toolbox(task), population, recorder, ngen)
+        go("plus", nets.make_toolbox(task, inherit="none"), population, recorder, ngen)
     assert longer(tmp_path / "run", NGEN).remaining == NGEN - 3
     assert left_by(tmp_path / "run") == left_by(tmp_path / "long")
     assert status(tmp_path / "run").state == "finished"

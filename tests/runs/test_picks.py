@@ -14,7 +14,9 @@ from nets_deap.tickets.fitness import fitness_class
 @pytest.fixture(scope="module")
 def found(xor_task, tmp_path_factory):
     path = tmp_path_factory.mktemp("picks") / "run"
-    return nets.search(xor_task, population=6, generations=2, path=path, progress="none")
+    return nets.search(
+        xor_task, population=6, generations=2, path=path, progress="none", inherit="none"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def read_csv(path):
 
 def evolve(task, recorder, ngen=3, n=8, toolbox=None):
     random.seed(7)
-    toolbox = toolbox or nets.make_toolbox(task)
+    toolbox = toolbox or nets.make_toolbox(task, inherit="none")
     population = toolbox.population(n=n)
     result = algorithms.eaMuPlusLambda(
         population, toolbox, n, n, 0.3, 0.7, ngen, stats=recorder, verbose=False
@@ -79,7 +79,7 @@ def test_a_reference_of_the_users_own(xor_task):
 
 
 def test_a_maximised_objective_counts_the_right_way(xor_task):
-    toolbox = nets.make_toolbox(xor_task, objectives=("val_accuracy", "density"))
+    toolbox = nets.make_toolbox(xor_task, objectives=("val_accuracy", "density"), inherit="none")
     recorder = nets.Recorder(task=xor_task, progress="none")
     evolve(xor_task, recorder, ngen=2, toolbox=toolbox)
     assert 0 < recorder.logbook[-1]["hypervolume"] <= 1
@@ -88,7 +88,7 @@ def test_a_maximised_objective_counts_the_right_way(xor_task):
 def test_a_fitness_without_names_gets_made_up_ones_and_a_reference(xor_task):
     creator.create("PlainFitness", base.Fitness, weights=(-1.0, -2.0))
     try:
-        toolbox = nets.make_toolbox(xor_task)
+        toolbox = nets.make_toolbox(xor_task, inherit="none")
         make = toolbox.population.func
 
         def population(n):
@@ -140,7 +140,7 @@ def test_config_tells_everything_needed_to_repeat(xor_task, tmp_path):
 
 def test_works_beside_users_who_look_at_the_header(xor_task, capsys):
     random.seed(7)
-    toolbox = nets.make_toolbox(xor_task)
+    toolbox = nets.make_toolbox(xor_task, inherit="none")
     recorder = nets.Recorder(task=xor_task, progress="none")
     algorithms.eaSimple(toolbox.population(n=4), toolbox, 0.3, 0.7, 1, stats=recorder)
     assert "hypervolume" in capsys.readouterr().out
@@ -175,7 +175,7 @@ def test_tools_statistics_still_work(xor_task):
 
 def test_saved_tickets_agree_with_the_front_also_after_another_evaluation(xor_task, tmp_path):
     recorder = nets.Recorder(tmp_path, task=xor_task, progress="none")
-    toolbox = nets.make_toolbox(xor_task)
+    toolbox = nets.make_toolbox(xor_task, inherit="none")
     (ticket,) = toolbox.population(n=1)
     for values in ((0.5, ticket.density), (0.25, ticket.density)):
         ticket.fitness.values = values
@@ -193,7 +193,7 @@ def test_an_empty_population_is_refused(xor_task):
 
 def test_a_diverged_member_shows_its_real_density(xor_task):
     recorder = nets.Recorder(task=xor_task, progress="none")
-    toolbox = nets.make_toolbox(xor_task)
+    toolbox = nets.make_toolbox(xor_task, inherit="none")
     (ticket,) = toolbox.population(n=1)
     ticket.mask = [i < 5 for i in range(len(ticket))]
     ticket.fitness.values = (1e6, 1.0)
@@ -209,7 +209,7 @@ def test_more_than_half_of_a_generation_diverging_stops_with_advice(xor_task, tm
     objective = nets.Objective(
         "odd", "min", 1e6, lambda m: bad if m.ticket.kept / len(m.ticket) > share[0] else 0.5, 1.0
     )
-    toolbox = nets.make_toolbox(xor_task, objectives=("val_loss", objective))
+    toolbox = nets.make_toolbox(xor_task, objectives=("val_loss", objective), inherit="none")
     recorder = nets.Recorder(tmp_path, task=xor_task, progress="none")
     with pytest.raises(nets.SearchStopped, match=r"of this generation diverged.*recipe\.lr"):
         evolve(xor_task, recorder, toolbox=toolbox)
@@ -221,7 +221,7 @@ def test_a_few_diverged_ones_are_counted_and_the_front_is_clean(xor_task):
     objective = nets.Objective(
         "odd", "min", 1e6, lambda m: float("nan") if m.ticket[0] else m.ticket.density, 1.0
     )
-    toolbox = nets.make_toolbox(xor_task, objectives=("val_loss", objective))
+    toolbox = nets.make_toolbox(xor_task, objectives=("val_loss", objective), inherit="none")
     recorder = nets.Recorder(task=xor_task, progress="none")
     population = toolbox.population(n=9)
     for i, ticket in enumerate(population):
@@ -248,7 +248,7 @@ def strange(value, share, toolbox):
 def test_a_run_whose_own_evaluation_gives_no_numbers_can_be_read(xor_task, tmp_path, caplog, value):
     path = tmp_path / "run"
     recorder = nets.Recorder(path, task=xor_task, progress="none", generations=3)
-    toolbox = strange(value, 0.6, nets.make_toolbox(xor_task))
+    toolbox = strange(value, 0.6, nets.make_toolbox(xor_task, inherit="none"))
     population, _, _ = evolve(xor_task, recorder, toolbox=toolbox)
     recorder.close()
     random.seed(7)
@@ -285,7 +285,7 @@ def test_a_run_whose_own_evaluation_gives_no_numbers_can_be_read(xor_task, tmp_p
 
 def test_a_run_in_which_nothing_is_finite_ends_and_can_be_read(xor_task, tmp_path):
     recorder = nets.Recorder(tmp_path / "run", task=xor_task, progress="lines", generations=1)
-    toolbox = strange(math.nan, 1.1, nets.make_toolbox(xor_task))
+    toolbox = strange(math.nan, 1.1, nets.make_toolbox(xor_task, inherit="none"))
     evolve(xor_task, recorder, ngen=1, toolbox=toolbox)
     recorder.close()
     assert not len(recorder.front)
@@ -322,7 +322,7 @@ def test_a_run_with_values_that_are_no_numbers_goes_on_as_it_was(xor_task, tmp_p
         recorder.close()
 
     def toolbox():
-        return nets.make_toolbox(xor_task)
+        return nets.make_toolbox(xor_task, inherit="none")
 
     all_of(tmp_path / "whole", 4)
     all_of(tmp_path / "cut", 2)
@@ -353,7 +353,7 @@ def test_a_second_run_is_refused_with_the_way(xor_task, tmp_path, generations, c
         recorder.close()
     before = None if path is None else {p: p.read_bytes() for p in path.rglob("*.*")}
     random.seed(11)
-    toolbox = nets.make_toolbox(xor_task)
+    toolbox = nets.make_toolbox(xor_task, inherit="none")
     with pytest.raises(CallOrderError, match=r"recorded 4 generations.*new nets.Recorder for each"):
         algorithms.eaMuPlusLambda(
             fresh(xor_task, toolbox, recorder), toolbox, 8, 8, 0.3, 0.7, 3, stats=recorder,
@@ -373,7 +373,7 @@ def fresh(task, toolbox, recorder):
 def test_a_run_that_its_algorithm_goes_on_with_is_one(xor_task):
     recorder = nets.Recorder(task=xor_task, progress="none", generations=3)
     random.seed(7)
-    toolbox = nets.make_toolbox(xor_task)
+    toolbox = nets.make_toolbox(xor_task, inherit="none")
     population = toolbox.population(n=8)
     for _ in range(2):
         population, _ = algorithms.eaMuPlusLambda(
@@ -388,7 +388,7 @@ def test_generations_of_clones_are_no_other_run(xor_task, own, algorithm):
     recorder = nets.Recorder(task=xor_task, progress="none", generations=6)
     random.seed(7)
     toolbox = nets.make_toolbox(xor_task, objectives=("val_loss",) if algorithm == "simple" else
-        ("val_loss", "density"))  # fmt: skip
+        ("val_loss", "density"), inherit="none")  # fmt: skip
     if own:
         toolbox.register("evaluate", lambda t: (1 - t.density, t.density)[: len(t.fitness.weights)])
     population = toolbox.population(n=8)

@@ -158,7 +158,7 @@ def test_classes_of_the_user_and_archives_of_deap_come_back(tmp_path):
     creator.create("RunTicket", nets.Ticket, fitness=creator.RunFitness)
     try:
         task = new_task()
-        toolbox = nets.make_toolbox(task)
+        toolbox = nets.make_toolbox(task, inherit="none")
         population = nets.operators.init_log_spaced(creator.RunTicket, task.layout, 6)
         population[0].note = {"words": ("a", 1)}
         recorder = nets.Recorder(tmp_path, task=task, progress="none", archive=tools.HallOfFame(3))

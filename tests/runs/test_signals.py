@@ -30,7 +30,7 @@ def _each_generation(monkeypatch):
 def whole(tmp_path_factory):
     """What an uninterrupted search leaves."""
     path = tmp_path_factory.mktemp("whole") / "run"
-    nets.search(new_task(), path=path, **OPTIONS)
+    nets.search(new_task(), path=path, **OPTIONS, inherit="none")
     return left_by(path)
 
 
@@ -38,11 +38,11 @@ def interrupted(path, number):
     """Search until the signal ends it, then go on; return what is left."""
     before = [signal.getsignal(each) for each in ENDINGS]
     with pytest.raises(interrupt.Interrupted) as caught, listening():
-        nets.search(new_task(), path=path, **OPTIONS)
+        nets.search(new_task(), path=path, **OPTIONS, inherit="none")
     assert caught.value.signal == number
     assert [signal.getsignal(each) for each in ENDINGS] == before
     assert not interrupt.asked()
-    found = nets.search(new_task(), path=path, resume=True, **OPTIONS)
+    found = nets.search(new_task(), path=path, resume=True, **OPTIONS, inherit="none")
     assert found.stopped is None
     return left_by(path)
 
@@ -99,7 +99,7 @@ def test_a_search_listens_where_nobody_else_does(tmp_path, monkeypatch):
     trained_by(monkeypatch, "compiled", look)
     mine = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
-        nets.search(new_task(), **OPTIONS)
+        nets.search(new_task(), **OPTIONS, inherit="none")
         assert seen[signal.SIGINT] is signal.default_int_handler
         assert seen[signal.SIGTERM] is signals._note
         assert seen[signal.SIGUSR1] == signal.SIG_IGN

@@ -41,7 +41,7 @@ def soak(path, generations, answer):
     nets.Recorder.compile = watch
     nets.search(
         task, population=8, generations=generations, path=path, progress="none",
-        objectives=("val_loss", "density"),
+        objectives=("val_loss", "density"), inherit="none"
     )  # fmt: skip
     seen.append((threading.active_count(), sorted(p.name for p in path.iterdir())))
     answer.put(seen)

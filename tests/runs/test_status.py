@@ -45,11 +45,17 @@ def test_damage_is_told_and_nothing_changed(path):
 
 def test_a_finished_and_a_stopped_run(path, tmp_path):
     run = nets.resume(path, task=new_task(), progress="none")
-    go("plus", nets.make_toolbox(run.task), run.population, run.recorder, run.remaining)
+    go(
+        "plus",
+        nets.make_toolbox(run.task, inherit="none"),
+        run.population,
+        run.recorder,
+        run.remaining,
+    )
     found = status(path)
     assert (found.state, found.left, found.advice) == ("finished", 0.0, "")
     options = {"population": 6, "generations": 3, "max_steps": 1, "progress": "none"}
-    nets.search(new_task(), path=tmp_path / "short", **options)
+    nets.search(new_task(), path=tmp_path / "short", **options, inherit="none")
     found = status(tmp_path / "short")
     assert found.state == "stopped"
     assert "steps x networks are spent" in found.health[0]
@@ -94,7 +100,7 @@ def test_whatever_files_hold_it_is_an_answer_or_an_error_of_ours(path, name, con
 def test_the_advice_is_what_goes_on(path, tmp_path):
     options = {"population": 6, "generations": 1, "progress": "none"}
     assert "nets.resume in Python" in status(path).advice
-    nets.search(new_task(), path=tmp_path / "search", **options)
+    nets.search(new_task(), path=tmp_path / "search", **options, inherit="none")
     facts = json.loads((tmp_path / "search" / "config.json").read_text())
     for file in (tmp_path / "search" / "checkpoints").iterdir():
         file.unlink()

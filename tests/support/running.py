@@ -36,7 +36,7 @@ def new_task(**options):
 
 def new_toolbox(task, options):
     return nets.make_toolbox(
-        task, budget=nets.Budget(20_000, unit="steps", generations=NGEN), **options
+        task, budget=nets.Budget(20_000, unit="steps", generations=NGEN), **options, inherit="none"
     )
 
 

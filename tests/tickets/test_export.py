@@ -71,7 +71,7 @@ def test_another_mask_has_no_origin(xor_task, tmp_path):
 
 
 def test_a_recorder_notes_the_generation(xor_task, tmp_path):
-    toolbox = nets.make_toolbox(xor_task)
+    toolbox = nets.make_toolbox(xor_task, inherit="none")
     recorder = nets.Recorder(tmp_path / "run", task=xor_task, progress="none")
     population = [xor_task.dense_ticket(), xor_task.ticket(np.arange(12) < 6)]
     measured = toolbox.map(toolbox.evaluate, population)

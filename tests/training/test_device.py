@@ -69,7 +69,7 @@ def test_what_is_no_device_is_refused(device):
 def search(seed, **more):
     task = nets.tasks.xor(hidden=2)
     options = {"population": 2, "generations": 0, "budget": 2, "progress": "none", **more}
-    return nets.search(task, seed=seed, **options).population[0].packed.tolist()
+    return nets.search(task, seed=seed, **options, inherit="none").population[0].packed.tolist()
 
 
 SEEDED = {
@@ -77,7 +77,7 @@ SEEDED = {
     "ready task": lambda seed: json.dumps(nets.tasks.xor(hidden=2, seed=seed).origin()),
     "model": lambda seed: models.lenet5(seed=seed)[0].bias.sum().item(),
     "search": search,
-    "island": lambda seed: search(0, islands=[nets.Island(seed=seed)]),
+    "island": lambda seed: search(0, islands=[nets.Island(seed=seed)], inherit="none"),
     "baseline": lambda seed: baselines.snip(nets.tasks.xor(), 0.5, seed=seed).levels[0].ticket.kept,
     "configuration": lambda seed: json.dumps(preset("quickstart").override({"seed": seed}).seed),
 }
@@ -128,7 +128,13 @@ def test_searches_and_trainings_in_threads_give_what_each_gives_alone():
 
     def search(seed):
         result = nets.search(
-            made[seed % 4], population=3, generations=1, seed=seed, budget=60, progress="none"
+            made[seed % 4],
+            population=3,
+            generations=1,
+            seed=seed,
+            budget=60,
+            progress="none",
+            inherit="none",
         )
         return [ticket.fitness.values for ticket in result.population]
 

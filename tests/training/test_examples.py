@@ -146,7 +146,7 @@ def test_several_outputs_train_under_a_function(engine):
     assert same.data_digest == task.data_digest
     message = r"val_accuracy.*|losses only under test_examples\.both"
     with pytest.raises(ValueError, match=message):
-        make_toolbox(task, objectives=("val_accuracy", "density"))
+        make_toolbox(task, objectives=("val_accuracy", "density"), inherit="none")
 
 
 def test_a_function_is_the_loss_with_its_name():

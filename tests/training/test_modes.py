@@ -152,7 +152,7 @@ def described(task):
 
 
 def searched(task):
-    result = nets.search(task, population=4, generations=1, seed=5, progress="none")
+    result = nets.search(task, population=4, generations=1, seed=5, progress="none", inherit="none")
     return [ticket.fitness.values for ticket in result.population]
 
 

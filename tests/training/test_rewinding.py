@@ -111,18 +111,31 @@ def test_a_search_on_it_starts_there_and_goes_on_as_it_was(tmp_path):
     def search(path, generations, **options):
         later = new_task().rewound(12)
         return nets.search(
-            later, population=4, generations=generations, path=path, progress="none", **options
+            later,
+            population=4,
+            generations=generations,
+            path=path,
+            progress="none",
+            **options,
+            inherit="none",
         )
 
-    whole = search(tmp_path / "whole", 3)
-    search(tmp_path / "cut", 2)
-    resumed = search(tmp_path / "cut", 3, resume=True)
+    whole = search(tmp_path / "whole", 3, inherit="none")
+    search(tmp_path / "cut", 2, inherit="none")
+    resumed = search(tmp_path / "cut", 3, resume=True, inherit="none")
     assert [t.digest for t in resumed.population] == [t.digest for t in whole.population]
     assert [t.fitness.values for t in resumed.front] == [t.fitness.values for t in whole.front]
     with pytest.raises(NetsError):
-        nets.search(new_task(), path=tmp_path / "cut", generations=3, population=4, resume=True)
+        nets.search(
+            new_task(),
+            path=tmp_path / "cut",
+            generations=3,
+            population=4,
+            resume=True,
+            inherit="none",
+        )
     later = new_task().rewound(12)
-    toolbox = nets.make_toolbox(later)
+    toolbox = nets.make_toolbox(later, inherit="none")
     random.seed(0)
     population = toolbox.population(n=3)
     algorithms.eaMuPlusLambda(population, toolbox, 3, 3, 0.3, 0.7, 1, verbose=False)
@@ -140,7 +153,7 @@ def test_structured_tickets_too(unit):
     np.testing.assert_array_equal(
         later.layout.weights.require_initial(), plain.layout.require_initial()
     )
-    assert np.isfinite(later.train(nets.make_toolbox(later).individual()).val_loss)
+    assert np.isfinite(later.train(nets.make_toolbox(later, inherit="none").individual()).val_loss)
 
 
 def test_a_training_that_diverges_is_no_start():

@@ -296,9 +296,11 @@ def test_what_cannot_be_followed_is_refused_before_anything_trains(make, objecti
     text = f"objectives must be those that the network has: .* got {objective}.*got {make.__name__}"
     task = task_of(make())
     with pytest.raises(ValueError, match=text):
-        nets.make_toolbox(task, objectives=("val_loss", objective))
+        nets.make_toolbox(task, objectives=("val_loss", objective), inherit="none")
     with pytest.raises(ValueError, match=text):
-        nets.search(task, objectives=("val_loss", objective), generations=1, progress="none")
+        nets.search(
+            task, objectives=("val_loss", objective), generations=1, progress="none", inherit="none"
+        )
     assert task.ledger.networks == 0
 
 

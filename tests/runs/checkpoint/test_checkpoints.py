@@ -80,7 +80,7 @@ def test_all_damaged_is_an_error_that_changes_nothing(path, capsys):
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
     options = {"population": 8, "generations": NGEN, "progress": "none"}
     with pytest.raises(RunFileError, match="no checkpoint"):
-        nets.search(new_task(), path=path, resume=True, **options)
+        nets.search(new_task(), path=path, resume=True, **options, inherit="none")
 
 
 def rewrite(file, change):

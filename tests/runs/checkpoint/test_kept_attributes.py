@@ -99,7 +99,7 @@ def seen(value):
 def run(path, *, until=NGEN, resume=False):
     """Run a search of one's own, with attributes; return its population."""
     task = new_task()
-    toolbox = nets.make_toolbox(task)
+    toolbox = nets.make_toolbox(task, inherit="none")
     create()
     if resume:
         run = nets.resume(path, task=task, progress="none")

@@ -18,7 +18,14 @@ from nets_deap.runs.storage.reader import RunReader
 @pytest.fixture
 def run(xor_task, tmp_path):
     return nets.search(
-        xor_task, population=6, generations=3, cxpb=0.9, mutpb=0.1, progress="none", path=tmp_path
+        xor_task,
+        population=6,
+        generations=3,
+        cxpb=0.9,
+        mutpb=0.1,
+        progress="none",
+        path=tmp_path,
+        inherit="none",
     )
 
 
@@ -48,14 +55,16 @@ def test_each_generation_is_noted_as_it_was(run, tmp_path):
 def test_a_folder_and_memory_hold_the_same(xor_task, tmp_path):
     found = []
     for path in (None, tmp_path / "run"):
-        result = nets.search(xor_task, population=4, generations=2, progress="none", path=path)
+        result = nets.search(
+            xor_task, population=4, generations=2, progress="none", path=path, inherit="none"
+        )
         found.append([line_of(one) for one in result.history])
     assert found[0] == found[1]
     assert len(found[0]) == 3
 
 
 def test_parents_are_those_whose_training_was_started_out_from(xor_task):
-    toolbox = nets.make_toolbox(xor_task)
+    toolbox = nets.make_toolbox(xor_task, inherit="none")
     pop = toolbox.population(n=2)
     for ticket, values in zip(pop, toolbox.map(toolbox.evaluate, pop), strict=True):
         ticket.fitness.values = values
@@ -86,7 +95,7 @@ def test_all_parents_of_a_run_have_lived_in_it(run):
 
 def test_stock_algorithms_are_noted_too(xor_task):
     random.seed(5)
-    toolbox = nets.make_toolbox(xor_task)
+    toolbox = nets.make_toolbox(xor_task, inherit="none")
     recorder = nets.Recorder(task=xor_task, progress="none")
     pop = toolbox.population(n=4)
     algorithms.eaSimple(pop, toolbox, 0.5, 0.5, 2, stats=recorder, verbose=False)
@@ -159,7 +168,12 @@ def test_a_history_is_cut_off_after_a_generation(run, tmp_path):
 )
 def test_numbers_that_no_run_writes_are_refused(tmp_path, old, new):
     nets.search(
-        nets.tasks.xor(hidden=3), population=4, generations=1, path=tmp_path, progress="none"
+        nets.tasks.xor(hidden=3),
+        population=4,
+        generations=1,
+        path=tmp_path,
+        progress="none",
+        inherit="none",
     )
     path = tmp_path / HISTORY
     changed, count = re.subn(old, new, path.read_text())

@@ -45,7 +45,9 @@ def test_a_second_program_is_refused_until_the_first_is_dead(tmp_path, other):
     with pytest.raises(FolderInUseError):
         nets.Recorder(tmp_path, task=new_task())
     with pytest.raises(FolderInUseError):
-        nets.search(new_task(), path=tmp_path, population=4, generations=1, progress="none")
+        nets.search(
+            new_task(), path=tmp_path, population=4, generations=1, progress="none", inherit="none"
+        )
     other.kill()
     other.wait()
     assert not is_held(tmp_path)
@@ -150,7 +152,7 @@ def test_a_sign_of_life_from_the_future_is_not_a_reason_to_wait_for_it(tmp_path)
 
 def train():
     task = new_task()
-    task.train(nets.make_toolbox(task).individual(), steps=2)
+    task.train(nets.make_toolbox(task, inherit="none").individual(), steps=2)
 
 
 def test_training_that_goes_on_gives_signs_of_life(tmp_path, monkeypatch):

@@ -18,7 +18,9 @@ ROOT = Path(nets.__file__).parent
 def found(tmp_path_factory):
     path = tmp_path_factory.mktemp("reader") / "run"
     task = nets.tasks.xor(hidden=3)
-    return nets.search(task, population=4, generations=2, path=path, progress="none")
+    return nets.search(
+        task, population=4, generations=2, path=path, progress="none", inherit="none"
+    )
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_the_next_generation_begins_with_what_fitted_and_grows_back(monkeypatch,
 def test_one_that_fits_never_is_worst_counted_and_told(monkeypatch, caplog):
     caplog.set_level(logging.WARNING)
     task = new_task()
-    toolbox = nets.make_toolbox(task)
+    toolbox = nets.make_toolbox(task, inherit="none")
     population = toolbox.population(n=6)
     limited(monkeypatch, "compiled", 100, never={population[2].packed.tobytes()})
     # It is the first of its call only once it is alone.

@@ -78,7 +78,7 @@ class Kept:
 
 def test_the_journal_sees_each_network_and_what_it_kept_is_not_trained_again():
     task = nets.tasks.xor(hidden=5, dtype="float64", device=["cpu", "cpu", "cpu"])
-    population = nets.make_toolbox(task).population(n=8)
+    population = nets.make_toolbox(task, inherit="none").population(n=8)
     journal, told = Kept({}), []
     set_journal(task.problem, journal)
     whole = task.train_all(population, on_chunk=told.append)

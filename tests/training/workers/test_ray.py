@@ -60,7 +60,7 @@ def traps_set(session, tmp_path_factory):
 
 def before_and_after(task, workers, tickets):
     """Return the fitness of tickets from this process and from workers, with the losses."""
-    toolbox = nets.make_toolbox(task)
+    toolbox = nets.make_toolbox(task, inherit="none")
     here = toolbox.map(toolbox.evaluate, tickets)
     toolbox.evaluate.func.restart()
     lost, networks = workers.traffic.lost, workers.traffic.networks
@@ -101,7 +101,7 @@ def test_any_number_of_workers_gives_the_same_population_to_the_last_digit(inher
 
 def test_curves_and_trained_networks_come_back_as_they_are_in_one_process(task_and_maps):
     task, _, workers = task_and_maps
-    population = nets.make_toolbox(task).population(n=9)
+    population = nets.make_toolbox(task, inherit="none").population(n=9)
     here = task.train_all(population, steps=30, points=4)
     with executed_by(task.problem, workers.executor):
         there = task.train_all(population, steps=30, points=4)
@@ -121,7 +121,7 @@ def test_dropout_draws_the_same_in_any_chunk():
         model, train=(x, (x.sum(1) > 0).long()), device="cpu",
         recipe=nets.Recipe(batch_size=10, steps=25, lr=0.01),
     )  # fmt: skip
-    population = nets.make_toolbox(task).population(n=8)
+    population = nets.make_toolbox(task, inherit="none").population(n=8)
     here = task.train_all(population)
     with RayMap(task, workers=1):
         there = task.train_all(population)
@@ -239,7 +239,7 @@ def test_workers_share_the_data_of_their_node(session):
         recipe=nets.Recipe(steps=2, batch_size=5),
     )  # fmt: skip
     with RayMap(task, workers=2) as workers:
-        task.train_all(nets.make_toolbox(task).population(n=4))
+        task.train_all(nets.make_toolbox(task, inherit="none").population(n=4))
         actors = [handle.actor for handle in workers.executor.handles]
         held = session.ray.get([actor.__ray_call__.remote(inputs_lie_in) for actor in actors])
     assert [bytes_ for bytes_, _ in held] == [x.nbytes, x.nbytes]
@@ -281,7 +281,7 @@ def test_islands_train_on_workers_as_in_one_process(task_and_maps):
     task, _, three = task_and_maps
     options = {"islands": 3, "population": 4, "generations": 3, "progress": "none", "seed": 1}
     options["migration"] = nets.Migration(every=2)
-    toolbox = nets.make_toolbox(task)
+    toolbox = nets.make_toolbox(task, inherit="none")
     toolbox.register("map", three)
     there = nets.search(task, toolbox=toolbox, **options)
     plain = nets.tasks.xor(hidden=6, dtype="float64", recipe=task.recipe)
@@ -317,5 +317,5 @@ def test_where_others_have_taken_all_that_is_said(xor_task, caplog, monkeypatch)
         RayMap(xor_task, cpus_per_worker=9, workers=1, start_seconds=2) as workers,
         pytest.raises(ExecutorLostError, match=r"of 9 CPUs free"),
     ):
-        workers(nets.make_toolbox(xor_task).evaluate, [xor_task.dense_ticket()])
+        workers(nets.make_toolbox(xor_task, inherit="none").evaluate, [xor_task.dense_ticket()])
     assert caplog.text.count("No worker is ready") == 1

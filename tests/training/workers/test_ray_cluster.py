@@ -40,7 +40,7 @@ def evolve(task, lose=None):
     run = task.run
     task.run = lambda *a, **k: run(*a, **{**k, "on_chunk": count})
     found = nets.search(
-        task, population=12, offspring=12, generations=NGEN, seed=4, progress="none"
+        task, population=12, offspring=12, generations=NGEN, seed=4, progress="none", inherit="none"
     )
     return who(found.population), [ticket.digest for ticket in found.front]
 

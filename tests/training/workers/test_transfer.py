@@ -47,7 +47,9 @@ def test_a_shared_problem_trains_the_same_without_another_copy_of_the_data(name)
     shared = SharedProblem.of(task.problem)
     for out in (shared, pickle.loads(pickle.dumps(shared))):
         problem = out.on(torch.device("cpu"))
-        masks = [ticket.packed_mask for ticket in nets.make_toolbox(task).population(n=3)]
+        masks = [
+            ticket.packed_mask for ticket in nets.make_toolbox(task, inherit="none").population(n=3)
+        ]
         here, there = (train(p, masks, Plan(9, 1)) for p in (task.problem, problem))
         assert here.metrics["val_loss"].tolist() == there.metrics["val_loss"].tolist()
         for a, b in zip(here.trained, there.trained, strict=True):
