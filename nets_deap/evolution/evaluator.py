@@ -584,6 +584,22 @@ class Evaluator(Batched):
                 found[at] = measures, self._with_notes(ticket, state, measured) if notes else state
         return [found[i] for i in range(len(tickets))]
 
+    def note_gradients(self, ticket: Ticket) -> None:
+        """Measure the gradient at the weights that a ticket has been trained to, if none is known.
+
+        For operators that ask for it as soon as a ticket becomes a parent, which most never do.
+        """
+        state = ticket.trained
+        if state is None or state.candidates is not None:
+            return
+        problem = self.task.problem
+        with at_work(problem):
+            state.note(*self._gradients(ticket, state, self._rows()))
+        if self.budget is not None:
+            dense = self.budget.unit == DENSE_STEPS
+            share = dense_share(problem, ticket.packed_mask) if dense else 0.0
+            self.budget.spend(gradient_share(share) if dense else 1)
+
     def measure(self, tickets: Sequence[Ticket]) -> list[Values]:
         """Return the objectives of tickets that are trained from W0, all for the same steps.
 

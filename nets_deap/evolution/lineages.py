@@ -36,15 +36,18 @@ class Lineages:
     def __init__(self, evaluator: Evaluator, low: float, settings: OperatorSettings) -> None:
         self._evaluator, self._low = evaluator, low
         self._noise = NOISE if settings.noise is None else settings.noise
+        self._by_gradient = BY_GRADIENT if getattr(settings, "gradient", None) is not False else 0.0
 
     def mutate(self, individual: Ticket, *, rng: Rng | None = None) -> tuple[Ticket]:
         """Swap weights; see ``mut_swap``."""
         source = generator(rng)
         fraction = self._fraction() * float(source.uniform(0.5, 1.5))
         least = 1 / max(1, individual.kept)  # a swap of nothing would train the same ticket on
-        inherited = individual.inherited
-        gradient = inherited is not None and inherited.candidates is not None
-        grow = "gradient" if gradient and source.random() < BY_GRADIENT else "random"
+        grow = "random"
+        if source.random() < self._by_gradient:
+            self._evaluator.note_gradients(individual)
+            state = individual.inherited
+            grow = "random" if state is None or state.candidates is None else "gradient"
         return mut_swap(
             individual,
             fraction=min(1.0, max(least, fraction)),
@@ -57,10 +60,19 @@ class Lineages:
     def mate(self, ind1: Ticket, ind2: Ticket, *, rng: Rng | None = None) -> tuple[Ticket, Ticket]:
         """Average each with a neighbour in density, then swap; see ``cx_near``, ``cx_average``."""
         source = generator(rng)
-        cx_near(ind1, ind2, cross=cx_average, pool=self._residents, rng=source)
+        if self._by_gradient:
+            for one in (ind1, ind2):
+                self._evaluator.note_gradients(one)
+        cx_near(ind1, ind2, cross=self._cross, pool=self._residents, rng=source)
         for child in (ind1, ind2):
             self.mutate(child, rng=source)
         return ind1, ind2
+
+    def _cross(self, one: Ticket, other: Ticket, *, rng: Rng) -> tuple[Ticket, Ticket]:
+        """Average a ticket with another one, whose gradients are then those of both."""
+        if self._by_gradient:
+            self._evaluator.note_gradients(other)
+        return cx_average(one, other, rng=rng)
 
     def select(self, individuals: Sequence[Any], k: int) -> list[Any]:
         """Select by ``sel_lineages`` where pruning has begun to hurt."""

@@ -185,9 +185,9 @@ class EvaluationSettings(Settings):
     )
     gradient: bool | None = setting(
         None,
-        "Measure gradients after training. Where weights are inherited, seven swaps of ten then "
-        "regrow by them; else one mutation of three prunes by ``|w * gradient|``, and one of six "
-        "swaps weights for those of largest gradient. None: where weights are inherited.",
+        "Measure gradients. Without inheritance one mutation of three then prunes by ``|w * "
+        "gradient|``, and one of six swaps weights for those of largest gradient; where weights "
+        "are inherited seven swaps of ten regrow by it. None: there, of parents alone.",
     )
     holdout: str = setting(
         "fixed",

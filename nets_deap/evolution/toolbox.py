@@ -33,7 +33,6 @@ from nets_deap.evolution.operators import (
 )
 from nets_deap.evolution.operators._common import generator
 from nets_deap.evolution.settings import (
-    EvaluationSettings,
     OperatorSettings,
     ToolboxSettings,
     takes,
@@ -88,7 +87,7 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
         settings.objectives,
         inherit=settings.inherit,
         budget=budget,
-        gradients=_by_gradient(settings),
+        gradients=bool(settings.gradient),
         holdout=settings.holdout,
     )
     again = settings.holdout == "folds" if settings.reevaluate is None else settings.reevaluate
@@ -206,11 +205,6 @@ def _register_variation(
         )
     operators, weights = zip(*mutations, strict=True)
     toolbox.register("mutate", mut_one_of, operators=operators, weights=weights)
-
-
-def _by_gradient(settings: EvaluationSettings) -> bool:
-    """Return whether gradients are to be measured."""
-    return settings.inherit == "weights" if settings.gradient is None else settings.gradient
 
 
 def shrinks_tickets(evaluator: Evaluator) -> bool:

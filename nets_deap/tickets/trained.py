@@ -79,6 +79,13 @@ class TrainedState(Brief):
             if array is not None:
                 array.setflags(write=False)
 
+    def note(self, gradients: Numbers, candidates: NDArray[np.int64], scores: Numbers) -> None:
+        """Take down gradients that are measured later, for all tickets that have this state."""
+        named = {"gradients": gradients, "candidates": candidates, "scores": scores}
+        for name, array in named.items():
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields as they can be pickled, which views of mappings cannot."""
         return {**vars(self), "unmasked": dict(self.unmasked), "metrics": dict(self.metrics)}

@@ -22,6 +22,8 @@ Pool = Callable[[], Sequence[Ticket]] | Sequence[Ticket]
 APART = 1.05
 # Of crossings and moves, those with the denser neighbour: it has trained on more of the network.
 DENSER = 0.7
+# How often the sparsest niche is selected beyond once, over how often the densest is.
+SPARSE = 4.0
 
 
 @_checks.signed
@@ -42,8 +44,8 @@ def sel_lineages(
     by one objective, then the residents; where nobody new has come, a resident stays. Children of
     two parents come last if they are no better than a resident: averaged weights may lie in no
     basin at all, and a row of such elites would drag all niches down. The first of
-    each niche, its elite, is selected as often as it takes to make ``k``, so that all parents are
-    elites. What is outside of the range survives only where nothing is inside.
+    each niche, its elite, is selected as often as it takes to make ``k``, those of sparse niches
+    more often, so that all parents are elites. What is outside of the range survives only where nothing is inside.
 
     Args:
         individuals: Evaluated tickets that keep at least one weight.
@@ -90,10 +92,9 @@ def sel_lineages(
     inside = first[~outside[first]]
     if not len(inside):  # all are outside of the range
         return [individuals[i] for i in order[:k]]
-    # Where there are fewer niches than k, the sparser ones, which cost less, have the odd ones.
-    times = -(-k // len(inside))
-    chosen = np.concatenate([inside] * (times - 1) + [inside[len(inside) * times - k :]])
-    return [individuals[i] for i in chosen]
+    for individual in individuals:
+        individual.fitness.crowding_dist = 0.0  # tools.selTournamentDCD needs one
+    return [individuals[i] for i in np.repeat(inside, _shares(len(inside), k))]
 
 
 @_checks.signed
@@ -146,6 +147,18 @@ def mut_migrate(
     other = _neighbour(individual, pool, source)
     move(individual, size=individual.kept if other is None else other.kept, rng=source)
     return (individual,)
+
+
+def _shares(niches: int, k: int) -> NDArray[np.int64]:
+    """Return how often each of some niches, densest first, is selected: ``k`` times in all.
+
+    At least once each, the sparser the more often: their children cost less, and their lineages
+    have further to go.
+    """
+    wanted = np.linspace(1.0, SPARSE, niches) if niches > 1 else np.ones(1)
+    ends = np.round(np.cumsum(wanted) / wanted.sum() * (k - niches)).astype(np.int64)
+    found: NDArray[np.int64] = 1 + np.diff(ends, prepend=0)
+    return found
 
 
 def _members(pool: Pool) -> Sequence[Ticket]:

@@ -58,6 +58,10 @@ def bound(name, setting=USUAL, kind=None, **more):
     if name == "cx_then_mutate":
         more["cross"] = bound("cx_uniform", setting, kind)
         more["mutate"] = bound("mut_prune", setting, kind)
+    if name == "cx_near":
+        more["cross"] = bound("cx_uniform", setting, kind)
+    if name == "mut_migrate":
+        more["move"] = bound("mut_swap", setting, kind)
     if kind == "plain" and takes(name, "by"):
         more["by"] = "random"
     return functools.partial(getattr(operators, name), **RECORDS[name].settings[setting], **more)
