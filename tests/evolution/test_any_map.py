@@ -152,11 +152,13 @@ def test_each_generation_sees_its_own_minibatches():
 
 def test_what_copies_learn_and_spend_comes_home():
     task = new_task()
-    box = nets.make_toolbox(task, inherit="weights")
+    box = nets.make_toolbox(task, inherit="weights", first_density=(0.4, 0.6), gradient=False)
     box.map = copying_map
     parent, other = box.population(n=2)
     box.map(box.evaluate, [parent, other])
-    assert (task.ledger.networks, task.ledger.network_steps) == (2, 2 * task.steps)
+    spent = task.ledger.totals()
+    assert spent[:2] == (2, 2 * task.steps)
+    assert spent[3] == pytest.approx(task.steps * (parent.density + other.density))
     assert parent.trained.steps == task.steps
     assert parent.evaluations == 1
     child = box.clone(parent)
@@ -288,8 +290,11 @@ def test_selection_ends_a_generation_that_was_evaluated_elsewhere(elsewhere):
     ("options", "text"),
     [
         ({"inherit": "weights"}, "inherit='weights'"),
-        ({"gradient": True}, "gradients"),
-        ({"budget": nets.Budget(100, unit="steps", generations=2)}, "a budget"),
+        ({"gradient": True, "inherit": "none"}, "gradients"),
+        (
+            {"budget": nets.Budget(100, unit="steps", generations=2), "inherit": "none"},
+            "a budget",
+        ),
     ],
     ids=["inherit", "gradient", "budget"],
 )

@@ -110,7 +110,7 @@ def test_settings_hold_plain_numbers():
 def test_parts_and_changes_are_told_apart():
     held = SearchConfig(population=5, density=(0.5, 1.0), islands=2)
     assert held.part(AlgorithmSettings) == {
-        "population": 5, "offspring": None, "cxpb": 0.1, "mutpb": 0.9, "algorithm": None
+        "population": 5, "offspring": None, "cxpb": 0.25, "mutpb": 0.75, "algorithm": None
     }  # fmt: skip
     assert sorted(held.changed(SearchConfig)) == ["density", "islands", "population"]
     assert held.changed(OperatorSettings, EvaluationSettings) == ["density"]

@@ -45,7 +45,8 @@ def sel_lineages(
     two parents come last if they are no better than a resident: averaged weights may lie in no
     basin at all, and a row of such elites would drag all niches down. The first of
     each niche, its elite, is selected as often as it takes to make ``k``, those of sparse niches
-    more often, so that all parents are elites. What is outside of the range survives only where nothing is inside.
+    more often, so that all parents are elites. What is outside of the range survives only where
+    nothing is inside.
 
     Args:
         individuals: Evaluated tickets that keep at least one weight.
@@ -94,7 +95,7 @@ def sel_lineages(
         return [individuals[i] for i in order[:k]]
     for individual in individuals:
         individual.fitness.crowding_dist = 0.0  # tools.selTournamentDCD needs one
-    return [individuals[i] for i in np.repeat(inside, _shares(len(inside), k))]
+    return [individuals[i] for i in np.repeat(inside, _shares(len(inside), k)).tolist()]
 
 
 @_checks.signed
@@ -145,7 +146,7 @@ def mut_migrate(
     check_ticket(individual)
     source = generator(rng)
     other = _neighbour(individual, pool, source)
-    move(individual, size=individual.kept if other is None else other.kept, rng=source)
+    move(individual, size=None if other is None else other.kept, rng=source)
     return (individual,)
 
 
