@@ -44,7 +44,6 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
                 "similar", "be a function", "of two individuals", similar, "A front has no limit."
             )
         super().__init__(similar)
-        self._measured: dict[Any, tuple[float, ...]] = {}
         self._front: list[Any] | None = None
 
     def update(self, population: Iterable[Any]) -> None:
@@ -69,7 +68,7 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
     def clear(self) -> None:
         """Forget all members."""
         super().clear()
-        self._measured, self._front = {}, None
+        self._front = None
 
     def _keep(self, items: list[Any]) -> None:
         """Hold these individuals, best first objective first."""
@@ -84,18 +83,13 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         return self._front
 
     def _measure(self) -> list[Any]:
-        """Train all tickets from W0 that have not been yet; return those that none dominates."""
-        new = [one for one in self.items if one.network_key not in self._measured]
-        if new:
-            evaluator = evaluator_for(new[0])
-            if evaluator is None:  # nobody can measure them any more
-                return self.items
-            self._measured.update(
-                zip((one.network_key for one in new), evaluator.measure(new), strict=True)
-            )
+        """Measure all tickets from W0, where they have not been yet; return whom none dominates."""
+        evaluator = evaluator_for(self.items[0])
+        if evaluator is None:  # nobody can measure them any more
+            return self.items
         found = [copy.deepcopy(one) for one in self.items]
-        for one in found:
-            one.fitness.values = self._measured[one.network_key]
+        for one, values in zip(found, evaluator.measure(found), strict=True):
+            one.fitness.values = values
         front = _undominated([], found, lambda a, b: a is b, copied=False)
         return sorted(front, key=lambda one: one.fitness.wvalues, reverse=True)
 

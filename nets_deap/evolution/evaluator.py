@@ -130,6 +130,7 @@ class Evaluator(Batched):
 
     __slots__ = (
         "__weakref__",
+        "_front_values",
         "_home",
         "active_below",
         "again",
@@ -172,6 +173,7 @@ class Evaluator(Batched):
         self.ahead_cost = 0.0
         self.stations: dict[Any, list[Ticket]] = {}
         self.front_steps: int | None = None
+        self._front_values: dict[Any, Values | None] = {}
         self.holdout = _checks.choice("holdout", holdout, HOLDOUT)
         if holdout == "folds":
             self._check_folds()
@@ -607,11 +609,18 @@ class Evaluator(Batched):
         are of, so that their values compare. Nothing of it is taken down in the tickets. As for a
         final training, no budget pays for it; the task's ledger has it.
         """
+        steps, known = self.front_steps or self.task.steps, self._front_values
+        keys = [(ticket.network_key, steps) for ticket in tickets]
         with at_work(self.task.problem):
-            steps = [self.front_steps or self.task.steps] * len(tickets)
-            trained = self.train(tickets, steps, FRONT, FRONT, inherit=False, notes=False)
-            values = [values_of(self.objectives, measured) for measured, _ in trained]
-            return [self.worst if own is None else own for own in values]
+            places = {key: i for i, key in enumerate(keys) if key not in known}
+            new = [tickets[i] for i in places.values()]
+            if new:
+                each = [steps] * len(new)
+                trained = self.train(new, each, FRONT, FRONT, inherit=False, notes=False)
+                values = (values_of(self.objectives, measured) for measured, _ in trained)
+                known.update(zip(places, values, strict=True))
+        found = [known[key] for key in keys]
+        return [self.worst if own is None else own for own in found]
 
     def _start(self, ticket: Ticket) -> Start:
         """Return where a ticket's training starts; None for W0."""

@@ -241,6 +241,8 @@ class Recorder:
         self, row: dict[str, Any], reason: str | None, population: Sequence[Any]
     ) -> dict[str, Any]:
         """Stop the algorithm if there is a reason to; else return the generation's row."""
+        if reason is not None or self.generation == self.progress.generations:
+            self.settle()
         if reason is not None:
             self.progress.line(f"stopped after generation {self.generation}: {reason}")
             self.progress.close()
@@ -249,6 +251,25 @@ class Recorder:
             self.progress.close()
         interrupt.check()
         return row
+
+    def settle(self) -> None:
+        """Measure the front alike, where that takes a training from W0, and write it down as such.
+
+        Called at the end of a run, by itself where it knows how many generations there are.
+        """
+        front = self.front
+        members = front.members if isinstance(front, ParetoFront) else front.items
+        if self.generation < 0 or members is front.items:
+            return
+        names = objective_names(self._last[0].fitness)
+        lived = history.generation_of(self.generation, self._last, members, names)
+        if self.folder is None:
+            self.lived[-1] = lived
+            return
+        history.cut_off(self.folder.path, self.generation - 1)
+        self.folder.append_generation(lived)
+        self.folder.write_front(front_rows(members))
+        self.folder.write_tickets([t for t in members if t.has_layout])
 
     def _is_another_run(self, population: Sequence[Any]) -> bool:
         """Return whether a population has nothing to do with the last one.
