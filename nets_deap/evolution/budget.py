@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
@@ -114,15 +113,15 @@ class Budget:
                 f"{self.generations} generations after the first population, and this is "
                 f"generation {generation}. Plan it for as many as the algorithm's ngen."
             )
-        costs = np.ones(len(shares)) if self.unit == STEPS else np.asarray(shares, dtype=float)
-        long = np.ones(len(costs)) if lengths is None else np.asarray(lengths, dtype=float)
+        costs = [1.0] * len(shares) if self.unit == STEPS else [float(one) for one in shares]
+        long = [1.0] * len(costs) if lengths is None else [float(one) for one in lengths]
         if self.generations is None:
             assert usual is not None
-            long = np.asarray(usual, dtype=float)
-            due = min(self.left - beside, float((long * costs).sum()))
+            long = [float(one) for one in usual]
+            due = min(self.left - beside, _sum(long, costs))
         else:
             due = self._due(generation) - beside
-        needed = float((least * costs).sum())
+        needed = least * sum(costs)
         if due < needed * (1 - 1e-9):
             if self.generations is None:
                 raise CallOrderError(
@@ -137,13 +136,18 @@ class Budget:
                 f"{due + beside:.6g}",
                 "Give a larger budget, fewer generations or fewer offspring.",
             )
-        steps = np.maximum(least, np.floor(due / float((long * costs).sum()) * long + 1e-9))
-        steps = _filled(steps.astype(np.int64), costs, due)
-        spent = float((steps * costs).sum() + beside)
+        scale = due / _sum(long, costs)
+        steps = [max(least, math.floor(scale * one + 1e-9)) for one in long]
+        _spare(steps, costs, due)
+        # Networks that are alike train as a batch only if they take as many steps: single ones that
+        # would fit are left to the generations that come, but for the last one.
+        if self.unit == STEPS or self.generations in (None, generation):
+            _fill(steps, costs, due)
+        spent = _sum(steps, costs) + beside
         self.spent += round(spent) if self.unit == STEPS else spent
-        if self.generations is None and self.left < float((least * costs).sum()):
+        if self.generations is None and self.left < least * sum(costs):
             self.spent = self.total  # what is left is too little for another generation like it
-        return [int(own) for own in steps]
+        return steps
 
     def _due(self, generation: int) -> float:
         """Return what a generation gets: of what is left, its share of the generations to come."""
@@ -154,8 +158,8 @@ class Budget:
         if self.unit == STEPS and self.spent <= before:  # rounded over the run, not each time
             return round(self.total * self._share_until(generation)) - self.spent
         slope = (self.growth - 1) / self.generations
-        weights = 1 + slope * np.arange(generation, self.generations + 1)
-        due = self.left * float(weights[0] / weights.sum())
+        weights = [1 + slope * one for one in range(generation, self.generations + 1)]
+        due = self.left * weights[0] / sum(weights)
         return round(due) if self.unit == STEPS else due
 
     def _share_until(self, generation: int) -> float:
@@ -166,19 +170,25 @@ class Budget:
         return (generation + 1) * (1 + slope * generation / 2) / whole
 
 
-def _filled(steps: np.ndarray, costs: np.ndarray, due: float) -> np.ndarray:
-    """Return steps with single ones added, the first networks first, while they fit into ``due``.
+def _sum(steps: Sequence[float], costs: Sequence[float]) -> float:
+    """Return what so many steps cost."""
+    return sum(one * cost for one, cost in zip(steps, costs, strict=True))
 
-    Where the least steps were more than a network's part, others give some of theirs.
-    """
-    left = due - float((steps * costs).sum())
+
+def _spare(steps: list[int], costs: Sequence[float], due: float) -> None:
+    """Take steps from those that cost most, where the least steps were more than others' part."""
+    left = due - _sum(steps, costs)
     while left < -1e-9 * max(1.0, due):
-        i = int(np.argmax(steps * costs))
-        take = max(1, min(int(steps[i]) - 1, int(np.ceil(-left / costs[i] - 1e-9))))
+        i = max(range(len(steps)), key=lambda at: steps[at] * costs[at])
+        take = max(1, min(steps[i] - 1, math.ceil(-left / costs[i] - 1e-9)))
         steps[i] -= take
-        left += take * float(costs[i])
-    for i, cost in enumerate(costs.tolist()):
-        if cost <= left * (1 + 1e-9) and cost > 0:
+        left += take * costs[i]
+
+
+def _fill(steps: list[int], costs: Sequence[float], due: float) -> None:
+    """Add single steps, to the first networks first, while they fit."""
+    left = due - _sum(steps, costs)
+    for i, cost in enumerate(costs):
+        if 0 < cost <= left * (1 + 1e-9):
             steps[i] += 1
             left -= cost
-    return steps
