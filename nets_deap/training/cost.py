@@ -52,6 +52,8 @@ def gradient_share(share: float) -> float:
 def _times(problem: Problem) -> NDArray[np.float64]:
     """Return how often one example has the weights of each layer applied, (layers,)."""
     model = copied(problem.model).eval()
+    # A whole minibatch: a model may need more than one example at a time.
+    rows = torch.arange(min(problem.recipe.batch_size, problem.n_examples))
     found: dict[nn.Module, float] = {}
 
     def count(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
@@ -59,7 +61,7 @@ def _times(problem: Problem) -> NDArray[np.float64]:
             units, whole = module.in_channels, given[0]
         else:
             units, whole = module.weight.shape[0], output  # type: ignore[assignment, index]
-        found[module] = found.get(module, 0.0) + whole.numel() / units
+        found[module] = found.get(module, 0.0) + whole.numel() / units / len(rows)
 
     owners = {
         f"{path}.{name}" if path else name: module
@@ -71,7 +73,7 @@ def _times(problem: Problem) -> NDArray[np.float64]:
         module.register_forward_hook(count)
     state = {**problem.initial, **problem.buffers}
     with torch.no_grad():
-        call_with(model, state, rows_of(problem.train[0], torch.zeros(1, dtype=torch.int64)))
+        call_with(model, state, rows_of(problem.train[0], rows))
     names = [owners.get(layer.name) for layer in problem.layout.layers]
     # What is applied otherwise, as in attention and recurrent layers, counts once.
     return np.array([max(found.get(m, 1.0), 1.0) if m is not None else 1.0 for m in names])

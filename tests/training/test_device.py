@@ -77,7 +77,7 @@ SEEDED = {
     "ready task": lambda seed: json.dumps(nets.tasks.xor(hidden=2, seed=seed).origin()),
     "model": lambda seed: models.lenet5(seed=seed)[0].bias.sum().item(),
     "search": search,
-    "island": lambda seed: search(0, islands=[nets.Island(seed=seed)], inherit="none"),
+    "island": lambda seed: search(0, islands=[nets.Island(seed=seed)]),
     "baseline": lambda seed: baselines.snip(nets.tasks.xor(), 0.5, seed=seed).levels[0].ticket.kept,
     "configuration": lambda seed: json.dumps(preset("quickstart").override({"seed": seed}).seed),
 }

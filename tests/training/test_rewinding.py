@@ -120,9 +120,9 @@ def test_a_search_on_it_starts_there_and_goes_on_as_it_was(tmp_path):
             inherit="none",
         )
 
-    whole = search(tmp_path / "whole", 3, inherit="none")
-    search(tmp_path / "cut", 2, inherit="none")
-    resumed = search(tmp_path / "cut", 3, resume=True, inherit="none")
+    whole = search(tmp_path / "whole", 3)
+    search(tmp_path / "cut", 2)
+    resumed = search(tmp_path / "cut", 3, resume=True)
     assert [t.digest for t in resumed.population] == [t.digest for t in whole.population]
     assert [t.fitness.values for t in resumed.front] == [t.fitness.values for t in whole.front]
     with pytest.raises(NetsError):
