@@ -255,10 +255,10 @@ def test_a_selection_that_returns_fewer_keeps_islands_apart(tmp_path):
         islands = [nets.Island(operators={"select": fewer}), nets.Island(seed=9)]
         return go(path, islands=islands, generations=generations, **options)
 
-    whole = search(tmp_path / "whole", 4, inherit="none")
+    whole = search(tmp_path / "whole", 4)
     assert list(map(len, whole.islands)) == [5, 6]
-    search(tmp_path / "cut", 2, inherit="none")
-    assert seen_by(search(tmp_path / "cut", 4, resume=True, inherit="none")) == seen_by(whole)
+    search(tmp_path / "cut", 2)
+    assert seen_by(search(tmp_path / "cut", 4, resume=True)) == seen_by(whole)
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path):
