@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def result(xor_task, folder):
     options = {"population": 8, "generations": 3, "cxpb": 0.4, "mutpb": 0.6, "progress": "none"}
-    return nets.search(xor_task, path=folder, seed=3, **options)
+    return nets.search(xor_task, path=folder, seed=3, inherit="none", **options)
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ def test_a_fitness_without_names_gets_made_up_ones_and_a_reference(xor_task):
     creator.create("PlainFitness", base.Fitness, weights=(-1.0, -2.0))
     try:
         toolbox = nets.make_toolbox(xor_task, inherit="none")
-        make = toolbox.population.func
+        make = toolbox.population
 
         def population(n):
             tickets = make(n)

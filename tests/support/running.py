@@ -35,9 +35,8 @@ def new_task(**options):
 
 
 def new_toolbox(task, options):
-    return nets.make_toolbox(
-        task, budget=nets.Budget(20_000, unit="steps", generations=NGEN), **options, inherit="none"
-    )
+    budget = nets.Budget(20_000, unit="steps", generations=NGEN)
+    return nets.make_toolbox(task, **{"budget": budget, "inherit": "none", **options})
 
 
 def begin(path, options, archive=None, task=None):

@@ -91,10 +91,10 @@ def sel_lineages(
     order = np.lexsort((cost, old + 2 * behind, niche))
     first = order[np.searchsorted(niche[order], np.unique(niche))]
     inside = first[~outside[first]]
-    if not len(inside):  # all are outside of the range
-        return [individuals[i] for i in order[:k]]
     for individual in individuals:
         individual.fitness.crowding_dist = 0.0  # tools.selTournamentDCD needs one
+    if not len(inside):  # all are outside of the range
+        return [individuals[i] for i in order[:k]]
     return [individuals[i] for i in np.repeat(inside, _shares(len(inside), k)).tolist()]
 
 

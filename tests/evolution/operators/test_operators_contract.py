@@ -60,11 +60,22 @@ def bound(name, setting=USUAL, kind=None, **more):
         more["mutate"] = bound("mut_prune", setting, kind)
     if name == "cx_near":
         more["cross"] = bound("cx_uniform", setting, kind)
+        more["pool"] = pool_of(kind, setting)
     if name == "mut_migrate":
         more["move"] = bound("mut_swap", setting, kind)
     if kind == "plain" and takes(name, "by"):
         more["by"] = "random"
     return functools.partial(getattr(operators, name), **RECORDS[name].settings[setting], **more)
+
+
+def pool_of(kind, setting):
+    """Return tickets of three densities among which neighbours are; nobody who asks for none."""
+    if setting == NEUTRAL:
+        return ()
+    found = []
+    for density in (0.2, 0.6, 0.9):
+        found += parents("mut_flip", kind, density, seed=round(10 * density))
+    return found
 
 
 def kind_of(name):

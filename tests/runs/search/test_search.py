@@ -56,7 +56,7 @@ def test_operators_may_draw_from_any_global_generator(source, xor_task):
     found = []
     for seed in (1, 2):  # what the global states are before does not matter
         random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)  # noqa: NPY002
-        found.append(front_of(nets.search(xor_task, seed=3, **options, inherit="none")))
+        found.append(front_of(nets.search(xor_task, seed=3, **options)))
     assert found[0] == found[1]
 
 
@@ -153,9 +153,7 @@ def test_the_front_holds_offspring_that_did_not_survive(xor_task, monkeypatch):
 def test_a_toolbox_used_again_gives_the_same_again(xor_task):
     toolbox = nets.make_toolbox(xor_task, inherit="none")
     options = {"toolbox": toolbox, "population": 6, "generations": 1, "progress": "none"}
-    assert front_of(nets.search(xor_task, **options, inherit="none")) == front_of(
-        nets.search(xor_task, **options, inherit="none")
-    )
+    assert front_of(nets.search(xor_task, **options)) == front_of(nets.search(xor_task, **options))
 
 
 def test_a_bad_option_leaves_random_state_and_the_earlier_run_alone(xor_task, tmp_path):
