@@ -24,20 +24,16 @@ CONFIG = Config(
     task=TaskConfig(kind="xor", hidden=60, device="cpu"),
     recipe=replace(XOR_RECIPE, batch_size=3),  # of 4, so that minibatches differ
     search=SearchConfig(
-        population=2,
-        generations=8,
-        cxpb=0.0,
-        mutpb=1.0,
-        inherit="weights",
-        prune=(0.3, 0.3),
-        density=(0.02, 1.0),
+        population=4,
+        generations=4,
+        cxpb=0.5,
+        mutpb=0.5,
+        density=(0.05, 1.0),
         budget_unit="steps",
-        first_density=(1.0, 1.0),
-        gradient=False,
     ),
     final=FinalConfig(steps=3),
 )
-BASIC = {"seeds": [0], "budget": 40, "densities": (0.1, 0.3)}
+BASIC = {"seeds": [0], "budget": 400, "densities": (0.1, 0.3)}
 CHEAP = {**BASIC, "methods": ["erk", "evolution", "same-layers"]}
 
 
@@ -392,13 +388,14 @@ def test_the_preset_of_embedded_digits(tmp_path):
         config,
         tmp_path / "c",
         seeds=[0],
-        budget=30,
+        budget=100,
         methods=["evolution", "snip"],
         densities=(0.3, 0.1),
     )
     (dense,) = of(results(tmp_path / "c"), "dense")
     assert dense["kept"] == dense["multiply_adds"] == "266200"
-    assert {row["search_steps"] for row in of(results(tmp_path / "c"), "evolution")} == {"30"}
+    evolved = of(results(tmp_path / "c"), "evolution")
+    assert all(99 < float(row["search_dense_steps"]) <= 100 for row in evolved)
     snip = next(one for one in summary.methods if one.name == "snip")
     assert np.isfinite(snip.accuracy).all()
     assert snip.accuracy.min() > 0.3

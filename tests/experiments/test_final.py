@@ -34,7 +34,7 @@ def test_spread_needs_members():
 def test_final_training_is_the_tasks_own_and_controls_have_the_same_layer_counts(
     xor_task, front, monkeypatch
 ):
-    trained = []
+    trained, front = [], list(front)
     original = type(xor_task).run
     monkeypatch.setattr(
         type(xor_task),

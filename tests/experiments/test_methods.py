@@ -13,7 +13,7 @@ from nets_deap.experiments.config import Config, FinalConfig, SearchConfig, Task
 from nets_deap.experiments.methods import METHODS, Setting
 from nets_deap.training.recipe import XOR_RECIPE
 
-BUDGET = 40
+BUDGET = 400
 LEVELS = (0.3, 0.1)
 FREE = {"snip", "grasp", "synflow", "same-layers", "erk", "random", "rigl"}
 ITERATIVE = {"finetune": 1, "imp": 3, "imp-layerwise": 3}
@@ -22,16 +22,12 @@ CONFIG = Config(
     task=TaskConfig(kind="xor", hidden=60, device="cpu"),
     recipe=XOR_RECIPE,
     search=SearchConfig(
-        population=2,
-        generations=8,
-        cxpb=0.0,
-        mutpb=1.0,
-        inherit="none",
-        prune=(0.3, 0.3),
-        density=(0.02, 1.0),
+        population=4,
+        generations=4,
+        cxpb=0.5,
+        mutpb=0.5,
+        density=(0.05, 1.0),
         budget_unit="steps",
-        first_density=(1.0, 1.0),
-        gradient=False,
     ),
     final=FinalConfig(steps=3),
 )
@@ -73,15 +69,16 @@ def found(task):
 def test_a_method_goes_by_its_name_and_reports_what_the_ledger_saw(name, found):
     result, spent = found[name]
     assert result.name == name == METHODS[name].name
-    assert result.search_steps == spent
+    # The front of a search is measured beside it, like a final training.
+    assert (result.search_steps <= spent) if "evolution" in name else result.search_steps == spent
     kept = [ticket.kept for ticket in result.tickets]
     assert kept == sorted(kept, reverse=True)
     assert min(kept) > 0
 
 
 def test_evolution_spends_exactly_what_it_may(found):
-    assert found["evolution"][1] == BUDGET
-    assert found["evolution-adds"][1] == 3 * BUDGET
+    assert found["evolution"][0].search_steps == BUDGET
+    assert found["evolution-adds"][0].search_steps == 3 * BUDGET
 
 
 @pytest.mark.parametrize(("name", "times"), ITERATIVE.items())

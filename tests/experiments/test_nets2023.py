@@ -103,7 +103,7 @@ def test_a_configuration_gives_the_arguments_of_a_search(xor_task):
         population=5, generations=1, cxpb=0.3, mutpb=0.7, objectives=("penalised:0.35",), flips=1.0
     )
     options = search_options(xor_task, config, select="roulette")
-    result = nets.search(xor_task, **options, progress="none", inherit="none")
+    result = nets.search(xor_task, **options, progress="none")
     assert len(result.population) == 5
     genome = result.population[0]
     value = genome.trained.metrics["val_loss"] + ((genome.density - 0.35) / 0.65) ** 2
