@@ -100,7 +100,7 @@ def test_tickets_move_along_the_ring_when_they_should():
 
 def test_islands_share_a_budget_exactly():
     task = new_task()
-    go(task=task, islands=3, budget=nets.Budget(3_000, unit="steps"))
+    go(task=task, islands=3, inherit="none", budget=nets.Budget(3_000, unit="steps"))
     assert task.ledger.network_steps == 3_000
 
 
