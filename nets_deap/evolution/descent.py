@@ -111,6 +111,7 @@ class Descent:
             values = values_of(evaluator.objectives, measured)
             if values is not None:
                 ticket.note_training(state)
+                ticket.note_evaluator(evaluator.key)
                 ticket.fitness.values = values
             else:  # the next ones go on from what was before
                 ledger.diverged += 1

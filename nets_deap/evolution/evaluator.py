@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
-from nets_deap.evolution.batch_map import Batched, Values, make_known
+from nets_deap.evolution.batch_map import Batched, Values, by_key, make_known
 from nets_deap.evolution.budget import DENSE_STEPS, Budget
 from nets_deap.evolution.carrying import Spent, carried_home
 from nets_deap.evolution.generations import Generations
@@ -473,6 +473,7 @@ class Evaluator(Batched):
             found[key] = self.worst if values is None else values
             for twin in twins:
                 twin.note_training(None if values is None else state)
+                twin.note_evaluator(self.key)
         if diverged:
             self.task.ledger.diverged += diverged
             logger.warning(
@@ -722,7 +723,13 @@ def evaluator_of(task: Task) -> Evaluator | None:
 
 
 def evaluator_for(ticket: Ticket) -> Evaluator | None:
-    """Return the evaluator in use, the latest made, of a task that has the ticket's layout."""
+    """Return the evaluator that has trained a ticket last, while it is in use.
+
+    Where it is not known, as after a resume, the latest made of a task that has its layout.
+    """
+    found = by_key(ticket.evaluator_key)
+    if isinstance(found, Evaluator):
+        return found
     found = None
     for task, known in list(_latest.items()):
         if task.layout.key == ticket.layout_key:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nets_deap.evolution.evaluator import Evaluator
-from nets_deap.evolution.operators import cx_average, cx_near, mut_swap, sel_lineages
+from nets_deap.evolution.operators import cx_average, cx_near, mut_prune, mut_swap, sel_lineages
 from nets_deap.evolution.operators._common import generator
 from nets_deap.evolution.settings import OperatorSettings
 from nets_deap.tickets.choice import Rng
@@ -19,6 +19,8 @@ FIRST, LAST = 0.3, 0.003
 FADING = 25.0
 # Of the swaps, those that regrow by gradient; the others regrow at random.
 BY_GRADIENT = 0.7
+# Of the kept weights, pruned where a ticket is too dense for swaps.
+ROOM = 0.2
 GROW_NOISE = 0.5
 NOISE = 0.1
 
@@ -39,10 +41,12 @@ class Lineages:
         self._by_gradient = BY_GRADIENT if getattr(settings, "gradient", None) is not False else 0.0
 
     def mutate(self, individual: Ticket, *, rng: Rng | None = None) -> tuple[Ticket]:
-        """Swap weights; see ``mut_swap``."""
+        """Swap weights; see ``mut_swap``. Where there is no room to, prune a fifth."""
         source = generator(rng)
         fraction = self._fraction() * float(source.uniform(0.5, 1.5))
         least = 1 / max(1, individual.kept)  # a swap of nothing would train the same ticket on
+        if individual.kept * (1 + fraction) > individual.n_weights:
+            return mut_prune(individual, fraction=ROOM, noise=self._noise, rng=source)
         grow = "random"
         if source.random() < self._by_gradient:
             self._evaluator.note_gradients(individual)

@@ -19,7 +19,7 @@ from nets_deap.tickets.trained import Average, TrainedState
 
 Self = TypeVar("Self", bound="Ticket")
 
-_NOTES = "_evaluations", "_diverged", "_parent_digests"
+_NOTES = "_evaluations", "_diverged", "_parent_digests", "_evaluator"
 
 
 @_checks.signed
@@ -55,7 +55,14 @@ class Ticket(Shareable):
     ([0, 0, 1, 1], [False, False, True, True], {'weight': 0.5})
     """
 
-    __slots__ = ("_adaptation", "_diverged", "_evaluations", "_parent_digests", "_trained")
+    __slots__ = (
+        "_adaptation",
+        "_diverged",
+        "_evaluations",
+        "_evaluator",
+        "_parent_digests",
+        "_trained",
+    )
 
     fitness: Any = None
 
@@ -64,6 +71,7 @@ class Ticket(Shareable):
     _adaptation: Mapping[str, float]
     _diverged: bool
     _evaluations: int
+    _evaluator: str
     _parent_digests: tuple[str, ...]
     _trained: TrainedState | Average | None
 
@@ -72,6 +80,7 @@ class Ticket(Shareable):
         new = super().__new__(cls)
         new._adaptation, new._parent_digests = {}, ()
         new._evaluations, new._diverged, new._trained = 0, False, None
+        new._evaluator = ""
         return new
 
     def __init__(
@@ -163,6 +172,15 @@ class Ticket(Shareable):
         ancestors that did not diverge.
         """
         return self._parent_digests
+
+    @property
+    def evaluator_key(self) -> str:
+        """The key of the evaluator that has trained it last; empty for none."""
+        return self._evaluator
+
+    def note_evaluator(self, key: str) -> None:
+        """Take down the key of the evaluator that has trained it."""
+        self._evaluator = key
 
     def note_evaluations(self, times: int) -> None:
         """Take down how often the fitness has been measured by now."""

@@ -9,7 +9,15 @@ from nets_deap.experiments.final import spread, train_front
 @pytest.fixture(scope="module")
 def front(xor_task):
     return list(
-        nets.search(xor_task, population=16, generations=3, progress="none", inherit="none").front
+        nets.search(
+            xor_task,
+            population=16,
+            generations=3,
+            cxpb=0.1,
+            mutpb=0.9,
+            progress="none",
+            inherit="none",
+        ).front
     )
 
 

@@ -210,7 +210,7 @@ def test_about_keeps_the_members_that_the_levels_lie_between(task, kept, chosen)
 
 
 def test_a_budget_too_small_for_a_network_each_is_refused(task):
-    with pytest.raises(InvalidValueError, match="budget must suffice for each network"):
+    with pytest.raises(InvalidValueError, match="budget must suffice for a first descent"):
         find(task, CONFIG, "evolution", 5, LEVELS)
 
 

@@ -176,7 +176,8 @@ def mut_swap(
         noise: Of what is pruned, as for ``mut_prune``.
         grow: ``"random"``, ``"gradient"`` or ``"memory"``, as for ``mut_regrow``.
         grow_noise: Of what is regrown by gradient or memory, as for ``mut_regrow``.
-        size: How many weights the ticket keeps in the end, in [1, D]; None for as many as now.
+        size: How many weights the ticket keeps in the end, in [1, D]; None for as many as now. Of a
+            layer that it would empty it keeps one more.
         rng: NumPy generator; None for one seeded from ``random``.
 
     Reference:
@@ -206,7 +207,7 @@ def mut_swap(
         grown = to_regrow(individual, ~before, k + max(more, 0), grow, source, noise=grow_noise)
         n = max(weights_in(units, grown) - more, 0)
         mask = (before ^ least(individual, before, n, by, source, noise=noise)) | grown
-    write(individual, mask, source, allow_empty_layers=True)
+    write(individual, mask, source, allow_empty_layers=size is None)
     return (individual,)
 
 
