@@ -250,7 +250,8 @@ class Ticket(Shareable):
             ``own``: what the package holds of it, by name; ``users``: the attributes that programs
             have set, fitness among them.
         """
-        own = {name: getattr(self, name) for name in self._shared if name != "_layout"}
+        # Keys of evaluators mean nothing in another process.
+        own = {n: getattr(self, n) for n in self._shared if n not in ("_layout", "_evaluator")}
         own |= {"_size": self._size, "_packed": self._packed, "_trained": self.inherited}
         return {"own": {**own, "origin": dict(self.origin)}, "users": self.users_attributes()}
 

@@ -364,7 +364,7 @@ def test_of_convolutions_what_compacting_leaves_is_counted(tmp_path, monkeypatch
 def test_a_network_that_is_not_sequential_has_no_multiply_adds(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "build_task", skip_task)
     methods = ["evolution", "imp", "snip", "same-layers", "random"]
-    summary = compare(CONFIG, tmp_path / "c", **{**BASIC, "budget": 60}, methods=methods)
+    summary = compare(CONFIG, tmp_path / "c", **{**BASIC, "budget": 150}, methods=methods)
     rows = results(tmp_path / "c")
     assert {row["method"] for row in rows} == {"dense", *methods}
     assert {row["multiply_adds"] for row in rows} == {""}

@@ -176,8 +176,7 @@ def mut_swap(
         noise: Of what is pruned, as for ``mut_prune``.
         grow: ``"random"``, ``"gradient"`` or ``"memory"``, as for ``mut_regrow``.
         grow_noise: Of what is regrown by gradient or memory, as for ``mut_regrow``.
-        size: How many weights the ticket keeps in the end, in [1, D]; None for as many as now. Of a
-            layer that it would empty it keeps one more.
+        size: How many weights the ticket keeps in the end, in [1, D]; None for as many as now.
         rng: NumPy generator; None for one seeded from ``random``.
 
     Reference:
@@ -207,7 +206,7 @@ def mut_swap(
         grown = to_regrow(individual, ~before, k + max(more, 0), grow, source, noise=grow_noise)
         n = max(weights_in(units, grown) - more, 0)
         mask = (before ^ least(individual, before, n, by, source, noise=noise)) | grown
-    write(individual, mask, source, allow_empty_layers=size is None)
+    write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
 
