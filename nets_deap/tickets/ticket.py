@@ -1,4 +1,7 @@
-"""``Ticket``: the DEAP individual, a packed mask over a model's initial weights."""
+"""``Ticket``: the DEAP individual, a packed mask over a model's initial weights.
+
+One file: it is one class, and a third of it says what its attributes are.
+"""
 
 from __future__ import annotations
 
