@@ -1,0 +1,213 @@
+"""Lineages in niches of log density: who survives, who mates, and where they begin."""
+
+import random
+from collections import Counter
+from functools import partial
+
+import numpy as np
+import pytest
+
+import nets_deap as nets
+from nets_deap import operators
+from nets_deap.errors import InvalidValueError
+from nets_deap.evolution.descent import HURT, hurt_below
+from nets_deap.tickets.trained import TrainedState
+
+RECIPE = nets.Recipe(lr=0.05, batch_size=4, steps=20, loss="binary_cross_entropy")
+
+
+def new_task(hidden=40):
+    return nets.tasks.xor(hidden=hidden, recipe=RECIPE, dtype="float64")
+
+
+def ticket(task, kept, loss, seed=0, parents=1):
+    """Return an evaluated ticket that keeps so many weights, with so many parents."""
+    mask = np.random.default_rng(seed).permutation(task.layout.size) < kept
+    made = task.ticket(mask)
+    state = TrainedState(np.ones(kept), packed=made.packed.copy(), digest="0" * 32)
+    if parents:
+        made.inherited = TrainedState(
+            np.ones(kept), packed=made.packed.copy(), parents=("1", "2")[:parents]
+        )
+    made.note_training(TrainedState(state.values, packed=state.packed, digest=made.digest))
+    made.fitness = nets.make_toolbox(task).evaluate.func.fitness()
+    made.fitness.values = loss, made.density
+    return made
+
+
+@pytest.fixture(scope="module")
+def task():
+    return new_task()
+
+
+def test_a_child_replaces_its_parent_however_well_that_did(task):
+    parent, child = ticket(task, 30, 0.1), ticket(task, 30, 0.5, seed=1)
+    assert operators.sel_lineages([parent, child], 2, residents=[parent]) == [child, child]
+    assert operators.sel_lineages([parent, child], 2) == [parent, parent], "without residents"
+
+
+def test_of_two_children_the_better_one_is_the_elite_and_without_any_the_parent_stays(task):
+    parents = [ticket(task, 60, 0.1), ticket(task, 30, 0.2)]
+    young = [ticket(task, 60, 0.5, seed=1), ticket(task, 60, 0.4, seed=2)]
+    found = operators.sel_lineages([*parents, *young], 4, residents=parents)
+    assert {id(one) for one in found} == {id(young[1]), id(parents[1])}
+
+
+def test_a_child_of_two_parents_must_be_better_than_who_is_there(task):
+    parent = ticket(task, 30, 0.3)
+    worse, better = (ticket(task, 30, loss, seed=1, parents=2) for loss in (0.4, 0.2))
+    own = ticket(task, 30, 0.6, seed=2)
+    select = partial(operators.sel_lineages, k=1, residents=[parent])
+    assert select([parent, worse]) == [parent]
+    assert select([parent, better]) == [better]
+    assert select([parent, worse, own]) == [own]
+
+
+def test_elites_of_all_niches_make_up_k_and_the_sparse_ones_more_often(task):
+    several = [ticket(task, kept, 0.1) for kept in (100, 60, 36, 20, 12)]
+    found = Counter(one.kept for one in operators.sel_lineages(several * 3, 13))
+    assert sum(found.values()) == 13
+    assert set(found) == {100, 60, 36, 20, 12}
+    assert found[12] > found[100]
+
+
+def test_who_is_outside_of_the_range_survives_only_where_nothing_is_inside(task):
+    dense, sparse = ticket(task, 110, 0.01), ticket(task, 12, 0.9)
+    assert operators.sel_lineages([dense, sparse], 2, high=0.3) == [sparse, sparse]
+    assert operators.sel_lineages([dense], 1, high=0.3) == [dense]
+
+
+def test_who_mates_is_a_neighbour_in_density_whoever_was_drawn(task):
+    pool = [ticket(task, kept, 0.1) for kept in (100, 60, 36, 20, 12)]
+    mates = Counter()
+
+    def cross(one, other, *, rng):
+        mates[one.kept, other.kept] += 1
+        return one, other
+
+    for seed in range(60):
+        operators.cx_near(
+            pool[2].copy(), pool[4].copy(), cross=cross, pool=pool, rng=np.random.default_rng(seed)
+        )
+    assert set(mates) == {(36, 60), (36, 20), (12, 20)}
+    assert mates[36, 60] > mates[36, 20] > 0, "more often with the denser one"
+    assert mates[12, 20] == 60
+
+
+def test_a_migrant_has_the_size_of_a_neighbour(task):
+    pool = [ticket(task, kept, 0.1) for kept in (60, 36, 20)]
+    sizes = set()
+    for seed in range(30):
+        child = pool[1].copy()
+        rng = np.random.default_rng(seed)
+        operators.mut_migrate(child, move=operators.mut_swap, pool=pool, rng=rng)
+        sizes.add(child.kept)
+    assert sizes == {60, 20}
+
+
+# ---- where they begin
+
+
+def test_a_descent_prunes_a_fifth_a_round_and_is_measured_already():
+    task = new_task()
+    box = nets.make_toolbox(task, density=(0.1, 1.0))
+    population = box.population(n=6)
+    evaluator = box.evaluate.func
+    (stations,) = evaluator.stations.values()
+    kept = [one.kept for one in stations]
+    assert kept[0] == 120
+    assert kept[-1] in (12, 13), "a layer that would be empty keeps one more"
+    ratios = np.array(kept[1:]) / kept[:-1]
+    assert ((ratios > 0.77) & (ratios < 0.86)).all()
+    assert all((b.mask <= a.mask).all() for a, b in zip(stations, stations[1:], strict=False))
+    assert max(one.density for one in population) <= evaluator.active_below
+    before = task.ledger.totals()
+    values = box.map(box.evaluate, population)
+    assert task.ledger.totals() == before, "nothing is trained twice"
+    for one, own in zip(population, values, strict=True):
+        assert own == (one.trained.metrics["val_loss"], one.density)
+    again = box.population(n=6)
+    assert [one.digest for one in again] == [one.digest for one in population]
+    assert task.ledger.totals() == before
+
+
+def test_lineages_go_on_where_pruning_has_begun_to_hurt(task):
+    losses = [0.5, 0.2, 0.1, 0.11, HURT * 0.1 + 0.01, 0.2, 0.4]
+    stations = []
+    for kept, loss in zip((120, 100, 80, 60, 40, 30, 20), losses, strict=True):
+        one = ticket(task, kept, loss)
+        one.inherited = TrainedState(
+            np.ones(kept), packed=one.packed.copy(), digest=one.digest, metrics={"val_loss": loss}
+        )
+        stations.append(one)
+    assert hurt_below(stations) == 40 / 120
+    assert hurt_below(stations[:4]) == 100 / 120, "three at least"
+
+
+def test_sparse_networks_train_longer_and_dense_ones_for_as_many_multiply_adds():
+    task = new_task()
+    box = nets.make_toolbox(task, density=(0.05, 1.0))
+    box.population(n=4)
+    evaluator = box.evaluate.func
+    active = evaluator.active_below
+    some = [ticket(task, kept, 0.1) for kept in (120, round(active * 120), 6)]
+    dense, at, sparse = evaluator._steps(some)
+    assert at == 20
+    assert dense * 1.0 == pytest.approx(20 * active, abs=0.5)
+    assert 20 < sparse < 20 * active / 0.05
+
+
+def test_a_budget_too_small_for_a_descent_is_refused_before_anything_is_trained():
+    task = new_task()
+    box = nets.make_toolbox(task, budget=nets.Budget(5, generations=3))
+    with pytest.raises(InvalidValueError, match="budget must suffice for a first descent"):
+        box.population(n=4)
+    assert task.ledger.networks == 0
+
+
+def test_swaps_become_fewer_as_a_run_goes_on(task):
+    box = nets.make_toolbox(task, density=(0.1, 1.0), gradient=False)
+    box.population(n=4)
+    evaluator, parent = box.evaluate.func, ticket(task, 40, 0.1)
+    evaluator.planned, swapped = 10, []
+    for generation in (0, 5, 10):
+        evaluator.generation = generation
+        changes = []
+        for seed in range(20):
+            child = parent.copy()
+            box.mutate(child, rng=np.random.default_rng(seed))
+            assert child.kept == parent.kept
+            changes.append(int((child.mask & ~parent.mask).sum()))
+        assert min(changes) >= 1
+        swapped.append(np.mean(changes))
+    assert swapped[0] > swapped[1] > swapped[2] == 1
+
+
+def test_a_population_may_begin_with_what_a_baseline_has_found():
+    task = new_task()
+    found = nets.baselines.finetune(task, rounds=8, steps=10)
+    for inherit in ("weights", "none"):
+        box = nets.make_toolbox(task, inherit=inherit)
+        before = task.ledger.networks
+        population = box.population(n=5, seeds=found)
+        assert task.ledger.networks == before
+        assert population[0].kept == found.tickets[0].kept
+        assert population[-1].kept == found.tickets[-1].kept
+        assert {one.digest for one in population} <= {one.digest for one in found.tickets}
+        assert all(one.inherited is not None and not one.fitness.valid for one in population)
+    other = nets.tasks.xor(hidden=9, recipe=RECIPE)
+    with pytest.raises(InvalidValueError, match="seeds must have the layout of the task"):
+        nets.make_toolbox(other).population(n=2, seeds=found.tickets)
+
+
+def test_two_runs_with_one_seed_are_one(tmp_path):
+    def go():
+        random.seed(3)
+        return nets.search(
+            new_task(), population=8, generations=4, budget=400, density=(0.1, 1.0),
+            seed=1, progress="none",
+        )  # fmt: skip
+
+    one, two = go(), go()
+    assert [t.digest for t in one.front] == [t.digest for t in two.front]
+    assert 399 < one.logbook[-1]["dense_steps"] <= 400
