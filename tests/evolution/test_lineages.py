@@ -1,5 +1,6 @@
 """Lineages in niches of log density: who survives, who mates, and where they begin."""
 
+import itertools
 import random
 from collections import Counter
 from functools import partial
@@ -118,8 +119,8 @@ def test_a_descent_prunes_a_fifth_a_round_and_is_measured_already():
     assert kept[0] == 120
     assert kept[-1] in (12, 13), "a layer that would be empty keeps one more"
     ratios = np.array(kept[1:]) / kept[:-1]
-    assert ((ratios > 0.77) & (ratios < 0.86)).all()
-    assert all((b.mask <= a.mask).all() for a, b in zip(stations, stations[1:], strict=False))
+    assert ((ratios > 0.77) & (ratios < 0.9)).all()
+    assert all((b.mask <= a.mask).all() for a, b in itertools.pairwise(stations))
     assert max(one.density for one in population) <= evaluator.active_below
     before = task.ledger.totals()
     values = box.map(box.evaluate, population)
