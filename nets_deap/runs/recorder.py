@@ -217,7 +217,7 @@ class Recorder:
     def _meet(self, evaluator: Evaluator, population: Sequence[Any]) -> None:
         """Tell an evaluator who lives, and how long the run is; enter what it spent ahead of it."""
         evaluator.residents = list(population)
-        if evaluator.planned is None:
+        if self.progress.generations is not None:
             evaluator.planned = self.progress.generations
         ahead, evaluator.ahead = evaluator.ahead, None
         if self.generation < 0 and ahead is not None and self._spent[0] >= ahead[1][0]:

@@ -150,7 +150,7 @@ first, second = (nets.tasks.xor(hidden=3) for _ in range(2))
 ahead = nets.RayMap(first, workers=2)
 behind = nets.RayMap(second, workers=1)
 ahead.close()
-toolbox = nets.make_toolbox(second)
+toolbox = nets.make_toolbox(second, inherit="none")
 assert len(behind(toolbox.evaluate, toolbox.population(n=2))) == 2
 ray.shutdown()
 try:

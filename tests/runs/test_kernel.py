@@ -18,7 +18,7 @@ recipe = nets.Recipe(lr=0.05, batch_size=4, steps=300, loss="binary_cross_entrop
 def begin(name, ngen):
     import random; random.seed(1)
     task = nets.tasks.xor(hidden=10, recipe=recipe)
-    toolbox = nets.make_toolbox(task)
+    toolbox = nets.make_toolbox(task, inherit="none")
     recorder = nets.Recorder(f"{{path}}/{{name}}", task=task, generations=ngen, progress="none")
     return task, toolbox, toolbox.population(n=8), recorder
 def go(toolbox, population, recorder, ngen):

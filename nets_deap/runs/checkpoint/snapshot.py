@@ -62,6 +62,7 @@ class Moment:
                 "spent": spent,
                 "worst": worst,
                 "active_below": evaluator.active_below,
+                "front_steps": evaluator.front_steps,
             }
         plain = {
             "kind": "checkpoint",
@@ -175,6 +176,7 @@ class Snapshot:
         if evaluator.budget is not None and held["spent"] is not None:
             evaluator.budget.spent = held["spent"]
         evaluator.active_below = held.get("active_below")
+        evaluator.front_steps = held.get("front_steps")
         if len(held.get("worst", ())) == len(evaluator.worst):  # checkpoints of before have none
             evaluator.worst = tuple(held["worst"])
 
@@ -209,7 +211,11 @@ def check_state(recorder: Mapping[str, Any], evaluator: Any) -> None:
     numbers = [] if evaluator is None else [evaluator["generation"]]
     if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
         raise RunFileError("its evaluator is at no generation")
-    amounts = [evaluator.get(n) or 0 for n in ("spent", "active_below")] if evaluator else []
+    amounts = (
+        [evaluator.get(n) or 0 for n in ("spent", "active_below", "front_steps")]
+        if evaluator
+        else []
+    )
     if not all(type(n) in (int, float) and 0 <= n < 2**63 for n in amounts):
         raise RunFileError("what its evaluator has spent is not a number")
     worst = [] if evaluator is None else evaluator.get("worst", [])
