@@ -222,6 +222,8 @@ def _succeeded(held: Iterable[Any], population: Iterable[Any], by: str) -> dict[
     new = _holders((), population, WIDTH, by)
     for cell, one in new.items():
         old = before.get(cell)
+        if old is not None and old.network_key == one.network_key:
+            continue  # a resident, which is on the front since it came
         evaluator = evaluator_for(one)
         active = None if evaluator is None else evaluator.active_below
         proven = len(one.parent_digests) > 1 or (active is not None and one.density > active * 1.01)
