@@ -286,7 +286,7 @@ def test_islands_train_on_workers_as_in_one_process(task_and_maps):
     toolbox.register("map", three)
     there = nets.search(task, toolbox=toolbox, **options)
     plain = nets.tasks.xor(hidden=6, dtype="float64", recipe=task.recipe)
-    here = nets.search(plain, **options)
+    here = nets.search(plain, inherit="none", **options)
     assert [t.fitness.values for t in there.population] == [
         t.fitness.values for t in here.population
     ]
