@@ -298,7 +298,8 @@ class Islands:
             new = [p.vary() if generation else p.tickets for p in self._each]
             self._evaluate(new)
             for population, offspring in zip(self._each, new, strict=True):
-                recorder.front.update(offspring)  # also those that do not survive
+                if generation or recorder.generation < 0:  # else they have been on it before
+                    recorder.front.update(offspring)  # also those that do not survive
                 if generation:
                     population.select(offspring)
             if generation and self._migration is not None:
