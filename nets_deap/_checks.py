@@ -120,6 +120,11 @@ def real(
     return number
 
 
+def inner_share(argument: str, value: object) -> float:
+    """Return ``value`` as a share that leaves something on both sides, in (0, 1)."""
+    return real(argument, value, low=0, high=1, open_low=True, open_high=True)
+
+
 def unless_none(check: Callable[..., T], argument: str, value: object, **limits: Any) -> T | None:
     """Return ``value`` checked by ``check``; None passes."""
     return None if value is None else check(argument, value, **limits)

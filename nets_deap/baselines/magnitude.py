@@ -218,7 +218,7 @@ def _goals(
 ) -> list[list[Share]]:
     """Return what each round keeps, and where."""
     n = _checks.whole("rounds", rounds)
-    keep = 1 - _fraction("fraction", fraction)
+    keep = 1 - _checks.inner_share("fraction", fraction)
     if _checks.choice("scope", scope, SCOPES) == "global":
         if output_fraction is not None:
             raise _checks.bad_value(
@@ -231,7 +231,7 @@ def _goals(
         return [[(0, layout.size, kept_at(layout, keep**level))] for level in range(1, n + 1)]
     last = fraction / 2 if output_fraction is None else output_fraction
     keeps = np.full(len(layout.layers), keep)
-    keeps[-1] = 1 - _fraction("output_fraction", last)
+    keeps[-1] = 1 - _checks.inner_share("output_fraction", last)
     sizes = layout.sizes()
     return [
         _shares(layout, np.maximum(1, np.rint(sizes * keeps**level)).astype(np.int64))
@@ -255,11 +255,6 @@ def _keep(scores: Scores, goal: list[Share], rng: np.random.Generator) -> bits.M
 def _plan(task: Task, seed: int, level: int, steps: int) -> Plan:
     """Return the plan of one round."""
     return Plan(_checks.whole("steps", steps), seed_at(task, seed, MAGNITUDE, level, BATCHES))
-
-
-def _fraction(argument: str, value: float) -> float:
-    """Return a fraction that prunes something and leaves something."""
-    return _checks.real(argument, value, low=0, high=1, open_low=True, open_high=True)
 
 
 def _named(name: str, scope: str) -> str:

@@ -31,9 +31,9 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
     from one run to the next: ``clear()`` it, or make a new one for each.
 
     Tickets that inherit weights have trained for different lengths, so that their fitness cannot
-    be compared over the whole front. Of these it keeps the best of each niche of log density in
-    ``items``; and when the front is read, all of them are trained from W0 by their evaluator, for
-    the recipe's steps and on the same minibatches. What that measured is the fitness of the
+    be compared over the whole front. Of these it keeps the last elite of each niche of log density
+    in ``items``; and when the front is read, all of them are trained from W0 by their evaluator,
+    for the same steps and on the same minibatches. What that measured is the fitness of the
     members, those that it dominates are left out, and so it is a Pareto front. The training takes
     as long as a few generations; it is done once, and again only for what has changed.
     """
@@ -79,7 +79,8 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
     def members(self) -> list[Any]:
         """The members, measured alike."""
         if self._front is None:
-            self._front = self._measure() if any(map(_inherits, self.items[:1])) else self.items
+            inherits = bool(self.items) and _inherits(self.items[0])
+            self._front = self._measure() if inherits else self.items
         return self._front
 
     def _measure(self) -> list[Any]:
@@ -90,7 +91,9 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         found = [copy.deepcopy(one) for one in self.items]
         for one, values in zip(found, evaluator.measure(found), strict=True):
             one.fitness.values = values
-        front = _undominated([], found, lambda a, b: a is b, copied=False)
+        costs = costs_of(found)
+        best = nondominated(costs) & np.isfinite(costs).all(axis=1)
+        front = [found[i] for i in np.flatnonzero(best)]
         return sorted(front, key=lambda one: one.fitness.wvalues, reverse=True)
 
     def __len__(self) -> int:
@@ -112,9 +115,7 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         return f"{type(self).__name__}({shown(self.items)})"
 
 
-def _undominated(
-    held: list[Any], fresh: list[Any], similar: Any, *, copied: bool = True
-) -> list[Any]:
+def _undominated(held: list[Any], fresh: list[Any], similar: Any) -> list[Any]:
     """Return whom nobody dominates, with finite values: those held, and copies of fresh ones."""
     members = [*held, *fresh]
     costs = costs_of(members)
@@ -126,7 +127,7 @@ def _undominated(
         if i < len(held):
             twins.append(member)
         elif not any(similar(member, twin) for twin in twins):
-            twins.append(copy.deepcopy(member) if copied else member)
+            twins.append(copy.deepcopy(member))
     return [member for twins in by_values.values() for member in twins]
 
 

@@ -79,6 +79,10 @@ class Budget:
         many = generations if known is None else known
         return Budget(self.total, unit=self.unit, generations=many, growth=self.growth)
 
+    def price(self, steps: float, dense_steps: float) -> float:
+        """Return what something costs in the budget's unit, of what it costs in both."""
+        return steps if self.unit == STEPS else dense_steps
+
     def spend(self, amount: float) -> None:
         """Enter what was spent beside the generations."""
         self.spent += amount
@@ -113,7 +117,7 @@ class Budget:
                 f"{self.generations} generations after the first population, and this is "
                 f"generation {generation}. Plan it for as many as the algorithm's ngen."
             )
-        costs = [1.0] * len(shares) if self.unit == STEPS else [float(one) for one in shares]
+        costs = [self.price(1.0, float(share)) for share in shares]
         long = [1.0] * len(costs) if lengths is None else [float(one) for one in lengths]
         if self.generations is None:
             assert usual is not None

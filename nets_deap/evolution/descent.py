@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
-from nets_deap.evolution.budget import DENSE_STEPS
 from nets_deap.evolution.evaluator import AHEAD, Evaluator
 from nets_deap.evolution.objectives import values_of
 from nets_deap.evolution.operators import init_from, mut_prune
@@ -38,9 +37,9 @@ class Descent:
     populations need not find again what one lineage finds as well. The stations are measured
     already, and cost nothing more when they are evaluated.
 
-    From then on the evaluator gives all networks equal multiply-adds, as many as the recipe's steps
-    take at the density below which pruning has begun to hurt: there populations have something to
-    gain, and deep lineages cost little.
+    From then on lineages go on below the density where pruning has begun to hurt: there populations
+    have something to gain, and deep lineages cost little. Networks of that density train for the
+    recipe's steps, sparser ones for longer, denser ones for as many multiply-adds as those.
 
     Args:
         evaluator: Trains; its budget pays.
@@ -116,13 +115,13 @@ class Descent:
             else:  # the next ones go on from what was before
                 ledger.diverged += 1
             stations.append(ticket)
-        now, budget = ledger.totals(), evaluator.budget
         before = begun if evaluator.ahead is None else evaluator.ahead[0]
-        evaluator.ahead = before, now
-        if budget is not None:
-            column = 3 if budget.unit == DENSE_STEPS else 1
-            evaluator.ahead_cost += now[column] - begun[column]
-            budget.spend(now[column] - begun[column])
+        evaluator.ahead = before, ledger.totals()
+        if evaluator.budget is not None:
+            _, steps, _, dense = ledger.since(begun)
+            cost = evaluator.budget.price(steps, dense)
+            evaluator.ahead_cost += cost
+            evaluator.budget.spend(cost)
         return stations
 
     def _steps_a_round(self, shares: NDArray[np.float64]) -> int:
@@ -130,9 +129,8 @@ class Descent:
         steps, budget = self._evaluator.task.steps, self._evaluator.budget
         if budget is None:
             return steps
-        dense = budget.unit == DENSE_STEPS
-        cost = float(shares.sum()) if dense else float(len(shares))
-        gradients = sum(map(gradient_share, shares.tolist())) if dense else float(len(shares))
+        cost = sum(budget.price(1, one) for one in shares.tolist())
+        gradients = sum(budget.price(1, gradient_share(one)) for one in shares.tolist())
         beside = gradients if self._notes else 0.0
         share = SHARE if self._notes else 1.0
         affordable = int((share * budget.left - beside) / cost + 1e-9)

@@ -191,7 +191,7 @@ def penalised(target_density: float = 0.2) -> Objective:
     Reference:
         Jackson et al. 2023, Neuroevolution Ticket Search.
     """
-    t = _checks.real("target_density", target_density, low=0, high=1, open_low=True, open_high=True)
+    t = _checks.inner_share("target_density", target_density)
 
     measure = functools.partial(measures.penalised, t)
     about = "validation loss + a penalty above that density: the fitness of NeTS"

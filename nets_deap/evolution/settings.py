@@ -247,8 +247,8 @@ class OperatorSettings(Settings):
     )
     sigma: float | None = setting(
         None,
-        "Of the parameters that evolve with the ticket; see ``mut_prune``, ``mut_shrink``. None: "
-        "0.1 where weights are inherited, 0.2 for ``mut_shrink``; else 0.",
+        "Of the parameters that evolve with the ticket; see ``mut_prune``, ``mut_shrink``; "
+        "swaps have none. None: 0.2 for ``mut_shrink``, else 0.",
         at_least_0,
     )
 

@@ -5,7 +5,6 @@ Nothing here imports torch, so that the command line answers at once.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar
@@ -31,10 +30,6 @@ def _unit(name: str, value: Any) -> str:
     """Return the name of what one bit gates."""
     parse_unit(name, value)
     return str(value)
-
-
-# A share that leaves something on both sides.
-_guard = functools.partial(_checks.real, low=0, high=1, open_low=True, open_high=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +66,7 @@ class TaskConfig(Settings):
         _unit,
     )
 
-    guard: float | None = setting(None, "See ``nets.Task``.", _guard)
+    guard: float | None = setting(None, "See ``nets.Task``.", _checks.inner_share)
 
     def __post_init__(self) -> None:
         super().__post_init__()

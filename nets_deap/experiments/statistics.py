@@ -67,7 +67,7 @@ def bootstrap_interval(
         https://doi.org/10.1080/01621459.1987.10478410.
     """
     sample = _vector("values", values)
-    level = _checks.real("confidence", confidence, low=0, high=1, open_low=True, open_high=True)
+    level = _checks.inner_share("confidence", confidence)
     n_resamples = _checks.whole("resamples", resamples)
     rng = np.random.default_rng(_checks.whole("seed", seed, low=0))
     scale = float(np.abs(sample).max()) or 1.0

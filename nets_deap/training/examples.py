@@ -149,7 +149,7 @@ def _states() -> tuple[Any, ...]:
 def _hold_out(train: Given, share: float, seed: int) -> dict[str, Given]:
     """Return training data without, and validation data with, a share of the examples."""
     argument = "val"
-    _checks.real(argument, share, low=0, high=1, open_low=True, open_high=True)
+    _checks.inner_share(argument, share)
     n = length_of(train.inputs)
     if n < 2:
         raise _checks.bad_value("train", "be enough to hold out val", "N >= 2", n, "Give val=...")

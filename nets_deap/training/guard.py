@@ -35,13 +35,6 @@ class Guarded:
     deviation: float
 
 
-def check_guard(guard: Any) -> float | None:
-    """Return the share of the validation part that guards; None for none."""
-    if guard is None:
-        return None
-    return _checks.real("guard", guard, low=0, high=1, open_low=True, open_high=True)
-
-
 def guarded(val: Split, share: float, seed: int) -> tuple[Split, Split, float]:
     """Return a validation part without and with a share of it, taken by class.
 

@@ -32,7 +32,7 @@ from nets_deap.training.batches import checked_augment
 from nets_deap.training.cost import dense_share
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
-from nets_deap.training.guard import check_guard, guarded
+from nets_deap.training.guard import guarded
 from nets_deap.training.losses import Loss
 from nets_deap.training.model_checks import digest_of_model, dtype_of, output_layers
 from nets_deap.training.precision import check_precision
@@ -225,7 +225,7 @@ class Task:
         self.chance_loss, self.has_accuracy = examples.chance_loss, examples.has_accuracy
         private.to(self.device)
         on_device = examples.on(self.device, dtype)
-        self.guard = check_guard(guard)
+        self.guard = _checks.unless_none(_checks.inner_share, "guard", guard)
         val, means, kept = on_device["val"], examples.weight_means, None
         if self.guard is not None:
             val, kept, share = guarded(val, self.guard, self.seed)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from support.comparing import TINY
 from torch import nn
 
 import nets_deap as nets
@@ -15,24 +16,11 @@ from nets_deap import baselines
 from nets_deap.errors import FileAccessError, InvalidTypeError, InvalidValueError
 from nets_deap.experiments import compare as module
 from nets_deap.experiments.compare import compare
-from nets_deap.experiments.config import Config, FinalConfig, SearchConfig, TaskConfig
 from nets_deap.experiments.methods import METHODS, Method
 from nets_deap.training.recipe import XOR_RECIPE
 
-CONFIG = Config(
-    about="tiny",
-    task=TaskConfig(kind="xor", hidden=60, device="cpu"),
-    recipe=replace(XOR_RECIPE, batch_size=3),  # of 4, so that minibatches differ
-    search=SearchConfig(
-        population=4,
-        generations=4,
-        cxpb=0.5,
-        mutpb=0.5,
-        density=(0.05, 1.0),
-        budget_unit="steps",
-    ),
-    final=FinalConfig(steps=3),
-)
+# Minibatches of 3 of the 4 points, so that they differ.
+CONFIG = replace(TINY, recipe=replace(XOR_RECIPE, batch_size=3))
 BASIC = {"seeds": [0], "budget": 400, "densities": (0.1, 0.3)}
 CHEAP = {**BASIC, "methods": ["erk", "evolution", "same-layers"]}
 

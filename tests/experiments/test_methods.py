@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.comparing import TINY
 
 import nets_deap as nets
 from nets_deap.errors import InvalidValueError
 from nets_deap.experiments import methods
 from nets_deap.experiments.compare import find
-from nets_deap.experiments.config import Config, FinalConfig, SearchConfig, TaskConfig
+from nets_deap.experiments.config import SearchConfig
 from nets_deap.experiments.methods import METHODS, Setting
 from nets_deap.training.recipe import XOR_RECIPE
 
@@ -17,20 +18,7 @@ BUDGET = 400
 LEVELS = (0.3, 0.1)
 FREE = {"snip", "grasp", "synflow", "same-layers", "erk", "random", "rigl"}
 ITERATIVE = {"finetune": 1, "imp": 3, "imp-layerwise": 3}
-CONFIG = Config(
-    about="tiny",
-    task=TaskConfig(kind="xor", hidden=60, device="cpu"),
-    recipe=XOR_RECIPE,
-    search=SearchConfig(
-        population=4,
-        generations=4,
-        cxpb=0.5,
-        mutpb=0.5,
-        density=(0.05, 1.0),
-        budget_unit="steps",
-    ),
-    final=FinalConfig(steps=3),
-)
+CONFIG = TINY
 
 
 def share(name):

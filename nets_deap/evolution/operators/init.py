@@ -87,9 +87,9 @@ def init_log_spaced(
 def init_from(container: Callable[..., T], layout: MaskLayout, n: int, *, seeds: Seeds) -> list[T]:
     """Return a population of ``n`` tickets that others have found: the masks of its seeds.
 
-    Spread evenly over log density, densest first; where there are fewer seeds than ``n`` the
-    sparser ones stand more than once. They inherit the trained weights that the seeds have, those
-    that a baseline's tickets were pruned from or that a search ended with.
+    Spread evenly over the seeds in order of density, densest first; where there are fewer seeds
+    than ``n`` the sparser ones stand more than once. They inherit the trained weights that the
+    seeds have, those that a baseline's tickets were pruned from or that a search ended with.
 
     Args:
         container: The ticket class; called as ``container(mask, layout=layout)``.
