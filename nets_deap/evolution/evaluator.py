@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import uuid
 import weakref
@@ -57,6 +58,10 @@ AHEAD, FRONT = 2, 3
 # cost, equal multiply-adds (1) leave sparse lineages too few rounds, and equal steps (0) too short
 # ones: on MNIST both ended worse at 0.2 %.
 DEEPER = 0.4
+# Generations that lineages need at the least between two rewindings, to be worth more than before.
+RECOVERY = 10
+# Between two rewindings where nobody has said how long a run is.
+UNPLANNED = 30
 
 
 @_checks.signed
@@ -97,6 +102,11 @@ class Evaluator(Batched):
         gradients: Also measure the gradient by all weights after training, over one minibatch,
             which counts as a step, and in multiply-adds as ``gradient_share``; operators that go by
             gradient need it.
+        rewinds: How often lineages start from W0 again instead of from what they inherit: in the
+            first generation, and then evenly over the run, ten generations apart at the least
+            (thirty where nobody has said how long it is). A ticket is trained from W0 in the end;
+            a lineage that only ever goes on from its weights comes to fit those instead. All
+            tickets of such a generation start alike, so that they compare.
         memory: Also keep the last known ``|w|`` of weights that ancestors have lost, of four times
             as many as are kept at most, the largest; operators that grow by ``"memory"`` need it.
 
@@ -147,6 +157,7 @@ class Evaluator(Batched):
         "objectives",
         "planned",
         "residents",
+        "rewinds",
         "stations",
         "task",
         "worst",
@@ -162,12 +173,22 @@ class Evaluator(Batched):
         gradients: bool = False,
         memory: bool = False,
         holdout: str = "fixed",
+        rewinds: int = 0,
     ) -> None:
         check_task("task", task)
         self.task = task
         self.objectives = resolve(objectives)
         self.inherit = _checks.choice("inherit", inherit, INHERIT)
         self.budget, self.gradients, self.memory = budget, gradients, memory
+        self.rewinds = _checks.whole("rewinds", rewinds, low=0)
+        if rewinds and inherit == "none":
+            raise _checks.bad_value(
+                "rewinds",
+                "be 0 where nothing is inherited",
+                "inherit='weights', or no rewinds",
+                f"{rewinds} with inherit='none'",
+                "There every ticket trains from W0 in every generation.",
+            )
         self.active_below: float | None = None
         self.planned: int | None = None
         self.ahead: tuple[Totals, Totals] | None = None
@@ -501,9 +522,9 @@ class Evaluator(Batched):
         """
         state = ticket.trained
         plain = not any(o.needs_curve or o.needs_state for o in self.objectives)
-        if self.inherit == "none" or state is None or ticket.evaluations or not plain:
+        if not self._inherits or state is None or ticket.evaluations or not plain:
             return None
-        childless = self.budget is not None and self.budget.generations == 0
+        childless = self._childless
         if not state.metrics or (self.gradients and state.gradients is None and not childless):
             return None
         return Measured(ticket, state.metrics, state.steps, task=self.task), state
@@ -537,14 +558,37 @@ class Evaluator(Batched):
         return ratio if ratio < 1 else ratio**DEEPER
 
     @property
+    def _generations(self) -> int | None:
+        """How many generations there will be after the first; None where nobody has said so."""
+        return self.planned if self.budget is None else self.budget.generations
+
+    @property
+    def _childless(self) -> bool:
+        """Whether nothing comes after the first population."""
+        return self.budget is not None and self.budget.generations == 0
+
+    @property
     def progress(self) -> float | None:
         """How far the run has come, from 0 to 1; None where nobody has said how long it is."""
-        planned = self.planned
-        if self.budget is not None:
-            if self.budget.generations is None:
-                return self.budget.progress
-            planned = self.budget.generations
+        if self.budget is not None and self.budget.generations is None:
+            return self.budget.progress
+        planned = self._generations
         return None if planned is None else min(1.0, self.generation / max(1, planned))
+
+    @property
+    def _inherits(self) -> bool:
+        """Whether the next generation starts from what it inherits, and not from W0."""
+        if self.inherit == "none":
+            return False
+        if not self.rewinds or self._childless:
+            return True
+        planned = self._generations
+        if planned is None:
+            return self.generation % UNPLANNED > 0
+        apart = max(RECOVERY, math.ceil(planned / self.rewinds))
+        due = self.generation % apart == 0 and self.generation // apart < self.rewinds
+        # Lineages that begin again at the very end would have no time to recover.
+        return not due or (self.generation > 0 and self.generation + RECOVERY > planned)
 
     def train(
         self,
@@ -563,7 +607,7 @@ class Evaluator(Batched):
             inherit: Whether they start from what they inherit; None for what ``inherit`` says.
             notes: Whether to measure and keep what operators go by beside the weights.
         """
-        lamarckian = self.inherit == "weights" if inherit is None else inherit
+        lamarckian = self._inherits if inherit is None else inherit
         seed = self.task.derived_seed(*(place or (self.generation,)))
         measured = self._rows() if self.gradients and notes else None
         found: dict[int, tuple[Measured, TrainedState]] = {}
@@ -582,7 +626,7 @@ class Evaluator(Batched):
             starts = [self._start(ticket) if lamarckian else None for ticket in some]
             outcome = self.task.run(some, plan, starts=starts)
             for at, ticket, part in zip(places, some, outcome.split(), strict=True):
-                measures, state = self._read(ticket, part, plan)
+                measures, state = self._read(ticket, part, plan, lamarckian)
                 found[at] = measures, self._with_notes(ticket, state, measured) if notes else state
         return [found[i] for i in range(len(tickets))]
 
@@ -626,7 +670,9 @@ class Evaluator(Batched):
         before = ticket.inherited
         return None if before is None else TrainedState(before.at(ticket.mask), before.unmasked)
 
-    def _read(self, ticket: Ticket, part: Outcome, plan: Plan) -> tuple[Measured, TrainedState]:
+    def _read(
+        self, ticket: Ticket, part: Outcome, plan: Plan, lamarckian: bool
+    ) -> tuple[Measured, TrainedState]:
         """Return what was measured of one trained ticket, and its weights."""
         names = ("train_loss", "val_loss", "val_accuracy")
         metrics = {name: float(part.metrics[name][0]) for name in names}
@@ -641,7 +687,7 @@ class Evaluator(Batched):
             fold=plan.fold,
         )
         (state,) = part.trained
-        before = ticket.inherited if self.inherit == "weights" else None
+        before = ticket.inherited if lamarckian else None
         state = replace(
             state,
             packed=ticket.packed_mask.copy(),
@@ -708,7 +754,7 @@ class Evaluator(Batched):
 
     def _genes(self, ticket: Ticket) -> Genes:
         """Return what makes two tickets the same training: genes and inheritance."""
-        return *ticket.network_key, id(ticket.inherited) if self.inherit == "weights" else 0
+        return *ticket.network_key, id(ticket.inherited) if self._inherits else 0
 
 
 _warned: set[str] = set()  # in this process

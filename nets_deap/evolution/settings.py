@@ -183,6 +183,13 @@ class EvaluationSettings(Settings):
         '(Lamarckian); or ``"none"``: each trains from W0 (Baldwinian).',
         one_of(("none", "weights")),
     )
+    rewinds: int | None = setting(
+        None,
+        "How often tickets that inherit weights start from W0 again: with the first generation, "
+        "and then evenly over the run; see ``Evaluator``. None: 4, or 0 where tickets shrink by "
+        "``mut_shrink``.",
+        from_0,
+    )
     gradient: bool | None = setting(
         None,
         "Measure gradients. Without inheritance one mutation of three then prunes by ``|w * "

@@ -44,6 +44,9 @@ from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task, check_task
 
 Mutations = tuple[tuple[Callable[..., Any], int], ...]  # each with its weight
+# How often lineages start from W0 again, unless somebody says otherwise. On MNIST beginning from W0
+# gained 1 point at 0.2 % density, and doing it four times 0.4 more.
+REWINDS = 4
 
 
 @takes(ToolboxSettings)
@@ -60,7 +63,8 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
     lineages go on where pruning has begun to hurt: ``mutate`` is ``mut_swap`` with noise, which
     regrows mostly by gradient, and swaps ever fewer weights; ``mate`` averages the trained weights
     of neighbours in density (``cx_near``, ``cx_average``) and then swaps; ``select`` is
-    ``sel_lineages``, niches of log density in which the young replace their parents. A
+    ``sel_lineages``, niches of log density in which the young replace their parents. At the
+    beginning, and three times more over the run, all lineages start from W0 again. A
     ``nets.ParetoFront`` as hall of fame keeps the whole front. Where ``multiply_adds`` or
     ``live_inputs`` is among the objectives, a bit is a weight and all layers are fully connected,
     in sequence and maskable, the first population is dense, ``mutate`` is ``mut_shrink``, also
@@ -89,7 +93,10 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
         budget=budget,
         gradients=bool(settings.gradient),
         holdout=settings.holdout,
+        rewinds=settings.rewinds or 0,
     )
+    if settings.rewinds is None and evaluator.inherit == "weights":
+        evaluator.rewinds = 0 if shrinks_tickets(evaluator) else REWINDS
     again = settings.holdout == "folds" if settings.reevaluate is None else settings.reevaluate
     toolbox = TicketToolbox(evaluator, reevaluate=again)
     toolbox.register("map", settings.map or batch_map)

@@ -18,17 +18,19 @@ from nets_deap.evolution.measures import multiply_adds
 from nets_deap.evolution.operators import layer_counts
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.folder import ComparisonFolder
-from nets_deap.experiments.methods import EVOLUTION, METHODS, Setting
+from nets_deap.experiments.methods import EVOLUTION, METHODS
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import build_task
+from nets_deap.experiments.setting import Setting
 from nets_deap.experiments.summarise import summarise
 from nets_deap.experiments.summary import Summary
 from nets_deap.runs.storage.folder import csv_text
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task
 
-# After 10 to 22 rounds of pruning a fifth: 10.7, 6.9, 4.4, 2.8, 1.8, 1.2 and 0.7 %.
-DENSITIES = tuple(0.8**level for level in range(10, 23, 2))
+# After 10 to 28 rounds of pruning a fifth: 10.7, 6.9, 4.4, 2.8, 1.8, 1.2, 0.74, 0.47, 0.30 and
+# 0.19 %.
+DENSITIES = tuple(0.8**level for level in range(10, 29, 2))
 Row = dict[str, Any]
 
 
@@ -133,7 +135,7 @@ def find(
     method = METHODS[_checks.choice("method", name, METHODS)]
     setting = Setting(task, config, budget, densities, evolved)
     start = time.perf_counter()
-    found = method.find(setting, budget)
+    found = replace(method.find(setting, budget), name=method.name)
     return found, time.perf_counter() - start
 
 

@@ -4,68 +4,26 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nets_deap import _checks, baselines
-from nets_deap.baselines import Baseline, Level
-from nets_deap.evolution.budget import STEPS
-from nets_deap.experiments.config import Config
+from nets_deap.baselines import Baseline
+from nets_deap.experiments.controls import (
+    best_of_chains,
+    by_crowding,
+    lineages,
+    without_exchange,
+)
 from nets_deap.experiments.presets import PRESETS
-from nets_deap.experiments.run import options_of
-from nets_deap.runs.search.search import search
-from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.task import Task
+from nets_deap.experiments.setting import FRACTION, NEAR, Setting, found_at, searched
 
-FRACTION = 0.2
 EVOLUTION = "evolution"
 EVOLUTION_ADDS = "evolution-adds"
 # Members denser than this are large once compact as well, and slow to train.
 DENSEST = 0.2
-# Masks hold whole weights: a member this near to a density level, as a ratio, is on it.
-NEAR = 1.01
-
-Costs = tuple[int, float]  # steps x networks, dense steps
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What one method is run with.
-
-    Attributes:
-        task: Of this seed.
-        config: The preset, for evolution and the final training.
-        budget: In ``unit``; a method may spend a stated multiple of it.
-        densities: The density levels, densest first.
-        evolved: The tickets that evolution found for this seed, or none yet.
-    """
-
-    task: Task
-    config: Config
-    budget: float
-    densities: tuple[float, ...]
-    evolved: Sequence[Ticket] = ()
-
-    @property
-    def unit(self) -> str:
-        """What the budget is counted in: that of the preset's search."""
-        return self.config.search.budget_unit
-
-    def steps_a_round(self, budget: float, rounds: int) -> int:
-        """Return the steps of each of so many rounds, evenly: each prunes a fifth of what is kept.
-
-        Dense steps are counted by density; what the rounds really cost is stated beside them.
-        """
-        kept = rounds if self.unit == STEPS else sum((1 - FRACTION) ** i for i in range(rounds))
-        return math.floor(budget / kept + 1e-9)
-
-    @property
-    def rounds(self) -> int:
-        """Rounds of pruning a fifth that lead from dense to the sparsest level."""
-        rounds = math.log(self.densities[-1] * 1.0001) / math.log(1 - FRACTION)
-        return max(1, math.ceil(rounds - 1e-3))
 
 
 @dataclass(frozen=True)
@@ -88,49 +46,33 @@ def evolve(setting: Setting, budget: float) -> Baseline:
             repr(setting.config.search.genome),
             "Choose another preset.",
         )
-    members, costs = _searched(setting, setting.config, budget)
-    return Baseline.of(EVOLUTION, [_level(one, costs) for one in _about(members, setting)])
+    members, costs = searched(setting, setting.config, budget)
+    return found_at(EVOLUTION, setting.about(members), costs)
 
 
 def evolve_adds(setting: Setting, budget: float) -> Baseline:
     """Search for few multiply-adds of the compact network, as the preset ``lenet-adds`` does."""
-    members, costs = _searched(setting, PRESETS["lenet-adds"], budget)
+    members, costs = searched(setting, PRESETS["lenet-adds"], budget)
     inside = [ticket for ticket in members if ticket.density <= DENSEST]
     sparse = inside or members[-1:]
-    return Baseline.of(EVOLUTION_ADDS, [_level(ticket, costs) for ticket in sparse])
-
-
-def _searched(setting: Setting, config: Config, budget: float) -> tuple[list[Ticket], Costs]:
-    """Search as a configuration says; return the front, densest first, and what it cost."""
-    options = options_of(config, setting.task) | {"budget": budget, "budget_unit": setting.unit}
-    found = search(setting.task, **options, seed=setting.task.seed, progress="none")
-    row = found.logbook[-1]  # of the search itself: its front is measured beside it
-    costs = row["network_steps"], row["dense_steps"]
-    return sorted(found.front, key=lambda ticket: -ticket.kept), costs
-
-
-def _level(ticket: Ticket, costs: Costs) -> Level:
-    """Return a level that cost as much as the whole search."""
-    return Level(ticket, costs[0], search_dense_steps=costs[1])
-
-
-def _about(members: Sequence[Ticket], setting: Setting) -> list[Ticket]:
-    """Return the members of a front that the density levels lie between."""
-    inside = [t for t in members if t.density <= setting.densities[0] * NEAR]
-    above = [t for t in members if t.density > setting.densities[0] * NEAR]
-    first = [] if inside and inside[0].density * NEAR >= setting.densities[0] else above[-1:]
-    return [*first, *inside]
+    return found_at(EVOLUTION_ADDS, sparse, costs)
 
 
 def _finetune(setting: Setting, budget: float) -> Baseline:
     """Return iterative pruning with fine-tuning; the budget is spread evenly over its rounds."""
-    rounds = setting.rounds
-    found = baselines.finetune(
-        setting.task,
-        rounds=rounds,
-        steps=setting.steps_a_round(budget, rounds),
-        fraction=FRACTION,
-    )
+    return _chain(setting, setting.steps_a_round(budget, setting.rounds))
+
+
+def _chain(setting: Setting, steps: int) -> Baseline:
+    """Return iterative pruning with fine-tuning, of so many steps a round."""
+    found = baselines.finetune(setting.task, rounds=setting.rounds, steps=steps, fraction=FRACTION)
+    return _near_levels(found, setting)
+
+
+def _short_imp(setting: Setting, _: float) -> Baseline:
+    """Return iterative magnitude pruning of three times the recipe's steps a round."""
+    steps = 3 * setting.task.steps
+    found = baselines.imp(setting.task, rounds=setting.rounds, steps=steps, fraction=FRACTION)
     return _near_levels(found, setting)
 
 
@@ -159,7 +101,7 @@ def _layerwise_rounds(setting: Setting) -> int:
 
 def _near_levels(found: Baseline, setting: Setting) -> Baseline:
     """Keep the rounds about the density levels."""
-    wanted = {ticket.digest for ticket in _about(found.tickets, setting)}
+    wanted = {ticket.digest for ticket in setting.about(found.tickets)}
     levels = [level for level in found.levels if level.ticket.digest in wanted]
     return replace(found, levels=tuple(levels))
 
@@ -192,7 +134,24 @@ _NAMED: dict[str, Method] = {
             evolve_adds,
             budgets=3.0,
         ),
+        Method("no-exchange", "the preset's search without crossover", without_exchange),
+        Method("nsga2", "the preset's search with DEAP's selNSGA2", by_crowding),
+        Method("lineages", "one lineage of swaps for each density, rewound", lineages),
+        Method(
+            "best-of-three",
+            "three of finetune-short, chosen by validation after their final training",
+            best_of_chains,
+            0.0,
+        ),
         Method("finetune", "prune a fifth of |w|, go on from the weights there are", _finetune),
+        Method(
+            "finetune-short",
+            "finetune with the recipe's steps a round",
+            lambda s, _: _chain(s, s.task.steps),
+            0.0,
+        ),
+        Method("finetune-long", "finetune at three times the budget", _finetune, budgets=3.0),
+        Method("imp-short", "imp with three times the recipe's steps a round", _short_imp, 0.0),
         Method("imp", "global IMP, rewound to W0 before every round", _imp, budgets=3.0),
         Method(
             "imp-layerwise",

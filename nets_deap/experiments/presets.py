@@ -91,8 +91,15 @@ PRESETS: dict[str, Config] = {
         about="LeNet-300-100 on full MNIST, weights inherited, under 3 minutes on two cores",
         task=TaskConfig(dataset="mnist"),
         recipe=LENET_RECIPE,
-        search=SearchConfig(budget=10_000, **LINEAGES),
+        search=SearchConfig(budget=10_000, density=(0.0015, 1.0), **LINEAGES),
         final=FinalConfig(steps=4600, members=12),
+    ),
+    "lenet-extreme": Config(
+        about="LeNet-300-100 on full MNIST down to 266 weights, where only evolution still works",
+        task=TaskConfig(dataset="mnist"),
+        recipe=LENET_RECIPE,
+        search=SearchConfig(budget=10_000, density=(0.001, 1.0), **LINEAGES),
+        final=FinalConfig(steps=4600, members=16),
     ),
     "lenet-adds": Config(
         about="LeNet-300-100 on full MNIST, objectives: validation loss and multiply-adds",

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap.evolution.fronts import hypervolume
-from nets_deap.experiments.methods import EVOLUTION, EVOLUTION_ADDS, METHODS, NEAR
+from nets_deap.experiments.methods import EVOLUTION, EVOLUTION_ADDS, METHODS
+from nets_deap.experiments.setting import NEAR
 from nets_deap.experiments.statistics import bootstrap_interval, interpolate_front, wilcoxon
 from nets_deap.experiments.summary import REFERENCE_ERROR, SHARES, MethodSummary, Summary, Test
 

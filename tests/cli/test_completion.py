@@ -19,7 +19,7 @@ pytestmark = pytest.mark.extra
 CASES = {
     "nets-deap re": {"resume", "report"},
     "nets-deap run ": set(PRESETS),
-    "nets-deap run lenet-": {"lenet-mnist", "lenet-adds"},
+    "nets-deap run lenet-": {"lenet-mnist", "lenet-extreme", "lenet-adds"},
     "nets-deap run quickstart --prog": {"--progress"},
     "nets-deap run quickstart --progress l": {"lines"},
     "nets-deap ticket ex": {"export"},

@@ -111,7 +111,7 @@ def test_a_migrant_has_the_size_of_a_neighbour(task):
 
 def test_a_descent_prunes_a_fifth_a_round_and_is_measured_already():
     task = new_task()
-    box = nets.make_toolbox(task, density=(0.1, 1.0))
+    box = nets.make_toolbox(task, density=(0.1, 1.0), rewinds=0)
     population = box.population(n=6)
     evaluator = box.evaluate.func
     (stations,) = evaluator.stations.values()
@@ -212,3 +212,71 @@ def test_two_runs_with_one_seed_are_one(tmp_path):
     one, two = go(), go()
     assert [t.digest for t in one.front] == [t.digest for t in two.front]
     assert 399 < one.logbook[-1]["dense_steps"] <= 400
+
+
+# ---- rewinding
+
+
+def began_at_w0(task, *, generations, seed=0, planned=None, **options):
+    """Return the generations of a run all of whose networks started from W0."""
+    starts = []
+    original = task.run
+
+    def noted(tickets, plan, *, starts):
+        seen.append(all(start is None for start in starts))
+        return original(tickets, plan, starts=starts)
+
+    seen = []
+    random.seed(seed)
+    box = nets.make_toolbox(task, density=(0.1, 1.0), **options)
+    pop = box.population(n=6)
+    box.evaluate.func.planned = planned
+    task.run = noted
+    for generation in range(generations + 1):
+        seen.clear()
+        if generation:
+            pop = box.select(pop, 6)
+            pop = [box.mutate(box.clone(one))[0] for one in pop]
+        for one, values in zip(pop, box.map(box.evaluate, pop), strict=True):
+            one.fitness.values = values
+        assert len(set(seen)) <= 1, "all of a generation start alike"
+        if seen == [] or seen[0]:
+            starts.append(generation if seen else None)
+    return starts, pop
+
+
+@pytest.mark.parametrize(
+    ("options", "planned", "expected"),
+    [
+        ({"rewinds": 3}, 45, [0, 15, 30]),
+        ({"rewinds": 1}, 45, [0]),
+        ({"rewinds": 8}, 45, [0, 10, 20, 30]),  # ten generations apart, none of the last ten
+        ({"rewinds": 2}, None, [0, 30]),
+        ({}, 45, [0, 12, 24]),
+        ({"rewinds": 0}, 45, [None]),  # the stations are measured already
+        ({"budget": nets.Budget(3000, generations=45), "rewinds": 3}, None, [0, 15, 30]),
+    ],
+)
+def test_lineages_start_from_w0_again_evenly_over_a_run(options, planned, expected):
+    starts, _ = began_at_w0(new_task(20), generations=45, planned=planned, **options)
+    assert starts == expected
+
+
+def test_what_starts_from_w0_counts_its_steps_from_there():
+    task = new_task(20)
+    _, pop = began_at_w0(task, generations=10, planned=40, rewinds=4)
+    lengths = {one.trained.steps for one in pop}
+    assert lengths <= set(range(20, 40)), "the steps of generation 10 alone"
+    _, pop = began_at_w0(task, generations=12, planned=40, rewinds=4)
+    assert all(one.trained.steps >= 60 for one in pop)
+
+
+def test_a_descent_without_generations_after_it_is_not_rewound():
+    starts, _ = began_at_w0(new_task(20), generations=0, budget=nets.Budget(300, generations=0))
+    assert starts == [None]
+
+
+def test_where_nothing_is_inherited_nothing_can_be_rewound(task):
+    with pytest.raises(InvalidValueError, match="rewinds must be 0 where nothing is inherited"):
+        nets.make_toolbox(task, inherit="none", rewinds=2)
+    assert nets.make_toolbox(task, inherit="none").evaluate.func.rewinds == 0

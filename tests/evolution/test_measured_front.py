@@ -64,7 +64,7 @@ def test_a_front_is_measured_once_and_again_after_an_update(run):
 def test_stations_cost_nothing_more_when_they_are_evaluated():
     recipe = nets.Recipe(lr=0.05, batch_size=4, steps=20, loss="binary_cross_entropy")
     task = nets.tasks.xor(hidden=10, recipe=recipe)
-    box = nets.make_toolbox(task)
+    box = nets.make_toolbox(task, rewinds=0)
     drawn = box.population(n=5)
     assert len(drawn) == 5
     before = task.ledger.network_steps

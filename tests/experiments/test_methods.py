@@ -9,15 +9,20 @@ from support.comparing import TINY
 import nets_deap as nets
 from nets_deap.errors import InvalidValueError
 from nets_deap.experiments import methods
+from nets_deap.experiments import setting as experiment_setting
 from nets_deap.experiments.compare import find
 from nets_deap.experiments.config import SearchConfig
-from nets_deap.experiments.methods import METHODS, Setting
+from nets_deap.experiments.methods import METHODS
+from nets_deap.experiments.setting import Setting
 from nets_deap.training.recipe import XOR_RECIPE
 
 BUDGET = 400
 LEVELS = (0.3, 0.1)
 FREE = {"snip", "grasp", "synflow", "same-layers", "erk", "random", "rigl"}
-ITERATIVE = {"finetune": 1, "imp": 3, "imp-layerwise": 3}
+# These cost what they cost, whatever the budget.
+OWN = {"finetune-short", "best-of-three", "imp-short"}
+ITERATIVE = {"finetune": 1, "finetune-long": 3, "imp": 3, "imp-layerwise": 3}
+SEARCHES = {"evolution", "evolution-adds", "no-exchange", "nsga2"}
 CONFIG = TINY
 
 
@@ -58,15 +63,18 @@ def test_a_method_goes_by_its_name_and_reports_what_the_ledger_saw(name, found):
     result, spent = found[name]
     assert result.name == name == METHODS[name].name
     # The front of a search is measured beside it, like a final training.
-    assert (result.search_steps <= spent) if "evolution" in name else result.search_steps == spent
+    measured = name in SEARCHES | {"lineages"}
+    assert (result.search_steps <= spent) if measured else result.search_steps == spent
     kept = [ticket.kept for ticket in result.tickets]
     assert kept == sorted(kept, reverse=True)
     assert min(kept) > 0
 
 
 def test_evolution_spends_exactly_what_it_may(found):
-    assert found["evolution"][0].search_steps == BUDGET
+    for name in ("evolution", "no-exchange", "nsga2"):
+        assert found[name][0].search_steps == BUDGET
     assert found["evolution-adds"][0].search_steps == 3 * BUDGET
+    assert 0.9 * BUDGET < found["lineages"][0].search_steps <= BUDGET
 
 
 @pytest.mark.parametrize(("name", "times"), ITERATIVE.items())
@@ -77,7 +85,7 @@ def test_iterative_pruning_spends_its_budget_but_for_a_rest_of_the_rounds(name, 
 
 
 def test_only_these_methods_have_no_budget(found):
-    assert {name for name, method in METHODS.items() if method.budgets == 0} == FREE
+    assert {name for name, method in METHODS.items() if method.budgets == 0} == FREE | OWN
     assert found["one-shot"][1] == BUDGET
     assert all(found[name][1] == 0 for name in ("erk", "random", "same-layers"))
 
@@ -88,10 +96,39 @@ def test_methods_that_choose_a_density_meet_the_levels_exactly(name, found, task
     assert kept == [round(level * task.layout.size) for level in LEVELS]
 
 
-@pytest.mark.parametrize("name", ["evolution", "finetune", "imp"])
-def test_of_a_long_front_the_members_about_the_levels_are_kept(name, found):
+@pytest.mark.parametrize("name", ["finetune", "finetune-long", "imp", "imp-short"])
+def test_of_many_rounds_those_about_the_levels_are_kept(name, found):
     densities = [ticket.density for ticket in found[name][0].tickets]
     assert densities[0] > LEVELS[0] > densities[1]
+
+
+def test_a_lineage_ends_at_each_level_with_as_many_weights_and_others(found, task):
+    chain = {ticket.kept: ticket for ticket in found["finetune"][0].tickets}
+    ends = found["lineages"][0].tickets
+    assert [ticket.kept for ticket in ends] == list(chain)
+    assert any(ticket != chain[ticket.kept] for ticket in ends)
+
+
+def test_the_best_of_three_is_one_of_three_chains_at_each_level(found, task):
+    chains = [
+        nets.baselines.finetune(task, rounds=11, steps=task.steps, seed=seed).tickets
+        for seed in range(3)
+    ]
+    known = {ticket.digest for chain in chains for ticket in chain}
+    assert {ticket.digest for ticket in found["best-of-three"][0].tickets} <= known
+
+
+def test_without_exchange_no_ticket_has_two_parents(task, monkeypatch):
+    crossed = []
+
+    def noted(task, **options):
+        crossed.append(options["cxpb"])
+        return search(task, **options)
+
+    search = experiment_setting.search
+    monkeypatch.setattr(experiment_setting, "search", noted)
+    find(task, CONFIG, "no-exchange", BUDGET, LEVELS)
+    assert crossed == [0.0]
 
 
 @pytest.mark.parametrize("name", ["finetune", "imp"])
@@ -147,13 +184,13 @@ def test_another_seed_gives_other_tickets(name, found):
 
 def test_evolution_runs_the_presets_search_with_this_budget_and_seed(monkeypatch):
     seen = {}
-    original = methods.search
+    original = experiment_setting.search
 
     def spy(task, **options):
         seen.update(options)
         return original(task, **options)
 
-    monkeypatch.setattr(methods, "search", spy)
+    monkeypatch.setattr(experiment_setting, "search", spy)
     config = CONFIG.override({"search.budget": 7, "search.density": "0.2,1.0"})
     result, _ = find(xor(seed=5), config, "evolution", BUDGET, LEVELS)
     assert (seen["budget"], seen["seed"], seen["density"]) == (BUDGET, 5, (0.2, 1.0))
@@ -194,7 +231,7 @@ def test_the_rounds_are_the_fewest_that_reach_the_sparsest_level(task, densities
 )
 def test_about_keeps_the_members_that_the_levels_lie_between(task, kept, chosen):
     tickets = [task.ticket(np.arange(task.layout.size) < k) for k in kept]
-    assert [t.kept for t in methods._about(tickets, setting(task))] == chosen
+    assert [t.kept for t in setting(task).about(tickets)] == chosen
 
 
 def test_a_budget_too_small_for_a_network_each_is_refused(task):

@@ -260,6 +260,7 @@ def _facts(
     if evaluator is not None:
         facts["objectives"] = describe(evaluator.objectives)
         facts["inherit"], facts["holdout"] = evaluator.inherit, evaluator.holdout
+        facts["rewinds"] = evaluator.rewinds
         budget = evaluator.budget
         facts["budget"] = None if budget is None else budget.total
         if budget is not None:
