@@ -30,7 +30,9 @@ def add(parsers: Any) -> None:
         "evolution-adds get three times as many, which the table states",
     )
     command.add_argument("--methods", help="names with commas between (default: all)")
-    command.add_argument("--densities", help="levels with commas between (default: 0.107 to 0.0019)")
+    command.add_argument(
+        "--densities", help="levels with commas between (default: 0.107 to 0.0019)"
+    )
     command.add_argument("--out", help="folder (default: runs/compare-PRESET)")
     command.set_defaults(command=compare)
 

@@ -52,7 +52,7 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         if not fresh:
             return
         self._front = None
-        if _inherits(fresh[0]):
+        if inherits(fresh[0]):
             by = _spread_over(fresh[0].fitness)
             if not self.items:
                 fresh = [*_stations_for(fresh[0]), *fresh]
@@ -79,8 +79,8 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
     def members(self) -> list[Any]:
         """The members, measured alike."""
         if self._front is None:
-            inherits = bool(self.items) and _inherits(self.items[0])
-            self._front = self._measure() if inherits else self.items
+            apart = bool(self.items) and inherits(self.items[0])
+            self._front = self._measure() if apart else self.items
         return self._front
 
     def _measure(self) -> list[Any]:
@@ -131,7 +131,7 @@ def _undominated(held: list[Any], fresh: list[Any], similar: Any) -> list[Any]:
     return [member for twins in by_values.values() for member in twins]
 
 
-def _inherits(individual: Any) -> bool:
+def inherits(individual: Any) -> bool:
     """Return whether an individual is a ticket whose evaluator lets it inherit weights."""
     evaluator = evaluator_for(individual) if isinstance(individual, Ticket) else None
     return evaluator is not None and evaluator.inherit == "weights"

@@ -19,7 +19,8 @@ class Budget:
 
     Generation 0 is the first population. Generation g of G gets a share that grows linearly from
     the first to the last. What a generation of few or no new tickets leaves, the later ones get;
-    what was spent before the first one, they lack.
+    what was spent before the first one, they lack. What the generations so far have cost beside
+    their training is kept back for those to come.
 
     Args:
         total: How much, > 0.
@@ -33,6 +34,7 @@ class Budget:
 
     Attributes:
         spent: How much has been spent.
+        between: How much of it between the generations, as each to come will spend it again.
 
     >>> budget = Budget(1000, unit="steps", generations=2, growth=3)
     >>> [budget.allocate([1, 1], generation) for generation in range(3)]
@@ -59,6 +61,7 @@ class Budget:
         self.generations = _checks.unless_none(_checks.whole, "generations", generations, low=0)
         self.growth = _checks.real("growth", growth, low=0, open_low=True)
         self.spent: float = 0
+        self.between: float = 0
 
     def __repr__(self) -> str:
         return f"Budget({self.spent:g} of {self.total:g} {self.unit})"
@@ -83,9 +86,14 @@ class Budget:
         """Return what something costs in the budget's unit, of what it costs in both."""
         return steps if self.unit == STEPS else dense_steps
 
+    def begin(self, ahead: float = 0) -> None:
+        """Begin a run, unspent but for what was spent ahead of it."""
+        self.spent, self.between = ahead, 0
+
     def spend(self, amount: float) -> None:
-        """Enter what was spent beside the generations."""
+        """Enter what was spent between two generations, as others will spend it again."""
         self.spent += amount
+        self.between += amount
 
     def allocate(
         self,
@@ -163,7 +171,8 @@ class Budget:
             return round(self.total * self._share_until(generation)) - self.spent
         slope = (self.growth - 1) / self.generations
         weights = [1 + slope * one for one in range(generation, self.generations + 1)]
-        due = self.left * weights[0] / sum(weights)
+        again = self.between / generation * (len(weights) - 1) if generation else 0.0
+        due = max(0.0, self.left - again) * weights[0] / sum(weights)
         return round(due) if self.unit == STEPS else due
 
     def _share_until(self, generation: int) -> float:

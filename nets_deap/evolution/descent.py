@@ -121,7 +121,7 @@ class Descent:
             _, steps, _, dense = ledger.since(begun)
             cost = evaluator.budget.price(steps, dense)
             evaluator.ahead_cost += cost
-            evaluator.budget.spend(cost)
+            evaluator.budget.spent += cost
         return stations
 
     def _steps_a_round(self, shares: NDArray[np.float64]) -> int:

@@ -290,8 +290,7 @@ class Evaluator(Batched):
         self.again, self.residents = [], []
         self.worst: Values = worst_values(self.objectives, self.task.chance_loss)
         if self.budget is not None:
-            self.budget.spent = 0
-            self.budget.spend(self.ahead_cost)
+            self.budget.begin(self.ahead_cost)
 
     def end_generation(self) -> None:
         """Let the next ticket that is evaluated by itself belong to the next generation.

@@ -164,6 +164,11 @@ class FinalConfig(Settings):
 
     steps: int = setting(2000, "Optimiser steps of each.", _checks.whole)
     members: int = setting(8, "How many members of the front.", _checks.whole)
+    chain: bool = setting(
+        False,
+        "Train beside each member a ticket of as many weights that a chain of pruning finds at the "
+        "cost of the search.",
+    )
 
 
 @dataclass(frozen=True)

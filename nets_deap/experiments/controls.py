@@ -12,13 +12,14 @@ from nets_deap import baselines
 from nets_deap.baselines import Baseline
 from nets_deap.evolution.budget import STEPS, Budget
 from nets_deap.evolution.descent import SHARE
+from nets_deap.evolution.lineages import BY_GRADIENT
 from nets_deap.evolution.settings import EvaluationSettings, OperatorSettings
 from nets_deap.evolution.toolbox import make_toolbox
 from nets_deap.experiments.setting import FRACTION, Costs, Setting, found_at, searched
 from nets_deap.runs.search.search import search
 from nets_deap.runs.search.settings import AlgorithmSettings
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.cost import dense_share
+from nets_deap.training.cost import dense_share, gradient_share
 
 CHAINS = 3
 
@@ -44,7 +45,7 @@ def by_crowding(setting: Setting, budget: float) -> Baseline:
 
 
 def lineages(setting: Setting, budget: float) -> Baseline:
-    """Train one lineage of swaps for each level, as dynamic sparse training does, and rewind it.
+    """Train one lineage of swaps for each level, as dynamic sparse training does, and rewind them.
 
     Each begins with the ticket of a chain, whose cost all share, and all get equal multiply-adds.
     A round lasts for the recipe's steps; swaps are those of the search: ever fewer, and mostly
@@ -57,7 +58,10 @@ def lineages(setting: Setting, budget: float) -> Baseline:
         steps=max(1, min(setting.task.steps, affordable)),
         fraction=FRACTION,
     )
-    begun = setting.about(chain.tickets)
+    places = np.log([ticket.density for ticket in chain.tickets])
+    near = {int(np.argmin(abs(places - math.log(level)))) for level in setting.densities[:-1]}
+    # The sparsest level is met only by what is no denser.
+    begun = [chain.tickets[i] for i in sorted(near | {len(places) - 1})]
     spent = setting.price(chain.search_steps, chain.search_dense_steps)
     share = max(0.0, budget - spent) / len(begun)
     share = math.floor(share) if setting.unit == STEPS else share
@@ -72,7 +76,10 @@ def lineages(setting: Setting, budget: float) -> Baseline:
 def _lineage(setting: Setting, first: Ticket, share: float) -> tuple[Ticket, Costs]:
     """Return what a lineage ends with that begins with a ticket, and what it cost."""
     task = setting.task
-    rounds = max(1, round(share / setting.price(task.steps, task.steps * first.density)))
+    dense = dense_share(task.problem, first.packed_mask)
+    steps = setting.price(task.steps, task.steps * dense)
+    gradient = BY_GRADIENT * setting.price(1, gradient_share(dense))
+    rounds = max(1, round(share / (steps + gradient)))
     purse = Budget(share, unit=setting.unit, generations=rounds)
     toolbox = make_toolbox(task, budget=purse)
     seeded = toolbox.population

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,22 +12,36 @@ import numpy as np
 
 from nets_deap import _checks
 from nets_deap._table import Brief
+from nets_deap.baselines.magnitude import finetune
 from nets_deap.evolution.operators import random_mask
+from nets_deap.tickets import bits
+from nets_deap.tickets.choice import smallest
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.result import TrainResult
 from nets_deap.training.task import Task
 
 # Of the learning curves.
 POINTS = 20
+# Of the kept weights, pruned a round.
+FRACTION = 0.2
 
 
 @dataclass(frozen=True, repr=False)
 class FinalRow(Brief):
-    """One member of a front after the final training, and a random mask of its layer densities."""
+    """One member of a front after the final training, with tickets of as many weights beside it.
+
+    Attributes:
+        ticket: The member.
+        trained: The member, trained.
+        random: A random mask of its layer densities, trained.
+        pruned: A ticket that a chain of pruning found at the cost of the search, trained; None
+            where none was asked for.
+    """
 
     ticket: Ticket
     trained: TrainResult
     random: TrainResult
+    pruned: TrainResult | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,6 +75,7 @@ def train_front(
     *,
     steps: int,
     members: int,
+    chain: float | None = None,
     on_trained: Callable[[int, int], None] | None = None,
 ) -> FinalTraining:
     """Train members of a front from W0, the dense network and random masks, all alike.
@@ -72,12 +88,15 @@ def train_front(
         front: Evaluated tickets, not empty.
         steps: Optimiser steps of each.
         members: How many members, spread evenly over log density and with both ends.
+        chain: What a chain of pruning may cost whose tickets are trained beside the members, in
+            dense steps: what the search has cost; see ``prune_alike``. None for no chain.
         on_trained: Called with (networks done, networks in all).
     """
     chosen = spread(front, members)
     rng = np.random.default_rng(task.derived_seed(_checks.whole("steps", steps), 1))
     controls = [_shuffled(task, ticket, rng) for ticket in chosen]
-    everyone = [task.dense_ticket(), *chosen, *controls]
+    rivals = [] if chain is None else prune_alike(task, chosen, chain)
+    everyone = [task.dense_ticket(), *chosen, *controls, *rivals]
     distinct = {ticket.digest: ticket for ticket in everyone}  # a dense member is the baseline
     done = 0
 
@@ -90,13 +109,39 @@ def train_front(
     trained = task.train_all(list(distinct.values()), steps=steps, on_chunk=count, points=POINTS)
     by_digest = dict(zip(distinct, trained, strict=True))
     dense, *results = (by_digest[ticket.digest] for ticket in everyone)
+    ours, random, theirs = (results[i * len(chosen) : (i + 1) * len(chosen)] for i in range(3))
     rows = [
-        FinalRow(ticket, trained, random)
-        for ticket, trained, random in zip(
-            chosen, results[: len(chosen)], results[len(chosen) :], strict=True
-        )
+        FinalRow(ticket, ours[i], random[i], theirs[i] if rivals else None)
+        for i, ticket in enumerate(chosen)
     ]
     return FinalTraining(rows, dense, steps)
+
+
+def prune_alike(task: Task, tickets: Sequence[Ticket], dense_steps: float) -> list[Ticket]:
+    """Return tickets of as many weights as some have, from one chain of pruning.
+
+    That is ``baselines.finetune``: a fifth of the kept weights a round, rounds of equal length,
+    going on from the trained weights. In its last round each ticket prunes as far as it has to.
+
+    Args:
+        task: The task.
+        tickets: Of bits that are weights, densest first.
+        dense_steps: What the chain may cost.
+    """
+    size = task.layout.size
+    rounds = max(1, math.ceil(math.log(max(tickets[-1].kept, 1) / size) / math.log(1 - FRACTION)))
+    each = max(1, math.floor(dense_steps / sum((1 - FRACTION) ** i for i in range(rounds))))
+    levels = finetune(task, rounds=rounds, steps=each, fraction=FRACTION).tickets
+    found = []
+    for ticket in tickets:
+        below = next((one for one in levels if one.kept <= ticket.kept), levels[-1])
+        state = below.inherited  # of the ticket that this one was pruned from
+        assert state is not None
+        sizes = np.abs(state.spread(state.values, size))
+        sizes[~bits.unpack(state.packed, size)] = -1.0  # what is pruned ranks below a weight of 0
+        mask = smallest(-sizes, ticket.kept)
+        found.append(task.ticket(mask))
+    return found
 
 
 def _shuffled(task: Task, ticket: Ticket, rng: np.random.Generator) -> Ticket:

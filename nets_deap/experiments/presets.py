@@ -23,9 +23,9 @@ XOR_SEARCH: dict[str, Any] = {
     "inherit": "none",
 }
 
-# Twenty-eight parents are two for each of the niches that a population finds on MNIST; a
-# generation costs some seventy steps of the dense network.
-LINEAGES: dict[str, Any] = {"population": 28, "offspring": 28, "generations": 120}
+# Two parents for each of the niches that a population finds on MNIST; a generation costs some forty
+# steps of the dense network.
+LINEAGES: dict[str, Any] = {"population": 24, "offspring": 24, "generations": 200}
 
 # A descent alone, from dense to sparse, without generations after it: convolutions cost the same
 # at any density here, so that each generation of a population would cost a descent.
@@ -54,7 +54,7 @@ PRESETS: dict[str, Config] = {
         search=SearchConfig(
             population=24, offspring=24, generations=40, budget=1500, density=(0.003, 1.0)
         ),
-        final=FinalConfig(steps=1000, members=8),
+        final=FinalConfig(steps=1000, members=8, chain=True),
     ),
     "xor-mlp10": Config(
         about="XOR with a 2-10-1 network (30 weights), a few seconds",
@@ -92,14 +92,16 @@ PRESETS: dict[str, Config] = {
         task=TaskConfig(dataset="mnist"),
         recipe=LENET_RECIPE,
         search=SearchConfig(budget=10_000, density=(0.0015, 1.0), **LINEAGES),
-        final=FinalConfig(steps=4600, members=12),
+        final=FinalConfig(steps=4600, members=12, chain=True),
     ),
     "lenet-extreme": Config(
         about="LeNet-300-100 on full MNIST down to 266 weights, where only evolution still works",
         task=TaskConfig(dataset="mnist"),
         recipe=LENET_RECIPE,
-        search=SearchConfig(budget=10_000, density=(0.001, 1.0), **LINEAGES),
-        final=FinalConfig(steps=4600, members=16),
+        search=SearchConfig(
+            budget=10_000, density=(0.001, 1.0), population=28, offspring=28, generations=190
+        ),
+        final=FinalConfig(steps=4600, members=16, chain=True),
     ),
     "lenet-adds": Config(
         about="LeNet-300-100 on full MNIST, objectives: validation loss and multiply-adds",

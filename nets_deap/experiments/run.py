@@ -44,7 +44,8 @@ class RunReport(Brief):
         """Return the front after the final training as aligned text, densest first."""
         names = [n for n in named_values(self.final.rows[0].ticket.fitness) if n != "density"]
         head = ["ticket", "kept", "density", *(f"search {n}" for n in names)]
-        head += ["test loss", "test acc.", "random mask", "dense"]
+        chain = self.final.rows[0].pruned is not None
+        head += ["test loss", "test acc.", *(["chain"] * chain), "random mask", "dense"]
         rows = [head]
         dense = _percent(self.final.dense.test_accuracy)
         for row in self.final.rows:
@@ -57,6 +58,7 @@ class RunReport(Brief):
                     *(f"{values[n]:.4f}" for n in names),
                     f"{row.trained.test_loss:.4f}",
                     _percent(row.trained.test_accuracy),
+                    *([] if row.pruned is None else [_percent(row.pruned.test_accuracy)]),
                     _percent(row.random.test_accuracy),
                     dense,
                 ]
@@ -163,6 +165,7 @@ def _finish(
             list(result.front),
             steps=config.final.steps,
             members=config.final.members,
+            chain=float(result.logbook[-1]["dense_steps"]) if config.final.chain else None,
             on_trained=on_trained,
         )
     finally:
@@ -199,6 +202,9 @@ def final_rows(result: SearchResult, final: FinalTraining) -> list[dict[str, Any
                 "test_loss": member.trained.test_loss,
                 "test_accuracy": member.trained.test_accuracy,
                 "random_test_accuracy": member.random.test_accuracy,
+                "chain_test_accuracy": None
+                if member.pruned is None
+                else member.pruned.test_accuracy,
                 "dense_test_accuracy": final.dense.test_accuracy,
             }
         rows.append({**row, **more})

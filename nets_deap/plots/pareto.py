@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks, _optional
+from nets_deap.evolution.archives import inherits
 from nets_deap.evolution.fronts import costs_of
 from nets_deap.evolution.fronts import knee as knee_of
 from nets_deap.experiments.final import FinalTraining
@@ -180,10 +181,13 @@ def final_accuracy(final: FinalTraining | str | Path, ax: Any = None) -> Any:
     """
     rows, dense, steps = _final_rows(final)
     ax = style.axes_or_new(ax)
-    density, tickets, controls = rows.T
+    density, tickets, controls, chain = rows.T
     size = {"markersize": style.marker(0.7)}
     ax.axhline(dense, color=GREEN, linestyle="--", label="dense baseline")
     ax.plot(density, tickets, color=BLUE, marker="o", label="tickets", **size)
+    if np.isfinite(chain).all():
+        name = "chain of pruning, equal cost"
+        ax.plot(density, chain, color=GREY, marker="^", label=name, **size)
     name = "random, same layer densities"
     ax.plot(density, controls, color=ORANGE, marker="s", label=name, **size)
     style.density_axis(ax.xaxis)
@@ -195,10 +199,19 @@ def final_accuracy(final: FinalTraining | str | Path, ax: Any = None) -> Any:
 
 
 def _final_rows(final: FinalTraining | str | Path) -> tuple[NDArray[np.float64], float, int]:
-    """Return density and accuracies in % of tickets and random masks, of dense, and the steps."""
+    """Return density and accuracies in %, those of dense, and the steps.
+
+    For each member its density, then the accuracy of it, of a random mask, and of a chain's ticket:
+    NaN where there was no chain.
+    """
     if isinstance(final, FinalTraining):
-        found = [
-            (one.ticket.density, one.trained.test_accuracy, one.random.test_accuracy)
+        table = [
+            [
+                one.ticket.density,
+                one.trained.test_accuracy,
+                one.random.test_accuracy,
+                np.nan if one.pruned is None else one.pruned.test_accuracy,
+            ]
             for one in final.rows
         ]
         dense, steps = final.dense.test_accuracy, final.steps
@@ -215,12 +228,11 @@ def _final_rows(final: FinalTraining | str | Path) -> tuple[NDArray[np.float64],
             )
         ours, control = "test_accuracy", "random_test_accuracy"
         with reading(_checks.path("final", final) / FRONT):
-            found = [
-                (float(row["density"]), float(row[ours]), float(row[control])) for row in trained
-            ]
+            names = ("density", ours, control, "chain_test_accuracy")
+            table = [[float(row.get(name) or np.nan) for name in names] for row in trained]
             dense = float(trained[0]["dense_test_accuracy"])
             steps = int(trained[0]["final_steps"])
-    return np.array(found) * (1, 100, 100), 100 * dense, steps
+    return np.array(table) * (1, 100, 100, 100), 100 * dense, steps
 
 
 def run_figure(result: SearchResult, final: FinalTraining) -> Any:
@@ -228,8 +240,10 @@ def run_figure(result: SearchResult, final: FinalTraining) -> Any:
     figures = _optional.require("matplotlib.figure", "plots", "Drawing front.png")
     figure = figures.Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    pareto_front(result.front, left, population=result.population)
-    left.set_title("search: objectives after the recipe's steps")
+    # Where weights are inherited a population has trained for longer than what the front measures.
+    comparable = not any(map(inherits, result.population))
+    pareto_front(result.front, left, population=result.population if comparable else ())
+    left.set_title("search: objectives after few steps from W0")
     final_accuracy(final, right)
     right.set_title("final training from W0")
     return figure

@@ -153,3 +153,19 @@ def test_a_budget_that_does_not_suffice_says_so():
         budget.allocate([1] * 3, 0, least=3)
     with pytest.raises(CallOrderError, match=r"planned for 4 generations .* this is generation 5"):
         budget.allocate([1], 5)
+
+
+def test_what_generations_cost_between_them_is_kept_back_for_those_to_come():
+    budget = nets.Budget(1000, generations=9)
+    given = []
+    for generation in range(10):
+        if generation:
+            budget.spend(20)
+        given.append(budget.allocate([0.5, 0.5], generation)[0])
+    assert budget.spent == pytest.approx(1000)
+    # The first generation cannot know of it.
+    assert given[0] == 100
+    assert max(given[1:]) - min(given[1:]) <= 2
+    assert budget.between == 180
+    budget.begin(30)
+    assert (budget.spent, budget.between) == (30, 0)

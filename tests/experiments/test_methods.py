@@ -105,7 +105,9 @@ def test_of_many_rounds_those_about_the_levels_are_kept(name, found):
 def test_a_lineage_ends_at_each_level_with_as_many_weights_and_others(found, task):
     chain = {ticket.kept: ticket for ticket in found["finetune"][0].tickets}
     ends = found["lineages"][0].tickets
-    assert [ticket.kept for ticket in ends] == list(chain)
+    assert len(ends) == len(LEVELS)
+    assert {ticket.kept for ticket in ends} <= set(chain)
+    assert ends[-1].density <= LEVELS[-1]
     assert any(ticket != chain[ticket.kept] for ticket in ends)
 
 

@@ -60,6 +60,7 @@ class Moment:
             where = {
                 "generation": evaluator.generation,
                 "spent": spent,
+                "between": 0 if evaluator.budget is None else evaluator.budget.between,
                 "worst": worst,
                 "active_below": evaluator.active_below,
                 "front_steps": evaluator.front_steps,
@@ -175,6 +176,7 @@ class Snapshot:
         evaluator.again = [self.tickets[number] for number in self.content["again"]]
         if evaluator.budget is not None and held["spent"] is not None:
             evaluator.budget.spent = held["spent"]
+            evaluator.budget.between = held.get("between") or 0
         evaluator.active_below = held.get("active_below")
         evaluator.front_steps = held.get("front_steps")
         if len(held.get("worst", ())) == len(evaluator.worst):  # checkpoints of before have none
@@ -212,7 +214,7 @@ def check_state(recorder: Mapping[str, Any], evaluator: Any) -> None:
     if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
         raise RunFileError("its evaluator is at no generation")
     amounts = (
-        [evaluator.get(n) or 0 for n in ("spent", "active_below", "front_steps")]
+        [evaluator.get(n) or 0 for n in ("spent", "between", "active_below", "front_steps")]
         if evaluator
         else []
     )
