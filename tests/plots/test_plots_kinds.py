@@ -381,6 +381,20 @@ def test_wiring_without_initial_weights_is_black_and_of_large_networks_refused(a
         plots.wiring(ticket, ax)
 
 
+def test_wiring_of_a_large_sparse_network_draws_what_is_alive(ax):
+    layout = nets.MaskLayout.of(nets.models.lenet_300_100(seed=0))
+    first, second, last = (layer.start for layer in layout.layers)
+    mask = np.zeros(layout.size, dtype=bool)
+    # Pixel 5 leads to a dead end, pixel 9 through one neuron of each layer to the first output.
+    mask[[first + 5, first + 784 + 9, second + 1, last]] = True
+    plots.wiring(nets.Ticket(mask, layout=layout), ax)
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert labels == ["1 live input", "1 live neuron", "1 live neuron", "10 live outputs"]
+    lines = [len(ax.collections[i].get_segments()) for i in range(6)]
+    assert lines == [0, 1, 0, 1, 0, 1], "no pruned weights, and no dead ends"
+    assert ax.get_title() == "4 of 266,200 weights, 0.0015 %"
+
+
 # ---- what cannot be drawn
 
 
