@@ -46,7 +46,7 @@ def wiring(ticket: Any, ax: Any = None) -> Any:
     chosen = source.ticket_of(ticket)
     layout, mask = chosen.layout.weights, chosen.mask
     live = live_units(layout, mask)
-    gates: list[NDArray[np.bool_]] = list(gates_of(layout, mask))
+    gates = list(gates_of(layout, mask))
     sizes = [len(units) for units in live]
     large = max(sizes) > MOST
     if large:
@@ -73,7 +73,7 @@ def wiring(ticket: Any, ax: Any = None) -> Any:
             for part, kept, span in zip(parts, gates, spans, strict=True)
         ]
         gates = [kept[span] for kept, span in zip(gates, spans, strict=True)]
-        live = [units[units] for units in live]
+        live = tuple(units[units] for units in live)
     for i, (kept, part) in enumerate(zip(gates, parts, strict=True)):
         for places, look in (
             (np.argwhere(~kept & ~large), {"colors": PRUNED, "linewidths": 0.5, "zorder": 1}),
