@@ -196,6 +196,11 @@ class EvaluationSettings(Settings):
         "gradient|``, and one of six swaps weights for those of largest gradient; where weights "
         "are inherited seven swaps of ten regrow by it. None: there, of parents alone.",
     )
+    memory: bool = setting(
+        False,
+        "Also keep the last known ``|w|`` of weights that ancestors have lost, for operators "
+        'that you register and that grow by ``"memory"``: ``mut_swap``, ``mut_regrow``.',
+    )
     holdout: str = setting(
         "fixed",
         '``"fixed"``: the validation part is the task\'s; or ``"folds"``: drawn anew each '

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from deap import base
 
+from nets_deap import _checks
 from nets_deap.evolution.batch_map import batch_map
 from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.descent import Descent
@@ -92,6 +93,7 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
         inherit=settings.inherit,
         budget=budget,
         gradients=bool(settings.gradient),
+        memory=settings.memory,
         holdout=settings.holdout,
         rewinds=settings.rewinds or 0,
     )
@@ -122,6 +124,7 @@ def register_operators(
     first_low, first_high = (min(max(end, low), high) for end in first)
     _register_first(toolbox, evaluator, first_low, first_high, settings)
     if lamarckian and not shrinks:
+        _check_used(settings)
         lineages = Lineages(evaluator, low, settings)
         if settings.first_density is None:
             make = functools.partial(_ticket, evaluator.fitness())
@@ -135,6 +138,23 @@ def register_operators(
         toolbox.register("select", sel_nsga2)
     for name in ("mate", "mutate"):
         toolbox.decorate(name, keep_density(low, high))
+
+
+def _check_used(settings: OperatorSettings) -> None:
+    """Refuse what lineages of swaps would ignore."""
+    unused = [name for name in ("sigma", "flips") if getattr(settings, name) is not None]
+    if settings.first_density is not None and settings.prune is not None:
+        unused.append("prune")
+    if unused:
+        raise _checks.bad_value(
+            " and ".join(unused),
+            "be left out where lineages go on by swaps",
+            "None",
+            [getattr(settings, name) for name in unused],
+            "They prune in a first descent alone (prune, without first_density), and neither flip "
+            "nor have parameters that evolve. Give inherit='none', or register a mutate of your "
+            "own with them.",
+        )
 
 
 def _register_first(

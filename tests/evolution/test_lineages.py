@@ -280,3 +280,30 @@ def test_where_nothing_is_inherited_nothing_can_be_rewound(task):
     with pytest.raises(InvalidValueError, match="rewinds must be 0 where nothing is inherited"):
         nets.make_toolbox(task, inherit="none", rewinds=2)
     assert nets.make_toolbox(task, inherit="none").evaluate.func.rewinds == 0
+
+
+@pytest.mark.parametrize("ignored", [{"sigma": 0.1}, {"flips": 0.1}])
+def test_what_lineages_would_ignore_is_refused(task, ignored):
+    (name,) = ignored
+    with pytest.raises(InvalidValueError, match=rf"{name} must be left out where lineages go on"):
+        nets.make_toolbox(task, **ignored)
+    nets.make_toolbox(task, inherit="none", **ignored)
+    nets.make_toolbox(task, prune=(0.1, 0.3))
+    with pytest.raises(InvalidValueError, match="prune must be left out"):
+        nets.make_toolbox(task, prune=(0.1, 0.3), first_density=(0.5, 0.5))
+
+
+def test_memory_is_kept_for_operators_that_grow_by_it():
+    task = new_task(20)
+    box = nets.make_toolbox(task, memory=True, rewinds=0)
+    pop = box.population(n=4)
+    for one, values in zip(pop, box.map(box.evaluate, pop), strict=True):
+        one.fitness.values = values
+    child = box.mutate(box.clone(pop[-1]))[0]
+    box.map(box.evaluate, [child])
+    remembered = child.trained.pruned
+    assert len(remembered), "what the descent has pruned"
+    assert not child.mask[remembered].any()
+    before = child.mask.copy()
+    operators.mut_regrow(child, by="memory", fraction=0.2)
+    assert set(np.flatnonzero(child.mask & ~before)) <= set(remembered.tolist())

@@ -263,7 +263,7 @@ def test_a_selection_that_returns_fewer_keeps_islands_apart(tmp_path):
 
 def test_numbers_of_numpy_are_numbers(tmp_path):
     numbers = {"population": np.int64(4), "cxpb": np.float32(0.25), "mutpb": np.float32(0.5)}
-    island = nets.Island(**numbers, seed=np.int64(2), options={"flips": np.float32(0.5)})
+    island = nets.Island(**numbers, seed=np.int64(2), options={"noise": np.float32(0.5)})
     go(tmp_path / "run", islands=[island], generations=np.int64(2), **numbers)
     assert (tmp_path / "run" / "config.json").exists()
 
