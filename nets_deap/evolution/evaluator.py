@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import os
 import uuid
 import weakref
@@ -15,8 +14,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nets_deap import _checks
@@ -25,16 +22,15 @@ from nets_deap.evolution.batch_map import Batched, Values, by_key, make_known
 from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.carrying import Spent, carried_home
 from nets_deap.evolution.generations import Generations
+from nets_deap.evolution.hints import Gradients, gradients_of, memory_of
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import Objective, resolve, values_of, worst_values
-from nets_deap.tickets import bits
-from nets_deap.tickets.choice import smallest
+from nets_deap.evolution.rewinding import rewinds_at
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cost import dense_share, gradient_share
 from nets_deap.training.folds import check_folds, folded
-from nets_deap.training.gradients import cheap_gradient
 from nets_deap.training.problem import Fold, Outcome, Plan, Start, at_work
 from nets_deap.training.recipe import name_of
 from nets_deap.training.task import Task, Totals, check_task
@@ -46,10 +42,6 @@ Genes = tuple[Any, ...]
 _latest: weakref.WeakKeyDictionary[Task, weakref.ref[Evaluator]] = weakref.WeakKeyDictionary()
 INHERIT = ("none", "weights")
 HOLDOUT = ("fixed", "folds")
-# Candidates for regrowth and remembered weights: at most so many times the kept bits. Where these
-# are many, fewer candidates: a swap takes less than half of the kept ones, and each is 12 bytes.
-CANDIDATES, REMEMBERED = 2, 4
-FEW = 20  # a share of 1 / FEW of all bits is not many
 # Of an evaluator, what no copy in another process has.
 _AT_HOME = ("__weakref__", "again", "residents", "stations")
 # Places in the random sequence beside those of generations.
@@ -58,10 +50,6 @@ AHEAD, FRONT = 2, 3
 # cost, equal multiply-adds (1) leave sparse lineages too few rounds, and equal steps (0) too short
 # ones: on MNIST both ended worse at 0.2 %.
 DEEPER = 0.4
-# Generations that lineages need at the least between two rewindings, to be worth more than before.
-RECOVERY = 10
-# Between two rewindings where nobody has said how long a run is.
-UNPLANNED = 30
 
 
 @_checks.signed
@@ -579,15 +567,7 @@ class Evaluator(Batched):
         """Whether the next generation starts from what it inherits, and not from W0."""
         if self.inherit == "none":
             return False
-        if not self.rewinds or self._childless:
-            return True
-        planned = self._generations
-        if planned is None:
-            return self.generation % UNPLANNED > 0
-        apart = max(RECOVERY, math.ceil(planned / self.rewinds))
-        due = self.generation % apart == 0 and self.generation // apart < self.rewinds
-        # Lineages that begin again at the very end would have no time to recover.
-        return not due or (self.generation > 0 and self.generation + RECOVERY > planned)
+        return self._childless or not rewinds_at(self.generation, self.rewinds, self._generations)
 
     def train(
         self,
@@ -708,7 +688,7 @@ class Evaluator(Batched):
             gradients, candidates, scores = self._gradients(ticket, state, rows)
             state = replace(state, gradients=gradients, candidates=candidates, scores=scores)
         if self.memory:
-            pruned, remembered = self._memory(ticket)
+            pruned, remembered = memory_of(ticket)
             state = replace(state, pruned=pruned, remembered=remembered)
         return state
 
@@ -718,38 +698,12 @@ class Evaluator(Batched):
         n_examples = folded(self.task.problem, self.fold).n_examples
         return plan.batches(n_examples, self.task.recipe.batch_size)[0]
 
-    def _memory(self, ticket: Ticket) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Return pruned bits that an ancestor has trained, and their last |w|."""
-        if ticket.inherited is None:
-            return np.zeros(0, np.int64), np.zeros(0)
-        places, sizes = ticket.inherited.last_known(ticket.gates, ticket.units)
-        most = REMEMBERED * bits.count(ticket.packed)
-        if len(places) > most:
-            largest = np.argpartition(-sizes, most - 1)[:most]
-            places, sizes = places[largest], sizes[largest]
-        return places, sizes
-
-    def _gradients(
-        self, ticket: Ticket, state: TrainedState, rows: Tensor
-    ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
-        """Return |gradient| at the kept weights, the pruned bits of largest one, and theirs."""
+    def _gradients(self, ticket: Ticket, state: TrainedState, rows: Tensor) -> Gradients:
+        """Measure the gradients of a ticket, and enter what that costs in the ledger."""
         problem, ledger = folded(self.task.problem, self.fold), self.task.ledger
-        units, gates = ticket.units, ticket.gates
-        mask = gates if units is None else units.mask_of(gates)
-        gradient = cheap_gradient(problem, mask, rows, state)
-        np.abs(gradient, out=gradient)
         ledger.network_steps += 1
         ledger.dense_steps += gradient_share(dense_share(problem, ticket.packed_mask))
-        at_kept = gradient[mask]
-        if units is not None:  # what can be regrown are units
-            gradient = units.root_mean_square(gradient)
-        kept, size = bits.count(ticket.packed), len(gates)
-        most = min(size - kept, CANDIDATES * kept, max(1, kept // 2, size // FEW))
-        # One pass over all bits instead of sorting them: kept ones last, as 1 > -|gradient|.
-        order = np.where(gates, 1, -gradient)
-        first = np.flatnonzero(smallest(order, most) & ~gates)
-        first = first[np.argsort(order[first], kind="stable")]
-        return at_kept, first, gradient[first]
+        return gradients_of(problem, ticket, state, rows)
 
     def _genes(self, ticket: Ticket) -> Genes:
         """Return what makes two tickets the same training: genes and inheritance."""
