@@ -43,11 +43,11 @@ def baseline(options: Namespace) -> int:
     budget: float = 1 if options.budget is None else options.budget
     if method.budgets > 0 and options.budget is None:
         budget = budget_of(options, config) * method.budgets
-    from nets_deap.experiments.compare import DENSITIES, find, levels_of, rows_of
+    from nets_deap.experiments.compare import find, levels_of, reached_by, rows_of
     from nets_deap.experiments.run import build_task
     from nets_deap.runs.storage.folder import RunFolder, csv_text
 
-    levels = levels_of(numbers("--densities", options.densities, float) or DENSITIES)
+    levels = levels_of(numbers("--densities", options.densities, float) or reached_by(config))
     task = build_task(config)
     folder = None if options.out is None else RunFolder(options.out)
     found, seconds = find(task, config, method.name, budget, levels)

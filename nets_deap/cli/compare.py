@@ -51,7 +51,7 @@ def compare(options: Namespace) -> int:
         seeds=range(options.first_seed, options.first_seed + options.seeds),
         budget=budget_of(options, config),
         methods=options.methods.split(",") if options.methods else tuple(METHODS),
-        densities=numbers("--densities", options.densities, float) or experiment.DENSITIES,
+        densities=numbers("--densities", options.densities, float) or None,
         on_done=functools.partial(print, flush=True),
     )
     for note in picture.save(lambda: comparison_figure(summary), path / "comparison.png"):

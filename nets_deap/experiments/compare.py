@@ -21,7 +21,7 @@ from nets_deap.experiments.folder import ComparisonFolder
 from nets_deap.experiments.methods import EVOLUTION, METHODS
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import build_task
-from nets_deap.experiments.setting import Setting
+from nets_deap.experiments.setting import NEAR, Setting
 from nets_deap.experiments.summarise import summarise
 from nets_deap.experiments.summary import Summary
 from nets_deap.runs.storage.folder import csv_text
@@ -41,7 +41,7 @@ def compare(
     seeds: Sequence[int],
     budget: float,
     methods: Sequence[str] = tuple(METHODS),
-    densities: Sequence[float] = DENSITIES,
+    densities: Sequence[float] | None = None,
     on_done: Callable[[str], None] | None = None,
 ) -> Summary:
     """Run methods over seeds, each once, and summarise them.
@@ -58,7 +58,8 @@ def compare(
         budget: Of the search, in the preset's ``search.budget_unit``; some methods get a stated
             multiple of it.
         methods: Names of ``METHODS``.
-        densities: Levels in (0, 1), in any order.
+        densities: Levels in (0, 1), in any order; None for those of ``DENSITIES`` that the preset's
+            search reaches.
         on_done: Called with a line for each method and seed.
 
     Returns:
@@ -69,7 +70,7 @@ def compare(
         FileAccessError: The folder cannot be read or written.
     """
     chosen = [_checks.choice("methods", name, METHODS) for name in methods]
-    levels = levels_of(densities)
+    levels = levels_of(reached_by(config) if densities is None else densities)
     if config.search.budget_unit == STEPS:
         _checks.whole("budget", budget)
     _checks.real("budget", budget, low=0, open_low=True)
@@ -111,6 +112,12 @@ def compare(
     folder.write_text("summary.txt", summary.text() + "\n")
     folder.write_text("summary.json", json.dumps(summary.as_dict(), indent=2) + "\n")
     return summary
+
+
+def reached_by(config: Config) -> tuple[float, ...]:
+    """Return the usual density levels, as far down as a configuration's search goes."""
+    low = min(config.search.density) / NEAR
+    return tuple(level for level in DENSITIES if level >= low) or DENSITIES[:1]
 
 
 def levels_of(densities: Sequence[float]) -> tuple[float, ...]:
