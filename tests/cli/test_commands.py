@@ -157,7 +157,8 @@ def test_baseline_writes_tickets_that_load_and_rows_that_name_them(name, tmp_pat
 def test_baseline_without_a_folder_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["baseline", "random", *SMALL, "--budget", "9"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3 + 7
+    # Of the usual levels the six that the search of this preset reaches: it ends at 1 %.
+    assert len(capsys.readouterr().out.splitlines()) == 3 + 6
     assert list(tmp_path.iterdir()) == []
 
 
