@@ -15,7 +15,7 @@ from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.descent import Descent
 from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.lineages import Lineages
-from nets_deap.evolution.measures import STRUCTURAL
+from nets_deap.evolution.measures import OF_UNITS
 from nets_deap.evolution.operators import (
     cx_average,
     cx_interpolate,
@@ -238,7 +238,7 @@ def shrinks_tickets(evaluator: Evaluator) -> bool:
     """Return whether tickets evolve by ``mut_shrink``: as objectives want it, where it can."""
     names = {objective.name for objective in evaluator.objectives}
     lamarckian = evaluator.inherit == "weights"
-    return lamarckian and not names.isdisjoint(STRUCTURAL) and _can_shrink(evaluator.task)
+    return lamarckian and not names.isdisjoint(OF_UNITS) and _can_shrink(evaluator.task)
 
 
 def _can_shrink(task: Task) -> bool:
