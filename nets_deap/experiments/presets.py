@@ -108,7 +108,7 @@ PRESETS: dict[str, Config] = {
         task=TaskConfig(dataset="mnist"),
         recipe=LENET_RECIPE,
         # Hardly a population: every child is smaller than its parents, so that each lineage pays for
-        # the dense generations again, and few deep ones found more than many short ones.
+        # the dense generations again.
         search=SearchConfig(
             population=2,
             offspring=3,
