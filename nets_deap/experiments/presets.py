@@ -107,6 +107,8 @@ PRESETS: dict[str, Config] = {
         about="LeNet-300-100 on full MNIST, objectives: validation loss and multiply-adds",
         task=TaskConfig(dataset="mnist"),
         recipe=LENET_RECIPE,
+        # Hardly a population: every child is smaller than its parents, so that each lineage pays
+        # for the dense generations again.
         search=SearchConfig(
             population=2,
             offspring=3,

@@ -17,7 +17,8 @@ from nets_deap.plots.kind import kind
 from nets_deap.plots.style import BLUE, GREY
 from nets_deap.runs.storage.reader import read_json, reading
 
-# Okabe and Ito's other colours, then the same with dashes.
+# Okabe and Ito's other colours, then the same with dashes, and with dashes and dots.
+LINES = ("-", "--", "-.")
 COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
 
@@ -46,7 +47,8 @@ def accuracy_over_density(
     for i, one in enumerate(summary.methods):
         look = {"color": BLUE, "linewidth": 2.5, "zorder": 5}
         if i:
-            shade, line = COLOURS[(i - 1) % len(COLOURS)], "-" if i <= len(COLOURS) else "--"
+            round_, place = divmod(i - 1, len(COLOURS))
+            shade, line = COLOURS[place], LINES[round_ % len(LINES)]
             look = {"color": shade, "linewidth": 1.2, "linestyle": line, "zorder": 3}
         mean = 100 * one.accuracy.mean(axis=0)
         ax.plot(x, mean, marker="o", markersize=size, label=one.name, **look)
@@ -65,7 +67,7 @@ def accuracy_over_density(
     ax.set_xticks(x, ticks)
     ax.minorticks_off()
     ax.grid(alpha=0.3)
-    # Above: fourteen methods leave no corner free.
+    # Above: so many methods leave no corner free.
     columns = style.legend_columns(ax)
     ax.legend(frameon=False, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return ax

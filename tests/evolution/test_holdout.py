@@ -10,7 +10,7 @@ from deap import algorithms
 
 import nets_deap as nets
 from nets_deap.errors import InvalidValueError
-from nets_deap.evolution import evaluator as module
+from nets_deap.evolution import hints as module
 from nets_deap.training.folds import folded, rows_of_fold
 from nets_deap.training.problem import Fold
 

@@ -57,7 +57,7 @@ def whole_and_cut(tmp_path, kind, options, until):
         ("plus", {"reevaluate": True}),
         ("plus", {"inherit": "none", "holdout": "folds"}),
         ("plus", {"inherit": "weights", "gradient": True}),
-        ("comma", {"inherit": "weights", "sigma": 0.1}),
+        ("comma", {"inherit": "weights", "noise": 0.1}),
         ("simple", {"inherit": "weights"}),
     ],
 )
