@@ -31,11 +31,11 @@ class Descent:
     """Draws a first population from the stations of one descent.
 
     A dense network is trained for a few steps, loses a fifth of its weights, those of smallest
-    |w|, is trained on, and so forth, down to the least density: iterative pruning with fine-tuning
-    (Renda et al. 2020), at the cost of five dense trainings of as many steps, as the sparse rounds
-    cost next to nothing. Its stations are tickets that inherit the weights they had, so that
-    populations need not find again what one lineage finds as well. The stations are measured
-    already, and cost nothing more when they are evaluated.
+    |w| or by another criterion, is trained on, and so forth, down to the least density: iterative
+    pruning with fine-tuning (Renda et al. 2020), at the cost of five dense trainings of as many
+    steps, as the sparse rounds cost next to nothing. Its stations are tickets that inherit the
+    weights they had, so that populations need not find again what one lineage finds as well. The
+    stations are measured already, and cost nothing more when they are evaluated.
 
     From then on lineages go on below the density where pruning has begun to hurt: there populations
     have something to gain, and deep lineages cost little. Networks of that density train for the
@@ -47,6 +47,7 @@ class Descent:
         low: Density of the last station, in (0, 1].
         make: Returns a ticket of a mask and a layout.
         fraction: Of the kept weights, the most that a round prunes, in (0, 1).
+        by: What weights are pruned by; see ``mut_prune``.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Descent:
         low: float,
         make: Callable[..., Ticket],
         fraction: float = FRACTION,
+        by: str = "magnitude",
     ) -> None:
-        self._fraction = fraction
+        self._fraction, self._by = fraction, by
         self._evaluator, self._first, self._low, self._make = evaluator, first, low, make
 
     def __call__(self, n: int, *, seeds: Any = None) -> list[Ticket]:
@@ -134,7 +136,9 @@ class Descent:
     def _pruned(self, ticket: Ticket, size: float, rng: np.random.Generator) -> Ticket:
         """Return a copy of a ticket that keeps ``size`` weights, rounded."""
         ticket = copy.deepcopy(ticket)
-        mut_prune(ticket, fraction=max(0.0, 1 - round(size) / ticket.kept), rng=rng)
+        costs = self._evaluator.task.weight_costs if self._by == "cost" else None
+        fraction = max(0.0, 1 - round(size) / ticket.kept)
+        mut_prune(ticket, fraction=fraction, by=self._by, costs=costs, rng=rng)
         return ticket
 
     def _shares(self, ticket: Ticket, sizes: NDArray[np.float64]) -> NDArray[np.float64]:

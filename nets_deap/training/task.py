@@ -29,7 +29,7 @@ from nets_deap.tickets.layout_of import layout_of
 from nets_deap.tickets.ticket import Ticket, several
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import checked_augment
-from nets_deap.training.cost import dense_share
+from nets_deap.training.cost import dense_share, uses
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
 from nets_deap.training.guard import guarded
@@ -261,6 +261,11 @@ class Task:
         for name, module in model.named_modules():
             module.training = self._modes[name]
         return model
+
+    @property
+    def weight_costs(self) -> dict[str, float]:
+        """What a kept weight of each layer costs, in multiply-adds; see ``training.cost.uses``."""
+        return dict(zip(self.problem.layout.names, uses(self.problem).tolist(), strict=True))
 
     @property
     def steps(self) -> int:
