@@ -37,8 +37,67 @@ def headed():
     return nn.Sequential(nn.Sequential(*convolutions), nn.Flatten(), *linears)
 
 
+def strided():
+    """Also from maps that are odd, and into one of a single row."""
+    convolutions = (nn.Conv2d(2, 6, 3, stride=2, padding=1), nn.Conv2d(6, 4, 3, stride=(2, 1)))
+    return chain(convolutions[0], nn.ReLU(), convolutions[1], nn.ReLU(), nn.MaxPool2d(2), 4)
+
+
+def after_pooling():
+    first, second = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 4, 5, stride=2, padding=2)
+    return chain(first, nn.ReLU(), nn.MaxPool2d(2), second, nn.ReLU(), 4 * 4 * 5)
+
+
+def dilated():
+    first = nn.Conv2d(2, 6, 3, padding=2, dilation=2)
+    second = nn.Conv2d(6, 4, (3, 2), dilation=(1, 3), padding=(0, 2))
+    return chain(first, nn.ReLU(), second, nn.ReLU(), nn.MaxPool2d(2), 4 * 4 * 5)
+
+
+def grouped():
+    first, depthwise = nn.Conv2d(4, 8, 3, groups=2), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+    last = nn.Conv2d(8, 6, 1, groups=2, bias=False)
+    return chain(first, nn.ReLU(), depthwise, nn.ReLU(), last, nn.ReLU(), nn.MaxPool2d(2), 54)
+
+
+def curved():
+    first, second, last = (nn.Conv2d(n, 6, 3, padding=1) for n in (2, 6, 6))
+    linears = [nn.Linear(6 * 6 * 6, 9), nn.Tanh(), nn.Linear(9, 3)]
+    return nn.Sequential(first, nn.Tanh(), second, nn.Sigmoid(), last, nn.Flatten(), *linears)
+
+
+def pooled(first, second):
+    """Two stages with what follows their convolutions, on images of 10x13."""
+    parts = nn.Conv2d(2, 6, 3, padding=1), *first, nn.Conv2d(6, 4, 3, padding=1), *second
+    return chain(*parts, 4 * 2 * 3)
+
+
+def padded():
+    """Padding beyond what the kernel reaches."""
+    first, second = nn.Conv2d(2, 6, 1, padding=1), nn.Conv2d(6, 4, 1, padding=2, stride=2)
+    return chain(first, nn.ReLU(), second, nn.ReLU(), 4 * 5 * 6)
+
+
+RELU, TANH, SIGMOID = nn.ReLU(), nn.Tanh(), nn.Sigmoid()
+TOP, MEAN = nn.MaxPool2d(2), nn.AvgPool2d(2)
 # Each with the shape of an image.
 NETWORKS = {
+    "strides": (strided, (2, 13, 7)),
+    "a stride after pooling": (after_pooling, (2, 15, 19)),
+    "dilation": (dilated, (2, 11, 9)),
+    "groups": (grouped, (4, 9, 9)),
+    "much padding": (padded, (2, 4, 6)),
+    "tanh, sigmoid and none": (curved, (2, 6, 6)),
+    "means": (lambda: pooled((TANH, MEAN), (RELU, MEAN)), (2, 10, 13)),
+    "means first": (lambda: pooled((MEAN, SIGMOID), (MEAN, RELU)), (2, 10, 13)),
+    "pooling first": (lambda: pooled((TOP, RELU), (TOP, SIGMOID)), (2, 10, 13)),
+    "threes": (
+        lambda: chain(
+            *(nn.Conv2d(2, 6, 3, padding=1), RELU, nn.MaxPool2d(3)),
+            *(nn.Conv2d(6, 4, 3, padding=1), TANH, nn.MaxPool2d(3), 4 * 1 * 1),
+        ),
+        (2, 10, 13),
+    ),
     "pool": (small, (2, 10, 12)),
     "7 to 3": (headed, (2, 14, 14)),
     "5x5, not square": (lambda: chain(nn.Conv2d(2, 3, 5), nn.ReLU(), 3 * 4 * 9), (2, 8, 13)),
