@@ -31,7 +31,8 @@ def add(parsers: Any) -> None:
     )
     command.add_argument("--methods", help="names with commas between (default: all)")
     command.add_argument(
-        "--densities", help="levels with commas between (default: 0.107 to 0.0019)"
+        "--densities",
+        help="levels with commas between (default: 0.107 to 0.0019, as far as the preset goes)",
     )
     command.add_argument("--out", help="folder (default: runs/compare-PRESET)")
     command.set_defaults(command=compare)

@@ -13,6 +13,11 @@ STEPS = "steps"
 UNITS = (DENSE_STEPS, STEPS)
 
 
+def price(unit: str, steps: float, dense_steps: float) -> float:
+    """Return what something costs in a unit, of what it costs in both."""
+    return steps if unit == STEPS else dense_steps
+
+
 @_checks.signed
 class Budget:
     """What the networks of a search may cost in all, which is kept exactly and never exceeded.
@@ -84,7 +89,7 @@ class Budget:
 
     def price(self, steps: float, dense_steps: float) -> float:
         """Return what something costs in the budget's unit, of what it costs in both."""
-        return steps if self.unit == STEPS else dense_steps
+        return price(self.unit, steps, dense_steps)
 
     def begin(self, ahead: float = 0) -> None:
         """Begin a run, unspent but for what was spent ahead of it."""

@@ -93,9 +93,7 @@ class Descent:
         evaluator = self._evaluator
         task, ledger = evaluator.task, evaluator.task.ledger
         begun = ledger.totals()
-        rounds = max(
-            0, math.ceil(math.log(self._low / ticket.density) / math.log(1 - self._fraction) - 1e-3)
-        )
+        rounds = max(0, rounds_to(self._low / ticket.density, self._fraction))
         sizes = np.geomspace(ticket.kept, max(1, self._low * ticket.n_weights), rounds + 1)
         steps = evaluator.front_steps = self._steps_a_round(sizes / ticket.n_weights)
         rng = np.random.default_rng(task.derived_seed(AHEAD, AHEAD))
@@ -149,6 +147,14 @@ class Descent:
         """Whether the stations will have children, so that what operators go by is measured."""
         budget = self._evaluator.budget
         return budget is None or budget.generations != 0
+
+
+def rounds_to(share: float, fraction: float = FRACTION) -> int:
+    """Return the rounds, each of which prunes a fraction, until at most a share is kept.
+
+    A thousandth of a round is none: sizes are whole weights.
+    """
+    return math.ceil(math.log(share) / math.log(1 - fraction) - 1e-3)
 
 
 def hurt_below(stations: Sequence[Ticket]) -> float:

@@ -8,16 +8,14 @@ from dataclasses import replace
 import numpy as np
 from deap import tools
 
-from nets_deap import baselines
 from nets_deap.baselines import Baseline
 from nets_deap.evolution.budget import STEPS, Budget
 from nets_deap.evolution.descent import SHARE
 from nets_deap.evolution.lineages import BY_GRADIENT
-from nets_deap.evolution.settings import EvaluationSettings, OperatorSettings
 from nets_deap.evolution.toolbox import make_toolbox
-from nets_deap.experiments.setting import FRACTION, Costs, Setting, found_at, searched
-from nets_deap.runs.search.search import search
-from nets_deap.runs.search.settings import AlgorithmSettings
+from nets_deap.experiments.setting import Costs, Setting, found_at, front_of, searched
+from nets_deap.runs.search.search import SearchArguments, toolbox_of
+from nets_deap.runs.search.settings import AlgorithmSettings, LimitSettings
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.cost import dense_share, gradient_share
 
@@ -27,20 +25,18 @@ CHAINS = 3
 def without_exchange(setting: Setting, budget: float) -> Baseline:
     """Search as the preset says, with mutation alone: no ticket ever meets another one."""
     own = replace(setting.config.search, cxpb=0.0, mutpb=1.0)
-    members, costs = searched(setting, replace(setting.config, search=own), budget)
+    config = replace(setting.config, search=own)
+    members, costs = front_of(setting, setting.options(config, budget))
     return found_at("no-exchange", setting.about(members), costs)
 
 
 def by_crowding(setting: Setting, budget: float) -> Baseline:
     """Search as the preset says, with DEAP's own ``selNSGA2`` instead of niches of density."""
-    chosen = setting.config.search
-    purse = Budget(budget, unit=setting.unit, growth=chosen.growth).planned(chosen.generations)
-    own = chosen.part(EvaluationSettings, OperatorSettings)
-    toolbox = make_toolbox(setting.task, budget=purse, **own)
+    arguments = SearchArguments(**setting.options(setting.config, budget))
+    toolbox = toolbox_of(setting.task, arguments)
     toolbox.register("select", tools.selNSGA2)
-    options = chosen.part(AlgorithmSettings) | {"generations": chosen.generations}
-    options["toolbox"] = toolbox
-    members, costs = searched(setting, setting.config, budget, options)
+    options = arguments.part(AlgorithmSettings, LimitSettings) | {"toolbox": toolbox}
+    members, costs = front_of(setting, options)
     return found_at("nsga2", setting.about(members), costs)
 
 
@@ -52,12 +48,7 @@ def lineages(setting: Setting, budget: float) -> Baseline:
     regrown by gradient.
     """
     affordable = setting.steps_a_round(SHARE * budget, setting.rounds)
-    chain = baselines.finetune(
-        setting.task,
-        rounds=setting.rounds,
-        steps=max(1, min(setting.task.steps, affordable)),
-        fraction=FRACTION,
-    )
+    chain = setting.chain(max(1, min(setting.task.steps, affordable)))
     places = np.log([ticket.density for ticket in chain.tickets])
     near = {int(np.argmin(abs(places - math.log(level)))) for level in setting.densities[:-1]}
     # The sparsest level is met only by what is no denser.
@@ -84,33 +75,14 @@ def _lineage(setting: Setting, first: Ticket, share: float) -> tuple[Ticket, Cos
     toolbox = make_toolbox(task, budget=purse)
     seeded = toolbox.population
     toolbox.register("population", lambda n: seeded(n, seeds=[first]))
-    found = search(
-        task,
-        toolbox=toolbox,
-        population=1,
-        offspring=1,
-        cxpb=0.0,
-        mutpb=1.0,
-        generations=rounds,
-        seed=task.seed,
-        progress="none",
-    )
-    row = found.logbook[-1]
-    return found.population[0], (row["network_steps"], row["dense_steps"])
+    options = {"toolbox": toolbox, "population": 1, "offspring": 1, "cxpb": 0.0, "mutpb": 1.0}
+    found, costs = searched(task, {**options, "generations": rounds})
+    return found.population[0], costs
 
 
 def best_of_chains(setting: Setting, _: float) -> Baseline:
     """Take at each level the best of three chains, by the loss of validation after training."""
-    chains = [
-        baselines.finetune(
-            setting.task,
-            rounds=setting.rounds,
-            steps=setting.task.steps,
-            fraction=FRACTION,
-            seed=seed,
-        )
-        for seed in range(CHAINS)
-    ]
+    chains = [setting.chain(setting.task.steps, seed) for seed in range(CHAINS)]
     rivals = [setting.about(chain.tickets) for chain in chains]
     task, final = setting.task, setting.config.final.steps
     losses = [[r.val_loss for r in task.train_all(some, steps=final)] for some in rivals]

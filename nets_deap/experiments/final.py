@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,9 @@ import numpy as np
 
 from nets_deap import _checks
 from nets_deap._table import Brief
-from nets_deap.baselines.magnitude import finetune
+from nets_deap.evolution.descent import rounds_to
 from nets_deap.evolution.operators import random_mask
+from nets_deap.experiments.chain import chain, steps_a_round
 from nets_deap.tickets import bits
 from nets_deap.tickets.choice import smallest
 from nets_deap.tickets.ticket import Ticket
@@ -22,8 +22,6 @@ from nets_deap.training.task import Task
 
 # Of the learning curves.
 POINTS = 20
-# Of the kept weights, pruned a round.
-FRACTION = 0.2
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,9 +127,8 @@ def prune_alike(task: Task, tickets: Sequence[Ticket], dense_steps: float) -> li
         dense_steps: What the chain may cost.
     """
     size = task.layout.size
-    rounds = max(1, math.ceil(math.log(max(tickets[-1].kept, 1) / size) / math.log(1 - FRACTION)))
-    each = max(1, math.floor(dense_steps / sum((1 - FRACTION) ** i for i in range(rounds))))
-    levels = finetune(task, rounds=rounds, steps=each, fraction=FRACTION).tickets
+    rounds = max(1, rounds_to(max(tickets[-1].kept, 1) / size))
+    levels = chain(task, rounds, max(1, steps_a_round(dense_steps, rounds))).tickets
     found = []
     for ticket in tickets:
         below = next((one for one in levels if one.kept <= ticket.kept), levels[-1])

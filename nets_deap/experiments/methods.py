@@ -11,6 +11,7 @@ import numpy as np
 
 from nets_deap import _checks, baselines
 from nets_deap.baselines import Baseline
+from nets_deap.evolution.descent import FRACTION
 from nets_deap.experiments.controls import (
     best_of_chains,
     by_crowding,
@@ -18,7 +19,7 @@ from nets_deap.experiments.controls import (
     without_exchange,
 )
 from nets_deap.experiments.presets import PRESETS
-from nets_deap.experiments.setting import FRACTION, NEAR, Setting, found_at, searched
+from nets_deap.experiments.setting import NEAR, Setting, found_at, front_of
 
 EVOLUTION = "evolution"
 EVOLUTION_ADDS = "evolution-adds"
@@ -46,13 +47,13 @@ def evolve(setting: Setting, budget: float) -> Baseline:
             repr(setting.config.search.genome),
             "Choose another preset.",
         )
-    members, costs = searched(setting, setting.config, budget)
+    members, costs = front_of(setting, setting.options(setting.config, budget))
     return found_at(EVOLUTION, setting.about(members), costs)
 
 
 def evolve_adds(setting: Setting, budget: float) -> Baseline:
     """Search for few multiply-adds of the compact network, as the preset ``lenet-adds`` does."""
-    members, costs = searched(setting, PRESETS["lenet-adds"], budget)
+    members, costs = front_of(setting, setting.options(PRESETS["lenet-adds"], budget))
     inside = [ticket for ticket in members if ticket.density <= DENSEST]
     sparse = inside or members[-1:]
     return found_at(EVOLUTION_ADDS, sparse, costs)
@@ -60,13 +61,8 @@ def evolve_adds(setting: Setting, budget: float) -> Baseline:
 
 def _finetune(setting: Setting, budget: float) -> Baseline:
     """Return iterative pruning with fine-tuning; the budget is spread evenly over its rounds."""
-    return _chain(setting, setting.steps_a_round(budget, setting.rounds))
-
-
-def _chain(setting: Setting, steps: int) -> Baseline:
-    """Return iterative pruning with fine-tuning, of so many steps a round."""
-    found = baselines.finetune(setting.task, rounds=setting.rounds, steps=steps, fraction=FRACTION)
-    return _near_levels(found, setting)
+    steps = setting.steps_a_round(budget, setting.rounds)
+    return _near_levels(setting.chain(steps), setting)
 
 
 def _short_imp(setting: Setting, _: float) -> Baseline:
@@ -147,7 +143,7 @@ _NAMED: dict[str, Method] = {
         Method(
             "finetune-short",
             "finetune with the recipe's steps a round",
-            lambda s, _: _chain(s, s.task.steps),
+            lambda s, _: _near_levels(s.chain(s.task.steps), s),
             0.0,
         ),
         Method("finetune-long", "finetune at three times the budget", _finetune, budgets=3.0),

@@ -131,6 +131,14 @@ def run(
     """
     resolve(config.search.objectives)
     task = build_task(config)
+    if config.final.chain and task.layout.unit != "weight":
+        raise _checks.bad_value(
+            "final.chain",
+            "be left out of structured tickets",
+            "task.unit='weight', or final.chain=false",
+            f"task.unit={task.layout.unit!r}",
+            "The chain prunes single weights.",
+        )
     with nullcontext() if map is None else map(task):
         result = search(
             task,

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nets_deap.baselines import Baseline, Level
-from nets_deap.evolution.budget import STEPS
+from nets_deap.evolution.budget import price
+from nets_deap.evolution.descent import rounds_to
+from nets_deap.experiments.chain import chain, steps_a_round
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.run import options_of
-from nets_deap.runs.search.search import search
+from nets_deap.runs.search.search import SearchResult, search
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task
 
-# Of the kept weights, pruned a round.
-FRACTION = 0.2
 # Masks hold whole weights: a member this near to a density level, as a ratio, is on it.
 NEAR = 1.01
 
@@ -47,22 +46,21 @@ class Setting:
         return self.config.search.budget_unit
 
     def steps_a_round(self, budget: float, rounds: int) -> int:
-        """Return the steps of each of so many rounds, evenly: each prunes a fifth of what is kept.
+        """Return the steps of each of so many rounds; see ``chain.steps_a_round``."""
+        return steps_a_round(budget, rounds, self.unit)
 
-        Dense steps are counted by density; what the rounds really cost is stated beside them.
-        """
-        kept = rounds if self.unit == STEPS else sum((1 - FRACTION) ** i for i in range(rounds))
-        return math.floor(budget / kept + 1e-9)
+    def chain(self, steps: int, seed: int = 0) -> Baseline:
+        """Return the chain of pruning to the sparsest level, of so many steps a round."""
+        return chain(self.task, self.rounds, steps, seed)
 
     @property
     def rounds(self) -> int:
         """Rounds of pruning a fifth that lead from dense to the sparsest level."""
-        rounds = math.log(self.densities[-1] * 1.0001) / math.log(1 - FRACTION)
-        return max(1, math.ceil(rounds - 1e-3))
+        return max(1, rounds_to(self.densities[-1] * 1.0001))
 
     def price(self, steps: int, dense_steps: float) -> float:
         """Return a cost in the unit of the budget."""
-        return steps if self.unit == STEPS else dense_steps
+        return price(self.unit, steps, dense_steps)
 
     def about(self, members: Sequence[Ticket]) -> list[Ticket]:
         """Return the tickets, given densest first, that the density levels lie between."""
@@ -72,23 +70,21 @@ class Setting:
         first = [] if inside and inside[0].density * NEAR >= top else above[-1:]
         return [*first, *inside]
 
+    def options(self, config: Config, budget: float) -> dict[str, Any]:
+        """Return the arguments of ``search`` that a configuration asks for, within a budget."""
+        return options_of(config, self.task) | {"budget": budget, "budget_unit": self.unit}
 
-def searched(
-    setting: Setting, config: Config, budget: float, more: dict[str, Any] | None = None
-) -> tuple[list[Ticket], Costs]:
-    """Search as a configuration says; return the front, densest first, and what it cost.
 
-    Args:
-        setting: Of the method.
-        config: Of the search.
-        budget: In the setting's unit.
-        more: Arguments of ``search`` instead of what configuration and budget say; None for those.
-    """
-    options = options_of(config, setting.task) | {"budget": budget, "budget_unit": setting.unit}
-    options = options if more is None else more
-    found = search(setting.task, **options, seed=setting.task.seed, progress="none")
+def searched(task: Task, options: dict[str, Any]) -> tuple[SearchResult, Costs]:
+    """Search with the task's seed; return the result, and what it cost."""
+    found = search(task, **options, seed=task.seed, progress="none")
     row = found.logbook[-1]  # of the search itself: its front is measured beside it
-    costs = row["network_steps"], row["dense_steps"]
+    return found, (row["network_steps"], row["dense_steps"])
+
+
+def front_of(setting: Setting, options: dict[str, Any]) -> tuple[list[Ticket], Costs]:
+    """Search; return the front, densest first, and what it cost."""
+    found, costs = searched(setting.task, options)
     return sorted(found.front, key=lambda ticket: -ticket.kept), costs
 
 

@@ -228,8 +228,13 @@ def _final_rows(final: FinalTraining | str | Path) -> tuple[NDArray[np.float64],
             )
         ours, control = "test_accuracy", "random_test_accuracy"
         with reading(_checks.path("final", final) / FRONT):
-            names = ("density", ours, control, "chain_test_accuracy")
-            table = [[float(row.get(name) or np.nan) for name in names] for row in trained]
+            table = [
+                [
+                    *(float(row[name]) for name in ("density", ours, control)),
+                    float(row.get("chain_test_accuracy") or np.nan),  # where there was a chain
+                ]
+                for row in trained
+            ]
             dense = float(trained[0]["dense_test_accuracy"])
             steps = int(trained[0]["final_steps"])
     return np.array(table) * (1, 100, 100, 100), 100 * dense, steps

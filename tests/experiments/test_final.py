@@ -1,9 +1,14 @@
+import csv
+import itertools
+
 import numpy as np
 import pytest
 
 import nets_deap as nets
 from nets_deap.errors import InvalidValueError
-from nets_deap.experiments.final import spread, train_front
+from nets_deap.experiments.final import prune_alike, spread, train_front
+from nets_deap.experiments.presets import PRESETS
+from nets_deap.experiments.run import run
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +73,48 @@ def test_final_training_is_the_tasks_own_and_controls_have_the_same_layer_counts
     assert final.dense.test_loss == pytest.approx(
         xor_task.train(xor_task.dense_ticket(), steps=20).test_loss, rel=1e-5
     )
+
+
+def test_a_chain_of_pruning_has_as_many_weights_as_each_member_and_costs_what_it_may():
+    task = nets.tasks.xor(hidden=60)  # of a few weights, rounding makes rounds cost more or less
+    found = nets.search(task, population=12, generations=2, inherit="none", progress="none")
+    front = list(found.front)
+    chosen = spread(front, 4)
+    before = task.ledger.totals()
+    pruned = prune_alike(task, chosen, 300)
+    _, _, _, dense = task.ledger.since(before)
+    assert 250 < dense <= 300
+    assert [ticket.kept for ticket in pruned] == [ticket.kept for ticket in chosen]
+    for denser, sparser in itertools.pairwise(pruned):
+        assert (sparser.mask <= denser.mask).all()
+    final = train_front(task, front, steps=20, members=4, chain=300)
+    for row, ticket in zip(final.rows, pruned, strict=True):
+        alone = task.train(ticket, steps=20)
+        assert row.pruned.test_loss == pytest.approx(alone.test_loss, rel=1e-5)
+    without = train_front(task, front, steps=20, members=4)
+    assert [row.pruned for row in without.rows] == [None] * 4
+    assert without.dense.test_loss == pytest.approx(final.dense.test_loss, rel=1e-5)
+
+
+def test_a_chain_beside_structured_tickets_is_refused_before_anything_is_written(tmp_path):
+    config = PRESETS["xor-mlp10"].override({"task.unit": "neuron", "final.chain": True})
+    with pytest.raises(InvalidValueError, match=r"final\.chain must be left out of structured"):
+        run(config, tmp_path / "run", progress="none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_with_a_chain_states_it_in_table_front_and_figure(tmp_path):
+    import matplotlib.pyplot as plt
+
+    small = {"search.population": 8, "search.generations": 1, "final.steps": 9, "final.members": 3}
+    config = PRESETS["xor-mlp10"].override({**small, "final.chain": True})
+    report = run(config, tmp_path / "run", progress="none")
+    assert "chain" in report.table().splitlines()[0]
+    rows = list(csv.DictReader((tmp_path / "run" / "front.csv").read_text().splitlines()))
+    stated = [float(row["chain_test_accuracy"]) for row in rows if row["final_steps"]]
+    assert stated == [row.pruned.test_accuracy for row in report.final.rows]
+    for what in (report.final, tmp_path / "run"):
+        ax = nets.plots.final_accuracy(what)
+        (line,) = (one for one in ax.lines if one.get_label().startswith("chain"))
+        assert line.get_ydata() == pytest.approx(100 * np.array(stated))
+        plt.close("all")

@@ -159,7 +159,7 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
     """
     check_task("search's task", task)
     path = settings.path
-    box = _toolbox(task, settings)
+    box = toolbox_of(task, settings)
     found = unwrap(box.evaluate)
     evaluator = found if isinstance(found, Evaluator) else None
     shrinks = evaluator is not None and shrinks_tickets(evaluator)
@@ -224,7 +224,7 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
     )
 
 
-def _toolbox(task: Task, settings: SearchArguments) -> base.Toolbox:
+def toolbox_of(task: Task, settings: SearchArguments) -> base.Toolbox:
     """Return the toolbox that was given, or else make one."""
     if settings.toolbox is not None:
         return settings.toolbox
