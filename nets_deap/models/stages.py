@@ -1,24 +1,57 @@
-"""``staged_of``: a model as stages of convolution, activation and pooling before linear layers."""
+"""``staged_of``: a model as stages of convolutions before linear layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import nn
 
-from nets_deap.models.feedforward import ELEMENTWISE, Feedforward, is_plain
+from nets_deap.models.feedforward import Feedforward
+from nets_deap.models.traced import (
+    ACTIVATE,
+    ADD,
+    APPLY,
+    CONVOLVE,
+    FLATTEN,
+    NORMALISE,
+    POOL,
+    TAKE,
+    WIDEN,
+    Step,
+    Unknown,
+    traced,
+)
 
-POOLS = (nn.MaxPool2d, nn.AvgPool2d)
+INPUTS = -1  # in place of a stage: the model's inputs
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """What is added to what a convolution gives, after its normalisation.
+
+    Attributes:
+        source: The stage whose result it is.
+        step: Every which row and column of it is taken.
+        before: Channels of zeros before its own.
+    """
+
+    source: int
+    step: tuple[int, int] = (1, 1)
+    before: int = 0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A convolution, and what follows it before the next one.
+    """A convolution, and what follows it before others read the result.
 
     Attributes:
         name: The convolution's, in the model.
         convolution: The convolution.
+        source: The stage whose result it reads; ``INPUTS`` for none.
+        norm: The normalisation of its sums; None for none.
+        norm_name: Name of that, in the model.
+        shortcut: What is added then; None for nothing.
         activation: What its outputs go through; None for nothing.
         pool: What pools them; None for nothing.
         pools_first: Whether they are pooled before the activation.
@@ -26,8 +59,12 @@ class Stage:
 
     name: str
     convolution: nn.Conv2d
+    source: int = INPUTS
+    norm: nn.BatchNorm2d | None = None
+    norm_name: str = ""
+    shortcut: Shortcut | None = None
     activation: nn.Module | None = None
-    pool: nn.MaxPool2d | nn.AvgPool2d | None = None
+    pool: nn.Module | None = None
     pools_first: bool = False
 
     @property
@@ -40,82 +77,160 @@ class Stage:
         """Name of the bias; None where there is none."""
         return f"{self.name}.bias" if self.convolution.bias is not None else None
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing but the convolution is in it so far."""
+        return self.norm is None and self.is_unfinished
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether something may still be added."""
+        return self.shortcut is None and self.activation is None and self.pool is None
+
 
 @dataclass(frozen=True)
 class Staged:
-    """The parts of a model: its stages, then ``Flatten``, then fully connected layers."""
+    """The parts of a model: stages, none or some, then fully connected layers.
+
+    What the last stage gives is what the layers read, flattened.
+    """
 
     stages: tuple[Stage, ...]
     head: Feedforward
 
+    @property
+    def in_a_row(self) -> bool:
+        """Whether each stage reads the one before, and none is normalised or added to."""
+        return all(
+            stage.source == i - 1 and stage.norm is None and stage.shortcut is None
+            for i, stage in enumerate(self.stages)
+        )
 
-def staged_of(model: nn.Module) -> Staged | None:
-    """Return the stages of a convolutional model; None for any other.
 
-    Such a model is an ``nn.Sequential``, of others or not: convolutions of their own parameters,
-    each followed by one activation of ``ELEMENTWISE``, one pooling layer, both or neither; then
-    ``Flatten``, and ``Linear`` layers with one activation between.
+def staged_of(model: nn.Module, shape: Sequence[int]) -> Staged | str:
+    """Return the stages and layers of a model for examples of a shape; or in words why not.
+
+    Such a model computes, in whatever classes, sequences and functions its ``forward`` is written:
+    convolutions, each followed by batch normalisation or not, by the sum with what an earlier one
+    gave or not, by an activation and a pooling layer, both or either; then linear layers with one
+    activation between. See ``traced`` for what is known.
     """
-    if type(model) is not nn.Sequential or not all(is_plain(part) for part in model.modules()):
-        return None
-    leaves = list(_leaves("", model))
-    owned = [id(p) for _, part in leaves for p in part.parameters()]
-    kinds = [type(part) for _, part in leaves]
-    if len(set(owned)) < len(owned) or kinds.count(nn.Flatten) != 1:
-        return None
-    cut = kinds.index(nn.Flatten)
-    flatten, stages, head = leaves[cut][1], _stages(leaves[:cut]), _head(leaves[cut + 1 :])
-    assert isinstance(flatten, nn.Flatten)
-    if not stages or head is None or (flatten.start_dim, flatten.end_dim) != (1, -1):
-        return None
-    return Staged(stages, head)
+    try:
+        steps = traced(model, tuple(shape))
+        return _Stages(steps).found()
+    except Unknown as error:
+        return str(error)
 
 
-def _leaves(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Give the layers of nested sequences in the order of their calls, with their names."""
-    if type(module) is not nn.Sequential:
-        yield path, module
-        return
-    for name, part in module._modules.items():  # named_children leaves repeated modules out
-        assert part is not None
-        yield from _leaves(f"{path}.{name}" if path else name, part)
+class _Stages:
+    """Puts steps together to stages.
 
+    ``_ends`` says for results which stage gave them, and how they reach a sum.
+    """
 
-def _stages(leaves: list[tuple[str, nn.Module]]) -> tuple[Stage, ...]:
-    """Return the stages of layers in a row; none where they are not stages."""
-    groups: list[list[tuple[str, nn.Module]]] = []
-    for name, part in leaves:
-        if isinstance(part, nn.Conv2d):
-            groups.append([])
-        elif not groups:
-            return ()
-        groups[-1].append((name, part))
-    stages = []
-    for (name, convolution), *rest in groups:
-        parts = [part for _, part in rest]
-        activations = [part for part in parts if type(part) in ELEMENTWISE]
-        pools = [part for part in parts if type(part) in POOLS]
-        known = len(activations) + len(pools) == len(parts)
-        if type(convolution) is not nn.Conv2d or not known:
-            return ()
-        if max(len(activations), len(pools)) > 1:
-            return ()
-        assert isinstance(convolution, nn.Conv2d)
-        pool = pools[0] if pools else None
-        assert pool is None or isinstance(pool, POOLS)
-        first = len(parts) == 2 and parts[0] is pool
-        activation = activations[0] if activations else None
-        stages.append(Stage(name, convolution, activation, pool, first))
-    return tuple(stages)
+    def __init__(self, steps: list[Step]) -> None:
+        self._steps = steps
+        self._readers = [0] * (len(steps) + 1)
+        for step in steps:
+            for i in step.reads:
+                self._readers[i] += 1
+        self._stages: list[Stage] = []
+        self._ends: dict[int, Shortcut] = {0: Shortcut(INPUTS)}
 
+    def found(self) -> Staged:
+        """Return the whole."""
+        kinds = [step.kind for step in self._steps]
+        cut = next((i for i, kind in enumerate(kinds) if kind in (FLATTEN, APPLY)), len(kinds))
+        for i, step in enumerate(self._steps[:cut]):
+            self._take(i + 1, step)
+        rest = self._steps[cut:]
+        if rest and rest[0].kind == FLATTEN:
+            rest = rest[1:]
+        elif self._stages:
+            rest = []
+        if self._stages and self._at(self._steps[cut]).source != len(self._stages) - 1:
+            raise Unknown("linear layers do not follow the last convolution")
+        return Staged(tuple(self._stages), self._head(rest))
 
-def _head(leaves: list[tuple[str, nn.Module]]) -> Feedforward | None:
-    """Return linear layers in a row with one activation between; None for anything else."""
-    names, parts = [name for name, _ in leaves], [part for _, part in leaves]
-    linears = [part for part in parts[::2] if type(part) is nn.Linear]
-    activations = parts[1::2]
-    if len(linears) != len(activations) + 1 or len(parts) != 2 * len(linears) - 1:
-        return None
-    if any(type(activation) not in ELEMENTWISE for activation in activations):
-        return None
-    return Feedforward(tuple(names[::2]), tuple(linears), tuple(activations), True)
+    def _at(self, step: Step) -> Shortcut:
+        """Return the plain result that a step reads."""
+        end = self._ends.get(step.reads[0])
+        if end is None or end != Shortcut(end.source):
+            raise self._odd(step)
+        return end
+
+    def _odd(self, step: Step) -> Unknown:
+        return Unknown(f"{step.name!r} stands where it is not known what to do with it")
+
+    def _take(self, i: int, step: Step) -> None:
+        """Put a step into its stage, or begin one."""
+        if step.kind == CONVOLVE:
+            self._ends[i] = Shortcut(len(self._stages))
+            self._stages.append(Stage(step.name, step.part, self._at(step).source))
+        elif step.kind == ADD:
+            self._add(i, step)
+        elif step.kind == TAKE:
+            self._ends[i] = replace(self._at(step), step=step.part)
+        elif step.kind == WIDEN:
+            end = self._ends.get(step.reads[0])
+            if end is None or end.before:
+                raise self._odd(step)
+            self._ends[i] = replace(end, before=step.part[0])
+        else:
+            self._extend(i, step)
+
+    def _last(self, i: int) -> Stage | None:
+        """Return the stage that ends with a result, if nobody else reads it."""
+        end = self._ends.get(i)
+        if end is None or end.source == INPUTS or end != Shortcut(end.source):
+            return None
+        return self._stages[end.source] if self._readers[i] == 1 else None
+
+    def _extend(self, i: int, step: Step) -> None:
+        """Put normalisation, an activation or pooling into the stage that it follows."""
+        stage, end = self._last(step.reads[0]), self._ends.get(step.reads[0])
+        if stage is None or end is None:
+            raise self._odd(step)
+        if step.kind == NORMALISE and stage.is_bare:
+            stage = replace(stage, norm=step.part, norm_name=step.name)
+        elif step.kind == ACTIVATE and stage.activation is None:
+            first = stage.pool is not None
+            stage = replace(stage, activation=step.part, pools_first=first)
+        elif step.kind == POOL and stage.pool is None:
+            stage = replace(stage, pool=step.part)
+        else:
+            raise self._odd(step)
+        self._stages[end.source], self._ends[i] = stage, end
+
+    def _add(self, i: int, step: Step) -> None:
+        """Put a sum into the later one of the stages that it reads."""
+        ends = [self._ends.get(j) for j in step.reads]
+        one, other = ends
+        if one is None or other is None or one.source == other.source:
+            raise self._odd(step)
+        last = int(other.source > one.source)
+        stage, added = self._last(step.reads[last]), ends[1 - last]
+        if stage is None or added is None or added.source == INPUTS or not stage.is_unfinished:
+            raise self._odd(step)
+        end = ends[last]
+        assert end is not None
+        self._stages[end.source] = replace(stage, shortcut=added)
+        self._ends[i] = end
+
+    def _head(self, steps: list[Step]) -> Feedforward:
+        """Return linear layers in a row with one activation between."""
+        kinds = [step.kind for step in steps]
+        n = kinds.count(APPLY)
+        if not n or kinds != ([APPLY, ACTIVATE] * n)[: 2 * n - 1]:
+            odd = next((s for s, k in zip(steps, [APPLY, ACTIVATE] * len(steps), strict=False)
+                        if s.kind != k), None)  # fmt: skip
+            raise self._odd(odd) if odd else Unknown("it does not end with linear layers")
+        linears, activations = steps[::2], steps[1::2]
+        if any(len(linear.shape) != 1 for linear in linears):
+            raise Unknown(f"{linears[0].name!r} is applied at many places")
+        return Feedforward(
+            tuple(linear.name for linear in linears),
+            tuple(linear.part for linear in linears),
+            tuple(activation.part for activation in activations),
+            True,
+        )

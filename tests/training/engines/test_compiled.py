@@ -97,6 +97,25 @@ def test_one_company_or_another_and_threads_change_nothing():
         np.testing.assert_array_equal(alone.trained[0].values, shared.trained[i].values)
 
 
+class Own(nn.Module):
+    """Fully connected layers in a class of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 9), nn.Linear(9, 7), nn.Linear(7, 3)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.second(torch.tanh(self.first(x.view(x.size(0), -1))))))
+
+
+def test_a_forward_of_its_own_equals_the_reference():
+    task = make_task("mlp", RECIPES["adam"], model=Own())
+    masks = masks_of(task, (1.0, 0.5, 0.2))
+    assert dispatch.pick_engine("auto", task.problem) == "compiled"
+    sparse = train_compiled(task.problem, masks, PLAN)
+    assert_same(sparse, reference(task.problem, masks, PLAN), rtol=1e-8)
+
+
 def test_what_the_compiled_engine_cannot_train_goes_elsewhere():
     relu, gelu = deep(), nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 3))
     assert not suits(make_task("mlp", RECIPES["adam"], model=gelu).problem)

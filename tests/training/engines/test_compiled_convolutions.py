@@ -5,6 +5,7 @@ import pytest
 import torch
 from support.networks import RECIPES, assert_same, noting, reference
 from torch import nn
+from torch.nn import functional as F
 
 from nets_deap import Recipe, Task, models
 from nets_deap.tickets import bits
@@ -78,6 +79,20 @@ def padded():
     return chain(first, nn.ReLU(), second, nn.ReLU(), 4 * 5 * 6)
 
 
+class Functions(nn.Module):
+    """A forward of functions and methods; the mean over all positions at its end."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 6, 3), nn.Conv2d(6, 5, 3, padding=1)
+        self.hidden, self.last = nn.Linear(5, 7), nn.Linear(7, 3)
+
+    def forward(self, x):
+        x = F.max_pool2d(torch.relu(self.first(x)), (2, 3))
+        x = torch.tanh(self.second(x)).mean((2, 3))
+        return self.last(F.relu(self.hidden(x)))
+
+
 RELU, TANH, SIGMOID = nn.ReLU(), nn.Tanh(), nn.Sigmoid()
 TOP, MEAN = nn.MaxPool2d(2), nn.AvgPool2d(2)
 # Each with the shape of an image.
@@ -108,6 +123,14 @@ NETWORKS = {
     "no activation": (
         lambda: chain(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 4, 2), nn.MaxPool2d(2), 4 * 2 * 2),
         (2, 7, 8),
+    ),
+    "functions": (Functions, (2, 10, 13)),
+    "rectangles": (
+        lambda: chain(
+            *(nn.Conv2d(2, 6, 3, padding=1), TANH, nn.AvgPool2d((1, 3))),
+            *(nn.Conv2d(6, 4, 3, padding=1), RELU, nn.MaxPool2d((3, 1)), 4 * 3 * 4),
+        ),
+        (2, 10, 13),
     ),
     "one column": (lambda: chain(nn.Conv2d(2, 3, (3, 5)), nn.ReLU(), 3 * 5), (2, 7, 5)),
 }

@@ -165,7 +165,8 @@ def transform(act: int, values: Array, start: int, stop: int) -> None:
 def settle(net: Convolutions, s: int, y: Array, y0: int, f0: int, code0: int) -> None:
     """Do what tiles have left to do of a stage: its activation and pooling, from f or within y."""
     stages, lanes, f = net.stages, net.lanes, net.maps.maps
-    act, pool, pools_first = stages.activation[s], stages.pool[s], stages.pools_first[s]
+    act, pools_first = stages.activation[s], stages.pools_first[s]
+    pool_height, pool_width = stages.pool_height[s], stages.pool_width[s]
     pooling, f_row, width = stages.pooling[s], stages.f_row[s], stages.width[s]
     n, positions = stages.height[s] * width, stages.positions[s]
     apart = act == TANH or act == SIGMOID  # ReLU was applied by the tiles where it comes first
@@ -176,9 +177,12 @@ def settle(net: Convolutions, s: int, y: Array, y0: int, f0: int, code0: int) ->
             at = y0 + o * stages.y_channel[s] + stages.places[positions + q]
             if pooling != NO_POOL:
                 corner = f0 + o * stages.f_channel[s]
-                corner += pool * (q // width * f_row + q % width * lanes)
+                corner += q // width * pool_height * f_row + q % width * pool_width * lanes
                 code = code0 + (o * n + q) * lanes
-                pool_one(f, corner, f_row, pool, pooling == MAXIMUM, y, at, net.maps.codes, code)
+                pool_one(
+                    f, corner, f_row, pool_height, pool_width, pooling == MAXIMUM, y, at,
+                    net.maps.codes, code,
+                )  # fmt: skip
             if pooling == NO_POOL or pools_first:
                 transform(act, y, at, at + lanes)
 
@@ -193,7 +197,8 @@ def descend(
     The positions of ``d`` are those of y where it is not ``apart``, else one after the other.
     """
     stages, lanes, slopes = net.stages, net.lanes, net.maps.slopes
-    act, pool, width = stages.activation[s], stages.pool[s], stages.width[s]
+    act, width = stages.activation[s], stages.width[s]
+    pool_height, pool_width = stages.pool_height[s], stages.pool_width[s]
     f_row, z_row, fused = stages.f_row[s], stages.z_row[s], stages.fused[s]
     n, positions = stages.height[s] * width, stages.positions[s]
     # The derivative is known from what comes out, but where unlike activations were averaged.
@@ -204,19 +209,19 @@ def descend(
             place = stages.places[positions + q]
             at = d0 + o * d_channel + (q * lanes if apart else place)
             corner = z0 + o * stages.z_channel[s]
-            corner += pool * (q // width * z_row + q % width * lanes)
+            corner += q // width * pool_height * z_row + q % width * pool_width * lanes
             if not inside and not fused:
                 gate_one(y, y0 + o * stages.y_channel[s] + place, act, d, at)
             code = code0 + (o * n + q) * lanes
             spread_one(
-                d, at, net.maps.codes, code, slopes, corner, z_row, pool,
+                d, at, net.maps.codes, code, slopes, corner, z_row, pool_height, pool_width,
                 stages.pooling[s] == MAXIMUM,
             )  # fmt: skip
             if inside:
                 first = f0 + o * stages.f_channel[s]
-                first += pool * (q // width * f_row + q % width * lanes)
-                for i in range(pool * pool):
-                    r, c = i // pool, i % pool * lanes
+                first += q // width * pool_height * f_row + q % width * pool_width * lanes
+                for i in range(pool_height * pool_width):
+                    r, c = i // pool_width, i % pool_width * lanes
                     gate_one(
                         net.maps.maps, first + r * f_row + c, act, slopes, corner + r * z_row + c
                     )

@@ -379,62 +379,63 @@ products_of_four, products_of_two, products_of_one = _products(4), _products(2),
 
 
 @intrinsic
-def pool_one(tc, f, corner, row, pool, maximum, y, at, codes, c0):  # type: ignore
-    """Set y[at] to the maximum, or the mean, of ``pool`` x ``pool`` positions from a corner on.
+def pool_one(tc, f, corner, row, height, width, maximum, y, at, codes, c0):  # type: ignore
+    """Set y[at] to the maximum, or the mean, of ``height`` x ``width`` positions from a corner on.
 
     And codes[c0] to the one that was the maximum.
     """
-    signature = types.void(f, int_, int_, int_, types.boolean, y, int_, codes, int_)
+    signature = types.void(f, int_, int_, int_, int_, types.boolean, y, int_, codes, int_)
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         w = _Tile(context, builder, signature)
-        inputs, pool = w.data(args, 0), args[3]
+        inputs, height, width = w.data(args, 0), args[3], args[4]
         best = variable(builder, w.load(inputs, args[1], w.lanes))
         total, code = variable(builder, w.zeros(w.lanes)), variable(builder, w.codes(0))
-        with w.loop(number(0), pool) as (r, _), w.loop(number(0), pool) as (c, _):
+        with w.loop(number(0), height) as (r, _), w.loop(number(0), width) as (c, _):
             place = builder.add(args[1], builder.mul(r, args[2]))
             place = builder.add(place, builder.mul(c, number(w.lanes)))
             value, top = w.load(inputs, place, w.lanes), builder.load(best)
             more = w.exceeds(value, top)
-            own = builder.trunc(builder.add(builder.mul(r, pool), c), _BYTE)
+            own = builder.trunc(builder.add(builder.mul(r, width), c), _BYTE)
             builder.store(w.where(more, value, top), best)
             builder.store(w.where(more, w.splat(own, w.lanes), builder.load(code)), code)
             builder.store(w.add(builder.load(total), value), total)
         # In the networks' own type: how many positions, as a divisor.
-        count = builder.sitofp(builder.mul(pool, pool), w.element)
+        count = builder.sitofp(builder.mul(height, width), w.element)
         mean = builder.fdiv(builder.load(total), w.splat(count, w.lanes))
-        w.store(builder.select(args[4], builder.load(best), mean), w.data(args, 5), args[6])
-        with builder.if_then(args[4]):
-            builder.store(builder.load(code), w.code_place(w.data(args, 7), args[8]), align=1)
+        w.store(builder.select(args[5], builder.load(best), mean), w.data(args, 6), args[7])
+        with builder.if_then(args[5]):
+            builder.store(builder.load(code), w.code_place(w.data(args, 8), args[9]), align=1)
         return w.nothing()
 
     return signature, write
 
 
 @intrinsic
-def spread_one(tc, d, at, codes, c0, slopes, corner, row, pool, maximum):  # type: ignore
+def spread_one(tc, d, at, codes, c0, slopes, corner, row, height, width, maximum):  # type: ignore
     """Give the gradient of a pooled unit to the one of its inputs that won, 0 to others.
 
     Or an equal share to each, where it is not the maximum.
     """
-    signature = types.void(d, int_, codes, int_, slopes, int_, int_, int_, types.boolean)
+    signature = types.void(d, int_, codes, int_, slopes, int_, int_, int_, int_, types.boolean)
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         w = _Tile(context, builder, signature)
-        slope, pool, out = w.load(w.data(args, 0), args[1], w.lanes), args[7], w.data(args, 4)
-        count = builder.sitofp(builder.mul(pool, pool), w.element)
+        slope, out = w.load(w.data(args, 0), args[1], w.lanes), w.data(args, 4)
+        height, width = args[7:9]
+        count = builder.sitofp(builder.mul(height, width), w.element)
         share = builder.fdiv(slope, w.splat(count, w.lanes))
         won = variable(builder, w.codes(0))
-        with builder.if_then(args[8]):
+        with builder.if_then(args[9]):
             builder.store(builder.load(w.code_place(w.data(args, 2), args[3]), align=1), won)
         code = builder.load(won)
-        with w.loop(number(0), pool) as (r, _), w.loop(number(0), pool) as (c, _):
+        with w.loop(number(0), height) as (r, _), w.loop(number(0), width) as (c, _):
             place = builder.add(args[5], builder.mul(r, args[6]))
             place = builder.add(place, builder.mul(c, number(w.lanes)))
-            own = builder.trunc(builder.add(builder.mul(r, pool), c), _BYTE)
+            own = builder.trunc(builder.add(builder.mul(r, width), c), _BYTE)
             mine = builder.icmp_signed("==", code, w.splat(own, w.lanes))
             one = w.where(mine, slope, w.zeros(w.lanes))
-            w.store(builder.select(args[8], one, share), out, place)
+            w.store(builder.select(args[9], one, share), out, place)
         return w.nothing()
 
     return signature, write

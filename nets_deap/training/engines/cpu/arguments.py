@@ -188,7 +188,7 @@ class Stages(NamedTuple):
         height, width: Positions of y.
         activation: ``RELU``, ``TANH``, ``SIGMOID`` or ``LINEAR``.
         pooling: ``NO_POOL``, ``MAXIMUM`` or ``AVERAGE``.
-        pool: Rows and columns that are pooled to one; 1 for none.
+        pool_height, pool_width: Rows and columns that are pooled to one; 1 for none.
         pools_first: 1 where the activation comes after pooling.
         fused: 1 where a tile's sums are rectified and pooled before they are written.
         turns, n_turns: Place among the uses, and number, of those for the gradient of x.
@@ -201,7 +201,8 @@ class Stages(NamedTuple):
     width: Array
     activation: Array
     pooling: Array
-    pool: Array
+    pool_height: Array
+    pool_width: Array
     pools_first: Array
     fused: Array
     x_start: Array

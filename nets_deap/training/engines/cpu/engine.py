@@ -17,7 +17,6 @@ import torch
 
 from nets_deap import _checks
 from nets_deap._optional import require
-from nets_deap.models.feedforward import feedforward_of
 from nets_deap.models.stages import staged_of
 from nets_deap.tickets import bits
 from nets_deap.training.device import threads_allowed
@@ -35,7 +34,7 @@ from nets_deap.training.engines.cpu.arguments import (
     Schedule,
 )
 from nets_deap.training.engines.cpu.blocks import LANES, aligned_zeros, padded
-from nets_deap.training.engines.cpu.geometry import ACTIVATIONS, Geometry, takes
+from nets_deap.training.engines.cpu.geometry import ACTIVATIONS, Geometry, refusal
 from nets_deap.training.engines.cpu.network import Design, Group, Network
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Start, once
 from nets_deap.training.recipe import Recipe
@@ -61,24 +60,36 @@ SPAN = 8
 
 
 def suits(problem: Problem) -> bool:
-    """Return whether the compiled engine can train this problem here.
+    """Return whether the compiled engine can train this problem here; see ``obstacle``."""
+    return not obstacle(problem)
 
-    It takes ``models.MLP`` and ``nn.Sequential`` of ``Flatten``, ``Linear`` and one kind of
-    activation (ReLU, tanh or sigmoid), also after ``Conv2d`` with strides of 1 or 2, activations
-    and pooling side by side, with nothing frozen, on the CPU, where numba is installed.
+
+def obstacle(problem: Problem) -> str:
+    """Return in words why the compiled engine cannot train this problem here; empty if it can.
+
+    It takes linear layers with one kind of activation between (ReLU, tanh or sigmoid), also after
+    convolutions with strides of 1 or 2, activations and pooling side by side, in whatever class and
+    ``forward`` they stand, with nothing frozen, on the CPU, where numba is installed.
     """
-    return (
-        find_spec("numba") is not None
-        and problem.device.type == "cpu"
-        and problem.is_plain
-        and problem.train[0].is_floating_point()
-        and (problem.recipe.loss != "cross_entropy" or problem.train[1].ndim == 1)
-        and not problem.frozen
-        and not problem.buffers
-        and not problem.hooked
-        and (design := _design(problem)) is not None
-        and set(problem.layout.names) <= set(design.weights)  # biases are never masked here
-    )
+    if find_spec("numba") is None:
+        return "numba is not installed (the extra 'fast')"
+    if problem.device.type != "cpu":
+        return f"it trains on the CPU, not on {problem.device}"
+    if not problem.is_plain or not problem.train[0].is_floating_point():
+        return "examples are not rows of two tensors, or the loss has no name"
+    if problem.recipe.loss == "cross_entropy" and problem.train[1].ndim != 1:
+        return "targets are not classes, one for each example"
+    if problem.frozen:
+        return f"{min(problem.frozen)!r} is frozen"
+    if problem.buffers:
+        return f"{min(problem.buffers)!r} is a buffer"
+    if problem.hooked:
+        return f"{problem.hooked!r} has hooks"
+    design = _design(problem)
+    if isinstance(design, str):
+        return design
+    biases = set(problem.layout.names) - set(design.weights)
+    return f"{min(biases)!r} is masked, and is not a weight of a layer" if biases else ""
 
 
 def pays(problem: Problem) -> bool:
@@ -86,27 +97,38 @@ def pays(problem: Problem) -> bool:
 
     Convolutions take examples a register at a time, and the lanes of one that is not full are lost.
     """
-    design = _design(problem)
-    if design is None or design.geometry is None:
-        return design is not None
-    lanes, batch = design.geometry.lanes, problem.recipe.batch_size
+    geometry = _made(problem).geometry
+    if geometry is None:
+        return True
+    lanes, batch = geometry.lanes, problem.recipe.batch_size
     return batch >= FULL * lanes * -(-batch // lanes)
 
 
 @once
-def _design(problem: Problem) -> Design | None:
-    """Return what the networks of a problem have in common; None where they are of other kinds."""
-    inputs = problem.train[0]
-    staged, head = staged_of(problem.model), feedforward_of(problem.model)
-    if staged is not None:
-        image, features = tuple(inputs.shape[1:]), staged.head.linears[0].in_features
-        if staged.head.activation in ACTIVATIONS and takes(staged.stages, image, features):
-            geometry = Geometry.of(staged.stages, image, _flat(inputs).dtype)
-            return Design(staged.stages, staged.head, geometry)
-        return None
-    if head is None or head.activation not in ACTIVATIONS:
-        return None
-    return Design((), head, None) if head.flattens or inputs.ndim == 2 else None
+def _design(problem: Problem) -> Design | str:
+    """Return what the networks of a problem have in common; or in words what is of other kinds."""
+    image = tuple(problem.train[0].shape[1:])
+    staged = staged_of(problem.model, image)
+    if isinstance(staged, str):
+        return staged
+    stages, head = staged.stages, staged.head
+    if head.activation not in ACTIVATIONS:
+        return "activations between linear layers are not all ReLU, all Tanh or all Sigmoid"
+    if not stages:
+        return Design((), head, None)
+    if not staged.in_a_row:
+        return "convolutions are normalised, or not in a row"
+    refused = refusal(stages, image)
+    return refused or Design(
+        stages, head, Geometry.of(stages, image, _flat(problem.train[0]).dtype)
+    )
+
+
+def _made(problem: Problem) -> Design:
+    """Return what the networks of a problem have in common, where nothing stands against it."""
+    design = _design(problem)
+    assert isinstance(design, Design)
+    return design
 
 
 def train_compiled(
@@ -123,8 +145,7 @@ def train_compiled(
     A thread holds at most ``GROUP`` networks at a time, all threads together at most ``chunk``.
     """
     require("numba", "fast", "train networks at a cost that falls with density")
-    design = _design(problem)
-    assert design is not None
+    design = _made(problem)
     batches = plan.batches(problem.n_examples, problem.recipe.batch_size).numpy()
     begin = starts or [None] * len(masks)
     threads = max(1, min(threads_allowed(), len(masks)))
@@ -162,9 +183,9 @@ ENGINE = Engine(
     train_compiled,
     suits,
     lambda problem: GROUP * threads_allowed(),
-    "nn.Sequential or models.MLP of linear layers, the same activation between all (ReLU, tanh or "
-    "sigmoid), also after 2d convolutions with strides of 1 or 2, their activations and pooling "
-    "side by side, without hooks, masked biases or frozen parameters, on the CPU, and a loss with "
+    "linear layers, the same activation between all (ReLU, tanh or sigmoid), also after 2d "
+    "convolutions with strides of 1 or 2, their activations and pooling side by side, in any "
+    "class, without hooks, masked biases or frozen parameters, on the CPU, and a loss with "
     "a name, on data in memory without weights or augmentation",
     extra=("numba", "fast"),
 )
@@ -267,9 +288,9 @@ def _buffers(layers: Layers, group: Group, blocks: int, answers: int) -> Buffers
 @once
 def _blocks(problem: Problem, split: str) -> Array:
     """Return the inputs of a split in blocks (N / LANES, inputs, LANES), flat; made once."""
-    data, design = _flat(getattr(problem, split)[0]), _design(problem)
+    data, design = _flat(getattr(problem, split)[0]), _made(problem)
     n, width = data.shape
-    if design is not None and design.geometry is not None:
+    if design.geometry is not None:
         return _maps(data, design.geometry)
     blocks = aligned_zeros(-(-n // LANES) * LANES * width, data.dtype)
     for b, part in enumerate(blocks.reshape(-1, width, LANES)):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from nets_deap.models.stages import Stage
+from nets_deap.models.stages import INPUTS, Stage
 from nets_deap.training.engines.cpu.arguments import (
     AVERAGE,
     GATE_RELU,
@@ -195,13 +195,13 @@ class Layout:
     z: Map
     activation: int
     pooling: int
-    pool: int
+    pool: Pair
     pools_first: bool
 
     @property
     def fused(self) -> bool:
         """Whether a tile's sums are rectified and pooled before they are written."""
-        return self.pooling == MAXIMUM and self.pool == 2 and self.activation == RELU
+        return self.pooling == MAXIMUM and self.pool == (2, 2) and self.activation == RELU
 
     @property
     def phases(self) -> list[Pair]:
@@ -214,45 +214,58 @@ class Layout:
         ]
 
 
-def takes(stages: Sequence[Stage], image: Sequence[int], features: int) -> bool:
-    """Return whether stages of these kinds can be laid out, from an image (C, H, W) to features."""
+def refusal(stages: Sequence[Stage], image: Sequence[int]) -> str:
+    """Return in words which of some stages cannot be laid out, and why; empty if all can."""
     if len(image) != 3:
-        return False
-    channels, height, width = image
-    for stage in stages:
-        convolution, pool = stage.convolution, stage.pool
-        activation = stage.activation
+        return "inputs are not images (channels, rows, columns)"
+    for stage, (_, height, width) in zip(stages, _shapes(stages, image), strict=True):
+        convolution, taps = stage.convolution, Taps.of(stage.convolution)
+        activation, own = stage.activation, f"{stage.name!r} (Conv2d)"
+        if convolution.padding_mode != "zeros":
+            return f"{own} has padding_mode={convolution.padding_mode!r}, not 'zeros'"
+        if convolution.padding == "same" and any(taps.reach(axis) % 2 for axis in (0, 1)):
+            return f"{own} has padding 'same' that is uneven"
+        if max(taps.stride) > 2:
+            return f"{own} has a stride above 2"
         if activation is not None and type(activation) not in ACTIVATIONS:
-            return False
-        if convolution.padding_mode != "zeros" or convolution.in_channels != channels:
-            return False
-        taps = Taps.of(convolution)
-        same = convolution.padding == "same" and any(taps.reach(axis) % 2 for axis in (0, 1))
-        if same or max(taps.stride) > 2:
-            return False
+            return f"{type(activation).__name__} after {own} is not ReLU, Tanh or Sigmoid"
+        if stage.pool is not None and _pool_size(stage.pool, (height, width)) is None:
+            return f"{stage.pool} after {own} is not of rectangles side by side"
+    return ""
+
+
+def _shapes(stages: Sequence[Stage], image: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return channels, rows and columns of what the convolution of each stage gives."""
+    found: list[tuple[int, int, int]] = []
+    given: list[tuple[int, int, int]] = []
+    for stage in stages:
+        taps, channels = Taps.of(stage.convolution), stage.convolution.out_channels
+        _, height, width = image if stage.source == INPUTS else given[stage.source]
         height, width = taps.outputs(0, height), taps.outputs(1, width)
-        channels = convolution.out_channels
-        if pool is not None:
-            size = _pool_size(pool)
-            if size is None:
-                return False
-            height, width = height // size, width // size
-        if min(height, width) < 1:
-            return False
-    return channels * height * width == features
+        found.append((channels, height, width))
+        pool = (1, 1) if stage.pool is None else _pool_size(stage.pool, (height, width))
+        rows, columns = pool or (1, 1)
+        given.append((channels, height // rows, width // columns))
+    return found
 
 
-def _pool_size(pool: nn.MaxPool2d | nn.AvgPool2d) -> int | None:
-    """Return the size of plain pooling: squares side by side, what is left over at the edge out."""
+def _pool_size(pool: nn.Module, size: Pair) -> Pair | None:
+    """Return rows and columns that are pooled to one, of a map of some size, where that is plain.
+
+    Rectangles side by side, what is left over at the edge out.
+    """
+    if isinstance(pool, nn.AdaptiveAvgPool2d):
+        one = pool.output_size in (1, (1, 1), [1, 1])
+        return size if one else None
+    assert isinstance(pool, nn.MaxPool2d | nn.AvgPool2d)
     kernel, stride = _pair(pool.kernel_size), _pair(pool.stride)
-    plain = kernel == stride and kernel[0] == kernel[1] and kernel[0] >= 2
-    plain = plain and _pair(pool.padding) == (0, 0) and not pool.ceil_mode
+    plain = kernel == stride and _pair(pool.padding) == (0, 0) and not pool.ceil_mode
     if isinstance(pool, nn.MaxPool2d):
         plain = plain and _pair(pool.dilation) == (1, 1) and not pool.return_indices
+        plain = plain and kernel[0] * kernel[1] < 128  # which one won is a byte
     else:
         plain = plain and pool.divisor_override is None
-    # Which input of a pooled unit won is a byte.
-    return kernel[0] if plain and kernel[0] ** 2 < 128 else None
+    return kernel if plain else None
 
 
 @dataclass(frozen=True)
@@ -275,7 +288,7 @@ class Geometry:
 
     @classmethod
     def of(cls, stages: Sequence[Stage], image: Sequence[int], dtype: Any) -> Geometry:
-        """Lay out the maps of stages that ``takes`` takes, for images (C, H, W)."""
+        """Lay out the maps of stages that nothing refuses, for images (C, H, W)."""
         lanes = REGISTER // np.dtype(dtype).itemsize
         layouts = _layouts(stages, image, lanes)
         return _Drawing(lanes, layouts).geometry()
@@ -311,9 +324,9 @@ def _layouts(stages: Sequence[Stage], image: Sequence[int], lanes: int) -> tuple
         # The tail is what the places beyond the last segment of a tile take for their gradient.
         z = Map(filters, rows, columns, lanes, low, high, tail=max(COLUMNS))
         f = Map(filters, rows, columns, lanes)
-        pool = 1 if stage.pool is None else _pool_size(stage.pool)
+        pool = (1, 1) if stage.pool is None else _pool_size(stage.pool, (rows, columns))
         assert pool is not None
-        rows, columns = rows // pool, columns // pool
+        rows, columns = rows // pool[0], columns // pool[1]
         if i + 1 < len(stages):
             y = _read(stages[i + 1], filters, rows, columns, lanes)
         else:  # the head's inputs, (features, LANES)
@@ -362,7 +375,8 @@ class _Drawing:
             pooled = y.channels * y.height * y.width * self.lanes
             own = {
                 "filters": z.channels, "height": y.height, "width": y.width,
-                "activation": layout.activation, "pooling": layout.pooling, "pool": layout.pool,
+                "activation": layout.activation, "pooling": layout.pooling,
+                "pool_height": layout.pool[0], "pool_width": layout.pool[1],
                 "pools_first": int(layout.pools_first), "fused": int(layout.fused),
                 "x_start": maps if i else 0, "x_size": x.size, "y_channel": y.channel,
                 "f_size": f.size if keeps else 0, "f_channel": f.channel, "f_row": f.row,
@@ -426,7 +440,7 @@ class _Drawing:
             at = rows // two, columns // two
             return [source, out.place(*at), codes.place(*at), z.place(rows, columns)]
 
-        self._add(use, (pool * layout.y.height, pool * layout.y.width), entries, z.end)
+        self._add(use, (pool[0] * layout.y.height, pool[1] * layout.y.width), entries, z.end)
 
     def _backward(self, below: Layout, layout: Layout, phase: Pair) -> None:
         """Note the pass for the gradient of a stage's inputs in one place within a stride."""
