@@ -148,9 +148,32 @@ class _Stages:
             rest = rest[1:]
         elif self._stages:
             rest = []
-        if self._stages and self._at(self._steps[cut]).source != len(self._stages) - 1:
-            raise Unknown("linear layers do not follow the last convolution")
-        return Staged(tuple(self._stages), self._head(rest))
+        head = self._head(rest)
+        if self._stages:
+            self._at(self._steps[cut])  # as it is: a plain result
+        return Staged(self._sorted(), head)
+
+    def _sorted(self) -> tuple[Stage, ...]:
+        """Return the stages, each after those that it reads."""
+        order = [INPUTS]
+        while len(order) <= len(self._stages):
+            order.append(
+                next(
+                    i
+                    for i, stage in enumerate(self._stages)
+                    if i not in order
+                    and stage.source in order
+                    and (stage.shortcut is None or stage.shortcut.source in order)
+                )
+            )
+        found = []
+        for i in order[1:]:
+            stage = replace(self._stages[i], source=order.index(self._stages[i].source) - 1)
+            if stage.shortcut is not None:
+                own = order.index(stage.shortcut.source) - 1
+                stage = replace(stage, shortcut=replace(stage.shortcut, source=own))
+            found.append(stage)
+        return tuple(found)
 
     def _at(self, step: Step) -> Shortcut:
         """Return the plain result that a step reads."""
@@ -179,6 +202,10 @@ class _Stages:
         else:
             self._extend(i, step)
 
+    def _is_last(self, end: Shortcut, step: Step) -> bool:
+        """Return whether a stage ends with a result that only this step reads."""
+        return any(self._ends.get(j) == end and self._last(j) for j in step.reads)
+
     def _last(self, i: int) -> Stage | None:
         """Return the stage that ends with a result, if nobody else reads it."""
         end = self._ends.get(i)
@@ -203,19 +230,17 @@ class _Stages:
         self._stages[end.source], self._ends[i] = stage, end
 
     def _add(self, i: int, step: Step) -> None:
-        """Put a sum into the later one of the stages that it reads."""
-        ends = [self._ends.get(j) for j in step.reads]
-        one, other = ends
-        if one is None or other is None or one.source == other.source:
-            raise self._odd(step)
-        last = int(other.source > one.source)
-        stage, added = self._last(step.reads[last]), ends[1 - last]
-        if stage is None or added is None or added.source == INPUTS or not stage.is_unfinished:
-            raise self._odd(step)
-        end = ends[last]
-        assert end is not None
-        self._stages[end.source] = replace(stage, shortcut=added)
-        self._ends[i] = end
+        """Put a sum into one of the stages that it reads: the later one, if it can be."""
+        ends = sorted(
+            (end for end in map(self._ends.get, step.reads) if end), key=lambda end: -end.source
+        )
+        for end, added in (ends, ends[::-1]) if len(ends) == 2 else ():
+            stage = self._stages[end.source] if self._is_last(end, step) else None
+            if stage and stage.is_unfinished and INPUTS != added.source != end.source:
+                self._stages[end.source] = replace(stage, shortcut=added)
+                self._ends[i] = end
+                return
+        raise self._odd(step)
 
     def _head(self, steps: list[Step]) -> Feedforward:
         """Return linear layers in a row with one activation between."""

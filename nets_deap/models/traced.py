@@ -3,7 +3,7 @@
 The model's own ``forward`` is run, on a copy whose tensors have shapes but no numbers: twice, as in
 training and as in evaluation, with different numbers of examples. What is not one of the known
 calls ends it, and so does whatever else could make another pass differ: data, the mode, a random
-number, or what a module remembers.
+number, or what a module remembers. One file: the pass, and what its calls mean.
 """
 
 from __future__ import annotations
@@ -209,7 +209,8 @@ class _Pass(TorchFunctionMode):
             in_place = getattr(module, "inplace", False)
             output = _same(given, in_place) if kind in _SAME else _shaped(module, forward, given)
         if isinstance(module, nn.Identity):
-            return given
+            same: Tensor = given
+            return same
         return self._add(kind, (number,), name, module, output, (given,))
 
     def _add(

@@ -23,14 +23,14 @@ from nets_deap.training.recipe import LENET_RECIPE
 from nets_deap.training.task import Task
 
 EXAMPLES = 20_000
-# Each with the shape of an example and the minibatch of its paper.
+# Each with the shape of an example and the minibatch of its paper; of ResNet-20 half of that.
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "lenet": (models.lenet_300_100, (1, 28, 28), 60),
     "lenet5": (models.lenet5, (1, 28, 28), 60),
     "conv2": (lambda: models.conv(2, image=(1, 28, 28)), (1, 28, 28), 60),
     "conv4": (lambda: models.conv(4), (3, 32, 32), 60),
     "conv6": (lambda: models.conv(6), (3, 32, 32), 60),
-    "resnet20": (models.resnet20, (3, 32, 32), 128),
+    "resnet20": (models.resnet20, (3, 32, 32), 64),
 }
 USUAL = ("lenet", "lenet5")
 POPULATIONS = {"cpu": (1, 8, 64), "cuda": (1, 8, 64, 256, 1024)}

@@ -123,7 +123,7 @@ def test_what_the_compiled_engine_cannot_train_goes_elsewhere():
     mixed[1] = nn.Tanh()
     assert not suits(make_task("mlp", RECIPES["adam"], model=mixed).problem)
     assert suits(make_task("mlp", RECIPES["sgd"], model=relu).problem)
-    assert not suits(make_task("conv2d", RECIPES["adam"]).problem)
+    assert not suits(make_task("conv1d", RECIPES["adam"]).problem)
     assert not suits(make_task("frozen", RECIPES["adam"]).problem)
     shared = deep()
     shared[4] = nn.Linear(7, 3)
@@ -131,7 +131,7 @@ def test_what_the_compiled_engine_cannot_train_goes_elsewhere():
     shared[2].weight.requires_grad_(False)
     assert not suits(make_task("mlp", RECIPES["adam"], model=shared).problem)
     with pytest.raises(ValueError, match=r"engine must suit the task: .* got compiled. Use engine"):
-        make_task("conv2d", RECIPES["adam"], engine="compiled")
+        make_task("conv1d", RECIPES["adam"], engine="compiled")
 
 
 def test_without_numba_auto_is_batched_and_compiled_says_what_to_install(monkeypatch):

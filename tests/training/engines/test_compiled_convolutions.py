@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from support import convolutions as support
+from support.convolutions import assert_near, chain, distance, masks_of
 from support.networks import RECIPES, assert_same, noting, reference
 from torch import nn
 from torch.nn import functional as F
 
-from nets_deap import Recipe, Task, models
+from nets_deap import Recipe, models
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.engines import dispatch
@@ -17,12 +19,6 @@ from nets_deap.training.engines.dispatch import pick_engine
 from nets_deap.training.problem import Plan
 
 PLAN = Plan(steps=6, seed=3, curve_points=2, test=True, keep_states=True)
-DENSITIES = (1.0, 0.5, 0.08)
-
-
-def chain(*parts):
-    """Convolutions and what follows them, with a classifier of three classes."""
-    return nn.Sequential(*parts[:-1], nn.Flatten(), nn.Linear(parts[-1], 3))
 
 
 def small():
@@ -136,36 +132,9 @@ NETWORKS = {
 }
 
 
-def make(name, recipe, dtype=torch.float64, *, target=lambda y: y, **more):
-    """Return a small task of three classes of images, or of a function of these."""
-    build, image = NETWORKS[name] if isinstance(name, str) else name
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 170)
-    x = rng.normal(size=(170, *image)) + y[:, None, None, None] / 4
-    parts = {"train": slice(90), "val": slice(90, 160), "test": slice(160, None)}
-    data = {split: (x[part], target(y[part])) for split, part in parts.items()}
-    return Task(build().to(dtype), recipe=recipe, **{"device": "cpu", **data, **more})
-
-
-def masks_of(task, densities=DENSITIES):
-    rng = np.random.default_rng(5)
-    return [task.ticket(rng.random(task.layout.size) < d).packed for d in densities]
-
-
-def assert_near(ours, theirs, rtol):
-    """Compare outcomes layer by layer by the norm: elements may be sums that cancel."""
-    for name, numbers in ours.metrics.items():
-        np.testing.assert_allclose(numbers, theirs.metrics[name], rtol)
-    np.testing.assert_allclose(ours.curve, theirs.curve, rtol)
-    for one, other in zip(ours.states, theirs.states, strict=True):
-        assert one.keys() == other.keys()
-        for name, tensor in one.items():
-            assert distance(tensor, other[name]) <= rtol, name
-
-
-def distance(one, other):
-    return float((one.double() - other.double()).norm() / other.double().norm().clamp(min=1e-30))
+def make(name, *args, **more):
+    """Return a task of one of these networks, or of another."""
+    return support.make(NETWORKS[name] if isinstance(name, str) else name, *args, **more)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -323,7 +292,7 @@ def test_layers_that_are_not_maskable_keep_all_their_weights():
         ((nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(3, stride=2)), 3 * 3 * 4),
         ((nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2, padding=1)), 3 * 5 * 6),
         ((nn.Conv2d(2, 3, 3), nn.Dropout(0.5), nn.ReLU()), 3 * 8 * 10),
-        ((nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU()), 3 * 8 * 10),
+        ((nn.Conv2d(2, 3, 3), nn.GroupNorm(1, 3), nn.ReLU()), 3 * 8 * 10),
     ],
 )
 def test_what_the_engine_cannot_train_goes_elsewhere(parts, features):

@@ -38,6 +38,7 @@ from numba.core import types
 
 from nets_deap.training.engines.cpu._vectors import Writer, int_, intrinsic, number, variable
 from nets_deap.training.engines.cpu.arguments import (
+    ADDED,
     FROM_SUMS,
     GATE_RELU,
     GATE_TANH,
@@ -63,7 +64,7 @@ _BYTE = ir.IntType(8)
 NOTHING = -1
 
 
-class _Tile(Writer):
+class Tile(Writer):
     """Writes the code of one tile."""
 
     def __init__(self, context: Any, builder: Any, signature: Any) -> None:
@@ -84,6 +85,15 @@ class _Tile(Writer):
     def get(self, pointer: Any, position: int = 0) -> Any:
         """Load the lanes of a neighbour."""
         return self.load(pointer, number(position * self.lanes), self.lanes)
+
+    def at_position(self, pointer: Any, position: Any) -> Any:
+        """Load the lanes of one of the positions in a row."""
+        return self.load(pointer, self.builder.mul(position, number(self.lanes)), self.lanes)
+
+    def first_lanes(self, count: Any) -> Any:
+        """Return which lanes are among the first ones."""
+        own = ir.Constant(ir.VectorType(number(0).type, self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed("<", own, self.splat(count, self.lanes))
 
     def where(self, condition: Any, one: Any, other: Any) -> Any:
         """Choose lane by lane."""
@@ -142,7 +152,7 @@ def _sums(columns: int) -> Any:
         )  # fmt: skip
 
         def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            w = _Tile(context, builder, signature)
+            w = Tile(context, builder, signature)
             values, places, inputs, table = (w.data(args, i) for i in (0, 1, 4, 6))
             segments = [builder.add(args[7], number(s)) for s in range(SEGMENTS)]
             bases = [w.moved(inputs, args[5], w.entry(table, s, SOURCE)) for s in segments]
@@ -199,12 +209,12 @@ class _Out:
     g_pair: Any
     mode: Any
 
-    def write(self, w: _Tile, segments: list[Any], found: list[Any]) -> None:
+    def write(self, w: Tile, segments: list[Any], found: list[Any]) -> None:
         """Write sums, position by position of the segments, as the mode wants them."""
         _finish(w, self, segments, found, len(found) // len(segments))
 
 
-def _finish(w: _Tile, out: _Out, segments: list[Any], found: list[Any], columns: int) -> None:
+def _finish(w: Tile, out: _Out, segments: list[Any], found: list[Any], columns: int) -> None:
     """Write a tile's sums where they belong; see ``_Out``."""
     builder, zero, n = w.builder, w.zeros(w.lanes), len(segments)
     targets = [builder.add(out.y0, w.entry(out.table, s, TARGET)) for s in segments]
@@ -250,18 +260,27 @@ def _finish(w: _Tile, out: _Out, segments: list[Any], found: list[Any], columns:
                     w.where(off, w.codes(NOTHING), code), w.code_place(out.codes, place), align=1
                 )
 
+    def added() -> None:
+        for s in range(n):
+            for t in range(columns):
+                place = builder.add(targets[s], w.step(out.y_odd, out.y_pair, t))
+                put(w.add(w.load(out.y, place, w.lanes), found[s * columns + t]), s, t)
+
     with builder.if_else(builder.icmp_signed("<=", out.mode, number(RECTIFIED))) as (then, other):
         with then:
             plain()
-        with other:
-            if columns == 1:  # pooling leaves no single columns
-                gated()
-                return
-            with builder.if_else(is_mode(POOLED)) as (pools, gates_):
-                with pools:
-                    pooled()
-                with gates_:
+        with other, builder.if_else(is_mode(ADDED)) as (adds, more):
+            with adds:
+                added()
+            with more:
+                if columns == 1:  # pooling leaves no single columns
                     gated()
+                    return
+                with builder.if_else(is_mode(POOLED)) as (pools, gates_):
+                    with pools:
+                        pooled()
+                    with gates_:
+                        gated()
 
 
 @intrinsic
@@ -279,7 +298,7 @@ def sums_of_all(  # type: ignore
     )  # fmt: skip
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        w = _Tile(context, builder, signature)
+        w = Tile(context, builder, signature)
         values, places, inputs, table = (w.data(args, i) for i in (0, 1, 6, 8))
         segments = [args[9], builder.add(args[9], number(1))]
         bases = [w.moved(inputs, args[7], w.entry(table, s, SOURCE)) for s in segments]
@@ -326,7 +345,7 @@ def _products(columns: int) -> Any:
         )  # fmt: skip
 
         def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            w = _Tile(context, builder, signature)
+            w = Tile(context, builder, signature)
             places, inputs, table, gradient = (w.data(args, i) for i in (2, 5, 7, 9))
             segments = [builder.add(args[8], number(s)) for s in range(SEGMENTS)]
             # A tile's slopes stay in registers for all weights of an output channel.
@@ -387,7 +406,7 @@ def pool_one(tc, f, corner, row, height, width, maximum, y, at, codes, c0):  # t
     signature = types.void(f, int_, int_, int_, int_, types.boolean, y, int_, codes, int_)
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        w = _Tile(context, builder, signature)
+        w = Tile(context, builder, signature)
         inputs, height, width = w.data(args, 0), args[3], args[4]
         best = variable(builder, w.load(inputs, args[1], w.lanes))
         total, code = variable(builder, w.zeros(w.lanes)), variable(builder, w.codes(0))
@@ -420,7 +439,7 @@ def spread_one(tc, d, at, codes, c0, slopes, corner, row, height, width, maximum
     signature = types.void(d, int_, codes, int_, slopes, int_, int_, int_, int_, types.boolean)
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        w = _Tile(context, builder, signature)
+        w = Tile(context, builder, signature)
         slope, out = w.load(w.data(args, 0), args[1], w.lanes), w.data(args, 4)
         height, width = args[7:9]
         count = builder.sitofp(builder.mul(height, width), w.element)
@@ -447,7 +466,7 @@ def gate_one(tc, acts, at, act, slopes, place):  # type: ignore
     signature = types.void(acts, int_, int_, slopes, int_)
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        w = _Tile(context, builder, signature)
+        w = Tile(context, builder, signature)
         value = w.load(w.data(args, 0), args[1], w.lanes)
         slope = w.load(w.data(args, 3), args[4], w.lanes)
         kinds = [builder.icmp_signed("==", args[2], number(act)) for act in (RELU, TANH, LINEAR)]

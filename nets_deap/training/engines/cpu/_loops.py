@@ -11,6 +11,13 @@ from nets_deap.training.engines.cpu._compile import compiled
 from nets_deap.training.engines.cpu._conv_layers import convolve, convolve_back, lists_of
 from nets_deap.training.engines.cpu._layers import backward, forward
 from nets_deap.training.engines.cpu._losses import count_correct, loss_and_deltas
+from nets_deap.training.engines.cpu._norm_layers import (
+    convolve_together,
+    convolve_together_back,
+    give_features,
+    measure_together,
+    take_slopes,
+)
 from nets_deap.training.engines.cpu.arguments import (
     Array,
     Buffers,
@@ -18,6 +25,7 @@ from nets_deap.training.engines.cpu.arguments import (
     Data,
     Kept,
     Layers,
+    Norms,
     Optimizer,
     Parameters,
     Schedule,
@@ -128,11 +136,12 @@ def fetch_maps(data: Data, chosen: Array, net: Convolutions, block: int, work: B
 def train(
     layers: Layers, kept: Kept, parameters: Parameters, data: Data, optimizer: Optimizer,
     schedule: Schedule, losses: Array, work: Buffers, convolutions: Convolutions | None,
+    norms: Norms | None,
 ) -> None:  # fmt: skip
     """Take the steps of a schedule with G networks, ``span`` steps of each in turn.
 
-    ``kept``, ``parameters`` and ``convolutions`` are those of the group. The networks' mean losses
-    of the steps from ``tail`` on are added to ``losses``, float64 (G,).
+    ``kept``, ``parameters``, ``convolutions`` and ``norms`` are those of the group. The networks'
+    mean losses of the steps from ``tail`` on are added to ``losses``, float64 (G,).
     """
     # numba leaves out what an argument of None rules out: without convolutions none are compiled.
     batches, span, starts = schedule.batches, schedule.span, kept.starts
@@ -156,10 +165,20 @@ def train(
             grad = work.grad[: z - a]
             for s in range(s0, s1):
                 loss = 0.0
+                if norms is not None:
+                    assert convolutions is not None
+                    lists, first = lists_of(convolutions.lists, p), (s - s0) * blocks * LANES
+                    convolve_together(
+                        layers, own, convolutions, norms, lists, p, theta, work.inputs,
+                        first // convolutions.lanes, size, True,
+                    )  # fmt: skip
                 for block in range(blocks):
                     place = (s - s0) * blocks + block
                     n = min(LANES, size - block * LANES)
-                    if convolutions is not None:
+                    if norms is not None:
+                        assert convolutions is not None
+                        give_features(layers, convolutions, block, work.acts, n)
+                    elif convolutions is not None:
                         lists = lists_of(convolutions.lists, p)
                         convolve(
                             layers, own, convolutions, lists, theta, work.inputs, place,
@@ -174,7 +193,10 @@ def train(
                     # clears it; the usual minibatch fits one block and needs no second pass.
                     into = grad if block == 0 else work.block_grad[: z - a]
                     backward(layers, own, theta, work, place, into, n)
-                    if convolutions is not None:
+                    if norms is not None:
+                        assert convolutions is not None
+                        take_slopes(layers, convolutions, block, work.deltas, n)
+                    elif convolutions is not None:
                         convolve_back(
                             layers, own, convolutions, lists, theta, work.inputs, place,
                             work.acts, work.deltas, into, n,
@@ -182,12 +204,28 @@ def train(
                     if block > 0:
                         for i in range(z - a):
                             grad[i] += into[i]
+                if norms is not None:
+                    assert convolutions is not None
+                    convolve_together_back(
+                        layers, own, convolutions, norms, lists, theta, work.inputs,
+                        first // convolutions.lanes, grad, size,
+                    )  # fmt: skip
                 for layer in range(len(own.starts) - 1):
                     i, j = own.starts[layer], own.starts[layer + 1]
                     mask = own.masks[own.mask_starts[layer] : own.mask_starts[layer + 1]]
+                    lr, step = schedule.lrs[s], schedule.first + s + 1
+                    if norms is not None and layer < layers.stages:
+                        assert convolutions is not None
+                        # Factors and terms at the end, which may be none, or not be trained.
+                        n = convolutions.stages.filters[layer]
+                        for i0 in range(j - 2 * n, j, n) if norms.kinds[layer] else range(0):
+                            if norms.trains[layer, (i0 - j) // n + 2]:
+                                i1 = i0 + n
+                                part = Parameters(theta[i0:i1], m[i0:i1], v[i0:i1])
+                                optimizer_step(optimizer, part, grad[i0:i1], mask[:0], lr, step)
+                        j -= 2 * n if norms.kinds[layer] else 0
                     part = Parameters(theta[i:j], m[i:j], v[i:j])
-                    step = schedule.first + s + 1
-                    optimizer_step(optimizer, part, grad[i:j], mask, schedule.lrs[s], step)
+                    optimizer_step(optimizer, part, grad[i:j], mask, lr, step)
                 if schedule.first + s >= schedule.tail:
                     losses[p] += loss / size
 
@@ -195,7 +233,7 @@ def train(
 @compiled
 def measure(
     layers: Layers, kept: Kept, p: int, theta: Array, data: Data, acts: Array, deltas: Array,
-    convolutions: Convolutions | None,
+    convolutions: Convolutions | None, norms: Norms | None,
 ) -> tuple[float, float]:  # fmt: skip
     """Return the mean loss and the accuracy of one network of a group on a split in blocks."""
     own, theta = network_of(kept, p), theta[kept.starts[p, 0] : kept.starts[p, -1]]
@@ -205,7 +243,13 @@ def measure(
     for first in range(0, n_examples, LANES):
         n = min(LANES, n_examples - first)
         y, t = data.labels[first : first + n], data.targets[first : first + n]
-        if convolutions is not None:
+        if norms is not None:
+            assert convolutions is not None
+            lists = lists_of(convolutions.lists, p)
+            measure_together(
+                layers, own, convolutions, norms, lists, p, theta, data.inputs, first, acts, n
+            )
+        elif convolutions is not None:
             lists = lists_of(convolutions.lists, p)
             convolve(
                 layers, own, convolutions, lists, theta, data.inputs, first // LANES, acts, n

@@ -21,11 +21,14 @@ RELU, TANH, SIGMOID = 0, 1, 2
 CROSS_ENTROPY, BINARY, SQUARED = 0, 1, 2
 # No activation at all, which only convolutions may have.
 LINEAR = 3
-# What becomes of a sum over a tile of a convolution: written as it is, rectified, multiplied by an
-# activation's derivative, or rectified and pooled. The first two are the least.
-PLAIN, RECTIFIED, GATE_RELU, GATE_TANH, GATE_SIGMOID, POOLED = range(6)
+# What becomes of a sum over a tile of a convolution: written as it is, rectified, added to what is
+# there, multiplied by an activation's derivative, or rectified and pooled. The first two are the
+# least.
+PLAIN, RECTIFIED, ADDED, GATE_RELU, GATE_TANH, GATE_SIGMOID, POOLED = range(7)
 # Bits of a tile's ``part``: its sums go on from those before, and wait for those to come.
 FROM_SUMS, TO_SUMS = 1, 2
+# How the sums of a stage are normalised: not at all, by running statistics, by the minibatch's.
+NO_NORM, RESTING, BATCH = 0, 1, 2
 # How a stage pools.
 NO_POOL, MAXIMUM, AVERAGE = 0, 1, 2
 
@@ -181,7 +184,9 @@ class Stages(NamedTuple):
     "start" is a place in a buffer of ``Maps``, "size" what one block of lanes takes there,
     "channel" and "row" are steps; all in elements. x is what a stage reads, f what its convolution
     gives where that is kept, y what comes out of it, z the gradient by the convolution's sums, p
-    that by what comes out; "origin" is the place of the first position in its map.
+    that by what comes out; "origin" is the place of the first position in its map. Where all of a
+    minibatch goes through a stage before any goes on, d is p, u what is pooled, e the gradient by
+    that.
 
     Attributes:
         filters: Output channels.
@@ -191,9 +196,16 @@ class Stages(NamedTuple):
         pool_height, pool_width: Rows and columns that are pooled to one; 1 for none.
         pools_first: 1 where the activation comes after pooling.
         fused: 1 where a tile's sums are rectified and pooled before they are written.
+        source: The stage that it reads; -1 for the network's inputs.
         turns, n_turns: Place among the uses, and number, of those for the gradient of x.
         positions: Where those of y start in ``places``.
-        places: Of each position of each y in its map; int64.
+        adds: The stage whose y is added to its sums; -1 for none.
+        added_channel: Its first channel that something is added to.
+        added: Where the places in that y start in ``places``, one for each position of z.
+        added_slopes: The same in its d.
+        sets: 1 where that d has nothing yet when this stage adds to it.
+        places: Of each position of each y in its map, and others; first those of positions one
+            after the other; int64.
     """
 
     filters: Array
@@ -205,8 +217,11 @@ class Stages(NamedTuple):
     pool_width: Array
     pools_first: Array
     fused: Array
+    source: Array
     x_start: Array
     x_size: Array
+    y_start: Array
+    y_size: Array
     y_channel: Array
     f_start: Array
     f_size: Array
@@ -216,13 +231,61 @@ class Stages(NamedTuple):
     z_origin: Array
     z_channel: Array
     z_row: Array
+    z_height: Array
+    z_width: Array
     p_start: Array
+    d_start: Array
+    d_size: Array
+    d_channel: Array
+    u_start: Array
+    e_start: Array
     code_start: Array
     code_size: Array
     turns: Array
     n_turns: Array
     positions: Array
+    adds: Array
+    added_channel: Array
+    added: Array
+    added_slopes: Array
+    sets: Array
     places: Array
+
+
+class Norms(NamedTuple):
+    """Batch normalisation of the stages' sums, where all of a minibatch goes through together.
+
+    C counts the channels of all stages, normalised or not. In ``theta`` the factors and then the
+    terms of a normalised stage follow its biases.
+
+    Attributes:
+        kinds: ``NO_NORM``, ``RESTING`` or ``BATCH``; int64 (stages,).
+        eps: What is added to variances; float64 (stages,).
+        momentum: Share of a minibatch in the running statistics; negative for the mean over all;
+            float64 (stages,).
+        trains: Whether factors, and terms, are trained; bool (stages, 2).
+        firsts: The first channel of each stage; int64 (stages,).
+        means: Running means of each network; float (G, C).
+        variances: Running variances; float (G, C).
+        batches: Minibatches that they are of; int64 (G, stages).
+        mean: Of the minibatch, or the running one; float64 (C,).
+        spread: Sums of squares about that, then the reciprocal of the deviation; float64 (C,).
+        slopes: Sums of the gradient, and of it times what is normalised; float64 (2, C).
+        lanes: Sums of each lane; float (2 lanes,).
+    """
+
+    kinds: Array
+    eps: Array
+    momentum: Array
+    trains: Array
+    firsts: Array
+    means: Array
+    variances: Array
+    batches: Array
+    mean: Array
+    spread: Array
+    slopes: Array
+    lanes: Array
 
 
 class Uses(NamedTuple):
@@ -286,14 +349,18 @@ class Lists(NamedTuple):
 
 
 class Maps(NamedTuple):
-    """Memory for the feature maps of one network on ``LANES`` examples; float but for ``codes``.
+    """Memory for the feature maps of one network; float but for ``codes``.
+
+    On ``LANES`` examples, or where all of a minibatch goes through a stage together on all of it.
 
     Attributes:
-        maps: x of all stages but the first, and f, for all blocks of lanes.
+        maps: y of all stages but the last, f, u, d and e, for all blocks of lanes.
         slopes: z and p of all stages, for one block of lanes.
         codes: Which input of each pooled unit won, for all blocks of lanes; int8.
         sums: Of a tile over all output channels, between blocks of input channels.
         turned: Weights in the order of ``Lists.turned``.
+        features: y of the last stage, (blocks of ``LANES``, features, LANES); empty where it goes
+            straight to the layers after it.
     """
 
     maps: Array
@@ -301,6 +368,7 @@ class Maps(NamedTuple):
     codes: Array
     sums: Array
     turned: Array
+    features: Array
 
 
 class Convolutions(NamedTuple):

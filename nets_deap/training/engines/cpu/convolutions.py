@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap.training.engines.cpu.arguments import Array, Convolutions, Lists, Maps
-from nets_deap.training.engines.cpu.blocks import aligned_zeros
+from nets_deap.models.stages import INPUTS, Stage
+from nets_deap.training.engines.cpu.arguments import (
+    NO_NORM,
+    Array,
+    Convolutions,
+    Lists,
+    Maps,
+    Norms,
+)
+from nets_deap.training.engines.cpu.blocks import LANES, aligned_zeros
 from nets_deap.training.engines.cpu.geometry import (
     COLUMNS,
     REGISTER,
@@ -67,6 +75,16 @@ class _Order:
         )
 
 
+@dataclass(frozen=True)
+class Norm:
+    """How the sums of a stage are normalised; see ``arguments.Norms``."""
+
+    kind: int = NO_NORM
+    eps: float = 0.0
+    momentum: float = 0.0
+    trains: tuple[bool, bool] = (False, False)
+
+
 class Convolution:
     """One convolution of a network: its parameters in a row, and where each kept weight reads.
 
@@ -75,7 +93,9 @@ class Convolution:
         bias: Name of the bias; None where there is none.
         mask: (filters, channels of a group, rows, columns).
         dense: Whether all weights are held, the pruned ones as zeros.
-        theta: Kept weights in mask order, or all, then biases.
+        norm: Name of what normalises its sums; empty for nothing.
+        theta: Kept weights in mask order, or all, then biases; then the factors and the terms of
+            the normalisation.
         masks: 1 for kept weights, where all are held and not all are kept; uint8.
     """
 
@@ -84,9 +104,12 @@ class Convolution:
     cols = np.zeros(0, np.int32)
 
     def __init__(
-        self, name: str, bias: str | None, tensor: Array, mask: Array, biases: Array, layout: Layout
-    ) -> None:
-        self.name, self.bias, self.mask, self._layout = name, bias, mask, layout
+        self, stage: Stage, tensor: Array, mask: Array, biases: Array, layout: Layout,
+        norm: Mapping[str, Array],
+    ) -> None:  # fmt: skip
+        """Hold a convolution; ``norm`` has the tensors of its normalisation by their own names."""
+        self.name, self.bias, self.mask, self.layout = stage.weight, stage.bias, mask, layout
+        self.norm, self._affine = stage.norm_name, "weight" in norm
         kept = np.count_nonzero(mask)
         # The channels of a group read others than those of the next one.
         self.dense = bool(kept >= WHOLE_FROM * mask.size) and layout.groups == 1
@@ -94,7 +117,16 @@ class Convolution:
         self.masks = mask.reshape(-1).astype(np.uint8) if partly else np.zeros(0, np.uint8)
         flat = np.arange(mask.size) if self.dense else np.flatnonzero(mask)
         # Exactly 0 from the start, also where W0 holds NaN: 0 times NaN would not be 0.
-        self.theta = np.concatenate([np.where(mask, tensor, 0).reshape(-1)[flat], biases])
+        kept_ = np.where(mask, tensor, 0).reshape(-1)[flat]
+        self._n = len(kept_)
+        scales: list[Array] = []
+        if stage.norm is not None:
+            scales = [norm.get("weight", np.ones_like(biases)), norm.get("bias", 0 * biases)]
+        self.theta = np.concatenate([kept_, biases, *scales])
+        # Running statistics, which training changes; of no use without normalisation.
+        self.mean = norm.get("running_mean", 0 * biases).copy()
+        self.variance = norm.get("running_var", np.ones_like(biases)).copy()
+        self.batches = int(norm.get("num_batches_tracked", np.zeros(1)).item())
         filters, own, rows, columns = np.unravel_index(flat, mask.shape)
         # Of the channels of all groups.
         channels = own + filters // (mask.shape[0] // layout.groups) * mask.shape[1]
@@ -103,34 +135,43 @@ class Convolution:
     def forward(self) -> _Order:
         """Return the order in which the convolution takes its weights."""
         filters, channels, rows, columns = self._parts
-        x, taps = self._layout.x, self._layout.taps
+        x, taps = self.layout.x, self.layout.taps
         # Counted from the first margin, where the first tap of the first position reads.
         places = x.place(
-            taps.dilation[0] * rows - x.before[0], taps.dilation[1] * columns - x.before[1]
+            taps.dilation[0] * rows - taps.padding[0], taps.dilation[1] * columns - taps.padding[1]
         )
         offsets = channels * x.channel + places
         origins = np.arange(len(filters))
         n = len(self.mask), x.channels
-        return _Order.of(filters, channels, offsets, origins, n, self._layout, self.dense)
+        return _Order.of(filters, channels, offsets, origins, n, self.layout, self.dense)
 
     def backward(self) -> list[_Order]:
         """Return the orders for the gradient of its inputs, for each phase of its strides."""
         filters, channels, rows, columns = self._parts
-        z, taps, found = self._layout.z, self._layout.taps, []
-        for phase in self._layout.phases:
+        z, taps, found = self.layout.z, self.layout.taps, []
+        for phase in self.layout.phases:
             down, across = taps.turned(0, phase[0])[rows], taps.turned(1, phase[1])[columns]
             own = np.flatnonzero((down != UNREACHED) & (across != UNREACHED))
             offsets = filters * z.channel + down * z.row + across * z.pitch
-            n = self._layout.x.channels, z.channels
+            n = self.layout.x.channels, z.channels
             parts = channels[own], filters[own], offsets[own], own
-            found.append(_Order.of(*parts, n, self._layout, self.dense))
+            found.append(_Order.of(*parts, n, self.layout, self.dense))
         return found
 
     def read(self, theta: Array) -> tuple[Array, Array]:
         """Return the kept weights in mask order and the biases."""
-        end = len(theta) - len(self.mask)
-        weights = theta[:end]
-        return weights[self.mask.reshape(-1)] if self.dense else weights, theta[end:]
+        weights, biases = theta[: self._n], theta[self._n : self._n + len(self.mask)]
+        return weights[self.mask.reshape(-1)] if self.dense else weights, biases
+
+    def normalisation(self, theta: Array) -> dict[str, Array]:
+        """Return the tensors of its normalisation by name; empty for none."""
+        if not self.norm:
+            return {}
+        factors, terms = theta[self._n + len(self.mask) :].reshape(2, -1)
+        named = {"weight": factors, "bias": terms} if self._affine else {}
+        named |= {"running_mean": self.mean, "running_var": self.variance}
+        named["num_batches_tracked"] = np.array(self.batches)
+        return {f"{self.norm}.{name}": tensor for name, tensor in named.items()}
 
 
 def convolutions_of(geometry: Geometry, networks: Sequence[Sequence[Convolution]]) -> Convolutions:
@@ -138,7 +179,12 @@ def convolutions_of(geometry: Geometry, networks: Sequence[Sequence[Convolution]
     forward = [[convolution.forward() for convolution in own] for own in networks]
     backward = [
         # The gradient of a network's own inputs is not needed.
-        [order for convolution in own[1:] for order in convolution.backward()]
+        [
+            order
+            for convolution in own
+            if convolution.layout.source != INPUTS
+            for order in convolution.backward()
+        ]
         for own in networks
     ]
     dtype = networks[0][0].theta.dtype
@@ -155,8 +201,10 @@ def convolutions_of(geometry: Geometry, networks: Sequence[Sequence[Convolution]
         n
         for own in networks
         for convolution in own
-        for n in (len(convolution.mask), convolution._layout.x.channels)
+        for n in (len(convolution.mask), convolution.layout.x.channels)
     ]
+    last = geometry.layouts[-1].y.size // LANES
+    features = -(-geometry.groups * geometry.lanes // LANES) * LANES * last
     longest = int((turned_starts[:, -1] - turned_starts[:, 0]).max())
     sums = max(cells) * SEGMENTS * COLUMNS[0] * geometry.lanes
     return Convolutions(
@@ -171,7 +219,30 @@ def convolutions_of(geometry: Geometry, networks: Sequence[Sequence[Convolution]
             aligned_zeros(codes, np.int8),
             aligned_zeros(sums, dtype),
             aligned_zeros(longest, dtype),
+            aligned_zeros(features, dtype),
         ),
+    )
+
+
+def norms_of(
+    geometry: Geometry, networks: Sequence[Sequence[Convolution]], rules: Sequence[Norm]
+) -> Norms:
+    """Return what the loops need of the normalisation of a group's networks."""
+    filters = [len(convolution.mask) for convolution in networks[0]]
+    n, dtype = sum(filters), networks[0][0].theta.dtype
+    return Norms(
+        kinds=np.array([rule.kind for rule in rules], np.int64),
+        eps=np.array([rule.eps for rule in rules]),
+        momentum=np.array([rule.momentum for rule in rules]),
+        trains=np.array([rule.trains for rule in rules]),
+        firsts=np.cumsum([0, *filters[:-1]]),
+        means=np.stack([np.concatenate([c.mean for c in own]) for own in networks]),
+        variances=np.stack([np.concatenate([c.variance for c in own]) for own in networks]),
+        batches=np.array([[c.batches for c in own] for own in networks], np.int64),
+        mean=np.zeros(n),
+        spread=np.zeros(n),
+        slopes=np.zeros((2, n)),
+        lanes=np.zeros(2 * geometry.lanes, dtype),
     )
 
 

@@ -17,13 +17,15 @@ import torch
 
 from nets_deap import _checks
 from nets_deap._optional import require
-from nets_deap.models.stages import staged_of
+from nets_deap.models.stages import Stage, staged_of
 from nets_deap.tickets import bits
 from nets_deap.training.device import threads_allowed
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.cpu.arguments import (
+    BATCH,
     BINARY,
     CROSS_ENTROPY,
+    RESTING,
     SQUARED,
     Array,
     Buffers,
@@ -34,6 +36,7 @@ from nets_deap.training.engines.cpu.arguments import (
     Schedule,
 )
 from nets_deap.training.engines.cpu.blocks import LANES, aligned_zeros, padded
+from nets_deap.training.engines.cpu.convolutions import Norm
 from nets_deap.training.engines.cpu.geometry import ACTIVATIONS, Geometry, refusal
 from nets_deap.training.engines.cpu.network import Design, Group, Network
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Start, once
@@ -45,6 +48,8 @@ LOSSES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY, "mse":
 STEPS_AT_ONCE = 250
 # The same of convolutions, by what a step of all networks of a group costs at most: about a second.
 MULTIPLY_ADDS_AT_ONCE = 10**10
+# Of the feature maps that a thread holds of a minibatch, forward and backward.
+MOST_BYTES = 2**31
 # The share of lanes that examples must fill where convolutions are to be as fast as those of torch:
 # minibatches of 60 fill 0.94, of 32 all.
 FULL = 0.75
@@ -79,15 +84,16 @@ def obstacle(problem: Problem) -> str:
         return "examples are not rows of two tensors, or the loss has no name"
     if problem.recipe.loss == "cross_entropy" and problem.train[1].ndim != 1:
         return "targets are not classes, one for each example"
-    if problem.frozen:
-        return f"{min(problem.frozen)!r} is frozen"
-    if problem.buffers:
-        return f"{min(problem.buffers)!r} is a buffer"
     if problem.hooked:
         return f"{problem.hooked!r} has hooks"
     design = _design(problem)
     if isinstance(design, str):
         return design
+    frozen = problem.frozen - {
+        f"{stage.norm_name}.{name}" for stage in design.stages for name in ("weight", "bias")
+    }
+    if frozen:
+        return f"{min(frozen)!r} is frozen"
     biases = set(problem.layout.names) - set(design.weights)
     return f"{min(biases)!r} is masked, and is not a weight of a layer" if biases else ""
 
@@ -116,11 +122,41 @@ def _design(problem: Problem) -> Design | str:
         return "activations between linear layers are not all ReLU, all Tanh or all Sigmoid"
     if not stages:
         return Design((), head, None)
-    if not staged.in_a_row:
-        return "convolutions are normalised, or not in a row"
     refused = refusal(stages, image)
-    return refused or Design(
-        stages, head, Geometry.of(stages, image, _flat(problem.train[0]).dtype)
+    if refused:
+        return refused
+    dtype = _flat(problem.train[0]).dtype
+    if staged.in_a_row:
+        return Design(stages, head, Geometry.of(stages, image, dtype))
+    batch = problem.recipe.batch_size
+    geometry = Geometry.of(stages, image, dtype, together=batch)
+    if geometry.sizes[0] * dtype.itemsize > MOST_BYTES:
+        return f"feature maps of {batch} examples take more than {MOST_BYTES / 2**30:g} GiB"
+    norms = []
+    for stage, layout in zip(stages, geometry.layouts, strict=True):
+        found = _norm(problem, stage, batch * layout.z.height * layout.z.width)
+        if isinstance(found, str):
+            return found
+        norms.append(found)
+    return Design(stages, head, geometry, tuple(norms))
+
+
+def _norm(problem: Problem, stage: Stage, count: int) -> Norm | str:
+    """Return how a stage is normalised, over so many numbers of a channel; or why it cannot be."""
+    norm, name = stage.norm, stage.norm_name
+    if norm is None:
+        return Norm()
+    if not norm.track_running_stats or norm.running_mean is None:
+        return f"{name!r} (BatchNorm2d) has no running statistics"
+    resting = any(name == other or name.startswith(f"{other}.") for other in problem.resting)
+    if not resting and count == 1:
+        return f"{name!r} (BatchNorm2d) sees one number of each channel"
+    trains = [norm.affine and f"{name}.{own}" not in problem.frozen for own in ("weight", "bias")]
+    return Norm(
+        RESTING if resting else BATCH,
+        norm.eps,
+        -1.0 if norm.momentum is None else norm.momentum,
+        (trains[0], trains[1]),
     )
 
 
@@ -165,7 +201,7 @@ def train_compiled(
 
     def work(places: list[int], stop: Stop) -> list[Outcome]:
         networks = [Network(problem, design, masks[i], begin[i]) for i in places]
-        return _train(problem, design, Group(networks, design.geometry), plan, batches, stop)
+        return _train(problem, design, Group(networks, design), plan, batches, stop)
 
     def done(places: list[int], outcomes: list[Outcome]) -> None:
         found.update(zip(places, outcomes, strict=True))
@@ -199,7 +235,7 @@ def _train(
 
     recipe = problem.recipe
     biased = np.array([bias is not None for bias in design.biases])
-    head, convolutions = design.head, group.convolutions
+    head, convolutions, norms = design.head, group.convolutions, group.norms
     assert head.activation is not None
     layers = Layers(
         len(design.stages),
@@ -229,16 +265,18 @@ def _train(
     def measure(split: str, p: int) -> tuple[float, float]:
         examples = Data(_blocks(problem, split), *_answers(problem, split))
         return _loops.measure(
-            layers, group.kept, p, group.theta, examples, work.acts, work.deltas, convolutions
-        )
+            layers, group.kept, p, group.theta, examples, work.acts, work.deltas, convolutions,
+            norms,
+        )  # fmt: skip
 
     first = 0
     for end in ends:
         stop.check()
         schedule = Schedule(batches[first:end], lrs[first:end], first, tail, span)
         _loops.train(
-            layers, group.kept, parameters, data, optimizer, schedule, losses, work, convolutions
-        )
+            layers, group.kept, parameters, data, optimizer, schedule, losses, work, convolutions,
+            norms,
+        )  # fmt: skip
         first = end
         if end in plan.curve_steps or end == plan.steps:
             for p in range(len(metrics)):
@@ -251,6 +289,7 @@ def _train(
         if plan.test and problem.test is not None:
             loss, accuracy = measure("test", p)
             own.update(test_loss=loss, test_accuracy=accuracy)
+    group.settle()
     return [
         network.outcome(problem, plan, group.theta_of(p), metrics[p], curves[p])
         for p, network in enumerate(group.networks)

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from nets_deap.models.stages import INPUTS, Stage
+from nets_deap.models.stages import INPUTS, Shortcut, Stage
 from nets_deap.training.engines.cpu.arguments import (
+    ADDED,
     AVERAGE,
     GATE_RELU,
     GATE_SIGMOID,
@@ -177,10 +178,14 @@ class Layout:
     Attributes:
         taps: The convolution's numbers.
         groups: Its groups.
+        source: The stage that it reads; ``INPUTS`` for none.
+        shortcut: What is added to its sums; None for nothing.
+        together: Whether all of a minibatch goes through it before any goes on.
         x: What it reads.
         f: What its convolution gives, where that is kept.
         y: What comes out of it.
         z: The gradient by the convolution's sums.
+        d: That by what comes out of it, where all of a minibatch goes through.
         activation: ``RELU``, ``TANH``, ``SIGMOID`` or ``LINEAR``.
         pooling: ``NO_POOL``, ``MAXIMUM`` or ``AVERAGE``.
         pool: Rows and columns that are pooled to one.
@@ -189,10 +194,14 @@ class Layout:
 
     taps: Taps
     groups: int
+    source: int
+    shortcut: Shortcut | None
+    together: bool
     x: Map
     f: Map
     y: Map
     z: Map
+    d: Map
     activation: int
     pooling: int
     pool: Pair
@@ -201,7 +210,13 @@ class Layout:
     @property
     def fused(self) -> bool:
         """Whether a tile's sums are rectified and pooled before they are written."""
-        return self.pooling == MAXIMUM and self.pool == (2, 2) and self.activation == RELU
+        plain = self.pooling == MAXIMUM and self.pool == (2, 2) and self.activation == RELU
+        return plain and not self.together
+
+    @property
+    def keeps(self) -> bool:
+        """Whether its sums are kept."""
+        return self.together or (self.pooling != NO_POOL and not self.fused)
 
     @property
     def phases(self) -> list[Pair]:
@@ -231,6 +246,9 @@ def refusal(stages: Sequence[Stage], image: Sequence[int]) -> str:
             return f"{type(activation).__name__} after {own} is not ReLU, Tanh or Sigmoid"
         if stage.pool is not None and _pool_size(stage.pool, (height, width)) is None:
             return f"{stage.pool} after {own} is not of rectangles side by side"
+        others = (o for o in stages if o.source == stage.source)
+        if len({Taps.of(other.convolution).stride[1] for other in others}) > 1:
+            return f"{own} reads with another stride than others what these read, too"
     return ""
 
 
@@ -278,6 +296,7 @@ class Geometry:
         stages: The stages as the loops take them.
         uses: The passes over maps as the loops take them.
         sizes: Elements of ``Maps.maps``, ``slopes`` and ``codes``.
+        groups: Blocks of lanes that there is memory for.
     """
 
     lanes: int
@@ -285,13 +304,29 @@ class Geometry:
     stages: Stages
     uses: Uses
     sizes: tuple[int, int, int]
+    groups: int
 
     @classmethod
-    def of(cls, stages: Sequence[Stage], image: Sequence[int], dtype: Any) -> Geometry:
-        """Lay out the maps of stages that nothing refuses, for images (C, H, W)."""
+    def of(
+        cls, stages: Sequence[Stage], image: Sequence[int], dtype: Any, together: int = 0
+    ) -> Geometry:
+        """Lay out the maps of stages that nothing refuses, for images (C, H, W).
+
+        Args:
+            stages: The stages.
+            image: Shape of an example.
+            dtype: Of the networks.
+            together: Examples that go through each stage before any goes on; 0 for stages in a row,
+                through which they can go in blocks.
+        """
         lanes = REGISTER // np.dtype(dtype).itemsize
-        layouts = _layouts(stages, image, lanes)
-        return _Drawing(lanes, layouts).geometry()
+        layouts = _layouts(stages, image, lanes, together > 0)
+        return _Drawing(lanes, -(-(together or LANES) // lanes), layouts).geometry()
+
+    @property
+    def together(self) -> bool:
+        """Whether all of a minibatch goes through each stage before any goes on."""
+        return self.layouts[0].together
 
     @property
     def multiply_adds(self) -> int:
@@ -311,13 +346,15 @@ class Geometry:
         return places.reshape(-1)
 
 
-def _layouts(stages: Sequence[Stage], image: Sequence[int], lanes: int) -> tuple[Layout, ...]:
+def _layouts(
+    stages: Sequence[Stage], image: Sequence[int], lanes: int, together: bool
+) -> tuple[Layout, ...]:
     """Lay out the maps of all stages."""
     made: list[Layout] = []
-    channels, rows, columns = image
-    x = _read(stages[0], channels, rows, columns, lanes)
+    inputs = _read(stages, INPUTS, (image[0], image[1], image[2]), lanes)
     for i, stage in enumerate(stages):
         taps, filters = Taps.of(stage.convolution), stage.convolution.out_channels
+        x = inputs if stage.source == INPUTS else made[stage.source].y
         rows, columns = taps.outputs(0, x.height), taps.outputs(1, x.width)
         margins = [taps.margins(axis, n) for axis, n in enumerate((x.height, x.width))]
         low, high = zip(*margins, strict=True)
@@ -328,35 +365,38 @@ def _layouts(stages: Sequence[Stage], image: Sequence[int], lanes: int) -> tuple
         assert pool is not None
         rows, columns = rows // pool[0], columns // pool[1]
         if i + 1 < len(stages):
-            y = _read(stages[i + 1], filters, rows, columns, lanes)
+            y = _read(stages, i, (filters, rows, columns), lanes)
         else:  # the head's inputs, (features, LANES)
             y = Map(filters, rows, columns, LANES)
+        # Its tail takes what places beyond the last segment would add once more, at a stride of 2.
+        d = Map(filters, rows, columns, lanes, tail=2 * max(COLUMNS))
         kind = LINEAR if stage.activation is None else ACTIVATIONS[type(stage.activation)]
         pooling = NO_POOL
         if stage.pool is not None:
             pooling = MAXIMUM if isinstance(stage.pool, nn.MaxPool2d) else AVERAGE
-        made.append(
-            Layout(
-                taps, stage.convolution.groups, x, f, y, z, kind, pooling, pool, stage.pools_first
-            )
-        )
-        x = y
+        layout = Layout(
+            taps, stage.convolution.groups, stage.source, stage.shortcut, together, x, f, y, z, d,
+            kind, pooling, pool, stage.pools_first,
+        )  # fmt: skip
+        made.append(layout)
     return tuple(made)
 
 
-def _read(stage: Stage, channels: int, height: int, width: int, lanes: int) -> Map:
-    """Return the map that a stage reads."""
-    taps = Taps.of(stage.convolution)
-    return Map(
-        channels, height, width, lanes, taps.padding, taps.padding, halves=taps.stride[1] == 2
-    )
+def _read(stages: Sequence[Stage], source: int, size: tuple[int, int, int], lanes: int) -> Map:
+    """Return the map of what some stages read, with margins for all of them."""
+    readers = [Taps.of(stage.convolution) for stage in stages if stage.source == source]
+    margins = [max([0, *(taps.padding[axis] for taps in readers)]) for axis in (0, 1)]
+    before = margins[0], margins[1]
+    halves = any(taps.stride[1] == 2 for taps in readers)
+    return Map(*size, lanes, before, before, halves=halves)
 
 
 @dataclass
 class _Drawing:
-    """Collects what ``Geometry`` holds, stage by stage."""
+    """Collects what ``Geometry`` holds, stage by stage, for so many blocks of lanes."""
 
     lanes: int
+    groups: int
     layouts: tuple[Layout, ...]
     stages: list[dict[str, int]] = field(default_factory=list)
     uses: list[dict[str, int]] = field(default_factory=list)
@@ -364,46 +404,32 @@ class _Drawing:
     table: list[Places] = field(default_factory=list)
     places: list[Places] = field(default_factory=list)
     n_segments: int = 0
+    n_places: int = 0
 
     def geometry(self) -> Geometry:
         """Return the whole."""
-        blocks = LANES // self.lanes
-        maps = slopes = codes = n_places = 0
-        for i, layout in enumerate(self.layouts):
-            x, f, y, z = layout.x, layout.f, layout.y, layout.z
-            keeps = layout.pooling != NO_POOL and not layout.fused
-            pooled = y.channels * y.height * y.width * self.lanes
-            own = {
-                "filters": z.channels, "height": y.height, "width": y.width,
-                "activation": layout.activation, "pooling": layout.pooling,
-                "pool_height": layout.pool[0], "pool_width": layout.pool[1],
-                "pools_first": int(layout.pools_first), "fused": int(layout.fused),
-                "x_start": maps if i else 0, "x_size": x.size, "y_channel": y.channel,
-                "f_size": f.size if keeps else 0, "f_channel": f.channel, "f_row": f.row,
-                "z_start": slopes, "z_origin": z.origin, "z_channel": z.channel, "z_row": z.row,
-                "code_start": codes, "code_size": pooled if layout.pooling == MAXIMUM else 0,
-                "positions": n_places,
-            }  # fmt: skip
-            maps += blocks * x.size if i else 0
-            own["f_start"] = maps
-            maps += blocks * own["f_size"]
-            slopes += z.size
-            own["p_start"] = slopes
-            slopes += pooled if layout.pooling != NO_POOL else 0
-            codes += blocks * own["code_size"]
-            self.stages.append(own)
-            rows, columns = np.arange(y.height)[:, None], np.arange(y.width)
-            self.places.append(y.place(rows, columns).reshape(-1))
-            n_places += y.height * y.width
+        # First the places of positions one after the other, of any map.
+        longest = max(layout.z.height * layout.z.width for layout in self.layouts)
+        self._note(self.lanes * np.arange(longest))
+        sizes = self._lay_out()
         for layout in self.layouts:
             self._forward(layout)
-        for below, layout, own in zip(
-            (None, *self.layouts), self.layouts, self.stages, strict=False
-        ):
+        # Which stage's gradient has got a first part, in the order in which they come.
+        begun: set[int] = set()
+        modes: list[int] = []
+        for layout, own in zip(reversed(self.layouts), reversed(self.stages), strict=True):
+            own["sets"] = 0
+            if layout.shortcut is not None:
+                own["sets"] = int(layout.shortcut.source not in begun)
+                begun.add(layout.shortcut.source)
+            mode = ADDED if layout.source in begun else PLAIN
+            begun.add(layout.source)
+            modes.append(mode)
+        for layout, own, mode in zip(self.layouts, self.stages, reversed(modes), strict=True):
             own["turns"] = len(self.uses)
-            if below is not None:
+            if layout.source != INPUTS:
                 for phase in layout.phases:
-                    self._backward(below, layout, phase)
+                    self._backward(self.layouts[layout.source], layout, phase, mode)
             own["n_turns"] = len(self.uses) - own["turns"]
         return Geometry(
             self.lanes,
@@ -417,17 +443,72 @@ class _Drawing:
                 first=np.array(self.first),
                 table=np.concatenate(self.table).reshape(-1),
             ),
-            (maps, slopes, codes),
+            sizes,
+            self.groups,
         )
+
+    def _note(self, places: Places) -> int:
+        """Add places, and return where they start."""
+        start = self.n_places
+        self.places.append(places.reshape(-1))
+        self.n_places += places.size
+        return start
+
+    def _lay_out(self) -> tuple[int, int, int]:
+        """Note where the maps of each stage lie; return how long the buffers must be."""
+        maps = slopes = codes = 0
+        for i, layout in enumerate(self.layouts):
+            x, f, y, z, d = layout.x, layout.f, layout.y, layout.z, layout.d
+            pooled = y.channels * y.height * y.width * self.lanes
+            inside = layout.together and layout.pooling != NO_POOL
+            own = {
+                "filters": z.channels, "height": y.height, "width": y.width,
+                "activation": layout.activation, "pooling": layout.pooling,
+                "pool_height": layout.pool[0], "pool_width": layout.pool[1],
+                "pools_first": int(layout.pools_first), "fused": int(layout.fused),
+                "source": layout.source, "x_size": x.size,
+                "x_start": 0 if layout.source == INPUTS else self.stages[layout.source]["y_start"],
+                "y_size": y.size, "y_channel": y.channel,
+                "f_size": f.size if layout.keeps else 0, "f_channel": f.channel, "f_row": f.row,
+                "z_start": slopes, "z_origin": z.origin, "z_channel": z.channel, "z_row": z.row,
+                "z_height": z.height, "z_width": z.width,
+                "d_size": d.size if layout.together else 0, "d_channel": d.channel,
+                "code_start": codes, "code_size": pooled if layout.pooling == MAXIMUM else 0,
+            }  # fmt: skip
+            for name, size in (
+                ("y", y.size if i + 1 < len(self.layouts) else 0),
+                ("f", own["f_size"]),
+                ("u", f.size if inside else 0),
+                ("e", f.size if inside else 0),
+                ("d", own["d_size"]),
+            ):
+                own[f"{name}_start"] = maps
+                maps += self.groups * size
+            slopes += z.size
+            own["p_start"] = slopes
+            slopes += pooled if layout.pooling != NO_POOL and not layout.together else 0
+            codes += self.groups * own["code_size"]
+            self.stages.append(own)
+            rows, columns = np.arange(y.height)[:, None], np.arange(y.width)
+            own["positions"] = self._note(y.place(rows, columns))
+            own["adds"], own["added_channel"], own["added"], own["added_slopes"] = INPUTS, 0, 0, 0
+            if layout.shortcut is not None:
+                shortcut, source = layout.shortcut, self.layouts[layout.shortcut.source]
+                rows = shortcut.step[0] * np.arange(f.height)[:, None]
+                columns = shortcut.step[1] * np.arange(f.width)
+                own["adds"], own["added_channel"] = shortcut.source, shortcut.before
+                own["added"] = self._note(source.y.place(rows, columns))
+                own["added_slopes"] = self._note(source.d.place(rows, columns))
+        return maps, slopes, codes
 
     def _forward(self, layout: Layout) -> None:
         """Note the pass that a stage's convolution takes."""
         x, z, pool = layout.x, layout.z, layout.pool
-        keeps = layout.pooling != NO_POOL and not layout.fused
-        out = layout.f if keeps else layout.y
+        out = layout.f if layout.keeps else layout.y
         codes = Map(z.channels, layout.y.height, layout.y.width, self.lanes)
         two = 2 if layout.fused else 1
-        mode = RECTIFIED if layout.activation == RELU and not layout.pools_first else PLAIN
+        rectifies = layout.activation == RELU and not layout.pools_first and not layout.together
+        mode = RECTIFIED if rectifies else PLAIN
         use = {
             "filters": z.channels, "mode": POOLED if layout.fused else mode,
             **_steps("y", out, 0, 1), **_steps("g", codes, 0, 1),
@@ -440,14 +521,22 @@ class _Drawing:
             at = rows // two, columns // two
             return [source, out.place(*at), codes.place(*at), z.place(rows, columns)]
 
-        self._add(use, (pool[0] * layout.y.height, pool[1] * layout.y.width), entries, z.end)
+        sizes = pool[0] * layout.y.height, pool[1] * layout.y.width
+        if layout.together:  # what pooling leaves out counts in the statistics
+            sizes = z.height, z.width
+        self._add(use, sizes, entries, z.end)
 
-    def _backward(self, below: Layout, layout: Layout, phase: Pair) -> None:
-        """Note the pass for the gradient of a stage's inputs in one place within a stride."""
+    def _backward(self, below: Layout, layout: Layout, phase: Pair, plain: int) -> None:
+        """Note the pass for the gradient of a stage's inputs in one place within a stride.
+
+        ``plain`` is the mode of sums that do not go through an activation's derivative.
+        """
         x, z = layout.x, layout.z
         down, across = layout.taps.stride
         out, mode = below.z, _GATES[below.activation]
-        if below.pooling != NO_POOL:
+        if below.together:
+            out, mode = below.d, plain
+        elif below.pooling != NO_POOL:
             out, mode = Map(x.channels, x.height, x.width, self.lanes), PLAIN
         use = {
             "filters": x.channels, "mode": mode,
@@ -459,10 +548,17 @@ class _Drawing:
             return [z.place(rows, columns), out.place(*at), x.place(*at), 0 * rows]
 
         sizes = -(-(x.height - phase[0]) // down), -(-(x.width - phase[1]) // across)
-        self._add(use, sizes, entries, 0)
+        # Places that come a second time add beyond the last position.
+        again = below.d.end if below.together else None
+        self._add(use, sizes, entries, 0, again)
 
-    def _add(self, use: dict[str, int], sizes: Pair, entries: Any, nowhere: int) -> None:
-        """Add a pass over positions (rows, columns), cut into segments."""
+    def _add(
+        self, use: dict[str, int], sizes: Pair, entries: Any, nowhere: int, again: int | None = None
+    ) -> None:
+        """Add a pass over positions (rows, columns), cut into segments.
+
+        What fills up the last tile writes what it did before, or where ``again`` says.
+        """
         height, width = sizes
         first, column = [], 0
         for n in COLUMNS:
@@ -478,6 +574,8 @@ class _Drawing:
             filled = np.arange(-(-count // SEGMENTS) * SEGMENTS) % max(count, 1)
             found = np.stack(entries(rows[filled], columns[filled]), axis=1).astype(np.int64)
             found[count:, SLOPE] = nowhere
+            if again is not None:
+                found[count:, TARGET] = again
             self.table.append(found)
             self.n_segments += len(filled)
         self.uses.append(use)

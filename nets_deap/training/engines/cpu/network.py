@@ -12,9 +12,14 @@ from nets_deap.models.feedforward import Feedforward
 from nets_deap.models.stages import Stage
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
-from nets_deap.training.engines.cpu.arguments import Array, Convolutions, Kept
+from nets_deap.training.engines.cpu.arguments import Array, Convolutions, Kept, Norms
 from nets_deap.training.engines.cpu.blocks import padded
-from nets_deap.training.engines.cpu.convolutions import Convolution, convolutions_of
+from nets_deap.training.engines.cpu.convolutions import (
+    Convolution,
+    Norm,
+    convolutions_of,
+    norms_of,
+)
 from nets_deap.training.engines.cpu.geometry import Geometry
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 
@@ -31,11 +36,13 @@ class Design:
         stages: Convolutions in a row; none for a fully connected network.
         head: The fully connected layers, which follow.
         geometry: Where the stages' feature maps lie; None without stages.
+        norms: How the stages' sums are normalised; none for stages in a row.
     """
 
     stages: tuple[Stage, ...]
     head: Feedforward
     geometry: Geometry | None
+    norms: tuple[Norm, ...] = ()
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -106,10 +113,11 @@ class Network:
     def __init__(self, problem: Problem, design: Design, packed: bits.Bytes, start: Start) -> None:
         self.mask = bits.unpack(packed, problem.layout.size)
         masks = problem.layout.split(self.mask)
-        values = {name: tensor.numpy() for name, tensor in problem.initial.items()}
+        state = {**problem.initial, **problem.buffers}
+        values = {name: tensor.numpy() for name, tensor in state.items()}
         if start is not None:
             begin = start.tensors(problem.layout, self.mask)
-            values.update({n: tensor.to(problem.dtype).numpy() for n, tensor in begin.items()})
+            values.update({n: tensor.to(state[n].dtype).numpy() for n, tensor in begin.items()})
         self.layers: list[_Layer | Convolution] = []
         layouts = design.geometry.layouts if design.geometry is not None else ()
         for i, (weight, bias) in enumerate(zip(design.weights, design.biases, strict=True)):
@@ -120,7 +128,12 @@ class Network:
             # Places for biases also where there are none: the layout is the same, and these stay 0.
             biases = values[bias] if bias else np.zeros(len(tensor), tensor.dtype)
             if i < len(layouts):
-                made = Convolution(weight, bias, tensor, mask, biases, layouts[i])
+                norm = {
+                    name.rpartition(".")[2]: value
+                    for name, value in values.items()
+                    if name.rpartition(".")[0] == design.stages[i].norm_name
+                }
+                made = Convolution(design.stages[i], tensor, mask, biases, layouts[i], norm)
                 self.layers.append(made)
             else:
                 self.layers.append(_Layer.of(weight, bias, tensor, mask, biases))
@@ -134,8 +147,12 @@ class Network:
         named: dict[str, torch.Tensor] = {}
         at = 0
         for layer in self.layers:
-            weights, biases = layer.read(theta[at : at + len(layer.theta)])
+            own = theta[at : at + len(layer.theta)]
+            weights, biases = layer.read(own)
             at += len(layer.theta)
+            if isinstance(layer, Convolution):
+                for name, numbers in layer.normalisation(own).items():
+                    named[name] = torch.from_numpy(numbers.copy())
             values[layer.name] = weights
             if plan.keep_states or layer.name not in problem.layout.names:
                 tensor = np.zeros(layer.mask.shape, theta.dtype)
@@ -161,9 +178,10 @@ class Group:
         kept: Which weights each network keeps, and where its parameters are; shapes (G, ...).
         longest: Parameters of the largest network.
         convolutions: What the loops need of convolutions; None where there are none.
+        norms: What they need of normalisation; None where stages are in a row.
     """
 
-    def __init__(self, networks: list[Network], geometry: Geometry | None) -> None:
+    def __init__(self, networks: list[Network], design: Design) -> None:
         self.networks = networks
         layers = [layer for network in networks for layer in network.layers]
         n_layers = len(networks[0].layers)
@@ -176,9 +194,12 @@ class Group:
         for network in networks:
             read[network.layers[0].cols] = True
         self.convolutions: Convolutions | None = None
-        if geometry is not None:
-            own = [[la for la in n.layers if isinstance(la, Convolution)] for n in networks]
-            self.convolutions = convolutions_of(geometry, own)
+        self.norms: Norms | None = None
+        self._own = [[la for la in n.layers if isinstance(la, Convolution)] for n in networks]
+        if design.geometry is not None:
+            self.convolutions = convolutions_of(design.geometry, self._own)
+            if design.norms:
+                self.norms = norms_of(design.geometry, self._own, design.norms)
         self.kept = Kept(
             dense=dense,
             starts=starts,
@@ -191,6 +212,17 @@ class Group:
             live=np.flatnonzero(read),
         )
         self.longest = int((starts[:, -1] - starts[:, 0]).max())
+
+    def settle(self) -> None:
+        """Note what training made of the networks' running statistics."""
+        if self.norms is None:
+            return
+        for p, convolutions in enumerate(self._own):
+            for s, one in enumerate(convolutions):
+                first = self.norms.firsts[s]
+                own = slice(first, first + len(one.mask))
+                one.mean, one.variance = self.norms.means[p, own], self.norms.variances[p, own]
+                one.batches = int(self.norms.batches[p, s])
 
     def theta_of(self, p: int) -> Array:
         """Return the parameters of one network, a view."""
