@@ -11,7 +11,7 @@ from nets_deap._table import Brief, table
 from nets_deap.data.streamed import spec_of
 from nets_deap.inputs.nested import named
 from nets_deap.models.maskable import Parameter
-from nets_deap.training.engines.dispatch import pick_engine
+from nets_deap.training.engines.dispatch import pick_engine, reason_for
 from nets_deap.training.task import Task, check_task
 
 
@@ -30,6 +30,7 @@ class Description(Brief):
         image: Shape of one input; of several their shapes by name: ``['mask']``, ``[0]``.
         recipe: How networks are trained, in a few words.
         engine: What trains them.
+        why: Why that engine does.
         device: Where.
         dtype: Of weights and inputs.
     """
@@ -44,6 +45,7 @@ class Description(Brief):
     image: tuple[int, ...] | dict[str, tuple[int, ...]]
     recipe: str
     engine: str
+    why: str
     device: str
     dtype: str
 
@@ -80,7 +82,7 @@ class Description(Brief):
             ("mask", f"{self.units:,} bits, each of which gates a {self.unit}"),
             ("data", f"{splits}; inputs {_image(self.image)}"),
             ("recipe", self.recipe),
-            ("engine", f"{self.engine} on {self.device}, {self.dtype}"),
+            ("engine", f"{self.engine} on {self.device}, {self.dtype} ({self.why})"),
         ]
         return f"{table([names, *cells], left=left)}\n\n{table(facts, left=(0, 1))}"
 
@@ -110,6 +112,7 @@ def describe(task: Task) -> Description:
         image=shapes if len(shapes) > 1 or "" not in shapes else shapes[""],
         recipe=_recipe(task),
         engine=pick_engine(task.engine, task.problem),
+        why=reason_for(task.engine, task.problem),
         device=facts["device"],
         dtype=facts["dtype"],
     )

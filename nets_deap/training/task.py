@@ -154,7 +154,7 @@ class Task:
             the free memory.
         chunk: Networks trained at once; None chooses by memory.
         engine: What trains a generation: ``"compiled"`` (fully connected networks, and
-            convolutions in a row before such layers, on the CPU, each layer by its kept weights
+            convolutional ones, residual ones among them, on the CPU, each layer by its kept weights
             alone or, fully connected, as a matrix, whichever is faster; needs numba, the extra
             ``fast``), ``"batched"`` (fully connected ones by batched products on any device),
             ``"vmap"`` (any module, as a batch), ``"loop"`` (any module, each network alone, on the

@@ -49,6 +49,35 @@ def test_it_says_what_maskable_left_out_and_which_engine_was_asked_for():
     assert (found.maskable, found.engine) == (54, "loop")
 
 
+@pytest.mark.parametrize(
+    ("options", "engine", "why"),
+    [
+        ({"engine": "loop"}, "loop", "asked for"),
+        ({}, "compiled", "its cost falls with density"),
+        (
+            {"batch_size": 10},
+            "vmap",
+            "not 'compiled': minibatches of 10 would cost as much as of 16",
+        ),
+        ({"norm": nn.GroupNorm(1, 2)}, "vmap", "not 'compiled': '1' (GroupNorm) calls group_norm"),
+        ({"maskable": "bias"}, "vmap", "not 'compiled': '0.bias' is masked"),
+    ],
+)
+def test_it_says_why_an_engine_trains_and_which_layer_another_could_not_take(options, engine, why):
+    more = {"batch_size": 16, "norm": nn.BatchNorm2d(2)} | options
+    batch_size, norm = more.pop("batch_size"), more.pop("norm")
+    if more.get("maskable"):
+        more["maskable"] = "*.bias"
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(18, 3))
+    x, y = torch.randn(30, 1, 5, 5), np.arange(30) % 3
+    recipe = nets.Recipe(batch_size=batch_size, steps=3)
+    task = nets.Task(model, train=(x, y), val=(x, y), recipe=recipe, device="cpu", **more)
+    found = nets.describe(task)
+    assert found.engine == engine
+    assert why in found.why
+    assert f"{engine} on cpu, float32 ({found.why})" in str(found)
+
+
 def test_units_are_counted_beside_weights():
     found = nets.describe(make_task(unit="filter"))
     assert (found.maskable, found.unit, found.units) == (72, "neuron", 2)  # not the outputs

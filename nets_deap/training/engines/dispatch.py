@@ -61,6 +61,16 @@ def pick_engine(engine: str, problem: Problem) -> str:
     return picked.name
 
 
+def reason_for(engine: str, problem: Problem) -> str:
+    """Return in words why the engine that ``pick_engine`` returns is the one that trains."""
+    if engine != "auto":
+        return "asked for"
+    if problem.precision != "float32":
+        return f"precision {problem.precision!r}, which 'compiled' does not have"
+    against = compiled.obstacle(problem) or compiled.slowness(problem)
+    return f"not 'compiled': {against}" if against else "its cost falls with density"
+
+
 def train(
     problem: Problem,
     masks: list[bits.Bytes],
@@ -148,7 +158,8 @@ def train(
 
 def _fastest(problem: Problem) -> str:
     """Return the engine that trains a problem fastest."""
-    if problem.precision == "float32" and compiled.suits(problem) and compiled.pays(problem):
+    able = problem.precision == "float32" and compiled.suits(problem)
+    if able and not compiled.slowness(problem):
         return "compiled"
     if batched.suits(problem):
         return "batched"

@@ -1,10 +1,10 @@
 """The compiled engine: training on the CPU at a cost that falls with density.
 
-Of fully connected networks, and of convolutions in a row before fully connected layers. Compiled
-with numba (an extra). Each layer of each network is held as it trains fastest: by its kept weights
-alone, or where most are kept with all of them. The threads share the networks of a call between
-them. Results agree with the other engines to float rounding. One file: what can be trained, in what
-portions, and the training.
+Of fully connected networks, and of convolutions before fully connected layers, in a row or with
+residual links, with batch normalisation or not. Compiled with numba (an extra). Each layer of each
+network is held as it trains fastest: by its kept weights alone, or where most are kept with all of
+them. The threads share the networks of a call between them. Results agree with the other engines to
+float rounding. One file: what can be trained, in what portions, and the training.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ def obstacle(problem: Problem) -> str:
     """Return in words why the compiled engine cannot train this problem here; empty if it can.
 
     It takes linear layers with one kind of activation between (ReLU, tanh or sigmoid), also after
-    convolutions with strides of 1 or 2, activations and pooling side by side, in whatever class and
-    ``forward`` they stand, with nothing frozen, on the CPU, where numba is installed.
+    convolutions with strides of 1 or 2, batch normalisation, sums, activations and pooling side by
+    side, in whatever class and ``forward`` they stand, with nothing frozen but normalisation, on
+    the CPU, where numba is installed.
     """
     if find_spec("numba") is None:
         return "numba is not installed (the extra 'fast')"
@@ -98,16 +99,20 @@ def obstacle(problem: Problem) -> str:
     return f"{min(biases)!r} is masked, and is not a weight of a layer" if biases else ""
 
 
-def pays(problem: Problem) -> bool:
-    """Return whether it trains the networks of a problem, however dense, about as fast as torch.
+def slowness(problem: Problem) -> str:
+    """Return in words why networks it can train would be slower than with torch; empty if not.
 
-    Convolutions take examples a register at a time, and the lanes of one that is not full are lost.
+    However dense they are. Convolutions take examples a register at a time, and the lanes of one
+    that is not full are lost.
     """
     geometry = _made(problem).geometry
     if geometry is None:
-        return True
+        return ""
     lanes, batch = geometry.lanes, problem.recipe.batch_size
-    return batch >= FULL * lanes * -(-batch // lanes)
+    taken = lanes * -(-batch // lanes)
+    if batch >= FULL * taken:
+        return ""
+    return f"minibatches of {batch} would cost as much as of {taken}"
 
 
 @once
@@ -220,8 +225,9 @@ ENGINE = Engine(
     suits,
     lambda problem: GROUP * threads_allowed(),
     "linear layers, the same activation between all (ReLU, tanh or sigmoid), also after 2d "
-    "convolutions with strides of 1 or 2, their activations and pooling side by side, in any "
-    "class, without hooks, masked biases or frozen parameters, on the CPU, and a loss with "
+    "convolutions with strides of 1 or 2, their batch normalisation, sums, activations and pooling "
+    "side by side, in any class, without hooks, masked biases or frozen parameters but those of "
+    "normalisation, on the CPU, and a loss with "
     "a name, on data in memory without weights or augmentation",
     extra=("numba", "fast"),
 )
