@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -25,14 +26,16 @@ from nets_deap.baselines.result import Baseline, Level
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.random import layer_counts
+from nets_deap.tickets.relative import relative
 from nets_deap.tickets.trained import TrainedState
-from nets_deap.training.cost import dense_share
+from nets_deap.training.cost import dense_share, uses
 from nets_deap.training.problem import Plan, Start
 from nets_deap.training.task import Task, check_task
 
 # What is measured of the trained network that a ticket is pruned from.
 MEASURED = ("train_loss", "val_loss", "val_accuracy")
 SCOPES = ("global", "layerwise")
+CRITERIA = ("magnitude", "lamp", "cost")
 
 Share = tuple[int, int, int]  # [start, stop) of the mask, and how many weights it keeps
 
@@ -45,6 +48,7 @@ def one_shot(
     steps: int,
     seed: int = 0,
     scope: str = "global",
+    by: str = "magnitude",
 ) -> Baseline:
     """Train the dense network once from W0, then prune it by ``|w|`` to each density.
 
@@ -56,6 +60,8 @@ def one_shot(
         seed: Of the minibatches.
         scope: ``"global"`` ranks all weights together (a layer may end up empty);
             ``"layerwise"`` gives every layer the same density.
+        by: What ranks them: ``"magnitude"``, ``|w|``; ``"lamp"``, what that is of its layer's
+            energy, see ``tickets.relative``; or ``"cost"``, the same for each multiply-add.
 
     Returns:
         Levels that all cost ``steps``.
@@ -68,6 +74,7 @@ def one_shot(
     """
     layout, plan = task.layout, _plan(task, seed, 1, steps)
     everywhere = _checks.choice("scope", scope, SCOPES) == "global"
+    _check_by(by, scope)
     goals: list[list[Share]] = []
     for density in as_densities(densities):
         if everywhere:
@@ -75,12 +82,13 @@ def one_shot(
         else:
             goals.append(_shares(layout, layer_counts(layout, density, "uniform")))
     outcome = run_finite(task, [task.dense_ticket()], plan, [None])
-    scores = np.abs(outcome.trained[0].values)
+    values = outcome.trained[0].values
+    scores = _scores(task, np.ones(layout.size, dtype=np.bool_), values, by)
     # The same order of ties at every density keeps the tickets nested.
     masks = [_keep(scores, goal, generator_at(task, seed, MAGNITUDE, 1, CHOICES)) for goal in goals]
     spent: float = plan.steps
     levels = [Level(task.ticket(m), plan.steps, search_dense_steps=spent) for m in masks]
-    return Baseline.of(_named("one-shot", scope), levels, before=task.rewound_steps)
+    return Baseline.of(_named("one-shot", scope, by), levels, before=task.rewound_steps)
 
 
 @_checks.signed(subject=check_task)
@@ -91,6 +99,7 @@ def imp(
     steps: int,
     fraction: float = 0.2,
     scope: str = "global",
+    by: str = "magnitude",
     output_fraction: float | None = None,
     rewind_to: int = 0,
     seed: int = 0,
@@ -108,6 +117,7 @@ def imp(
             round(D (1 - fraction)^n) weights; layerwise, each layer as many of its own, >= 1.
         scope: ``"global"`` ranks all weights together (a layer may end up empty);
             ``"layerwise"`` ranks each layer by itself.
+        by: As for ``one_shot``.
         output_fraction: Layerwise, the fraction of the last layer; None for half of ``fraction``.
         rewind_to: Step of a dense training that all rounds, and the final training, start from;
             0 for W0. These steps are spent once. Optimiser and learning-rate schedule start anew.
@@ -125,6 +135,7 @@ def imp(
         Hypothesis, https://arxiv.org/abs/1912.05671.
     """
     goals = _goals(task.layout, rounds, fraction, scope, output_fraction)
+    _check_by(by, scope)
     _checks.whole("rewind_to", rewind_to, low=0)
     _checks.whole("steps", steps)
     origin: Start = None
@@ -132,8 +143,10 @@ def imp(
         plan = _plan(task, seed, 0, rewind_to)
         outcome = run_finite(task, [task.dense_ticket()], plan, [None])
         origin = outcome.trained[0]
-    levels = _rounds(task, goals, steps, seed, origin=origin, rewound=rewind_to, inherit=False)
-    return Baseline.of(_named("imp", scope), levels, before=task.rewound_steps)
+    levels = _rounds(
+        task, goals, steps, seed, by=by, origin=origin, rewound=rewind_to, inherit=False
+    )
+    return Baseline.of(_named("imp", scope, by), levels, before=task.rewound_steps)
 
 
 @_checks.signed(subject=check_task)
@@ -144,6 +157,7 @@ def finetune(
     steps: int,
     fraction: float = 0.2,
     scope: str = "global",
+    by: str = "magnitude",
     seed: int = 0,
 ) -> Baseline:
     """Find tickets by iterative magnitude pruning that goes on from its trained weights.
@@ -157,6 +171,7 @@ def finetune(
         steps: Optimiser steps of each round; far fewer than for ``imp`` will do.
         fraction: As for ``imp``; layerwise, the last layer loses half of it.
         scope: As for ``imp``.
+        by: As for ``one_shot``.
         seed: Of the minibatches; round n sees those of ``imp``'s round n.
 
     Returns:
@@ -171,8 +186,9 @@ def finetune(
         https://arxiv.org/abs/1506.02626. The return to W0 is Frankle & Carbin's.
     """
     goals = _goals(task.layout, rounds, fraction, scope, None)
-    levels = _rounds(task, goals, steps, seed, origin=None, rewound=0, inherit=True)
-    return Baseline.of(_named("finetune", scope), levels, before=task.rewound_steps)
+    _check_by(by, scope)
+    levels = _rounds(task, goals, steps, seed, by=by, origin=None, rewound=0, inherit=True)
+    return Baseline.of(_named("finetune", scope, by), levels, before=task.rewound_steps)
 
 
 def _rounds(
@@ -181,6 +197,7 @@ def _rounds(
     steps: int,
     seed: int,
     *,
+    by: str,
     origin: Start,
     rewound: int,
     inherit: bool,
@@ -197,8 +214,7 @@ def _rounds(
         state = outcome.trained[0]
         trained = np.zeros(task.layout.size, dtype=state.values.dtype)
         trained[before] = state.values
-        # Pruned weights rank below kept ones that happen to be zero.
-        scores = np.where(before, np.abs(trained), -1)
+        scores = _scores(task, before, state.values, by)
         mask = _keep(scores, goal, generator_at(task, seed, MAGNITUDE, level, CHOICES))
         parent, ticket = ticket, task.ticket(mask)
         # So that a population seeded from these tickets can go on from their weights.
@@ -211,6 +227,28 @@ def _rounds(
         start = TrainedState(trained[mask], state.unmasked) if inherit else rewinding
         levels.append(Level(ticket, spent, rewinding, rewound, search_dense_steps=dense))
     return levels
+
+
+def _scores(task: Task, mask: bits.Mask, values: NDArray[np.floating], by: str) -> Scores:
+    """Return what the kept weights of a mask, with trained values (kept,), are worth; (D,).
+
+    Pruned weights rank below kept ones that happen to be zero.
+    """
+    sizes = np.abs(values)
+    if by != "magnitude":
+        ends = np.cumsum([int(part.sum()) for part in task.layout.split(mask).values()]).tolist()
+        spans = [slice(start, stop) for start, stop in itertools.pairwise([0, *ends])]
+        sizes = relative(sizes, spans, uses(task.problem) if by == "cost" else None)
+    scores = np.full(mask.size, -1, dtype=sizes.dtype)
+    scores[mask] = sizes
+    return scores
+
+
+def _check_by(by: str, scope: str) -> None:
+    """Raise unless a criterion is known, and makes a difference."""
+    if _checks.choice("by", by, CRITERIA) != "magnitude" and scope != "global":
+        hint = "Within a layer all rank alike; use scope='global'."
+        raise _checks.bad_value("by", "be left out with scope='layerwise'", "'magnitude'", by, hint)
 
 
 def _goals(
@@ -257,6 +295,6 @@ def _plan(task: Task, seed: int, level: int, steps: int) -> Plan:
     return Plan(_checks.whole("steps", steps), seed_at(task, seed, MAGNITUDE, level, BATCHES))
 
 
-def _named(name: str, scope: str) -> str:
-    """Return a method's name with its scope, unless that is the usual one."""
-    return name if scope == "global" else f"{name}-{scope}"
+def _named(name: str, scope: str, by: str) -> str:
+    """Return a method's name with its scope and criterion, unless they are the usual ones."""
+    return "-".join([name, *(word for word in (scope, by) if word not in ("global", "magnitude"))])

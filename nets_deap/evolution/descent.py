@@ -15,7 +15,7 @@ from nets_deap.evolution.evaluator import AHEAD, Evaluator
 from nets_deap.evolution.objectives import values_of
 from nets_deap.evolution.operators import init_from, mut_prune
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.cost import gradient_share
+from nets_deap.training.cost import dense_share, gradient_share, uses
 
 # Of the kept weights, pruned a round: a fifth, as the literature has it.
 FRACTION = 0.2
@@ -31,11 +31,11 @@ class Descent:
     """Draws a first population from the stations of one descent.
 
     A dense network is trained for a few steps, loses a fifth of its weights, those of smallest
-    |w|, is trained on, and so forth, down to the least density: iterative pruning with fine-tuning
-    (Renda et al. 2020), at the cost of five dense trainings of as many steps, as the sparse rounds
-    cost next to nothing. Its stations are tickets that inherit the weights they had, so that
-    populations need not find again what one lineage finds as well. The stations are measured
-    already, and cost nothing more when they are evaluated.
+    |w| or by another criterion, is trained on, and so forth, down to the least density: iterative
+    pruning with fine-tuning (Renda et al. 2020), at the cost of five dense trainings of as many
+    steps, as the sparse rounds cost next to nothing. Its stations are tickets that inherit the
+    weights they had, so that populations need not find again what one lineage finds as well. The
+    stations are measured already, and cost nothing more when they are evaluated.
 
     From then on lineages go on below the density where pruning has begun to hurt: there populations
     have something to gain, and deep lineages cost little. Networks of that density train for the
@@ -47,6 +47,7 @@ class Descent:
         low: Density of the last station, in (0, 1].
         make: Returns a ticket of a mask and a layout.
         fraction: Of the kept weights, the most that a round prunes, in (0, 1).
+        by: What weights are pruned by; see ``mut_prune``.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Descent:
         low: float,
         make: Callable[..., Ticket],
         fraction: float = FRACTION,
+        by: str = "magnitude",
     ) -> None:
-        self._fraction = fraction
+        self._fraction, self._by = fraction, by
         self._evaluator, self._first, self._low, self._make = evaluator, first, low, make
 
     def __call__(self, n: int, *, seeds: Any = None) -> list[Ticket]:
@@ -77,16 +79,24 @@ class Descent:
         evaluator, layout = self._evaluator, self._evaluator.task.layout
         if seeds is not None:
             drawn = init_from(self._make, layout, n, seeds=seeds)
-            evaluator.active_below = hurt_below(drawn)
+            self._go_on(drawn)
             return drawn
         first = self._first()
         key = first.density, self._low
         if key not in evaluator.stations:
             evaluator.stations[key] = self._descend(first)
         stations = evaluator.stations[key]
-        high = evaluator.active_below = hurt_below(stations)
+        high = self._go_on(stations)
         active = [ticket for ticket in stations if ticket.density <= high]
         return init_from(self._make, layout, n, seeds=active)
+
+    def _go_on(self, stations: Sequence[Ticket]) -> float:
+        """Let lineages go on where pruning hurts some stations; return the density of the first."""
+        evaluator = self._evaluator
+        high = evaluator.active_below = hurt_below(stations)
+        first = next(ticket for ticket in stations if ticket.density == high)
+        evaluator.active_share = dense_share(evaluator.task.problem, first.packed_mask)
+        return high
 
     def _descend(self, ticket: Ticket) -> list[Ticket]:
         """Train and prune, from a first ticket down to the least density; return all stations."""
@@ -95,13 +105,12 @@ class Descent:
         begun = ledger.totals()
         rounds = max(0, rounds_to(self._low / ticket.density, self._fraction))
         sizes = np.geomspace(ticket.kept, max(1, self._low * ticket.n_weights), rounds + 1)
-        steps = evaluator.front_steps = self._steps_a_round(sizes / ticket.n_weights)
+        steps = evaluator.front_steps = self._steps_a_round(self._shares(ticket, sizes))
         rng = np.random.default_rng(task.derived_seed(AHEAD, AHEAD))
         stations = []
         for i, size in enumerate(sizes):
             if i:
-                ticket = copy.deepcopy(ticket)
-                mut_prune(ticket, fraction=max(0.0, 1 - round(size) / ticket.kept), rng=rng)
+                ticket = self._pruned(ticket, size, rng)
             ((measured, state),) = evaluator.train(
                 [ticket], [steps], AHEAD, AHEAD, i, inherit=True, notes=self._notes
             )
@@ -121,6 +130,30 @@ class Descent:
             evaluator.ahead_cost += cost
             evaluator.budget.spent += cost
         return stations
+
+    def _pruned(self, ticket: Ticket, size: float, rng: np.random.Generator) -> Ticket:
+        """Return a copy of a ticket that keeps ``size`` weights, rounded."""
+        ticket = copy.deepcopy(ticket)
+        costs = self._evaluator.task.weight_costs if self._by == "cost" else None
+        fraction = max(0.0, 1 - round(size) / ticket.kept)
+        mut_prune(ticket, fraction=fraction, by=self._by, costs=costs, rng=rng)
+        return ticket
+
+    def _shares(self, ticket: Ticket, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what a step of each round will cost, in dense steps, from a first ticket on.
+
+        Where all weights cost the same, the density. Else it depends on which layers lose weights:
+        about as many as they would lose before any training.
+        """
+        problem = self._evaluator.task.problem
+        times = uses(problem)
+        if (times == times[0]).all():
+            return sizes / ticket.n_weights
+        rng, found = np.random.default_rng(0), []
+        for size in sizes:
+            ticket = self._pruned(ticket, size, rng)
+            found.append(dense_share(problem, ticket.packed_mask))
+        return np.array(found)
 
     def _steps_a_round(self, shares: NDArray[np.float64]) -> int:
         """Return the recipe's steps, or fewer where a budget is small."""

@@ -106,6 +106,7 @@ class Evaluator(Batched):
         active_below: Density below which lineages go on, because pruning has begun to hurt there;
             None where no ``Descent`` has found one. Networks train for the recipe's steps there,
             the sparser the longer; denser ones for as many multiply-adds as those.
+        active_share: The ``dense_share`` of the ticket of that density; None for the density.
         planned: Generations after the first population, where somebody has said how many.
         ahead: The totals of the task's ledger before and after what was trained for this run ahead
             of its first generation; None for nothing, or once a recorder has entered it.
@@ -132,6 +133,7 @@ class Evaluator(Batched):
         "_front_values",
         "_home",
         "active_below",
+        "active_share",
         "again",
         "ahead",
         "ahead_cost",
@@ -178,6 +180,7 @@ class Evaluator(Batched):
                 "There every ticket trains from W0 in every generation.",
             )
         self.active_below: float | None = None
+        self.active_share: float | None = None
         self.planned: int | None = None
         self.ahead: tuple[Totals, Totals] | None = None
         self.ahead_cost = 0.0
@@ -539,9 +542,10 @@ class Evaluator(Batched):
 
     def _length(self, share: float) -> float:
         """Return how long a network trains: its steps over the recipe's."""
-        if self.active_below is None:
+        begin = self.active_below if self.active_share is None else self.active_share
+        if begin is None:
             return 1.0
-        ratio = self.active_below / share
+        ratio = begin / share
         return ratio if ratio < 1 else ratio**DEEPER
 
     @property

@@ -32,12 +32,14 @@ class Lineages:
         evaluator: Knows who lives, how far the run has come, and from which density on lineages
             go on.
         low: Least density of tickets.
-        settings: Noise of the saliency.
+        settings: What weights are pruned by, and the noise of it.
     """
 
     def __init__(self, evaluator: Evaluator, low: float, settings: OperatorSettings) -> None:
         self._evaluator, self._low = evaluator, low
         self._noise = NOISE if settings.noise is None else settings.noise
+        costs = evaluator.task.weight_costs if settings.by == "cost" else None
+        self._saliency: dict[str, Any] = {"by": settings.by, "costs": costs}
         self._by_gradient = BY_GRADIENT if getattr(settings, "gradient", None) is not False else 0.0
 
     def mutate(self, individual: Ticket, *, rng: Rng | None = None) -> tuple[Ticket]:
@@ -46,7 +48,8 @@ class Lineages:
         fraction = self._fraction() * float(source.uniform(0.5, 1.5))
         least = 1 / max(1, individual.kept)  # a swap of nothing would train the same ticket on
         if individual.kept * (1 + fraction) > individual.n_weights:
-            return mut_prune(individual, fraction=ROOM, noise=self._noise, rng=source)
+            more = {**self._saliency, "noise": self._noise}
+            return mut_prune(individual, fraction=ROOM, rng=source, **more)
         grow = "random"
         if source.random() < self._by_gradient:
             self._evaluator.note_gradients(individual)
@@ -55,6 +58,7 @@ class Lineages:
         return mut_swap(
             individual,
             fraction=min(1.0, max(least, fraction)),
+            **self._saliency,
             grow=grow,
             noise=self._noise,
             grow_noise=GROW_NOISE,
@@ -76,7 +80,7 @@ class Lineages:
         """Average a ticket with another one, whose gradients are then those of both."""
         if self._by_gradient:
             self._evaluator.note_gradients(other)
-        return cx_average(one, other, rng=rng)
+        return cx_average(one, other, rng=rng, **self._saliency)
 
     def select(self, individuals: Sequence[Any], k: int) -> list[Any]:
         """Select by ``sel_lineages`` where pruning has begun to hurt."""

@@ -3,6 +3,8 @@
 Most of these have no gradient. Each function measures one trained ticket; ``objectives`` gives them
 names, directions and worst values. An objective of one's own is any such function. Those here stand
 in the module itself, with their numbers by ``functools.partial``, so that they can be pickled.
+
+One file: each measure is a few lines; what they share is most of it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from nets_deap.errors import InvalidValueError, NetsError
 from nets_deap.inputs.call import call_with
 from nets_deap.inputs.nested import each, leaves_of
 from nets_deap.models.compact.footprint import CompactCost
+from nets_deap.models.compact.kept import KeptCost
+from nets_deap.models.tensors import Mask
 from nets_deap.tickets import live
 from nets_deap.training.batches import eval_batches
 from nets_deap.training.losses import n_correct, n_labelled
@@ -32,9 +36,11 @@ if TYPE_CHECKING:
     from nets_deap.evolution.measured import Measured
     from nets_deap.training.task import Task
 
-# No multiply-adds, inputs or accuracy can be worse than these.
+# Objectives that a search makes small by taking whole inputs and neurons.
+OF_UNITS = ("multiply_adds", "live_inputs")
 # Objectives that a search makes small, as it does density.
-STRUCTURAL = ("multiply_adds", "live_inputs")
+STRUCTURAL = (*OF_UNITS, "sparse_multiply_adds")
+# No multiply-adds, inputs or accuracy can be worse than these.
 WORST_COUNT = 1e15
 WORST_ACCURACY = 0.0
 INT8_LEVELS = 127
@@ -79,21 +85,43 @@ def steps_to_loss(limit: float, measured: Measured) -> float:
 def multiply_adds(measured: Measured) -> float:
     """Return the multiply-adds of one example through the compact network, to minimise.
 
-    Exactly those of what ``Ticket.compact`` gives after any training.
+    Exactly those of what ``Ticket.compact`` gives after any training: of dense layers, which are
+    smaller, with convolutions at each of their positions. Of a network that cannot be compacted, as
+    with residual connections of its own, those of ``sparse_multiply_adds``.
 
     Args:
-        measured: With its task, whose model can be compacted (see
-            ``models.compact.compact.compact``); without one the ticket's layers count as the
-            whole network, fully connected and in sequence.
+        measured: With its task; without one the ticket's layers count as the whole network, fully
+            connected and in sequence.
 
     Raises:
-        InvalidValueError: It is neither.
+        InvalidValueError: There is no task, and they are not.
     """
     weights, mask = measured.ticket.layout.weights, measured.ticket.mask
     if measured.task is None:
         return float(live.multiply_adds(weights, mask))
-    cost = _cost_of(measured.task.problem, "multiply_adds")
-    return float(cost.multiply_adds(weights.split(mask)))
+    problem, masks = measured.task.problem, weights.split(mask)
+    cost = _compact_cost(problem)
+    if isinstance(cost, str):
+        return _kept_multiply_adds(problem, masks)
+    return float(cost.multiply_adds(masks))
+
+
+def sparse_multiply_adds(measured: Measured) -> float:
+    """Return the multiply-adds of one example with live kept weights alone, to minimise.
+
+    Those of sparse kernels, of any network: a weight on a path from an input to an output counts
+    once for each position that it is applied at; see ``models.compact.kept.KeptCost``.
+
+    Args:
+        measured: As for ``multiply_adds``.
+
+    Raises:
+        InvalidValueError: As for ``multiply_adds``.
+    """
+    weights, mask = measured.ticket.layout.weights, measured.ticket.mask
+    if measured.task is None:
+        return float(live.sparse_multiply_adds(weights, mask))
+    return _kept_multiply_adds(measured.task.problem, weights.split(mask))
 
 
 def live_inputs(measured: Measured) -> float:
@@ -112,31 +140,50 @@ def live_inputs(measured: Measured) -> float:
     weights, mask = measured.ticket.layout.weights, measured.ticket.mask
     if measured.task is None:
         return float(live.live_inputs(weights, mask))
-    cost = _cost_of(measured.task.problem, "live_inputs")
+    cost = _compact_cost(measured.task.problem)
+    if isinstance(cost, str):
+        raise _not_followed("live_inputs", cost)
     try:
         return float(cost.live_inputs(weights.split(mask)))
     except InvalidValueError as error:
-        raise _not_followed("live_inputs", error) from error
+        raise _not_followed("live_inputs", str(error)) from error
 
 
 @once
-def _cost_of(problem: Problem, objective: str) -> CompactCost:
-    """Return what counts for a problem's model; made with one example passed through it."""
-    _, example, _ = next(eval_batches(problem.val, 1))
+def _compact_cost(problem: Problem) -> CompactCost | str:
+    """Return what counts for a problem's model once compact, or why it cannot be compacted."""
     try:
-        return CompactCost(problem.model, example)
+        return CompactCost(problem.model, _example_of(problem))
     except InvalidValueError as error:
-        raise _not_followed(objective, error) from error
+        return str(error)
 
 
-def _not_followed(objective: str, error: InvalidValueError) -> NetsError:
+@working
+def _kept_multiply_adds(problem: Problem, masks: Mapping[str, Mask]) -> float:
+    """Return the multiply-adds of the live weights that masks keep."""
+    return float(_kept_cost(problem).multiply_adds(masks))
+
+
+@once
+def _kept_cost(problem: Problem) -> KeptCost:
+    """Return what counts live kept weights of a problem's model."""
+    return KeptCost(problem.model, _example_of(problem))
+
+
+def _example_of(problem: Problem) -> Any:
+    """Return one input (1, ...)."""
+    _, example, _ = next(eval_batches(problem.val, 1))
+    return example
+
+
+def _not_followed(objective: str, why: str) -> NetsError:
     """Return the error for an objective that a task's network does not have."""
     return _checks.bad_value(
         "objectives",
         "be those that the network has",
         "others, or a network that can be compacted",
         objective,
-        f"It is counted on what compact leaves, and {error}",
+        f"It is counted on what compact leaves, and {why}",
     )
 
 

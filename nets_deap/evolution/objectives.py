@@ -273,7 +273,16 @@ OBJECTIVES: dict[str, Objective] = {
             measures.WORST_COUNT,
             measures.multiply_adds,
             reference="dense",
-            about="of one example, through what ``Ticket.compact`` leaves of the network",
+            about="of one example, through what ``Ticket.compact`` leaves of the network; where it "
+            "cannot be compacted, as the next",
+        ),
+        Objective(
+            "sparse_multiply_adds",
+            "min",
+            measures.WORST_COUNT,
+            measures.sparse_multiply_adds,
+            reference="dense",
+            about="of one example, with live kept weights alone, each at every position",
         ),
         Objective(
             "live_inputs",

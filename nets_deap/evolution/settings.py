@@ -246,6 +246,14 @@ class OperatorSettings(Settings):
         "``mut_shrink``.",
         densities,
     )
+    by: str = setting(
+        "magnitude",
+        'What weights are pruned, and averages thinned, by: ``"magnitude"``, ``|w|``; '
+        '``"lamp"``, its share of its layer; or ``"cost"``, that for each multiply-add, so that '
+        "convolutions become sparse too; see ``mut_prune``. Where all layers are fully connected "
+        "the last two are the same.",
+        one_of(("magnitude", "lamp", "cost")),
+    )
     flips: float | None = setting(
         None,
         "Probability of a flip for each bit when flipping; None for two flips expected.",

@@ -15,7 +15,7 @@ from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.descent import Descent
 from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.lineages import Lineages
-from nets_deap.evolution.measures import STRUCTURAL
+from nets_deap.evolution.measures import OF_UNITS
 from nets_deap.evolution.operators import (
     cx_average,
     cx_interpolate,
@@ -129,7 +129,7 @@ def register_operators(
         if settings.first_density is None:
             make = functools.partial(_ticket, evaluator.fitness())
             fraction = {} if settings.prune is None else {"fraction": settings.prune[1]}
-            descent = Descent(evaluator, toolbox.individual, low, make, **fraction)
+            descent = Descent(evaluator, toolbox.individual, low, make, by=settings.by, **fraction)
             toolbox.register("population", descent)
         for name in ("mate", "mutate", "select"):
             toolbox.register(name, getattr(lineages, name))
@@ -209,9 +209,20 @@ def _register_variation(
         noise = 0.0
     if sigma is None:
         sigma = 0.2 if shrinks else 0.0
-    pruning = functools.partial(mut_prune, fraction=prune, noise=noise, sigma=sigma)
+    by: dict[str, Any] = {"by": settings.by}
+    if settings.by == "cost":
+        by["costs"] = evaluator.task.weight_costs
+    pruning = functools.partial(mut_prune, fraction=prune, noise=noise, sigma=sigma, **by)
     mutations: Mutations
     if shrinks:
+        if settings.by != "magnitude":
+            raise _checks.bad_value(
+                "by",
+                "be left out where mut_shrink takes inputs and neurons by their norms",
+                "'magnitude'",
+                settings.by,
+                "Leave it out, or take other objectives, such as sparse_multiply_adds.",
+            )
         shrinking = functools.partial(mut_shrink, fraction=prune, sigma=sigma)
         toolbox.register("mate", cx_then_mutate, cross=cx_average, mutate=shrinking)
         mutations = ((shrinking, 6),)
@@ -220,15 +231,15 @@ def _register_variation(
         toolbox.register("mate", cx_interpolate)
         mutations = (
             (pruning, 6),
-            (functools.partial(mut_swap, fraction=(0.01, 0.3)), 1),
+            (functools.partial(mut_swap, fraction=(0.01, 0.3), **by), 1),
             (mut_regrow, 1),
             (mut_layer, 1),
             (functools.partial(mut_flip, indpb=indpb), 1),
         )
     if evaluator.gradients:
         mutations += (
-            (functools.partial(pruning, by="gradient"), 4),
-            (functools.partial(mut_swap, fraction=(0.05, 0.2), grow="gradient"), 2),
+            (functools.partial(pruning, by="gradient", costs=None), 4),
+            (functools.partial(mut_swap, fraction=(0.05, 0.2), grow="gradient", **by), 2),
         )
     operators, weights = zip(*mutations, strict=True)
     toolbox.register("mutate", mut_one_of, operators=operators, weights=weights)
@@ -238,7 +249,7 @@ def shrinks_tickets(evaluator: Evaluator) -> bool:
     """Return whether tickets evolve by ``mut_shrink``: as objectives want it, where it can."""
     names = {objective.name for objective in evaluator.objectives}
     lamarckian = evaluator.inherit == "weights"
-    return lamarckian and not names.isdisjoint(STRUCTURAL) and _can_shrink(evaluator.task)
+    return lamarckian and not names.isdisjoint(OF_UNITS) and _can_shrink(evaluator.task)
 
 
 def _can_shrink(task: Task) -> bool:

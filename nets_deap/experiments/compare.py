@@ -11,7 +11,6 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap.baselines import Baseline
-from nets_deap.errors import InvalidValueError
 from nets_deap.evolution.budget import STEPS
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.measures import multiply_adds
@@ -155,7 +154,7 @@ def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: flo
             "method": name,
             "density": level.ticket.density,
             "kept": level.ticket.kept,
-            "multiply_adds": _multiply_adds(task, level.ticket),
+            "multiply_adds": int(multiply_adds(Measured(level.ticket, {}, 0, task=task))),
             "test_accuracy": result.test_accuracy,
             "test_loss": result.test_loss,
             "val_accuracy": result.val_accuracy,
@@ -167,14 +166,6 @@ def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: flo
         }
         for level, result in zip(found.levels, results, strict=True)
     ]
-
-
-def _multiply_adds(task: Task, ticket: Ticket) -> int | None:
-    """Return the multiply-adds of the compact network; None where it cannot be compacted."""
-    try:
-        return int(multiply_adds(Measured(ticket, {}, 0, task=task)))
-    except InvalidValueError:
-        return None
 
 
 def _measure(

@@ -143,7 +143,7 @@ class SearchConfig(SearchSettings):
     def _check_genome(self) -> None:
         """Refuse what genomes with weights of their own do not use."""
         unused = {"inherit", "budget", "budget_unit", "growth", "algorithm", "distribution"}
-        unused |= {"density", "gradient", "noise", "reevaluate", "holdout", "islands"}
+        unused |= {"density", "by", "gradient", "noise", "reevaluate", "holdout", "islands"}
         given = [name for name in self.changed(SearchConfig) if name in unused]
         if self.genome == "weights" and given:
             raise _checks.bad_value(

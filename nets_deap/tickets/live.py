@@ -60,6 +60,16 @@ def multiply_adds(layout: MaskLayout, mask: bits.Mask) -> int:
     return sum(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
 
 
+def sparse_multiply_adds(layout: MaskLayout, mask: bits.Mask) -> int:
+    """Count the kept weights between live units: what sparse kernels do for one example.
+
+    Arguments and errors as for ``multiply_adds``, which is never less.
+    """
+    gates = gates_of(layout, mask)
+    pairs = zip(gates, itertools.pairwise(live_of(gates)), strict=True)
+    return sum(int(gate[outputs][:, inputs].sum()) for gate, (inputs, outputs) in pairs)
+
+
 def live_inputs(layout: MaskLayout, mask: bits.Mask) -> int:
     """Count the inputs that reach an output; arguments and errors as for ``live_units``."""
     return int(live_units(layout, mask)[0].sum())

@@ -14,22 +14,23 @@ from nets_deap.training.batches import rows_of
 from nets_deap.training.problem import Problem, once
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+PARTS = "parametrizations"  # where torch keeps what a layer's weight is computed from
 _APPLIED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 
 
 def dense_share(problem: Problem, packed: bits.Bytes) -> float:
     """Return the multiply-adds of a masked network over those of the dense one, in [0, 1].
 
-    Of the maskable weights. A weight counts as often as one example has it applied: once in a fully
-    connected layer, at each position of its output in a convolution. Where all layers apply theirs
-    equally often it is the density. Training costs about three times the forward pass, dense and
-    sparse, so it is the share of a training step as well (Evci et al. 2020 count likewise).
+    Of the maskable weights. A weight counts as often as one example has it applied, see ``uses``:
+    where all layers apply theirs equally often it is the density. Training costs about three times
+    the forward pass, dense and sparse, so it is the share of a training step as well (Evci et al.
+    2020 count likewise).
 
     Args:
         problem: The model, and examples to count by.
         packed: The packed mask over the D weights.
     """
-    times = _times(problem)
+    times = uses(problem)
     layers = problem.layout.layers
     kept = np.array([bits.count(packed, layer.start, layer.stop) for layer in layers])
     sizes = np.array([layer.size for layer in layers])
@@ -49,31 +50,39 @@ def gradient_share(share: float) -> float:
 
 
 @once
-def _times(problem: Problem) -> NDArray[np.float64]:
-    """Return how often one example has the weights of each layer applied, (layers,)."""
+def uses(problem: Problem) -> NDArray[np.float64]:
+    """Return how often one example has the weights of each layer applied, shape (L,), all >= 1.
+
+    That is the multiply-adds that a kept weight costs: one in a fully connected layer, one at each
+    position of its output in a convolution (of its input, if that is transposed). A layer that is
+    used more than once counts each time, in residual networks as in any other; what is applied
+    otherwise, as in attention and recurrent layers, counts once. Found by one forward pass, of a
+    task's first minibatch, and remembered.
+    """
     model = copied(problem.model).eval()
     # A whole minibatch: a model may need more than one example at a time.
     rows = torch.arange(min(problem.recipe.batch_size, problem.n_examples))
-    found: dict[nn.Module, float] = {}
+    found: dict[str, float] = {}
 
     def count(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(module, _TRANSPOSED):
             units, whole = module.in_channels, given[0]
         else:
             units, whole = module.weight.shape[0], output  # type: ignore[assignment, index]
-        found[module] = found.get(module, 0.0) + whole.numel() / units / len(rows)
+        for name in names[module]:
+            found[name] = found.get(name, 0.0) + whole.numel() / units / len(rows)
 
-    owners = {
-        f"{path}.{name}" if path else name: module
-        for path, module in model.named_modules()
-        for name, _ in module.named_parameters(recurse=False)
-    }
-    wanted = {module for module in owners.values() if isinstance(module, _APPLIED)}
-    for module in wanted:
+    names: dict[nn.Module, list[str]] = {}
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    for path, module in model.named_modules():
+        # A weight that is computed belongs to the layer that applies what comes of it.
+        owner = model.get_submodule(path.rpartition(f".{PARTS}.")[0]) if PARTS in path else module
+        own = [first[id(p)] for p in module.parameters(recurse=False)]  # one may be of two layers
+        if isinstance(owner, _APPLIED) and own:
+            names.setdefault(owner, []).extend(own)
+    for module in names:
         module.register_forward_hook(count)
     state = {**problem.initial, **problem.buffers}
     with torch.no_grad():
         call_with(model, state, rows_of(problem.train[0], rows))
-    names = [owners.get(layer.name) for layer in problem.layout.layers]
-    # What is applied otherwise, as in attention and recurrent layers, counts once.
-    return np.array([max(found.get(m, 1.0), 1.0) if m is not None else 1.0 for m in names])
+    return np.array([max(found.get(layer.name, 1.0), 1.0) for layer in problem.layout.layers])

@@ -22,7 +22,8 @@ from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.device import threads_for
 from nets_deap.training.engines.cpu.arguments import RELU, TANH
-from nets_deap.training.engines.cpu.engine import ACTIVATIONS, suits
+from nets_deap.training.engines.cpu.engine import suits
+from nets_deap.training.engines.cpu.geometry import ACTIVATIONS
 from nets_deap.training.losses import loss_of
 from nets_deap.training.precision import plain_attention
 from nets_deap.training.problem import Problem, Start, once, working

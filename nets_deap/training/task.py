@@ -29,7 +29,7 @@ from nets_deap.tickets.layout_of import layout_of
 from nets_deap.tickets.ticket import Ticket, several
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import checked_augment
-from nets_deap.training.cost import dense_share
+from nets_deap.training.cost import dense_share, uses
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
 from nets_deap.training.guard import guarded
@@ -153,11 +153,12 @@ class Task:
             minibatch, which all networks of a chunk share; None: kept if they take at most half of
             the free memory.
         chunk: Networks trained at once; None chooses by memory.
-        engine: What trains a generation: ``"compiled"`` (fully connected networks on the CPU, each
-            layer by its kept weights alone or as a matrix, whichever is faster; needs numba, the
-            extra ``fast``), ``"batched"`` (these by batched products on any device), ``"vmap"``
-            (any module, as a batch), ``"loop"`` (any module, each network alone, on the CPU a
-            network a thread; it alone takes random numbers other than those of dropout), or
+        engine: What trains a generation: ``"compiled"`` (fully connected networks, and
+            convolutions in a row before such layers, on the CPU, each layer by its kept weights
+            alone or, fully connected, as a matrix, whichever is faster; needs numba, the extra
+            ``fast``), ``"batched"`` (fully connected ones by batched products on any device),
+            ``"vmap"`` (any module, as a batch), ``"loop"`` (any module, each network alone, on the
+            CPU a network a thread; it alone takes random numbers other than those of dropout), or
             ``"auto"``: the fastest that can.
         precision: Of matrix products: ``"float32"``, ``"tf32"`` (CUDA) or ``"bf16"`` (what the
             batched engine can train); see ``training.precision``.
@@ -261,6 +262,11 @@ class Task:
         for name, module in model.named_modules():
             module.training = self._modes[name]
         return model
+
+    @property
+    def weight_costs(self) -> dict[str, float]:
+        """What a kept weight of each layer costs, in multiply-adds; see ``training.cost.uses``."""
+        return dict(zip(self.problem.layout.names, uses(self.problem).tolist(), strict=True))
 
     @property
     def steps(self) -> int:

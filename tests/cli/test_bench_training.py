@@ -49,6 +49,9 @@ def test_counts_of_a_feedforward_network_and_of_any_other_module():
     counted = cost_of(conv, "vmap", 1.0, 1).terms["products"]
     assert counted.flops == 2 * 60 * (3 * inner + 2 * first)
     assert counted.bytes == 3 * 4 * (61_470 + 236)
+    kept = cost_of(conv, "compiled", 0.05, 1).terms
+    assert kept["products"].flops == pytest.approx(0.05 * counted.flops)
+    assert kept["layers"] == cost_of(conv, "vmap", 0.05, 1).terms["layers"]
 
 
 @pytest.mark.slow

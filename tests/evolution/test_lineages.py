@@ -7,12 +7,15 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import nets_deap as nets
 from nets_deap import operators
 from nets_deap.errors import InvalidValueError
-from nets_deap.evolution.descent import HURT, hurt_below
+from nets_deap.evolution.descent import HURT, SHARE, hurt_below
 from nets_deap.tickets.trained import TrainedState
+from nets_deap.training.cost import dense_share
 
 RECIPE = nets.Recipe(lr=0.05, batch_size=4, steps=20, loss="binary_cross_entropy")
 
@@ -156,6 +159,33 @@ def test_sparse_networks_train_longer_and_dense_ones_for_as_many_multiply_adds()
     assert at == 20
     assert dense * 1.0 == pytest.approx(20 * active, abs=0.5)
     assert 20 < sparse < 20 * active / 0.05
+
+
+def convolutional_task():
+    """Return a task most of whose weights are linear, and multiply-adds those of convolutions."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(144, 10), nn.Linear(10, 2)),
+    )
+    x, y = torch.randn(60, 1, 6, 6), torch.arange(60) % 2
+    data, recipe = (x, y), nets.Recipe(steps=6, batch_size=20)
+    return nets.Task(model, train=data, val=data, recipe=recipe, device="cpu")
+
+
+def test_what_convolutions_cost_decides_how_long_networks_train():
+    task = convolutional_task()
+    budget = nets.Budget(120, generations=6)
+    box = nets.make_toolbox(task, density=(0.1, 1.0), budget=budget, rewinds=0)
+    box.population(n=4)
+    evaluator = box.evaluate.func
+    (stations,) = evaluator.stations.values()
+    shares = [dense_share(task.problem, one.packed_mask) for one in stations]
+    assert shares[-1] > 2 * stations[-1].density, "convolutions stay denser than the network"
+    cost = evaluator.front_steps * sum(shares)
+    assert 0.5 * SHARE * budget.total < cost < SHARE * budget.total
+    (at,) = [one for one in stations if one.density == evaluator.active_below]
+    assert evaluator._length(dense_share(task.problem, at.packed_mask)) == 1
 
 
 def test_a_budget_too_small_for_a_descent_is_refused_before_anything_is_trained():

@@ -37,6 +37,7 @@ TABLE = [
     ("train_loss", 0.25, "min", 1e6, 0.7),
     ("density", 0.5, "min", 1.0, 1.0),
     ("multiply_adds", 2.0, "min", 1e15, 4.0),
+    ("sparse_multiply_adds", 2.0, "min", 1e15, 4.0),
     ("live_inputs", 1.0, "min", 1e15, 1.0),
     ("val_curve_area", (10 * 0.9 + 20 * 0.65) / 30, "min", 1e6, 0.7),  # two trapezia
     (penalised(0.2), 0.5 + ((0.5 - 0.2) / 0.8) ** 2, "min", 1e6, 1.7),

@@ -7,8 +7,9 @@ from torch import nn
 
 import nets_deap as nets
 from nets_deap.baselines import finetune, imp, one_shot, random_uniform, rigl, snip, synflow
+from nets_deap.models.compact.footprint import count_multiply_adds
 from nets_deap.tickets import bits
-from nets_deap.training.cost import dense_share
+from nets_deap.training.cost import dense_share, uses
 from nets_deap.training.task import Ledger
 
 
@@ -64,6 +65,41 @@ def test_a_layer_that_is_used_twice_counts_twice():
 
     task = images(Twice())
     assert share(task, a_weight=1) == pytest.approx(2 / (2 * 36 * 36 + 72))
+
+
+def test_a_weight_of_two_layers_counts_in_both():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(36, 36), nn.Linear(36, 36), nn.Linear(36, 2)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.c(self.b(self.a(x.flatten(1))))
+
+    task = images(Tied())
+    assert dict(zip(task.layout.names, uses(task.problem), strict=True)) == {
+        "a.weight": 2,
+        "c.weight": 1,
+    }
+
+
+def test_a_weight_that_is_computed_counts_as_its_layer_does():
+    convolution = nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 2, 3))
+    task = images(nn.Sequential(convolution, nn.Flatten(), nn.Linear(32, 2)))
+    assert "0.parametrizations.weight.original1" in task.layout.names
+    assert uses(task.problem).tolist() == [16, 1]
+
+
+def test_of_a_residual_network_each_layer_counts_at_its_own_resolution():
+    task = images(nets.models.ResNet(1, channels=1, classes=2), size=8)
+    by_layer = dict(zip(task.layout.names, uses(task.problem).tolist(), strict=True))
+    stages = {f"blocks.{i}.conv{j}.weight": (64, 16, 4)[i] for i in range(3) for j in (1, 2)}
+    assert by_layer == {"conv.weight": 64, **stages, "linear.weight": 1}
+    dense = sum(by_layer[layer.name] * layer.size for layer in task.layout.layers)
+    assert dense == count_multiply_adds(task.problem.model, torch.zeros(1, 1, 8, 8))
+    half = share(task, **{"blocks.0.conv1.weight".replace(".", "_"): 1000})
+    assert half == pytest.approx(1000 * 64 / dense)
 
 
 def test_the_ledger_enters_what_the_masks_keep(xor_task):

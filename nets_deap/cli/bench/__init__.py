@@ -24,7 +24,9 @@ def add(parsers: Any) -> None:
         "workers of Ray, by number; all: the first two",
     )
     training = command.add_argument_group("training")
-    training.add_argument("--nets", help="lenet,lenet5,conv2,resnet20 (default: the first two)")
+    training.add_argument(
+        "--nets", help="lenet,lenet5,conv2,conv4,conv6,resnet20 (default: the first two)"
+    )
     training.add_argument(
         "--populations", help="numbers of networks (default: 1,8,64; on CUDA also 256,1024)"
     )

@@ -21,11 +21,12 @@ def cost_of(task: Task, engine: str, density: float, networks: int) -> Cost:
     Fully connected networks term by term, as the engine takes them: by kept weights alone, or
     with dense products. Others by running one step: operations of all products and
     convolutions, and the bytes of parameters, gradients, optimiser state and of what each layer
-    puts out, forward and backward.
+    puts out, forward and backward. The compiled engine takes all but the last with the kept weights
+    alone.
     """
     feedforward, recipe = feedforward_of(task.problem.model), task.recipe
     if feedforward is None:
-        return _counted(task)
+        return _counted(task, density if engine == "compiled" else 1.0)
     sizes, moments = feedforward.sizes.tolist(), MOMENTS[recipe.optimizer]
     if engine == "compiled":
         share = 1.0 if density >= DENSE_FROM else density
@@ -33,8 +34,8 @@ def cost_of(task: Task, engine: str, density: float, networks: int) -> Cost:
     return step_cost(sizes, recipe.batch_size, density, moments=moments, networks=networks)
 
 
-def _counted(task: Task) -> Cost:
-    """Count a step of any module by taking one."""
+def _counted(task: Task, share: float) -> Cost:
+    """Count a step of any module by taking one, where it computes with a share of the weights."""
     model, recipe = task.model, task.recipe
     inputs, targets = (part[: recipe.batch_size].cpu() for part in task.problem.train)
     sizes: list[int] = []
@@ -51,14 +52,15 @@ def _counted(task: Task) -> Cost:
         loss_of(recipe.loss, model(inputs), targets).backward()  # type: ignore[no-untyped-call]
     for hook in hooks:
         hook.remove()
-    parameters = sum(p.numel() * p.element_size() for p in model.parameters())
+    parameters = share * sum(p.numel() * p.element_size() for p in model.parameters())
     moments = MOMENTS[recipe.optimizer]
     return Cost(
         {
-            "products": Term(counter.get_total_flops(), 3 * parameters),
+            "products": Term(share * counter.get_total_flops(), 3 * parameters),
             "layers": Term(0, 4 * sum(sizes)),
             "optimiser": Term(
-                14 * sum(p.numel() for p in model.parameters()), (3 + 2 * moments) * parameters
+                14 * share * sum(p.numel() for p in model.parameters()),
+                (3 + 2 * moments) * parameters,
             ),
         }
     )

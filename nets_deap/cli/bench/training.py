@@ -27,7 +27,9 @@ EXAMPLES = 20_000
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "lenet": (models.lenet_300_100, (1, 28, 28), 60),
     "lenet5": (models.lenet5, (1, 28, 28), 60),
-    "conv2": (lambda: models.conv(2), (3, 32, 32), 60),
+    "conv2": (lambda: models.conv(2, image=(1, 28, 28)), (1, 28, 28), 60),
+    "conv4": (lambda: models.conv(4), (3, 32, 32), 60),
+    "conv6": (lambda: models.conv(6), (3, 32, 32), 60),
     "resnet20": (models.resnet20, (3, 32, 32), 128),
 }
 USUAL = ("lenet", "lenet5")
@@ -115,8 +117,8 @@ def make_task(net: str, device: str = "auto", *, width: float = 1.0, **options: 
     """Return a task of random examples in the shape of a data set: speed does not depend on them.
 
     Args:
-        net: ``"lenet"`` (LeNet-300-100, its hidden layers times ``width``), ``"lenet5"``,
-            ``"conv2"`` or ``"resnet20"``.
+        net: ``"lenet"`` (LeNet-300-100, its hidden layers times ``width``), or another of
+            ``NETS``.
         device: As for ``nets.Task``.
         width: Factor on the hidden layers of LeNet-300-100.
         **options: Passed to ``nets.Task``.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from numpy.typing import NDArray
 
 from nets_deap import _checks
 from nets_deap.errors import NetsError
@@ -18,9 +21,13 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.choice import Rng, Scores, lognormal
 from nets_deap.tickets.choice_of_units import choose_of, smallest_of, together, weights_in
 from nets_deap.tickets.layout import Layer
+from nets_deap.tickets.relative import relative
 from nets_deap.tickets.ticket import Ticket
 
-CRITERIA = ("magnitude", "gradient", "random")
+Costs = Mapping[str, float]  # multiply-adds of a weight, by the name of its layer
+
+CRITERIA = ("magnitude", "lamp", "cost", "gradient", "random")
+OF_AVERAGES = ("magnitude", "lamp", "cost", "random")  # which have no gradients
 GROWTH = ("random", "gradient", "memory")
 
 
@@ -33,16 +40,18 @@ def least(
     *,
     noise: float = 0.0,
     within: Layer | None = None,
+    costs: Costs | None = None,
 ) -> bits.Mask:
     """Mark ``k`` weights of the ticket's bits ``mask``: of least saliency, or random ones."""
     check_by(individual, by)
+    dear = check_costs(individual, by, costs)
     if by == "random":
         if within is not None:
             mask = mask.copy()
             mask[: within.start] = mask[within.stop :] = False
         return choose_of(individual.units, mask, k, rng)
     kept = bits.places(mask)
-    scores = weighted(individual, saliency(individual, kept, by))
+    scores = worth(individual, kept, by, dear)
     assert scores is not None
     if noise:
         scores = scores * lognormal(noise, len(scores), rng)
@@ -53,17 +62,47 @@ def least(
     return marked(len(individual), kept, smallest_of(individual.units, kept, scores, k))
 
 
+def worth(
+    individual: Ticket, kept: bits.Places, by: str, costs: NDArray[np.float64] | None
+) -> Scores | None:
+    """Return what all kept weights are worth by a criterion, as ``saliency``, times their factors.
+
+    Args:
+        individual: The ticket.
+        kept: The places of its bits that are set.
+        by: Any criterion but ``"random"``.
+        costs: Multiply-adds of a weight of each layer (L,), for ``"cost"``; else None.
+    """
+    scores = saliency(individual, kept, by)
+    if scores is not None and by in ("lamp", "cost"):
+        scores = relative(scores, spans_of(individual), costs)
+    return weighted(individual, scores)
+
+
 def to_regrow(
-    individual: Ticket, free: bits.Mask, k: int, by: str, rng: Rng, *, noise: float = 0.0
+    individual: Ticket,
+    free: bits.Mask,
+    k: int,
+    by: str,
+    rng: Rng,
+    *,
+    noise: float = 0.0,
+    costs: Costs | None = None,
 ) -> bits.Mask:
     """Mark ``k`` of the pruned weights ``free``, as many as there are.
 
-    Those of largest gradient or last known |w|, both with noise, then random ones.
+    Those of largest gradient or last known |w|, both with noise, then random ones. Where weights
+    cost differently, the squares count over the costs, as they do where weights are pruned.
     """
     units, inherited = individual.units, individual.inherited
     if _checks.choice("by", by, GROWTH) == "random" or inherited is None:
         return choose_of(units, free, k, rng)
     places, scores = _promising(individual, free, by)
+    if costs is not None:
+        layers = layers_of(individual)
+        ends = np.array([layer.stop for layer in layers])
+        dear = np.sqrt([costs[layer.name] for layer in layers])
+        scores = scores / dear[np.searchsorted(ends, places, side="right")]
     if noise:
         scores = scores * lognormal(noise, len(scores), rng)
     mask = marked(len(individual), places, smallest_of(units, places, -scores, k))
@@ -121,6 +160,24 @@ def check_by(individual: Ticket, by: str) -> None:
         )
     if by == "gradient" and inherited is not None and inherited.gradients is None:
         raise no_gradient(by)
+
+
+def check_costs(individual: Ticket, by: str, costs: Costs | None) -> NDArray[np.float64] | None:
+    """Return what a weight of each layer costs (L,); raise unless just ``by="cost"`` has them."""
+    names = [layer.name for layer in layers_of(individual)]
+    if by != "cost" and costs is not None:
+        raise _checks.bad_value("costs", "come with by='cost'", "None", f"them with by={by!r}")
+    if by != "cost":
+        return None
+    if not isinstance(costs, Mapping) or not {*names} <= {*costs}:
+        raise _checks.bad_value(
+            "costs",
+            "say what a weight of each layer costs, for by='cost'",
+            f"multiply-adds by name, of {names}",
+            costs,
+            "Give costs=task.weight_costs.",
+        )
+    return np.array([_checks.real("costs", costs[n], low=0, open_low=True) for n in names])
 
 
 def no_gradient(by: str) -> NetsError:

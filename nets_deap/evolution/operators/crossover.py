@@ -13,10 +13,9 @@ from nets_deap.evolution.operators._common import (
     kept_by_bits,
     layers_of,
     marked,
-    saliency,
-    weighted,
     write,
 )
+from nets_deap.evolution.operators._criteria import OF_AVERAGES, Costs, check_costs, worth
 from nets_deap.tickets import bits
 from nets_deap.tickets.choice import Rng, lognormal, subset
 from nets_deap.tickets.choice_of_units import (
@@ -160,6 +159,8 @@ def cx_average(
     ind2: Ticket,
     *,
     fraction: float | tuple[float, float] = 0.0,
+    by: str = "magnitude",
+    costs: Costs | None = None,
     noise: float = 0.0,
     allow_empty_layers: bool = False,
     rng: Rng | None = None,
@@ -178,6 +179,8 @@ def cx_average(
         ind2: The other, of the same layout.
         fraction: Of the kept weights, in [0, 1], that is pruned as well; or an interval to draw
             from.
+        by: ``"magnitude"``, ``"lamp"``, ``"cost"`` or ``"random"``, as for ``mut_prune``.
+        costs: As for ``mut_prune``.
         noise: Standard deviation of the logarithm of a factor on each saliency, >= 0; drawn as in
             ``mut_prune``.
         allow_empty_layers: Whether a layer may lose all its weights.
@@ -190,6 +193,7 @@ def cx_average(
     source = generator(rng)
     less = 1 - draw_fraction("fraction", fraction, source)
     sigma = _checks.real("noise", noise, low=0)
+    dear = check_costs(ind1, _checks.choice("by", by, OF_AVERAGES), costs)
     before = ind1.packed, ind2.packed
     counts = kept_by_bits(ind1), kept_by_bits(ind2)
     packed = ind1.packed | ind2.packed
@@ -198,7 +202,7 @@ def cx_average(
     inherit_average((ind1, ind2), before, unchanged_too=True)
     union = ind1.gates
     kept, total = bits.places(union), int(np.count_nonzero(union))
-    scores = weighted(ind1, saliency(ind1, kept))
+    scores = None if by == "random" else worth(ind1, kept, by, dear)
     for child, k in zip((ind1, ind2), counts, strict=True):
         own = source.random(total) if scores is None else scores
         if sigma:

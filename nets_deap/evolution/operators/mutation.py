@@ -5,6 +5,7 @@ One file: a third of it says what the arguments of each are.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,8 +20,10 @@ from nets_deap.evolution.operators._common import (
 )
 from nets_deap.evolution.operators._criteria import (
     GROWTH,
+    Costs,
     best_free,
     check_by,
+    check_costs,
     least,
     to_regrow,
 )
@@ -69,6 +72,7 @@ def mut_prune(
     *,
     fraction: Fraction = (0.1, 0.4),
     by: str = "magnitude",
+    costs: Costs | None = None,
     noise: float = 0.0,
     sigma: float = 0.0,
     allow_empty_layers: bool = False,
@@ -85,9 +89,12 @@ def mut_prune(
         fraction: Of the kept weights, in [0, 1], rounded to a whole number; or an interval to
             draw from.
         by: The saliency: ``"magnitude"``: ``|w|`` of the trained weights when the ticket has them,
-            else of W0; ``"gradient"``: ``|w * gradient|`` after training, which an evaluator with
-            ``gradients=True`` measures (``|w|`` where nothing is inherited, as after a divergence);
-            ``"random"``.
+            else of W0; ``"lamp"``: what that is of its layer's energy, see ``tickets.relative``;
+            ``"cost"``: the same for each multiply-add that the weight costs; ``"gradient"``:
+            ``|w * gradient|`` after training, which an evaluator with ``gradients=True`` measures
+            (``|w|`` where nothing is inherited, as after a divergence); ``"random"``.
+        costs: Multiply-adds of a weight by the name of its layer, ``task.weight_costs``, for
+            ``by="cost"`` alone.
         noise: Standard deviation of the logarithm of a factor on each saliency, >= 0; drawn from
             65,536 equally likely quantiles, so that none is beyond 4.33 standard deviations.
         sigma: Standard deviation of the change of each s, >= 0; 0 leaves them as they are.
@@ -95,7 +102,8 @@ def mut_prune(
         rng: NumPy generator; None for one seeded from ``random``.
 
     Reference:
-        Beyer and Schwefel 2002, Evolution strategies (self-adaptation).
+        Beyer and Schwefel 2002, Evolution strategies (self-adaptation); Lee et al. 2021,
+        Layer-adaptive sparsity for the magnitude-based pruning (LAMP).
     """
     check_ticket(individual)
     source = generator(rng)
@@ -108,7 +116,7 @@ def mut_prune(
         individual.adaptation = {**old, **moved}
     k = round(draw_fraction("fraction", fraction, source) * individual.kept)
     mask = individual.gates
-    mask ^= least(individual, mask, k, by, source, noise=noise)
+    mask ^= least(individual, mask, k, by, source, noise=noise, costs=costs)
     write(individual, mask, source, allow_empty_layers)
     return (individual,)
 
@@ -155,6 +163,7 @@ def mut_swap(
     *,
     fraction: Fraction = (0.01, 0.1),
     by: str = "magnitude",
+    costs: Costs | None = None,
     noise: float = 0.0,
     grow: str = "random",
     grow_noise: float = 0.0,
@@ -172,7 +181,8 @@ def mut_swap(
         individual: The ticket.
         fraction: Of the weights that are kept in the end, in [0, 1], rounded; or an interval to
             draw from. No more are swapped than there are.
-        by: ``"magnitude"``, ``"gradient"`` or ``"random"``, as for ``mut_prune``.
+        by: As for ``mut_prune``.
+        costs: As for ``mut_prune``; what is regrown by gradient or memory counts over them too.
         noise: Of what is pruned, as for ``mut_prune``.
         grow: ``"random"``, ``"gradient"`` or ``"memory"``, as for ``mut_regrow``.
         grow_noise: Of what is regrown by gradient or memory, as for ``mut_regrow``.
@@ -188,24 +198,27 @@ def mut_swap(
     _checks.choice("grow", grow, GROWTH)
     _checks.real("noise", noise, low=0)
     _checks.real("grow_noise", grow_noise, low=0)
+    check_costs(individual, by, costs)
     before, units, kept = individual.gates, individual.units, individual.kept
     goal = kept if size is None else _checks.whole("size", size, high=individual.n_weights)
     k = min(round(draw_fraction("fraction", fraction, source) * goal), kept)
     more = goal - kept
     lose = k + max(-more, 0)
+    regrow = functools.partial(to_regrow, noise=grow_noise, costs=costs)
     if grow == "random":
-        losers = least(individual, before, lose, by, source, noise=noise)
+        losers = least(individual, before, lose, by, source, noise=noise, costs=costs)
         mask = _regrown_in_layers(individual, before, losers, more, source)
     elif units is not None and units.grouped:  # only what goes makes room for others
-        losers = least(individual, before, lose, by, source, noise=noise)
+        losers = least(individual, before, lose, by, source, noise=noise, costs=costs)
         free = best_free(individual, grow, before & ~losers, source)
-        grown = to_regrow(individual, free, k + max(more, 0), grow, source, noise=grow_noise)
+        grown = regrow(individual, free, k + max(more, 0), grow, source)
         n = max(weights_in(units, grown) - more, 0)
         mask = (before ^ choose_of(units, losers, n, source)) | grown
     else:  # units that are regrown may weigh more or less than was asked for
-        grown = to_regrow(individual, ~before, k + max(more, 0), grow, source, noise=grow_noise)
+        grown = regrow(individual, ~before, k + max(more, 0), grow, source)
         n = max(weights_in(units, grown) - more, 0)
-        mask = (before ^ least(individual, before, n, by, source, noise=noise)) | grown
+        losers = least(individual, before, n, by, source, noise=noise, costs=costs)
+        mask = (before ^ losers) | grown
     write(individual, mask, source, allow_empty_layers=True)
     return (individual,)
 
@@ -259,7 +272,7 @@ def mut_layer(
     Args:
         individual: The ticket.
         sigma: Standard deviation of the factor's logarithm, > 0.
-        by: ``"magnitude"`` or ``"random"``, as for ``mut_prune``.
+        by: ``"magnitude"``, ``"gradient"`` or ``"random"``, as for ``mut_prune``.
         rng: NumPy generator; None for one seeded from ``random``.
     """
     check_ticket(individual)

@@ -89,14 +89,14 @@ def count_multiply_adds(module: nn.Module, example: Any) -> int:
     Multiplications by zero count: that is what dense kernels do, and sparse rows have none.
     """
     _checks.length("example", length_of(example), 1, "examples")
-    return sum(_by_layer(copy.deepcopy(module).eval(), example).values())
+    return sum(multiply_adds_by_layer(copy.deepcopy(module).eval(), example).values())
 
 
-def _by_layer(module: nn.Module, example: Any) -> dict[nn.Module, int]:
+def multiply_adds_by_layer(module: nn.Module, example: Any) -> dict[nn.Module, int]:
     """Return the multiply-adds for one example of each layer that takes any.
 
     Args:
-        module: In evaluation mode; gets hooks.
+        module: In evaluation mode.
         example: One input (1, ...), or several.
     """
     found: dict[nn.Module, int] = {}
@@ -111,10 +111,11 @@ def _by_layer(module: nn.Module, example: Any) -> dict[nn.Module, int]:
             here = image[0, 0].numel() * layer.weight.numel()
         found[layer] = found.get(layer, 0) + here  # some are used more than once
 
-    for layer in module.modules():
-        if isinstance(layer, (nn.Linear, _ConvNd, CsrLinear)):
-            layer.register_forward_hook(count, with_kwargs=True)
+    layers = [m for m in module.modules() if isinstance(m, (nn.Linear, _ConvNd, CsrLinear))]
+    hooks = [layer.register_forward_hook(count, with_kwargs=True) for layer in layers]
     call(module, each(example, Tensor.clone))
+    for hook in hooks:
+        hook.remove()
     return found
 
 
@@ -140,8 +141,7 @@ class CompactCost:
         counted = copy.deepcopy(model).eval()
         self._example = leaves_of(example)[0]  # what can be compacted takes one
         self._paths = paths_of(counted)
-        # Hooks come last: with them a module is no longer what its class says.
-        by_layer = _by_layer(counted, example)
+        by_layer = multiply_adds_by_layer(counted, example)
         self._rest = sum(by_layer.values())  # of layers that stay whole
         self._places: dict[str, int] = {}  # how often each weight of a layer is used
         for step in self._weighing:

@@ -63,6 +63,7 @@ class Moment:
                 "between": 0 if evaluator.budget is None else evaluator.budget.between,
                 "worst": worst,
                 "active_below": evaluator.active_below,
+                "active_share": evaluator.active_share,
                 "front_steps": evaluator.front_steps,
             }
         plain = {
@@ -178,6 +179,7 @@ class Snapshot:
             evaluator.budget.spent = held["spent"]
             evaluator.budget.between = held.get("between") or 0
         evaluator.active_below = held.get("active_below")
+        evaluator.active_share = held.get("active_share")  # older ones have none
         evaluator.front_steps = held.get("front_steps")
         if len(held.get("worst", ())) == len(evaluator.worst):  # checkpoints of before have none
             evaluator.worst = tuple(held["worst"])
@@ -213,11 +215,8 @@ def check_state(recorder: Mapping[str, Any], evaluator: Any) -> None:
     numbers = [] if evaluator is None else [evaluator["generation"]]
     if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
         raise RunFileError("its evaluator is at no generation")
-    amounts = (
-        [evaluator.get(n) or 0 for n in ("spent", "between", "active_below", "front_steps")]
-        if evaluator
-        else []
-    )
+    names = ("spent", "between", "active_below", "active_share", "front_steps")
+    amounts = [evaluator.get(n) or 0 for n in names] if evaluator else []
     if not all(type(n) in (int, float) and 0 <= n < 2**63 for n in amounts):
         raise RunFileError("what its evaluator has spent is not a number")
     worst = [] if evaluator is None else evaluator.get("worst", [])

@@ -148,7 +148,7 @@ def train(
 
 def _fastest(problem: Problem) -> str:
     """Return the engine that trains a problem fastest."""
-    if problem.precision == "float32" and compiled.suits(problem):
+    if problem.precision == "float32" and compiled.suits(problem) and compiled.pays(problem):
         return "compiled"
     if batched.suits(problem):
         return "batched"

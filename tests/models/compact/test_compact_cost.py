@@ -15,6 +15,7 @@ from nets_deap.evolution.objectives import OBJECTIVES
 from nets_deap.models import resnet20
 from nets_deap.models.compact.compact import compact
 from nets_deap.models.compact.footprint import CompactCost, count_multiply_adds
+from nets_deap.models.compact.kept import KeptCost
 
 RECIPE = nets.Recipe(batch_size=4, steps=1)
 IMAGE = (2, 9, 8)
@@ -290,18 +291,24 @@ class Shared(nn.Module):
         return self.two(torch.relu(self.one(torch.relu(self.one(x)))))
 
 
-@pytest.mark.parametrize("objective", ["multiply_adds", "live_inputs"])
 @pytest.mark.parametrize("make", [Skip, Concatenated, Functional, Shared])
-def test_what_cannot_be_followed_is_refused_before_anything_trains(make, objective):
-    text = f"objectives must be those that the network has: .* got {objective}.*got {make.__name__}"
-    task = task_of(make())
+def test_inputs_that_cannot_be_followed_are_refused_before_anything_trains(make):
+    text = f"objectives must be those that the network has: .* live_inputs.*got {make.__name__}"
+    task, wanted = task_of(make()), ("val_loss", "live_inputs")
     with pytest.raises(ValueError, match=text):
-        nets.make_toolbox(task, objectives=("val_loss", objective), inherit="none")
+        nets.make_toolbox(task, objectives=wanted, inherit="none")
     with pytest.raises(ValueError, match=text):
-        nets.search(
-            task, objectives=("val_loss", objective), generations=1, progress="none", inherit="none"
-        )
+        nets.search(task, objectives=wanted, generations=1, progress="none", inherit="none")
     assert task.ledger.networks == 0
+
+
+@pytest.mark.parametrize("make", [Skip, Concatenated, Functional, Shared])
+def test_what_cannot_be_followed_counts_its_live_kept_weights(make):
+    task = task_of(make())
+    mask = np.random.default_rng(1).random(task.layout.size) < 0.3
+    counted = measure("multiply_adds", task, mask)
+    assert counted == measure("sparse_multiply_adds", task, mask)
+    assert 0 < counted == KeptCost(make(), torch.zeros(1, 8)).multiply_adds(task.layout.split(mask))
 
 
 @pytest.mark.parametrize("inherit", ["none", "weights"])

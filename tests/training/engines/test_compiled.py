@@ -294,7 +294,8 @@ def test_every_source_of_the_kernels_is_in_the_stamp(monkeypatch):
 
     read = Path.read_bytes
     before = _compile._stamp()
-    for source in ("_vectors.py", "_layers.py", "_losses.py", "_loops.py", "network.py"):
+    kernels = ("_vectors.py", "_layers.py", "_losses.py", "_loops.py", "blocks.py")
+    for source in (*kernels, "_conv_vectors.py", "_conv_layers.py", "geometry.py"):
         changed = partial(_changed, read, source)
         monkeypatch.setattr(Path, "read_bytes", lambda path, changed=changed: changed(path))
         assert _compile._stamp.__wrapped__() != before, source

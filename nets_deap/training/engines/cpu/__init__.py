@@ -1,1 +1,1 @@
-"""The compiled engine: fully connected networks on the CPU, by kernels of our own."""
+"""The compiled engine: on the CPU, at a cost that falls with density, by kernels of our own."""

@@ -22,7 +22,7 @@ from nets_deap.training.engines.cpu._vectors import (
     tile_of_rows,
 )
 from nets_deap.training.engines.cpu.arguments import RELU, TANH, Array, Buffers, Kept, Layers
-from nets_deap.training.engines.cpu.network import LANES, TILE
+from nets_deap.training.engines.cpu.blocks import LANES, TILE
 
 
 @compiled
@@ -84,12 +84,15 @@ def forward(
     zero = theta.dtype.type(0)
     # The layer before: unit ``before`` of ``inputs``, which are the activations after layer 0.
     before, unit, row = block * sizes[0], 0, 0
+    if layers.stages:
+        inputs, before, unit = acts, 0, sizes[0]
     last = len(sizes) - 2
     for layer in range(last + 1):
-        n_in, n_out, start = sizes[layer], sizes[layer + 1], kept.starts[layer]
+        held = layers.stages + layer
+        n_in, n_out, start = sizes[layer], sizes[layer + 1], kept.starts[held]
         # The end of the last row is where the weights end and the biases start.
         bias = start + rows[row + n_out]
-        if kept.dense[layer]:
+        if kept.dense[held]:
             stride = rows[row + 1]
             product(
                 theta, start, stride, 1, n_in, inputs, before * LANES, LANES,
@@ -97,7 +100,7 @@ def forward(
             )  # fmt: skip
             for o in range(n_out):
                 own = acts[(unit + o) * LANES : (unit + o + 1) * LANES]
-                add = theta[bias + o] if layers.biased[layer] else zero
+                add = theta[bias + o] if layers.biased[held] else zero
                 for b in range(LANES):
                     own[b] += add
                 if layer < last and act == RELU:
@@ -107,9 +110,9 @@ def forward(
         else:
             # The bias and ReLU are done while the unit's sum is still in registers.
             weights = theta[start:bias]
-            columns = cols[kept.col_starts[layer] : kept.col_starts[layer + 1]]
+            columns = cols[kept.col_starts[held] : kept.col_starts[held + 1]]
             for o in range(n_out):
-                add = theta[bias + o] if layers.biased[layer] else zero
+                add = theta[bias + o] if layers.biased[held] else zero
                 sparse_dot(
                     weights, columns, rows[row + o], rows[row + o + 1], inputs, before, add,
                     acts, unit + o, layer < last and act == RELU,
@@ -140,7 +143,8 @@ def backward(
     row, unit = len(rows), len(acts) // LANES
     last = len(sizes) - 2
     for layer in range(last, -1, -1):
-        n_in, n_out, start = sizes[layer], sizes[layer + 1], kept.starts[layer]
+        held = layers.stages + layer
+        n_in, n_out, start = sizes[layer], sizes[layer + 1], kept.starts[held]
         row -= n_out + 1
         unit -= n_out
         before = unit - n_in
@@ -152,14 +156,14 @@ def backward(
         # One pass over the deltas for both: ReLU's derivative, and the biases' gradient.
         for o in range(n_out):
             total = rectified_sum(deltas, acts, unit + o, layer < last and act == RELU)
-            if layers.biased[layer]:
+            if layers.biased[held]:
                 grad[bias + o] = total
-        if kept.dense[layer]:
+        if kept.dense[held]:
             # Gradient (n_out, padded inputs) = deltas (n_out, n) times inputs (n, padded inputs):
             # here the vector is a row of weights, so that the inputs must lie example by example.
             # Those of the network were gathered like that, where any network needs it.
             stride = rows[row + 1]
-            if layer == 0:
+            if held == 0:
                 product(
                     deltas, unit * LANES, LANES, 1, n,
                     work.examples, block * LANES * stride, stride,
@@ -179,14 +183,14 @@ def backward(
                 )  # fmt: skip
         else:
             weights, gradient = theta[start:bias], grad[start:bias]
-            columns = cols[kept.col_starts[layer] : kept.col_starts[layer + 1]]
+            columns = cols[kept.col_starts[held] : kept.col_starts[held + 1]]
             # The kept weights of a row scatter into the deltas before, which thus start at zero;
             # the dense product above sets them. The network's own inputs need no deltas.
-            if layer > 0:
+            if held > 0:
                 deltas[before * LANES : unit * LANES] = 0
             for o in range(n_out):
                 k, stop = rows[row + o], rows[row + o + 1]
-                if layer == 0:
+                if held == 0:
                     x0 = block * n_in
                     sparse_gradient(deltas, unit + o, work.inputs, x0, columns, k, stop, gradient)
                 else:

@@ -1,6 +1,6 @@
 """Compiled loops over steps and networks: minibatches, optimiser, validation.
 
-How a network is held: see ``_layers``; what the arguments are: see ``arguments``.
+How a network is held: see ``_layers`` and ``_conv_layers``; what the arguments are: ``arguments``.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import numpy as np
 
 from nets_deap.training.engines.cpu._compile import compiled
+from nets_deap.training.engines.cpu._conv_layers import convolve, convolve_back, lists_of
 from nets_deap.training.engines.cpu._layers import backward, forward
 from nets_deap.training.engines.cpu._losses import count_correct, loss_and_deltas
 from nets_deap.training.engines.cpu.arguments import (
     Array,
     Buffers,
+    Convolutions,
     Data,
     Kept,
     Layers,
@@ -20,7 +22,7 @@ from nets_deap.training.engines.cpu.arguments import (
     Parameters,
     Schedule,
 )
-from nets_deap.training.engines.cpu.network import LANES, TILE
+from nets_deap.training.engines.cpu.blocks import LANES, TILE
 
 
 @compiled
@@ -104,15 +106,35 @@ def fetch(data: Data, chosen: Array, live: Array, block: int, work: Buffers) -> 
 
 
 @compiled
+def fetch_maps(data: Data, chosen: Array, net: Convolutions, block: int, work: Buffers) -> None:
+    """Gather chosen examples, at most LANES, into one block of first maps of a network."""
+    n, lanes, size, x = len(chosen), net.lanes, net.stages.x_size[0], work.inputs
+    for g in range((n + lanes - 1) // lanes):
+        x0 = (block * (LANES // lanes) + g) * size
+        for i in range(len(net.places)):
+            for b in range(lanes):
+                # Lanes that are left over repeat the last example: with deltas of 0 they add
+                # nothing, and they overflow only where that one does.
+                example = chosen[min(g * lanes + b, n - 1)]
+                x[x0 + net.places[i] + b] = data.inputs[example, i]
+    for b in range(n):
+        if len(data.labels):
+            work.labels[block, b] = data.labels[chosen[b]]
+        else:
+            work.targets[block, b] = data.targets[chosen[b]]
+
+
+@compiled
 def train(
     layers: Layers, kept: Kept, parameters: Parameters, data: Data, optimizer: Optimizer,
-    schedule: Schedule, losses: Array, work: Buffers,
+    schedule: Schedule, losses: Array, work: Buffers, convolutions: Convolutions | None,
 ) -> None:  # fmt: skip
     """Take the steps of a schedule with G networks, ``span`` steps of each in turn.
 
-    ``kept`` and ``parameters`` are those of the group. The networks' mean losses of the steps from
-    ``tail`` on are added to ``losses``, float64 (G,).
+    ``kept``, ``parameters`` and ``convolutions`` are those of the group. The networks' mean losses
+    of the steps from ``tail`` on are added to ``losses``, float64 (G,).
     """
+    # numba leaves out what an argument of None rules out: without convolutions none are compiled.
     batches, span, starts = schedule.batches, schedule.span, kept.starts
     size = batches.shape[1]
     blocks = (size + LANES - 1) // LANES
@@ -123,7 +145,10 @@ def train(
         for s in range(s0, s1):
             for block in range(blocks):
                 chosen = batches[s, block * LANES : (block + 1) * LANES]
-                fetch(data, chosen, kept.live, (s - s0) * blocks + block, work)
+                if convolutions is None:
+                    fetch(data, chosen, kept.live, (s - s0) * blocks + block, work)
+                else:
+                    fetch_maps(data, chosen, convolutions, (s - s0) * blocks + block, work)
         for p in range(len(starts)):
             own = network_of(kept, p)
             a, z = starts[p, 0], starts[p, -1]
@@ -134,6 +159,12 @@ def train(
                 for block in range(blocks):
                     place = (s - s0) * blocks + block
                     n = min(LANES, size - block * LANES)
+                    if convolutions is not None:
+                        lists = lists_of(convolutions.lists, p)
+                        convolve(
+                            layers, own, convolutions, lists, theta, work.inputs, place,
+                            work.acts, n,
+                        )  # fmt: skip
                     forward(layers, own, theta, work.inputs, place, work.acts, n)
                     loss += loss_and_deltas(
                         layers.loss, work.acts[top:], work.labels[place], work.targets[place],
@@ -143,10 +174,15 @@ def train(
                     # clears it; the usual minibatch fits one block and needs no second pass.
                     into = grad if block == 0 else work.block_grad[: z - a]
                     backward(layers, own, theta, work, place, into, n)
+                    if convolutions is not None:
+                        convolve_back(
+                            layers, own, convolutions, lists, theta, work.inputs, place,
+                            work.acts, work.deltas, into, n,
+                        )  # fmt: skip
                     if block > 0:
                         for i in range(z - a):
                             grad[i] += into[i]
-                for layer in range(len(layers.sizes) - 1):
+                for layer in range(len(own.starts) - 1):
                     i, j = own.starts[layer], own.starts[layer + 1]
                     mask = own.masks[own.mask_starts[layer] : own.mask_starts[layer + 1]]
                     part = Parameters(theta[i:j], m[i:j], v[i:j])
@@ -158,8 +194,9 @@ def train(
 
 @compiled
 def measure(
-    layers: Layers, kept: Kept, p: int, theta: Array, data: Data, acts: Array, deltas: Array
-) -> tuple[float, float]:
+    layers: Layers, kept: Kept, p: int, theta: Array, data: Data, acts: Array, deltas: Array,
+    convolutions: Convolutions | None,
+) -> tuple[float, float]:  # fmt: skip
     """Return the mean loss and the accuracy of one network of a group on a split in blocks."""
     own, theta = network_of(kept, p), theta[kept.starts[p, 0] : kept.starts[p, -1]]
     n_examples = max(len(data.labels), len(data.targets))
@@ -168,6 +205,11 @@ def measure(
     for first in range(0, n_examples, LANES):
         n = min(LANES, n_examples - first)
         y, t = data.labels[first : first + n], data.targets[first : first + n]
+        if convolutions is not None:
+            lists = lists_of(convolutions.lists, p)
+            convolve(
+                layers, own, convolutions, lists, theta, data.inputs, first // LANES, acts, n
+            )  # fmt: skip
         forward(layers, own, theta, data.inputs, first // LANES, acts, n)
         total += loss_and_deltas(layers.loss, acts[top:], y, t, n, n, deltas[top:])
         correct += count_correct(layers.loss, acts[top:], y, t, n)

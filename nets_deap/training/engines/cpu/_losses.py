@@ -6,7 +6,7 @@ import numpy as np
 
 from nets_deap.training.engines.cpu._compile import compiled
 from nets_deap.training.engines.cpu.arguments import BINARY, CROSS_ENTROPY, SQUARED, Array
-from nets_deap.training.engines.cpu.network import LANES
+from nets_deap.training.engines.cpu.blocks import LANES
 
 
 @compiled

@@ -51,7 +51,7 @@ from numba import extending
 from numba.core import cgutils, types
 
 from nets_deap.training.engines.cpu._compile import FAST
-from nets_deap.training.engines.cpu.network import LANES, TILE
+from nets_deap.training.engines.cpu.blocks import LANES, TILE
 
 # Rows of a tile of the dense product. Each loaded vector of b serves this many rows, and the sums,
 # TILE_ROWS x TILE, stay in registers: 4 of the 32 of AVX-512, 8 of the 16 of AVX2 (float32), with
@@ -66,7 +66,7 @@ variable: Any = cgutils.alloca_once_value
 int_ = types.int64
 
 
-class _Writer:
+class Writer:
     """Writes the vector code of one function: loads, stores and sums over one element type."""
 
     def __init__(self, context: Any, builder: Any, signature: Any) -> None:
@@ -111,7 +111,7 @@ class _Writer:
 
     def splat(self, scalar: Any, lanes: int = LANES) -> Any:
         """Return a vector that holds one number in all lanes."""
-        nothing = ir.Constant(ir.VectorType(self.element, lanes), ir.Undefined)
+        nothing = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
         one = self.builder.insert_element(nothing, scalar, ir.Constant(_SHORT, 0))
         return self.shuffle(one, one, [0] * lanes)
 
@@ -139,7 +139,7 @@ class _Writer:
         return vector
 
     def four_sums(self, vectors: list[Any]) -> Any:
-        """Return the sums over four vectors of 16 lanes as one vector of 4."""
+        """Return the sums over four vectors of 16 lanes, or of 8, as one vector of 4."""
 
         # Two vectors of 16 are added in pairs of neighbours to one of 16, which holds 8 sums of
         # each, 2 and 2 by turns; twice that gives one of 16 whose groups of 4 lanes hold one part
@@ -148,7 +148,8 @@ class _Writer:
         def pairs(one: Any, other: Any) -> Any:
             # By groups of 4 lanes, within which AVX2 adds neighbours in one instruction: LLVM makes
             # vhaddps of this there, and two vpermt2ps and an addition with AVX-512.
-            even = [i for n in range(0, 16, 4) for i in (n, n + 2, 16 + n, 18 + n)]
+            lanes = one.type.count
+            even = [i for n in range(0, lanes, 4) for i in (n, n + 2, lanes + n, lanes + n + 2)]
             odd = [i + 1 for i in even]
             return self.add(self.shuffle(one, other, even), self.shuffle(one, other, odd))
 
@@ -176,7 +177,7 @@ def sparse_dot(tc, theta, cols, start, stop, x, before, bias, y, unit, rectify):
     )  # fmt: skip
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        w = _Writer(context, builder, signature)
+        w = Writer(context, builder, signature)
         weights, columns, inputs = w.data(args, 0), w.data(args, 1), w.data(args, 4)
         # The sum starts as the bias, which saves a pass over the unit.
         total = variable(builder, w.splat(args[6]))
@@ -202,7 +203,7 @@ def sparse_gradient(tc, d, unit, x, before, cols, start, stop, grad):  # type: i
     signature = types.void(d, int_, x, int_, cols, int_, int_, grad)
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        w = _Writer(context, builder, signature)
+        w = Writer(context, builder, signature)
         inputs, columns, gradient = w.data(args, 2), w.data(args, 4), w.data(args, 7)
         # Of 64 products the sum is wanted. Parts of 16 are added up first, lane by lane, in one
         # running sum, so that what must be added across lanes is 16 wide, not 64. The unit's own
@@ -248,7 +249,7 @@ def sparse_back(tc, theta, cols, start, stop, d, unit, back, before):  # type: i
     signature = types.void(theta, cols, int_, int_, d, int_, back, int_)
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        w = _Writer(context, builder, signature)
+        w = Writer(context, builder, signature)
         weights, columns, out = w.data(args, 0), w.data(args, 1), w.data(args, 6)
         # d and back are the same array in practice, but of different layers, so that the unit's
         # own deltas may stay in registers while those before change. No two weights of a row read
@@ -270,7 +271,7 @@ def rectified_sum(tc, d, acts, unit, rectify):  # type: ignore
     signature = d.dtype(d, acts, int_, types.boolean)
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        w = _Writer(context, builder, signature)
+        w = Writer(context, builder, signature)
         place = w.at(args[2])
         delta, act = w.load(w.data(args, 0), place), w.load(w.data(args, 1), place)
         # The derivative at 0 is 0, as in torch; a NaN activation lets its delta through.
@@ -294,7 +295,7 @@ def _tile(rows: int) -> Any:
         signature = types.void(a, int_, int_, int_, int_, b, int_, int_, c, int_, int_)
 
         def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            w = _Writer(context, builder, signature)
+            w = Writer(context, builder, signature)
             left, right, out = w.data(args, 0), w.data(args, 5), w.data(args, 8)
             sums = [variable(builder, w.zeros(TILE)) for _ in range(rows)]
             starts = [

@@ -4,7 +4,8 @@ numba takes a named tuple apart at the call, so that a field costs what a local 
 tells tuples apart by class, field types and dimensions, so that all arrays here must be
 C-contiguous and of the dtypes below. "float" is the networks' own dtype, float32 or float64.
 
-Letters: G networks of a group, L layers, N examples, B minibatch, S steps.
+Letters: G networks of a group, L layers, N examples, B minibatch, S steps. One file: all that goes
+into the compiled loops is found here.
 """
 
 from __future__ import annotations
@@ -18,18 +19,32 @@ Array = NDArray[Any]
 # Numbers rather than strings or enums: these choose branches within the compiled loops.
 RELU, TANH, SIGMOID = 0, 1, 2
 CROSS_ENTROPY, BINARY, SQUARED = 0, 1, 2
+# No activation at all, which only convolutions may have.
+LINEAR = 3
+# What becomes of a sum over a tile of a convolution: written as it is, rectified, multiplied by an
+# activation's derivative, or rectified and pooled. The first two are the least.
+PLAIN, RECTIFIED, GATE_RELU, GATE_TANH, GATE_SIGMOID, POOLED = range(6)
+# Bits of a tile's ``part``: its sums go on from those before, and wait for those to come.
+FROM_SUMS, TO_SUMS = 1, 2
+# How a stage pools.
+NO_POOL, MAXIMUM, AVERAGE = 0, 1, 2
 
 
 class Layers(NamedTuple):
     """What all networks of a group have in common.
 
+    L counts the fully connected layers. Those of a network with convolutions follow these: its
+    "inputs" are then what the last stage gives, and stand before the units in activations.
+
     Attributes:
+        stages: Convolutions before the first of these layers.
         activation: ``RELU``, ``TANH`` or ``SIGMOID``, after every layer but the last.
         loss: ``CROSS_ENTROPY``, ``BINARY`` or ``SQUARED``.
         sizes: Inputs of the network, then units of each layer; int64 (L + 1,).
         biased: Which layers have biases; bool (L,).
     """
 
+    stages: int
     activation: int
     loss: int
     sizes: Array
@@ -40,7 +55,8 @@ class Kept(NamedTuple):
     """Which weights each network keeps, and where its parameters are.
 
     The shapes are those of one network, as ``_layers`` takes it; a group has one row a network in
-    the first five, and its places count from the start of the group's vectors.
+    the first five, and its places count from the start of the group's vectors. L counts stages of
+    convolution as well, whose kept weights stand in ``Lists``: here they have no rows, no columns.
 
     Attributes:
         dense: Which layers are held as whole matrices; bool (L,).
@@ -157,3 +173,150 @@ class Buffers(NamedTuple):
     transposed: Array
     grad: Array
     block_grad: Array
+
+
+class Stages(NamedTuple):
+    """The stages of a convolutional network; all int64 (stages,) but the last.
+
+    "start" is a place in a buffer of ``Maps``, "size" what one block of lanes takes there,
+    "channel" and "row" are steps; all in elements. x is what a stage reads, f what its convolution
+    gives where that is kept, y what comes out of it, z the gradient by the convolution's sums, p
+    that by what comes out; "origin" is the place of the first position in its map.
+
+    Attributes:
+        filters: Output channels.
+        height, width: Positions of y.
+        activation: ``RELU``, ``TANH``, ``SIGMOID`` or ``LINEAR``.
+        pooling: ``NO_POOL``, ``MAXIMUM`` or ``AVERAGE``.
+        pool: Rows and columns that are pooled to one; 1 for none.
+        pools_first: 1 where the activation comes after pooling.
+        fused: 1 where a tile's sums are rectified and pooled before they are written.
+        turns, n_turns: Place among the uses, and number, of those for the gradient of x.
+        positions: Where those of y start in ``places``.
+        places: Of each position of each y in its map; int64.
+    """
+
+    filters: Array
+    height: Array
+    width: Array
+    activation: Array
+    pooling: Array
+    pool: Array
+    pools_first: Array
+    fused: Array
+    x_start: Array
+    x_size: Array
+    y_channel: Array
+    f_start: Array
+    f_size: Array
+    f_channel: Array
+    f_row: Array
+    z_start: Array
+    z_origin: Array
+    z_channel: Array
+    z_row: Array
+    p_start: Array
+    code_start: Array
+    code_size: Array
+    turns: Array
+    n_turns: Array
+    positions: Array
+    places: Array
+
+
+class Uses(NamedTuple):
+    """Passes of tiles over maps: one forward for each stage, then those for gradients of inputs.
+
+    All int64 (uses,) but ``first`` and ``table``.
+
+    Attributes:
+        filters: Channels that it writes.
+        mode: What becomes of its sums, from ``PLAIN`` to ``POOLED``.
+        y_channel, y_odd, y_pair: Steps in what it writes: from a channel to the next, from an even
+            position of a segment to the odd one after it, and to the even one after that.
+        g_channel, g_odd, g_pair: The same in activations or codes beside.
+        first: Where its segments of 4, 2 and 1 positions start, and their end; (uses, 4).
+        table: Of all segments, (segments, 4), flat; see ``geometry``.
+    """
+
+    filters: Array
+    mode: Array
+    y_channel: Array
+    y_odd: Array
+    y_pair: Array
+    g_channel: Array
+    g_odd: Array
+    g_pair: Array
+    first: Array
+    table: Array
+
+
+class Lists(NamedTuple):
+    """Which weights of its stages each network keeps, as offsets between places of maps.
+
+    Starts and blocks are int64, one row a network of a group. "turned" are those that the gradient
+    of a stage's inputs goes through: by input channel, for each use of ``Stages.turns``.
+
+    Attributes:
+        offsets: Of the input of each kept weight, in the order of ``theta``; int32.
+        starts: Where each stage starts in ``offsets``, and the end.
+        rows: Where the weights of each output channel and block of input channels start; int64.
+        row_starts: Where the rows of each stage start.
+        blocks: Blocks of input channels of each stage.
+        turned: Like ``offsets``, in the order of input channels; int32.
+        origins: Which weight of the stage each of those is; int32.
+        turned_starts: Where each use starts in ``turned``, and the end.
+        turned_rows: Like ``rows``.
+        turned_row_starts: Where the rows of each use start.
+        turned_blocks: Blocks of output channels of each use.
+    """
+
+    offsets: Array
+    starts: Array
+    rows: Array
+    row_starts: Array
+    blocks: Array
+    turned: Array
+    origins: Array
+    turned_starts: Array
+    turned_rows: Array
+    turned_row_starts: Array
+    turned_blocks: Array
+
+
+class Maps(NamedTuple):
+    """Memory for the feature maps of one network on ``LANES`` examples; float but for ``codes``.
+
+    Attributes:
+        maps: x of all stages but the first, and f, for all blocks of lanes.
+        slopes: z and p of all stages, for one block of lanes.
+        codes: Which input of each pooled unit won, for all blocks of lanes; int8.
+        sums: Of a tile over all output channels, between blocks of input channels.
+        turned: Weights in the order of ``Lists.turned``.
+    """
+
+    maps: Array
+    slopes: Array
+    codes: Array
+    sums: Array
+    turned: Array
+
+
+class Convolutions(NamedTuple):
+    """All that convolutions need: what is common to networks, what each keeps, memory to work in.
+
+    Attributes:
+        lanes: Examples in a block of lanes.
+        places: Of each input of an example in the first map, int64 (inputs,).
+        stages: The stages.
+        uses: The passes over maps.
+        lists: What the networks keep.
+        maps: Memory.
+    """
+
+    lanes: int
+    places: Array
+    stages: Stages
+    uses: Uses
+    lists: Lists
+    maps: Maps

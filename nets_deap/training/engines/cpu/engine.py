@@ -1,8 +1,10 @@
-"""The compiled engine: fully connected networks on the CPU, at a cost that falls with density.
+"""The compiled engine: training on the CPU at a cost that falls with density.
 
-Compiled with numba (an extra). Each layer of each network is held as it trains fastest: by its
-kept weights alone, or where most are kept as a whole matrix. The threads share the networks of a
-call between them. Results agree with the other engines to float rounding.
+Of fully connected networks, and of convolutions in a row before fully connected layers. Compiled
+with numba (an extra). Each layer of each network is held as it trains fastest: by its kept weights
+alone, or where most are kept with all of them. The threads share the networks of a call between
+them. Results agree with the other engines to float rounding. One file: what can be trained, in what
+portions, and the training.
 """
 
 from __future__ import annotations
@@ -12,21 +14,18 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
-from torch import nn
 
 from nets_deap import _checks
 from nets_deap._optional import require
-from nets_deap.models.feedforward import Feedforward, feedforward_of
+from nets_deap.models.feedforward import feedforward_of
+from nets_deap.models.stages import staged_of
 from nets_deap.tickets import bits
 from nets_deap.training.device import threads_allowed
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.cpu.arguments import (
     BINARY,
     CROSS_ENTROPY,
-    RELU,
-    SIGMOID,
     SQUARED,
-    TANH,
     Array,
     Buffers,
     Data,
@@ -35,15 +34,21 @@ from nets_deap.training.engines.cpu.arguments import (
     Parameters,
     Schedule,
 )
-from nets_deap.training.engines.cpu.network import LANES, Group, Network, aligned_zeros, padded
+from nets_deap.training.engines.cpu.blocks import LANES, aligned_zeros, padded
+from nets_deap.training.engines.cpu.geometry import ACTIVATIONS, Geometry, takes
+from nets_deap.training.engines.cpu.network import Design, Group, Network
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Start, once
 from nets_deap.training.recipe import Recipe
 from nets_deap.training.threads import Stop, share_out
 
-ACTIVATIONS: dict[type[nn.Module], int] = {nn.ReLU: RELU, nn.Tanh: TANH, nn.Sigmoid: SIGMOID}
 LOSSES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY, "mse": SQUARED}
 # Compiled code sees no signals: between calls of so many steps a stop is looked for.
 STEPS_AT_ONCE = 250
+# The same of convolutions, by what a step of all networks of a group costs at most: about a second.
+MULTIPLY_ADDS_AT_ONCE = 10**10
+# The share of lanes that examples must fill where convolutions are to be as fast as those of torch:
+# minibatches of 60 fill 0.94, of 32 all.
+FULL = 0.75
 # Networks that share a gathered minibatch: at density 0.05, 8 train 1.5 times as fast as one by
 # one, 16 no faster than 8, and they hold more memory.
 GROUP = 8
@@ -59,9 +64,9 @@ def suits(problem: Problem) -> bool:
     """Return whether the compiled engine can train this problem here.
 
     It takes ``models.MLP`` and ``nn.Sequential`` of ``Flatten``, ``Linear`` and one kind of
-    activation (ReLU, tanh or sigmoid) with nothing frozen, on the CPU, where numba is installed.
+    activation (ReLU, tanh or sigmoid), also after ``Conv2d`` with strides of 1 or 2, activations
+    and pooling side by side, with nothing frozen, on the CPU, where numba is installed.
     """
-    feedforward = feedforward_of(problem.model)
     return (
         find_spec("numba") is not None
         and problem.device.type == "cpu"
@@ -71,11 +76,37 @@ def suits(problem: Problem) -> bool:
         and not problem.frozen
         and not problem.buffers
         and not problem.hooked
-        and feedforward is not None
-        and feedforward.activation in ACTIVATIONS
-        and (feedforward.flattens or problem.train[0].ndim == 2)
-        and set(problem.layout.names) <= set(feedforward.weights)  # biases are never masked here
+        and (design := _design(problem)) is not None
+        and set(problem.layout.names) <= set(design.weights)  # biases are never masked here
     )
+
+
+def pays(problem: Problem) -> bool:
+    """Return whether it trains the networks of a problem, however dense, about as fast as torch.
+
+    Convolutions take examples a register at a time, and the lanes of one that is not full are lost.
+    """
+    design = _design(problem)
+    if design is None or design.geometry is None:
+        return design is not None
+    lanes, batch = design.geometry.lanes, problem.recipe.batch_size
+    return batch >= FULL * lanes * -(-batch // lanes)
+
+
+@once
+def _design(problem: Problem) -> Design | None:
+    """Return what the networks of a problem have in common; None where they are of other kinds."""
+    inputs = problem.train[0]
+    staged, head = staged_of(problem.model), feedforward_of(problem.model)
+    if staged is not None:
+        image, features = tuple(inputs.shape[1:]), staged.head.linears[0].in_features
+        if staged.head.activation in ACTIVATIONS and takes(staged.stages, image, features):
+            geometry = Geometry.of(staged.stages, image, _flat(inputs).dtype)
+            return Design(staged.stages, staged.head, geometry)
+        return None
+    if head is None or head.activation not in ACTIVATIONS:
+        return None
+    return Design((), head, None) if head.flattens or inputs.ndim == 2 else None
 
 
 def train_compiled(
@@ -92,8 +123,8 @@ def train_compiled(
     A thread holds at most ``GROUP`` networks at a time, all threads together at most ``chunk``.
     """
     require("numba", "fast", "train networks at a cost that falls with density")
-    feedforward = feedforward_of(problem.model)
-    assert feedforward is not None
+    design = _design(problem)
+    assert design is not None
     batches = plan.batches(problem.n_examples, problem.recipe.batch_size).numpy()
     begin = starts or [None] * len(masks)
     threads = max(1, min(threads_allowed(), len(masks)))
@@ -112,8 +143,8 @@ def train_compiled(
     found: dict[int, Outcome] = {}
 
     def work(places: list[int], stop: Stop) -> list[Outcome]:
-        networks = [Network(problem, feedforward, masks[i], begin[i]) for i in places]
-        return _train(problem, feedforward, Group(networks), plan, batches, stop)
+        networks = [Network(problem, design, masks[i], begin[i]) for i in places]
+        return _train(problem, design, Group(networks, design.geometry), plan, batches, stop)
 
     def done(places: list[int], outcomes: list[Outcome]) -> None:
         found.update(zip(places, outcomes, strict=True))
@@ -132,23 +163,29 @@ ENGINE = Engine(
     suits,
     lambda problem: GROUP * threads_allowed(),
     "nn.Sequential or models.MLP of linear layers, the same activation between all (ReLU, tanh or "
-    "sigmoid), without hooks, masked biases or frozen parameters, on the CPU, and a loss with a "
-    "name, on data in memory without weights or augmentation",
+    "sigmoid), also after 2d convolutions with strides of 1 or 2, their activations and pooling "
+    "side by side, without hooks, masked biases or frozen parameters, on the CPU, and a loss with "
+    "a name, on data in memory without weights or augmentation",
     extra=("numba", "fast"),
 )
 
 
 def _train(
-    problem: Problem, feedforward: Feedforward, group: Group, plan: Plan, batches: Array, stop: Stop
+    problem: Problem, design: Design, group: Group, plan: Plan, batches: Array, stop: Stop
 ) -> list[Outcome]:
     """Train and measure the networks of a group."""
     from nets_deap.training.engines.cpu import _loops
 
     recipe = problem.recipe
-    biased = np.array([bias is not None for bias in feedforward.biases])
-    assert feedforward.activation is not None
+    biased = np.array([bias is not None for bias in design.biases])
+    head, convolutions = design.head, group.convolutions
+    assert head.activation is not None
     layers = Layers(
-        ACTIVATIONS[feedforward.activation], LOSSES[str(recipe.loss)], feedforward.sizes, biased
+        len(design.stages),
+        ACTIVATIONS[head.activation],
+        LOSSES[str(recipe.loss)],
+        head.sizes,
+        biased,
     )
     m = np.zeros_like(group.theta)
     v = np.zeros_like(group.theta) if recipe.optimizer != "sgd" else m
@@ -160,19 +197,27 @@ def _train(
     optimizer = _optimizer(recipe)
     lrs = np.array([recipe.lr_at(step, plan.steps) for step in range(plan.steps)])
     losses, tail = np.zeros(len(group.networks)), plan.steps - plan.tail
-    ends = sorted({*range(STEPS_AT_ONCE, plan.steps, STEPS_AT_ONCE), *plan.curve_steps, plan.steps})
+    at_once = STEPS_AT_ONCE
+    if design.geometry is not None:
+        step = design.geometry.multiply_adds * recipe.batch_size * len(group.networks)
+        at_once = max(1, min(at_once, MULTIPLY_ADDS_AT_ONCE // step))
+    ends = sorted({*range(at_once, plan.steps, at_once), *plan.curve_steps, plan.steps})
     metrics = [dict.fromkeys(METRICS, np.nan) for _ in group.networks]
     curves: list[list[float]] = [[] for _ in group.networks]
 
     def measure(split: str, p: int) -> tuple[float, float]:
         examples = Data(_blocks(problem, split), *_answers(problem, split))
-        return _loops.measure(layers, group.kept, p, group.theta, examples, work.acts, work.deltas)
+        return _loops.measure(
+            layers, group.kept, p, group.theta, examples, work.acts, work.deltas, convolutions
+        )
 
     first = 0
     for end in ends:
         stop.check()
         schedule = Schedule(batches[first:end], lrs[first:end], first, tail, span)
-        _loops.train(layers, group.kept, parameters, data, optimizer, schedule, losses, work)
+        _loops.train(
+            layers, group.kept, parameters, data, optimizer, schedule, losses, work, convolutions
+        )
         first = end
         if end in plan.curve_steps or end == plan.steps:
             for p in range(len(metrics)):
@@ -194,6 +239,13 @@ def _train(
 def _buffers(layers: Layers, group: Group, blocks: int, answers: int) -> Buffers:
     """Allocate what a group works in, for so many blocks and targets an example."""
     n_in, units = int(layers.sizes[0]), int(layers.sizes[1:].sum())
+    if group.convolutions is not None:  # whose features stand among the units
+        n_in, units = (
+            int(group.convolutions.stages.x_size[0]) // group.convolutions.lanes,
+            n_in + units,
+        )
+
+    whole = group.convolutions is None and group.kept.dense[:, 0].any()
 
     def zeros(n: int) -> Array:
         return aligned_zeros(n, group.theta.dtype)
@@ -201,7 +253,7 @@ def _buffers(layers: Layers, group: Group, blocks: int, answers: int) -> Buffers
     return Buffers(
         inputs=zeros(blocks * n_in * LANES),
         # A second copy of the inputs, which only the gradient of a whole first layer reads.
-        examples=zeros(blocks * padded(n_in) * LANES if group.kept.dense[:, 0].any() else 0),
+        examples=zeros(blocks * padded(n_in) * LANES if whole else 0),
         labels=np.zeros((blocks, LANES), np.int64),
         targets=np.zeros((blocks, LANES, answers), group.theta.dtype),
         acts=zeros(units * LANES),
@@ -215,13 +267,25 @@ def _buffers(layers: Layers, group: Group, blocks: int, answers: int) -> Buffers
 @once
 def _blocks(problem: Problem, split: str) -> Array:
     """Return the inputs of a split in blocks (N / LANES, inputs, LANES), flat; made once."""
-    data = _flat(getattr(problem, split)[0])
+    data, design = _flat(getattr(problem, split)[0]), _design(problem)
     n, width = data.shape
+    if design is not None and design.geometry is not None:
+        return _maps(data, design.geometry)
     blocks = aligned_zeros(-(-n // LANES) * LANES * width, data.dtype)
     for b, part in enumerate(blocks.reshape(-1, width, LANES)):
         rows = data[b * LANES : (b + 1) * LANES]
         part[:, : len(rows)] = rows.T
     return blocks
+
+
+def _maps(data: Array, geometry: Geometry) -> Array:
+    """Return inputs (N, inputs) as first maps of a convolutional network, flat."""
+    lanes, size, places = geometry.lanes, geometry.layouts[0].x.size, geometry.places
+    maps = aligned_zeros(-(-len(data) // LANES) * (LANES // lanes) * size, data.dtype)
+    for g, part in enumerate(maps.reshape(-1, size // lanes, lanes)):
+        rows = data[g * lanes : (g + 1) * lanes]
+        part[places // lanes, : len(rows)] = rows.T
+    return maps
 
 
 def _answers(problem: Problem, split: str) -> tuple[Array, Array]:

@@ -1,38 +1,51 @@
-"""``Network``: one fully connected network as the compiled kernels take it; ``Group``: several."""
+"""``Network``: one network as the compiled kernels take it; ``Group``: several."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from nets_deap.models.feedforward import Feedforward
+from nets_deap.models.stages import Stage
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
-from nets_deap.training.engines.cpu.arguments import Array, Kept
+from nets_deap.training.engines.cpu.arguments import Array, Convolutions, Kept
+from nets_deap.training.engines.cpu.blocks import padded
+from nets_deap.training.engines.cpu.convolutions import Convolution, convolutions_of
+from nets_deap.training.engines.cpu.geometry import Geometry
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 
-# Examples in a block: the lanes of all vectors. As many as the sums of one unit can be while they
-# stay in registers of every processor since AVX2, and just more than the usual minibatch of 60.
-LANES = 64
-# Columns of a tile of the dense product, which divide those of all whole matrices.
-TILE = 16
 # A layer that keeps at least this share of its weights trains faster as a whole matrix: measured
 # on AVX-512, where a weight of a whole matrix costs 0.57 of one that is looked up, over a step.
 DENSE_FROM = 0.6
 
 
-def aligned_zeros(n: int, dtype: Any) -> Array:
-    """Return ``n`` zeros, flat, that start at a multiple of 64 bytes."""
-    # As wide as a cache line and a register of AVX-512: a unit's lanes, 256 bytes in float32, then
-    # fill whole lines, and no load needs two. NumPy itself promises 16 bytes.
-    item = np.dtype(dtype).itemsize
-    raw = np.zeros(n + 64 // item, dtype)
-    start = -raw.ctypes.data % 64 // item
-    return raw[start : start + n]
+@dataclass(frozen=True, eq=False)
+class Design:
+    """What all networks of a problem have in common.
+
+    Attributes:
+        stages: Convolutions in a row; none for a fully connected network.
+        head: The fully connected layers, which follow.
+        geometry: Where the stages' feature maps lie; None without stages.
+    """
+
+    stages: tuple[Stage, ...]
+    head: Feedforward
+    geometry: Geometry | None
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weights of all stages and layers."""
+        return (*(stage.weight for stage in self.stages), *self.head.weights)
+
+    @property
+    def biases(self) -> tuple[str | None, ...]:
+        """Names of the biases; None where a stage or layer has none."""
+        return (*(stage.bias for stage in self.stages), *self.head.biases)
 
 
 @dataclass
@@ -90,24 +103,27 @@ class _Layer:
 class Network:
     """One masked network: its layers, and how to read what training made of them."""
 
-    def __init__(
-        self, problem: Problem, feedforward: Feedforward, packed: bits.Bytes, start: Start
-    ) -> None:
+    def __init__(self, problem: Problem, design: Design, packed: bits.Bytes, start: Start) -> None:
         self.mask = bits.unpack(packed, problem.layout.size)
         masks = problem.layout.split(self.mask)
         values = {name: tensor.numpy() for name, tensor in problem.initial.items()}
         if start is not None:
             begin = start.tensors(problem.layout, self.mask)
             values.update({n: tensor.to(problem.dtype).numpy() for n, tensor in begin.items()})
-        self.layers = []
-        for weight, bias in zip(feedforward.weights, feedforward.biases, strict=True):
+        self.layers: list[_Layer | Convolution] = []
+        layouts = design.geometry.layouts if design.geometry is not None else ()
+        for i, (weight, bias) in enumerate(zip(design.weights, design.biases, strict=True)):
             tensor = values[weight]
             mask = masks.get(weight)
             if mask is None:  # not maskable
                 mask = np.ones(tensor.shape, dtype=np.bool_)
             # Places for biases also where there are none: the layout is the same, and these stay 0.
             biases = values[bias] if bias else np.zeros(len(tensor), tensor.dtype)
-            self.layers.append(_Layer.of(weight, bias, tensor, mask, biases))
+            if i < len(layouts):
+                made = Convolution(weight, bias, tensor, mask, biases, layouts[i])
+                self.layers.append(made)
+            else:
+                self.layers.append(_Layer.of(weight, bias, tensor, mask, biases))
 
     def outcome(
         self, problem: Problem, plan: Plan, theta: Array, metrics: dict[str, float],
@@ -144,9 +160,10 @@ class Group:
         theta: All parameters, network by network.
         kept: Which weights each network keeps, and where its parameters are; shapes (G, ...).
         longest: Parameters of the largest network.
+        convolutions: What the loops need of convolutions; None where there are none.
     """
 
-    def __init__(self, networks: list[Network]) -> None:
+    def __init__(self, networks: list[Network], geometry: Geometry | None) -> None:
         self.networks = networks
         layers = [layer for network in networks for layer in network.layers]
         n_layers = len(networks[0].layers)
@@ -158,6 +175,10 @@ class Group:
         read = np.full(n_in, dense[:, 0].any())
         for network in networks:
             read[network.layers[0].cols] = True
+        self.convolutions: Convolutions | None = None
+        if geometry is not None:
+            own = [[la for la in n.layers if isinstance(la, Convolution)] for n in networks]
+            self.convolutions = convolutions_of(geometry, own)
         self.kept = Kept(
             dense=dense,
             starts=starts,
@@ -174,11 +195,6 @@ class Group:
     def theta_of(self, p: int) -> Array:
         """Return the parameters of one network, a view."""
         return self.theta[self.kept.starts[p, 0] : self.kept.starts[p, -1]]
-
-
-def padded(n: int) -> int:
-    """Return the least multiple of TILE that is at least ``n``."""
-    return -(-n // TILE) * TILE
 
 
 def _places(lengths: list[int], n_layers: int) -> NDArray[np.int64]:
