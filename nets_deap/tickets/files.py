@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,9 @@ def _record(description: dict[str, Any], tensors: dict[str, Any]) -> Record:
         raise TicketFileError("size and digest do not match the mask")
     if not isinstance(description["origin"], dict):
         raise TicketFileError("its origin is not a mapping")
+    metrics = description.get("metrics", {})
+    if not all(isinstance(value, Real) for value in metrics.values()):
+        raise TicketFileError("its metrics are not all numbers")
     fitness, stored = None, description.get("fitness")
     if stored:
         kind = fitness_class(*(tuple(stored[part]) for part in ("names", "weights", "reference")))
@@ -186,7 +190,7 @@ def _record(description: dict[str, Any], tensors: dict[str, Any]) -> Record:
         packed=packed,
         layout=layout,
         fitness=fitness,
-        metrics=description.get("metrics", {}),
+        metrics=metrics,
         origin=description["origin"],
     )
 

@@ -232,6 +232,8 @@ def test_other_safetensors_files_are_refused(tmp_path, dtype):
         ({"schema": 4}, r"^\S+ must be of schema 3 or older: got 4\. Update nets_deap"),
         ({"unit": "neuron"}, "not a valid ticket file: KeyError"),
         ({"origin": 1}, "its origin is not a mapping"),
+        ({"metrics": {"val_loss": "x"}}, "its metrics are not all numbers"),
+        ({"metrics": [1]}, "not a valid ticket file: AttributeError"),
         ({"schema": "1"}, "not a valid ticket file: TypeError"),
         ({"layers": []}, "layers must hold weights"),
         ({"layers": [["a", [-4, -5]]]}, "layers must hold weights"),

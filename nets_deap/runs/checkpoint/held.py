@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,16 @@ import numpy as np
 from nets_deap.errors import RunFileError
 from nets_deap.tickets import bits
 from nets_deap.tickets.genome import Genome
+from nets_deap.tickets.trained import TrainedState
 
 # Beside its fitness and its trained state.
 HELD = (
     *("size", "packed", "layout_key", "unit", "adaptation", "evaluations", "diverged"),
     *("parent_digests", "origin"),
 )
+
+# Places in a trained state, and what stands beside each of them.
+_PLACES = (("candidates", "scores"), ("pruned", "remembered"))
 
 
 def check_held(own: Mapping[str, Any], kind: type) -> None:
@@ -36,6 +41,36 @@ def check_held(own: Mapping[str, Any], kind: type) -> None:
     )
     if not all(right):
         raise RunFileError("a ticket holds something else than a ticket does")
+
+
+def check_trained(state: TrainedState) -> None:
+    """Raise unless every field of a trained state is what training and operators leave there."""
+    check_bits(state.packed, 8 * state.packed.size)
+    kept = (bits.count(state.packed),)
+    beside = (state.gradients, kept), (state.scores, None), (state.remembered, None)
+    right = [_is_array(state.values, "f", kept)]
+    right += [found is None or _is_array(found, "f", shape) for found, shape in beside]
+    if not all(right):
+        raise RunFileError("a trained state has other values than kept weights")
+    for name, scores in _PLACES:
+        places, numbers = getattr(state, name), getattr(state, scores)
+        flat = places is None or (_is_array(places, "i") and places.dtype == np.int64)
+        if not flat or (numbers is not None and np.shape(places) != numbers.shape):
+            raise RunFileError(f"a trained state has other {name} than {scores}")
+    metrics, unmasked = state.metrics, state.unmasked
+    right = [
+        type(state.steps) is int and state.steps >= 0 and type(state.digest) is str,
+        isinstance(metrics, Mapping) and all(isinstance(each, Real) for each in metrics.values()),
+        isinstance(unmasked, Mapping) and all(isinstance(a, np.ndarray) for a in unmasked.values()),
+    ]
+    if not all(right):
+        raise RunFileError("a trained state holds something else than training leaves")
+
+
+def _is_array(found: Any, kind: str, shape: tuple[int, ...] | None = None) -> bool:
+    """Return whether something is a flat array of a kind of numbers, and of a shape if given."""
+    flat = isinstance(found, np.ndarray) and found.dtype.kind == kind and found.ndim == 1
+    return flat and shape in (None, found.shape)
 
 
 def check_bits(packed: Any, size: Any) -> None:

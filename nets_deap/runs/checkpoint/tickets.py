@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-import numpy as np
 import torch
 from deap import base
 
@@ -20,10 +19,9 @@ from nets_deap.runs.checkpoint.classes import (
     hides,
     is_created,
 )
-from nets_deap.runs.checkpoint.held import check_bits, check_held
+from nets_deap.runs.checkpoint.held import check_held, check_trained
 from nets_deap.runs.storage.plain import Packer, Unpacker, Unstorable
 from nets_deap.runs.storage.schema import name_of
-from nets_deap.tickets import bits
 from nets_deap.tickets.fitness import TicketFitness, fitness_class, plain_number
 from nets_deap.tickets.layout import MaskLayout, known_layout
 from nets_deap.tickets.ticket import Ticket
@@ -43,8 +41,6 @@ _FIELDS = {
     "others": "unmasked",
     **{name: name for name in ("scores", "pruned", "remembered")},
 }
-# Places, and what stands beside each of them.
-_PLACES = (("candidates", "scores"), ("pruned", "remembered"))
 
 
 class TicketWriter:
@@ -223,18 +219,7 @@ class TicketReader:
     def _read_trained(self, plain: Mapping[str, Any]) -> TrainedState:
         """Return a trained state."""
         state = TrainedState(**{name: plain[key] for key, name in _FIELDS.items()})
-        check_bits(state.packed, 8 * state.packed.size)
-        kept = bits.count(state.packed)
-        for values in (state.values, state.gradients):
-            if values is not None and values.shape != (kept,):
-                raise RunFileError("a trained state has other values than kept weights")
-        for name, numbers in _PLACES:
-            places, beside = getattr(state, name), getattr(state, numbers)
-            flat = places is None or (places.dtype == np.int64 and places.ndim == 1)
-            if not flat or (beside is not None and np.shape(places) != beside.shape):
-                raise RunFileError(f"a trained state has other {name} than {numbers}")
-        if not all(isinstance(array, np.ndarray) for array in state.unmasked.values()):
-            raise RunFileError("a trained state holds something else than arrays")
+        check_trained(state)
         state.freeze()
         return state
 

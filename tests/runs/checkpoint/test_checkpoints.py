@@ -113,6 +113,33 @@ def test_a_schema_is_a_number(path, number):
         resume(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("steps", "x"),
+        ("digest", 1),
+        ("metrics", {"dict": {"val_loss": "x"}}),
+        ("metrics", {"tuple": []}),
+        ("others", {"dict": {"bias": 0.5}}),
+        ("values", [0.5]),
+        ("values", None),
+        ("slopes", {"tuple": [0.5]}),
+    ],
+)
+def test_a_trained_state_of_something_else_is_refused(tmp_path, name, other):
+    options = {"inherit": "weights", "gradient": True}
+    go("plus", *begin(tmp_path / "run", options), until=0)
+    (file,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert resume(tmp_path / "run") == 0
+
+    def change(content):
+        content["learnt"][0]["dict"][name] = other
+
+    rewrite(file, change)
+    with pytest.raises(RunFileError, match="cannot be used"):
+        resume(tmp_path / "run")
+
+
 @pytest.mark.parametrize("number", range(1, SCHEMA + 1))
 def test_the_sample_of_every_schema_is_read(number, tmp_path, caplog):
     """Files that an earlier version wrote; never written anew."""
