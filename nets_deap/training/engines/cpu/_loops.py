@@ -25,10 +25,10 @@ from nets_deap.training.engines.cpu.arguments import (
     Data,
     Kept,
     Layers,
-    Norms,
     Optimizer,
     Parameters,
     Schedule,
+    Together,
 )
 from nets_deap.training.engines.cpu.blocks import LANES, TILE
 
@@ -136,14 +136,15 @@ def fetch_maps(data: Data, chosen: Array, net: Convolutions, block: int, work: B
 def train(
     layers: Layers, kept: Kept, parameters: Parameters, data: Data, optimizer: Optimizer,
     schedule: Schedule, losses: Array, work: Buffers, convolutions: Convolutions | None,
-    norms: Norms | None,
+    together: Together | None,
 ) -> None:  # fmt: skip
     """Take the steps of a schedule with G networks, ``span`` steps of each in turn.
 
-    ``kept``, ``parameters``, ``convolutions`` and ``norms`` are those of the group. The networks'
-    mean losses of the steps from ``tail`` on are added to ``losses``, float64 (G,).
+    ``kept``, ``parameters`` and the convolutions, in a row or ``together``, are those of the group.
+    The networks' mean losses of the steps from ``tail`` on are added to ``losses``, float64 (G,).
     """
-    # numba leaves out what an argument of None rules out: without convolutions none are compiled.
+    # numba leaves out what an argument of None rules out: without convolutions none are compiled,
+    # and only those of one kind otherwise.
     batches, span, starts = schedule.batches, schedule.span, kept.starts
     size = batches.shape[1]
     blocks = (size + LANES - 1) // LANES
@@ -154,10 +155,13 @@ def train(
         for s in range(s0, s1):
             for block in range(blocks):
                 chosen = batches[s, block * LANES : (block + 1) * LANES]
-                if convolutions is None:
-                    fetch(data, chosen, kept.live, (s - s0) * blocks + block, work)
+                place = (s - s0) * blocks + block
+                if together is not None:
+                    fetch_maps(data, chosen, together.net, place, work)
+                elif convolutions is not None:
+                    fetch_maps(data, chosen, convolutions, place, work)
                 else:
-                    fetch_maps(data, chosen, convolutions, (s - s0) * blocks + block, work)
+                    fetch(data, chosen, kept.live, place, work)
         for p in range(len(starts)):
             own = network_of(kept, p)
             a, z = starts[p, 0], starts[p, -1]
@@ -165,19 +169,17 @@ def train(
             grad = work.grad[: z - a]
             for s in range(s0, s1):
                 loss = 0.0
-                if norms is not None:
-                    assert convolutions is not None
-                    lists, first = lists_of(convolutions.lists, p), (s - s0) * blocks * LANES
+                if together is not None:
+                    lists, first = lists_of(together.net.lists, p), (s - s0) * blocks * LANES
                     convolve_together(
-                        layers, own, convolutions, norms, lists, p, theta, work.inputs,
-                        first // convolutions.lanes, size, True,
+                        layers, own, together, lists, p, theta, work.inputs,
+                        first // together.net.lanes, size, True,
                     )  # fmt: skip
                 for block in range(blocks):
                     place = (s - s0) * blocks + block
                     n = min(LANES, size - block * LANES)
-                    if norms is not None:
-                        assert convolutions is not None
-                        give_features(layers, convolutions, block, work.acts, n)
+                    if together is not None:
+                        give_features(layers, together.net, block, work.acts, n)
                     elif convolutions is not None:
                         lists = lists_of(convolutions.lists, p)
                         convolve(
@@ -193,9 +195,8 @@ def train(
                     # clears it; the usual minibatch fits one block and needs no second pass.
                     into = grad if block == 0 else work.block_grad[: z - a]
                     backward(layers, own, theta, work, place, into, n)
-                    if norms is not None:
-                        assert convolutions is not None
-                        take_slopes(layers, convolutions, block, work.deltas, n)
+                    if together is not None:
+                        take_slopes(layers, together.net, block, work.deltas, n)
                     elif convolutions is not None:
                         convolve_back(
                             layers, own, convolutions, lists, theta, work.inputs, place,
@@ -204,26 +205,26 @@ def train(
                     if block > 0:
                         for i in range(z - a):
                             grad[i] += into[i]
-                if norms is not None:
-                    assert convolutions is not None
+                if together is not None:
                     convolve_together_back(
-                        layers, own, convolutions, norms, lists, theta, work.inputs,
-                        first // convolutions.lanes, grad, size,
+                        layers, own, together, lists, theta, work.inputs,
+                        first // together.net.lanes, grad, size,
                     )  # fmt: skip
                 for layer in range(len(own.starts) - 1):
                     i, j = own.starts[layer], own.starts[layer + 1]
                     mask = own.masks[own.mask_starts[layer] : own.mask_starts[layer + 1]]
                     lr, step = schedule.lrs[s], schedule.first + s + 1
-                    if norms is not None and layer < layers.stages:
-                        assert convolutions is not None
+                    if together is not None and layer < layers.stages:
                         # Factors and terms at the end, which may be none, or not be trained.
-                        n = convolutions.stages.filters[layer]
-                        for i0 in range(j - 2 * n, j, n) if norms.kinds[layer] else range(0):
-                            if norms.trains[layer, (i0 - j) // n + 2]:
+                        n = together.net.stages.filters[layer]
+                        for i0 in (
+                            range(j - 2 * n, j, n) if together.norms.kinds[layer] else range(0)
+                        ):
+                            if together.norms.trains[layer, (i0 - j) // n + 2]:
                                 i1 = i0 + n
                                 part = Parameters(theta[i0:i1], m[i0:i1], v[i0:i1])
                                 optimizer_step(optimizer, part, grad[i0:i1], mask[:0], lr, step)
-                        j -= 2 * n if norms.kinds[layer] else 0
+                        j -= 2 * n if together.norms.kinds[layer] else 0
                     part = Parameters(theta[i:j], m[i:j], v[i:j])
                     optimizer_step(optimizer, part, grad[i:j], mask, lr, step)
                 if schedule.first + s >= schedule.tail:
@@ -233,7 +234,7 @@ def train(
 @compiled
 def measure(
     layers: Layers, kept: Kept, p: int, theta: Array, data: Data, acts: Array, deltas: Array,
-    convolutions: Convolutions | None, norms: Norms | None,
+    convolutions: Convolutions | None, together: Together | None,
 ) -> tuple[float, float]:  # fmt: skip
     """Return the mean loss and the accuracy of one network of a group on a split in blocks."""
     own, theta = network_of(kept, p), theta[kept.starts[p, 0] : kept.starts[p, -1]]
@@ -243,12 +244,9 @@ def measure(
     for first in range(0, n_examples, LANES):
         n = min(LANES, n_examples - first)
         y, t = data.labels[first : first + n], data.targets[first : first + n]
-        if norms is not None:
-            assert convolutions is not None
-            lists = lists_of(convolutions.lists, p)
-            measure_together(
-                layers, own, convolutions, norms, lists, p, theta, data.inputs, first, acts, n
-            )
+        if together is not None:
+            lists = lists_of(together.net.lists, p)
+            measure_together(layers, own, together, lists, p, theta, data.inputs, first, acts, n)
         elif convolutions is not None:
             lists = lists_of(convolutions.lists, p)
             convolve(

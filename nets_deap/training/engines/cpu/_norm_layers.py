@@ -34,6 +34,7 @@ from nets_deap.training.engines.cpu.arguments import (
     Layers,
     Lists,
     Norms,
+    Together,
 )
 from nets_deap.training.engines.cpu.blocks import LANES
 
@@ -162,43 +163,53 @@ def output_of(net: Convolutions, s: int, g: int) -> tuple[Array, int]:
 
 @compiled
 def convolve_together(
-    layers: Layers, kept: Kept, net: Convolutions, norms: Norms, lists: Lists, p: int, theta: Array,
+    layers: Layers, kept: Kept, together: Together, lists: Lists, p: int, theta: Array,
     inputs: Array, first: int, n: int, training: bool,
 ) -> None:  # fmt: skip
     """Fill the maps and the features from ``n`` examples, from a block of lanes on."""
+    net, norms = together
     stages, maps, lanes = net.stages, net.maps, net.lanes
     groups = (n + lanes - 1) // lanes
-    for s in range(layers.stages):
-        start, filters = kept.starts[s], stages.filters[s]
-        bias = start + lists.starts[s + 1] - lists.starts[s]
-        offsets = lists.offsets[lists.starts[s] : lists.starts[s + 1]]
-        rows = lists.rows[lists.row_starts[s] : lists.row_starts[s + 1]]
-        biases = theta[bias : bias + filters if layers.biased[s] else bias]
-        by_batch, count = training and norms.kinds[s] == BATCH, 0
+    for s in range(layers.stages + 1):
+        by_batch, count = s < layers.stages and training and norms.kinds[s] == BATCH, 0
         if by_batch:
-            norms.mean[norms.firsts[s] : norms.firsts[s] + filters] = 0
-            norms.spread[norms.firsts[s] : norms.firsts[s] + filters] = 0
-        else:
-            set_scales(norms, s, p, filters, 0)
+            first_channel, filters = norms.firsts[s], stages.filters[s]
+            norms.mean[first_channel : first_channel + filters] = 0
+            norms.spread[first_channel : first_channel + filters] = 0
         for g in range(groups):
+            # What comes out of a stage is made when the next one begins, which mostly reads it, and
+            # block by block: maps of a whole minibatch outgrow the caches, those of a block do not.
+            if s > 0:
+                y, y0 = output_of(net, s - 1, g)
+                finish_stage(
+                    net, norms, s - 1, theta, factors_of(kept, net, lists, s - 1), g, y, y0
+                )
+            if s == layers.stages:
+                continue
+            start, factors = kept.starts[s], factors_of(kept, net, lists, s)
+            bias = factors - stages.filters[s]
             x, x0 = input_of(net, s, g, inputs, first)
             f0 = stages.f_start[s] + g * stages.f_size[s]
             run(
-                net.uses, s, kept.dense[s], theta[start:bias], offsets, rows, lists.blocks[s],
-                biases, x, x0, maps.maps, f0, maps.maps, maps.codes, 0, maps.sums,
+                net.uses, s, kept.dense[s], theta[start:bias],
+                lists.offsets[lists.starts[s] : lists.starts[s + 1]],
+                lists.rows[lists.row_starts[s] : lists.row_starts[s + 1]], lists.blocks[s],
+                theta[bias : factors if layers.biased[s] else bias],
+                x, x0, maps.maps, f0, maps.maps, maps.codes, 0, maps.sums,
             )  # fmt: skip
             if by_batch:
                 filled = min(lanes, n - g * lanes)
                 note_moments(net, norms, s, f0, filled, count)
                 count += stages.z_height[s] * stages.z_width[s] * filled
-            else:
-                y, y0 = output_of(net, s, g)
-                finish_stage(net, norms, s, theta, bias + filters, g, y, y0)
-        if by_batch:
-            set_scales(norms, s, p, filters, count)
-            for g in range(groups):
-                y, y0 = output_of(net, s, g)
-                finish_stage(net, norms, s, theta, bias + filters, g, y, y0)
+        if s < layers.stages:
+            set_scales(norms, s, p, stages.filters[s], count)
+
+
+@compiled
+def factors_of(kept: Kept, net: Convolutions, lists: Lists, s: int) -> int:
+    """Return where the parameters of a stage begin that follow its weights and biases."""
+    weights: int = lists.starts[s + 1] - lists.starts[s]
+    return kept.starts[s] + weights + net.stages.filters[s]  # type: ignore[no-any-return]
 
 
 @compiled
@@ -213,16 +224,17 @@ def give_features(layers: Layers, net: Convolutions, block: int, acts: Array, n:
 
 @compiled
 def measure_together(
-    layers: Layers, kept: Kept, net: Convolutions, norms: Norms, lists: Lists, p: int, theta: Array,
+    layers: Layers, kept: Kept, together: Together, lists: Lists, p: int, theta: Array,
     inputs: Array, first: int, acts: Array, n: int,
 ) -> None:  # fmt: skip
     """Fill the features, the first of ``acts``, of ``n`` examples from one on, in evaluation."""
-    lanes, zero = net.lanes, acts.dtype.type(0)
+    net, zero = together.net, acts.dtype.type(0)
+    lanes = net.lanes
     # Block by block: nothing is shared by all of them here, and a block's maps stay in the cache.
     for g in range((n + lanes - 1) // lanes):
         filled = min(lanes, n - g * lanes)
         convolve_together(
-            layers, kept, net, norms, lists, p, theta, inputs, first // lanes + g, filled, False
+            layers, kept, together, lists, p, theta, inputs, first // lanes + g, filled, False
         )
         for unit in range(layers.sizes[0]):
             at = unit * LANES
@@ -335,23 +347,24 @@ def end_descent(
 
 @compiled
 def convolve_together_back(
-    layers: Layers, kept: Kept, net: Convolutions, norms: Norms, lists: Lists, theta: Array,
+    layers: Layers, kept: Kept, together: Together, lists: Lists, theta: Array,
     inputs: Array, first: int, grad: Array, n: int,
 ) -> None:  # fmt: skip
     """Set the gradient of all parameters of the stages, from that by what comes out of the last.
 
     The maps are those that ``convolve_together`` left.
     """
+    net, norms = together
     stages, maps, lanes = net.stages, net.maps, net.lanes
     nothing, groups = theta[:0], (n + lanes - 1) // lanes
     grad[: kept.starts[layers.stages]] = 0
+    norms.slopes[:] = 0
+    for g in range(groups):
+        begin_descent(net, norms, layers.stages - 1, g, min(lanes, n - g * lanes))
     for s in range(layers.stages - 1, -1, -1):
         start, filters, c0 = kept.starts[s], stages.filters[s], norms.firsts[s]
-        bias = start + lists.starts[s + 1] - lists.starts[s]
-        factors, turn0 = bias + filters, stages.turns[s] - len(stages.filters)
-        norms.slopes[:, c0 : c0 + filters] = 0
-        for g in range(groups):
-            begin_descent(net, norms, s, g, min(lanes, n - g * lanes))
+        factors, turn0 = factors_of(kept, net, lists, s), stages.turns[s] - len(stages.filters)
+        bias = factors - filters
         if norms.kinds[s] != NO_NORM:
             for o in range(filters):
                 grad[factors + o] = norms.slopes[1, c0 + o] * norms.spread[c0 + o]
@@ -360,9 +373,10 @@ def convolve_together_back(
         for k in range(turned0, lists.turned_starts[turn0 + stages.n_turns[s]]):
             maps.turned[k - turned0] = theta[start + lists.origins[k]]
         for g in range(groups):
+            filled = min(lanes, n - g * lanes)
             x, x0 = input_of(net, s, g, inputs, first)
             end_descent(
-                net, norms, s, theta, factors, g, min(lanes, n - g * lanes),
+                net, norms, s, theta, factors, g, filled,
                 stages.z_height[s] * stages.z_width[s] * n,
             )  # fmt: skip
             add_gradient(
@@ -382,3 +396,6 @@ def convolve_together_back(
                     maps.slopes, stages.z_start[s], maps.maps, into, maps.maps, maps.codes, x0,
                     maps.sums,
                 )  # fmt: skip
+            # The stage before has got all of its gradient on this block, which is in the cache.
+            if s > 0:
+                begin_descent(net, norms, s - 1, g, filled)

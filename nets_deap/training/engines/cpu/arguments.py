@@ -389,3 +389,15 @@ class Convolutions(NamedTuple):
     uses: Uses
     lists: Lists
     maps: Maps
+
+
+class Together(NamedTuple):
+    """Convolutions where all of a minibatch goes through a stage before any goes on.
+
+    Attributes:
+        net: The convolutions.
+        norms: How their sums are normalised.
+    """
+
+    net: Convolutions
+    norms: Norms

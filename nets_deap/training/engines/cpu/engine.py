@@ -241,7 +241,7 @@ def _train(
 
     recipe = problem.recipe
     biased = np.array([bias is not None for bias in design.biases])
-    head, convolutions, norms = design.head, group.convolutions, group.norms
+    head, convolutions, together = design.head, group.convolutions, group.together
     assert head.activation is not None
     layers = Layers(
         len(design.stages),
@@ -272,7 +272,7 @@ def _train(
         examples = Data(_blocks(problem, split), *_answers(problem, split))
         return _loops.measure(
             layers, group.kept, p, group.theta, examples, work.acts, work.deltas, convolutions,
-            norms,
+            together,
         )  # fmt: skip
 
     first = 0
@@ -281,7 +281,7 @@ def _train(
         schedule = Schedule(batches[first:end], lrs[first:end], first, tail, span)
         _loops.train(
             layers, group.kept, parameters, data, optimizer, schedule, losses, work, convolutions,
-            norms,
+            together,
         )  # fmt: skip
         first = end
         if end in plan.curve_steps or end == plan.steps:
@@ -305,13 +305,10 @@ def _train(
 def _buffers(layers: Layers, group: Group, blocks: int, answers: int) -> Buffers:
     """Allocate what a group works in, for so many blocks and targets an example."""
     n_in, units = int(layers.sizes[0]), int(layers.sizes[1:].sum())
-    if group.convolutions is not None:  # whose features stand among the units
-        n_in, units = (
-            int(group.convolutions.stages.x_size[0]) // group.convolutions.lanes,
-            n_in + units,
-        )
-
-    whole = group.convolutions is None and group.kept.dense[:, 0].any()
+    net = group.convolutions if group.together is None else group.together.net
+    if net is not None:  # whose features stand among the units
+        n_in, units = int(net.stages.x_size[0]) // net.lanes, n_in + units
+    whole = net is None and group.kept.dense[:, 0].any()
 
     def zeros(n: int) -> Array:
         return aligned_zeros(n, group.theta.dtype)

@@ -480,7 +480,6 @@ class _Drawing:
                 ("f", own["f_size"]),
                 ("u", f.size if inside else 0),
                 ("e", f.size if inside else 0),
-                ("d", own["d_size"]),
             ):
                 own[f"{name}_start"] = maps
                 maps += self.groups * size
@@ -499,7 +498,28 @@ class _Drawing:
                 own["adds"], own["added_channel"] = shortcut.source, shortcut.before
                 own["added"] = self._note(source.y.place(rows, columns))
                 own["added_slopes"] = self._note(source.d.place(rows, columns))
-        return maps, slopes, codes
+        return self._lay_out_slopes(maps), slopes, codes
+
+    def _lay_out_slopes(self, maps: int) -> int:
+        """Note where the gradients by what comes out of stages lie; return where they end.
+
+        In reverse, as they come: one that is through makes room for others. A few maps stay in the
+        cache, one for each stage would not.
+        """
+        free: dict[int, list[int]] = {}
+        for i in reversed(range(len(self.layouts))):
+            layout, shortcut = self.layouts[i], self.layouts[i].shortcut
+            reads = {layout.source, *([] if shortcut is None else [shortcut.source])} - {INPUTS}
+            for own in (self.stages[j] for j in (i, *sorted(reads))):
+                size = self.groups * own["d_size"]
+                if "d_start" not in own and free.get(size):
+                    own["d_start"] = free[size].pop()
+                elif "d_start" not in own:
+                    own["d_start"] = maps
+                    maps += size
+            own = self.stages[i]
+            free.setdefault(self.groups * own["d_size"], []).append(own["d_start"])
+        return maps
 
     def _forward(self, layout: Layout) -> None:
         """Note the pass that a stage's convolution takes."""

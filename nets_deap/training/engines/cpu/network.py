@@ -12,7 +12,7 @@ from nets_deap.models.feedforward import Feedforward
 from nets_deap.models.stages import Stage
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
-from nets_deap.training.engines.cpu.arguments import Array, Convolutions, Kept, Norms
+from nets_deap.training.engines.cpu.arguments import Array, Convolutions, Kept, Together
 from nets_deap.training.engines.cpu.blocks import padded
 from nets_deap.training.engines.cpu.convolutions import (
     Convolution,
@@ -177,8 +177,8 @@ class Group:
         theta: All parameters, network by network.
         kept: Which weights each network keeps, and where its parameters are; shapes (G, ...).
         longest: Parameters of the largest network.
-        convolutions: What the loops need of convolutions; None where there are none.
-        norms: What they need of normalisation; None where stages are in a row.
+        convolutions: What the loops need of convolutions in a row; None where there are none.
+        together: The same of those that all of a minibatch goes through together.
     """
 
     def __init__(self, networks: list[Network], design: Design) -> None:
@@ -194,12 +194,15 @@ class Group:
         for network in networks:
             read[network.layers[0].cols] = True
         self.convolutions: Convolutions | None = None
-        self.norms: Norms | None = None
+        self.together: Together | None = None
         self._own = [[la for la in n.layers if isinstance(la, Convolution)] for n in networks]
         if design.geometry is not None:
-            self.convolutions = convolutions_of(design.geometry, self._own)
+            net = convolutions_of(design.geometry, self._own)
             if design.norms:
-                self.norms = norms_of(design.geometry, self._own, design.norms)
+                norms = norms_of(design.geometry, self._own, design.norms)
+                self.together = Together(net, norms)
+            else:
+                self.convolutions = net
         self.kept = Kept(
             dense=dense,
             starts=starts,
@@ -215,14 +218,15 @@ class Group:
 
     def settle(self) -> None:
         """Note what training made of the networks' running statistics."""
-        if self.norms is None:
+        if self.together is None:
             return
+        norms = self.together.norms
         for p, convolutions in enumerate(self._own):
             for s, one in enumerate(convolutions):
-                first = self.norms.firsts[s]
+                first = norms.firsts[s]
                 own = slice(first, first + len(one.mask))
-                one.mean, one.variance = self.norms.means[p, own], self.norms.variances[p, own]
-                one.batches = int(self.norms.batches[p, s])
+                one.mean, one.variance = norms.means[p, own], norms.variances[p, own]
+                one.batches = int(norms.batches[p, s])
 
     def theta_of(self, p: int) -> Array:
         """Return the parameters of one network, a view."""
