@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from nets_deap import Recipe, models
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
+from nets_deap.training import batches
 from nets_deap.training.engines import dispatch
-from nets_deap.training.engines.cpu import convolutions
+from nets_deap.training.engines.cpu import convolutions, engine
 from nets_deap.training.engines.cpu.engine import obstacle, suits, train_compiled
 from nets_deap.training.engines.dispatch import pick_engine
 from nets_deap.training.problem import Plan
@@ -100,6 +101,9 @@ NETWORKS = {
     "no factors": (lambda: two(first=nn.BatchNorm2d(6, affine=False)), IMAGE),
     "other numbers": (lambda: two(first=nn.BatchNorm2d(6, eps=0.1, momentum=0.4)), IMAGE),
     "mean over all": (lambda: two(first=nn.BatchNorm2d(6, momentum=None)), IMAGE),
+    "no statistics kept": (
+        lambda: two(first=nn.BatchNorm2d(6, track_running_stats=False)), IMAGE,
+    ),
     "mixed": (mixed, (2, 9, 11)),
     "projected": (
         lambda: Residual(Block(6, 8), Block(8, 10, 2), Block(10, 10), width=10), (2, 14, 11),
@@ -145,6 +149,20 @@ def test_one_number_of_each_channel_has_no_statistics():
         make((lambda: model, (2, 3, 3)), Recipe(batch_size=1), engine="auto")
     with pytest.raises(ValueError, match="engine must suit"):
         make((lambda: model, (2, 3, 3)), Recipe(batch_size=1), engine="compiled")
+
+
+def test_measured_together_are_those_that_the_reference_measures_together(monkeypatch):
+    """Without running statistics numbers depend on the other examples: pieces of a split."""
+    for module in (batches, engine):
+        monkeypatch.setattr(module, "EVAL_ROWS", 30)
+    monkeypatch.setattr(batches.eval_batches, "__defaults__", (30,))
+    task = make(NETWORKS["no statistics kept"], RECIPE)
+    assert len(task.problem.val[0]) == 70
+    agree(task, masks_of(task))
+    task = make(NETWORKS["no statistics kept"], RECIPE, torch.float32)
+    masks = masks_of(task)
+    ours, theirs = (f(task.problem, masks, PLAN) for f in (train_compiled, reference))
+    np.testing.assert_allclose(ours.metrics["val_loss"], theirs.metrics["val_loss"], 1e-4)
 
 
 @pytest.mark.parametrize("optimizer", RECIPES)
@@ -285,7 +303,6 @@ def test_a_diverged_network_shows_in_its_numbers_and_disturbs_no_other(bad):
 @pytest.mark.parametrize(
     ("build", "why"),
     [
-        (lambda: two(first=nn.BatchNorm2d(6, track_running_stats=False)), "no running statistics"),
         (lambda: two(first=nn.GroupNorm(2, 6)), "GroupNorm"),
         (lambda: two(first=nn.InstanceNorm2d(6)), "InstanceNorm2d"),
         (lambda: chain(conv(2, 4, 3), RELU, nn.BatchNorm2d(4), 4 * 8 * 10), "'2' stands where"),

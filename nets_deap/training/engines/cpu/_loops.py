@@ -234,25 +234,40 @@ def train(
 @compiled
 def measure(
     layers: Layers, kept: Kept, p: int, theta: Array, data: Data, acts: Array, deltas: Array,
-    convolutions: Convolutions | None, together: Together | None,
+    convolutions: Convolutions | None, together: Together | None, rows: int,
 ) -> tuple[float, float]:  # fmt: skip
-    """Return the mean loss and the accuracy of one network of a group on a split in blocks."""
+    """Return the mean loss and the accuracy of one network of a group on a split in blocks.
+
+    Where ``rows`` is not 0, so many examples are normalised together, and begin a block.
+    """
     own, theta = network_of(kept, p), theta[kept.starts[p, 0] : kept.starts[p, -1]]
     n_examples = max(len(data.labels), len(data.targets))
     top = len(acts) - layers.sizes[-1] * LANES
-    total, correct = 0.0, 0.0
-    for first in range(0, n_examples, LANES):
-        n = min(LANES, n_examples - first)
-        y, t = data.labels[first : first + n], data.targets[first : first + n]
-        if together is not None:
-            lists = lists_of(together.net.lists, p)
-            measure_together(layers, own, together, lists, p, theta, data.inputs, first, acts, n)
-        elif convolutions is not None:
-            lists = lists_of(convolutions.lists, p)
-            convolve(
-                layers, own, convolutions, lists, theta, data.inputs, first // LANES, acts, n
-            )  # fmt: skip
-        forward(layers, own, theta, data.inputs, first // LANES, acts, n)
-        total += loss_and_deltas(layers.loss, acts[top:], y, t, n, n, deltas[top:])
-        correct += count_correct(layers.loss, acts[top:], y, t, n)
+    total, correct, block = 0.0, 0.0, 0
+    each = rows if rows else n_examples
+    for begin in range(0, n_examples, each):
+        end = min(begin + each, n_examples)
+        for first in range(begin, end, LANES):
+            n = min(LANES, end - first)
+            y, t = data.labels[first : first + n], data.targets[first : first + n]
+            if together is not None:
+                lists, group = lists_of(together.net.lists, p), block * LANES // together.net.lanes
+                if rows and first == begin:
+                    convolve_together(
+                        layers, own, together, lists, p, theta, data.inputs, group, end - begin,
+                        False,
+                    )  # fmt: skip
+                if rows:
+                    give_features(layers, together.net, (first - begin) // LANES, acts, n)
+                else:
+                    measure_together(
+                        layers, own, together, lists, p, theta, data.inputs, group, acts, n
+                    )
+            elif convolutions is not None:
+                lists = lists_of(convolutions.lists, p)
+                convolve(layers, own, convolutions, lists, theta, data.inputs, block, acts, n)
+            forward(layers, own, theta, data.inputs, block, acts, n)
+            total += loss_and_deltas(layers.loss, acts[top:], y, t, n, n, deltas[top:])
+            correct += count_correct(layers.loss, acts[top:], y, t, n)
+            block += 1
     return total / n_examples, correct / n_examples

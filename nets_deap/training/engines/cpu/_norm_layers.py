@@ -28,6 +28,7 @@ from nets_deap.training.engines.cpu.arguments import (
     NO_NORM,
     NO_POOL,
     RELU,
+    UNTRACKED,
     Array,
     Convolutions,
     Kept,
@@ -75,7 +76,8 @@ def set_scales(norms: Norms, s: int, p: int, filters: int, count: int) -> None:
     From what is noted of ``count`` numbers of each channel, which also go into the running
     statistics of network ``p``; or where there are none, from those.
     """
-    if count:
+    tracked = norms.kinds[s] == BATCH
+    if count and tracked:
         norms.batches[p, s] += 1
     share = norms.momentum[s]
     if share < 0:
@@ -83,9 +85,10 @@ def set_scales(norms: Norms, s: int, p: int, filters: int, count: int) -> None:
     for c in range(norms.firsts[s], norms.firsts[s] + filters):
         if count:
             mean, squares = norms.mean[c], norms.spread[c]
-            norms.means[p, c] = norms.means[p, c] * (1 - share) + share * mean
-            whole = squares / (count - 1)
-            norms.variances[p, c] = norms.variances[p, c] * (1 - share) + share * whole
+            if tracked:
+                whole = squares / (count - 1)
+                norms.means[p, c] = norms.means[p, c] * (1 - share) + share * mean
+                norms.variances[p, c] = norms.variances[p, c] * (1 - share) + share * whole
             norms.spread[c] = 1 / np.sqrt(squares / count + norms.eps[s])
         elif norms.kinds[s] == NO_NORM:
             norms.mean[c], norms.spread[c] = 0.0, 1.0
@@ -171,7 +174,9 @@ def convolve_together(
     stages, maps, lanes = net.stages, net.maps, net.lanes
     groups = (n + lanes - 1) // lanes
     for s in range(layers.stages + 1):
-        by_batch, count = s < layers.stages and training and norms.kinds[s] == BATCH, 0
+        by_batch, count = False, 0
+        if s < layers.stages:
+            by_batch = (training and norms.kinds[s] == BATCH) or norms.kinds[s] == UNTRACKED
         if by_batch:
             first_channel, filters = norms.firsts[s], stages.filters[s]
             norms.mean[first_channel : first_channel + filters] = 0
@@ -227,15 +232,16 @@ def measure_together(
     layers: Layers, kept: Kept, together: Together, lists: Lists, p: int, theta: Array,
     inputs: Array, first: int, acts: Array, n: int,
 ) -> None:  # fmt: skip
-    """Fill the features, the first of ``acts``, of ``n`` examples from one on, in evaluation."""
+    """Fill the features, the first of ``acts``, of ``n`` examples from a block of lanes on.
+
+    By running statistics, as in evaluation.
+    """
     net, zero = together.net, acts.dtype.type(0)
     lanes = net.lanes
     # Block by block: nothing is shared by all of them here, and a block's maps stay in the cache.
     for g in range((n + lanes - 1) // lanes):
         filled = min(lanes, n - g * lanes)
-        convolve_together(
-            layers, kept, together, lists, p, theta, inputs, first // lanes + g, filled, False
-        )
+        convolve_together(layers, kept, together, lists, p, theta, inputs, first + g, filled, False)
         for unit in range(layers.sizes[0]):
             at = unit * LANES
             for b in range(lanes):
@@ -335,7 +341,7 @@ def end_descent(
         factor, by_value, term = 1.0, 0.0, 0.0
         if norms.kinds[s] != NO_NORM:
             factor = theta[factors + o] * norms.spread[c]
-        if norms.kinds[s] == BATCH:
+        if norms.kinds[s] >= BATCH:
             square = norms.spread[c] * norms.spread[c]
             by_value = -factor * square * norms.slopes[1, c] / count
             term = -factor * norms.slopes[0, c] / count

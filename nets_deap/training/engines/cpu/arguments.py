@@ -27,8 +27,9 @@ LINEAR = 3
 PLAIN, RECTIFIED, ADDED, GATE_RELU, GATE_TANH, GATE_SIGMOID, POOLED = range(7)
 # Bits of a tile's ``part``: its sums go on from those before, and wait for those to come.
 FROM_SUMS, TO_SUMS = 1, 2
-# How the sums of a stage are normalised: not at all, by running statistics, by the minibatch's.
-NO_NORM, RESTING, BATCH = 0, 1, 2
+# How the sums of a stage are normalised: not at all, by running statistics, by the minibatch's in
+# training, or by those of whatever it is given in evaluation, too.
+NO_NORM, RESTING, BATCH, UNTRACKED = 0, 1, 2, 3
 # How a stage pools.
 NO_POOL, MAXIMUM, AVERAGE = 0, 1, 2
 
@@ -259,7 +260,7 @@ class Norms(NamedTuple):
     terms of a normalised stage follow its biases.
 
     Attributes:
-        kinds: ``NO_NORM``, ``RESTING`` or ``BATCH``; int64 (stages,).
+        kinds: ``NO_NORM``, ``RESTING``, ``BATCH`` or ``UNTRACKED``; int64 (stages,).
         eps: What is added to variances; float64 (stages,).
         momentum: Share of a minibatch in the running statistics; negative for the mean over all;
             float64 (stages,).

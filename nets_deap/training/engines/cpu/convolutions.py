@@ -109,7 +109,7 @@ class Convolution:
     ) -> None:  # fmt: skip
         """Hold a convolution; ``norm`` has the tensors of its normalisation by their own names."""
         self.name, self.bias, self.mask, self.layout = stage.weight, stage.bias, mask, layout
-        self.norm, self._affine = stage.norm_name, "weight" in norm
+        self.norm, self._norm = stage.norm_name, norm
         kept = np.count_nonzero(mask)
         # The channels of a group read others than those of the next one.
         self.dense = bool(kept >= WHOLE_FROM * mask.size) and layout.groups == 1
@@ -168,10 +168,11 @@ class Convolution:
         if not self.norm:
             return {}
         factors, terms = theta[self._n + len(self.mask) :].reshape(2, -1)
-        named = {"weight": factors, "bias": terms} if self._affine else {}
-        named |= {"running_mean": self.mean, "running_var": self.variance}
-        named["num_batches_tracked"] = np.array(self.batches)
-        return {f"{self.norm}.{name}": tensor for name, tensor in named.items()}
+        named = {
+            "weight": factors, "bias": terms, "running_mean": self.mean,
+            "running_var": self.variance, "num_batches_tracked": np.array(self.batches),
+        }  # fmt: skip
+        return {f"{self.norm}.{name}": named[name] for name in self._norm}
 
 
 def convolutions_of(geometry: Geometry, networks: Sequence[Sequence[Convolution]]) -> Convolutions:

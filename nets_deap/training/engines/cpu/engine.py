@@ -14,6 +14,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
+from torch import nn
 
 from nets_deap import _checks
 from nets_deap._optional import require
@@ -27,6 +28,7 @@ from nets_deap.training.engines.cpu.arguments import (
     CROSS_ENTROPY,
     RESTING,
     SQUARED,
+    UNTRACKED,
     Array,
     Buffers,
     Data,
@@ -39,7 +41,16 @@ from nets_deap.training.engines.cpu.blocks import LANES, aligned_zeros, padded
 from nets_deap.training.engines.cpu.convolutions import Norm
 from nets_deap.training.engines.cpu.geometry import ACTIVATIONS, Geometry, refusal
 from nets_deap.training.engines.cpu.network import Design, Group, Network
-from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Start, once
+from nets_deap.training.problem import (
+    EVAL_ROWS,
+    METRICS,
+    OnPart,
+    Outcome,
+    Plan,
+    Problem,
+    Start,
+    once,
+)
 from nets_deap.training.recipe import Recipe
 from nets_deap.training.threads import Stop, share_out
 
@@ -134,9 +145,14 @@ def _design(problem: Problem) -> Design | str:
     if staged.in_a_row:
         return Design(stages, head, Geometry.of(stages, image, dtype))
     batch = problem.recipe.batch_size
-    geometry = Geometry.of(stages, image, dtype, together=batch)
+    # Without running statistics those of all examples that are measured together count.
+    untracked = any(stage.norm is not None and not _tracks(stage.norm) for stage in stages)
+    splits = [problem.val] + ([] if problem.test is None else [problem.test])
+    most = max(_together(len(split[0])) for split in splits) if untracked else 0
+    geometry = Geometry.of(stages, image, dtype, together=max(batch, most))
     if geometry.sizes[0] * dtype.itemsize > MOST_BYTES:
-        return f"feature maps of {batch} examples take more than {MOST_BYTES / 2**30:g} GiB"
+        examples = f"{max(batch, most)} examples, which it would hold,"
+        return f"feature maps of {examples} take more than {MOST_BYTES / 2**30:g} GiB"
     norms = []
     for stage, layout in zip(stages, geometry.layouts, strict=True):
         found = _norm(problem, stage, batch * layout.z.height * layout.z.width)
@@ -151,18 +167,28 @@ def _norm(problem: Problem, stage: Stage, count: int) -> Norm | str:
     norm, name = stage.norm, stage.norm_name
     if norm is None:
         return Norm()
-    if not norm.track_running_stats or norm.running_mean is None:
-        return f"{name!r} (BatchNorm2d) has no running statistics"
-    resting = any(name == other or name.startswith(f"{other}.") for other in problem.resting)
+    resting = _tracks(norm) and any(
+        name == other or name.startswith(f"{other}.") for other in problem.resting
+    )
     if not resting and count == 1:
         return f"{name!r} (BatchNorm2d) sees one number of each channel"
     trains = [norm.affine and f"{name}.{own}" not in problem.frozen for own in ("weight", "bias")]
     return Norm(
-        RESTING if resting else BATCH,
+        RESTING if resting else BATCH if _tracks(norm) else UNTRACKED,
         norm.eps,
         -1.0 if norm.momentum is None else norm.momentum,
         (trains[0], trains[1]),
     )
+
+
+def _tracks(norm: nn.BatchNorm2d) -> bool:
+    """Return whether a normalisation has running statistics."""
+    return norm.running_mean is not None and norm.running_var is not None
+
+
+def _together(n: int) -> int:
+    """Return how many of ``n`` examples are measured at a time, as ``eval_batches`` has it."""
+    return -(-n // -(-n // EVAL_ROWS))
 
 
 def _made(problem: Problem) -> Design:
@@ -272,7 +298,7 @@ def _train(
         examples = Data(_blocks(problem, split), *_answers(problem, split))
         return _loops.measure(
             layers, group.kept, p, group.theta, examples, work.acts, work.deltas, convolutions,
-            together,
+            together, _rows(problem, split),
         )  # fmt: skip
 
     first = 0
@@ -333,21 +359,36 @@ def _blocks(problem: Problem, split: str) -> Array:
     data, design = _flat(getattr(problem, split)[0]), _made(problem)
     n, width = data.shape
     if design.geometry is not None:
-        return _maps(data, design.geometry)
+        rows = _rows(problem, split) or len(data)
+        parts = [data[start : start + rows] for start in range(0, len(data), rows)]
+        return _maps(parts, design.geometry)
     blocks = aligned_zeros(-(-n // LANES) * LANES * width, data.dtype)
     for b, part in enumerate(blocks.reshape(-1, width, LANES)):
-        rows = data[b * LANES : (b + 1) * LANES]
-        part[:, : len(rows)] = rows.T
+        examples = data[b * LANES : (b + 1) * LANES]
+        part[:, : len(examples)] = examples.T
     return blocks
 
 
-def _maps(data: Array, geometry: Geometry) -> Array:
-    """Return inputs (N, inputs) as first maps of a convolutional network, flat."""
+def _rows(problem: Problem, split: str) -> int:
+    """Return how many examples of a split are normalised together; 0 where none are."""
+    untracked = any(norm.kind == UNTRACKED for norm in _made(problem).norms)
+    return _together(len(getattr(problem, split)[0])) if untracked else 0
+
+
+def _maps(parts: list[Array], geometry: Geometry) -> Array:
+    """Return inputs (N, inputs), part by part, as first maps of a convolutional network, flat.
+
+    Each part begins a block of ``LANES``.
+    """
     lanes, size, places = geometry.lanes, geometry.layouts[0].x.size, geometry.places
-    maps = aligned_zeros(-(-len(data) // LANES) * (LANES // lanes) * size, data.dtype)
-    for g, part in enumerate(maps.reshape(-1, size // lanes, lanes)):
-        rows = data[g * lanes : (g + 1) * lanes]
-        part[places // lanes, : len(rows)] = rows.T
+    blocks = [-(-len(part) // LANES) for part in parts]
+    maps = aligned_zeros(sum(blocks) * (LANES // lanes) * size, parts[0].dtype)
+    groups, first = maps.reshape(-1, size // lanes, lanes), 0
+    for part, count in zip(parts, blocks, strict=True):
+        for g in range(0, len(part), lanes):
+            examples = part[g : g + lanes]
+            groups[first + g // lanes, places // lanes, : len(examples)] = examples.T
+        first += count * (LANES // lanes)
     return maps
 
 
