@@ -113,7 +113,8 @@ def staged_of(model: nn.Module, shape: Sequence[int]) -> Staged | str:
     Such a model computes, in whatever classes, sequences and functions its ``forward`` is written:
     convolutions, each followed by batch normalisation or not, by the sum with what an earlier one
     gave or not, by an activation and a pooling layer, both or either; then linear layers with one
-    activation between. See ``traced`` for what is known.
+    activation between. See ``traced`` for what is known. Its ``forward`` is run: what that draws
+    from random states is the caller's to put back.
     """
     try:
         steps = traced(model, tuple(shape))

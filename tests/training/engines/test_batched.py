@@ -242,7 +242,7 @@ def test_memory_is_counted_as_it_is_taken(optimizer, precision):
 
 def test_on_cuda_auto_is_batched_and_the_chunk_follows_from_all_memory(monkeypatch):
     """Without a GPU: which engine, and how many networks, are decided before any is needed."""
-    dense, other = make_task("mlp", Recipe(), model=deep()), make_task("conv2d", Recipe())
+    dense, other = make_task("mlp", Recipe(), model=deep()), make_task("conv1d", Recipe())
     lenet = tasks.lenet(dataset="mnist5k", device="cpu").problem
     one, like = (
         BatchedChunk.bytes_of_one(lenet),

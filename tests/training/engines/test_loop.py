@@ -107,7 +107,7 @@ def test_random_modules_take_no_threads_and_large_ones_are_taken_by_auto():
     with pytest.raises(ValueError, match=r"engine must suit the task: .*but dropout's"):
         make_task("mlp", Recipe(), model=model, engine="vmap")
     assert not takes_threads(make_task("mlp", Recipe(), model=model, engine="loop").problem)
-    small = make_task("conv2d", Recipe())
+    small = make_task("conv1d", Recipe())
     assert pick_engine("auto", small.problem) == "vmap"
     layers = (nn.Conv2d(1, 256, 3, padding=1), nn.Conv2d(256, 64, 3, padding=1))
     wide = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 36, 3))

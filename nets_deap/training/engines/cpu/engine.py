@@ -20,7 +20,7 @@ from nets_deap import _checks
 from nets_deap._optional import require
 from nets_deap.models.stages import Stage, staged_of
 from nets_deap.tickets import bits
-from nets_deap.training.device import threads_allowed
+from nets_deap.training.device import seeded, threads_allowed
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.cpu.arguments import (
     BATCH,
@@ -130,7 +130,8 @@ def slowness(problem: Problem) -> str:
 def _design(problem: Problem) -> Design | str:
     """Return what the networks of a problem have in common; or in words what is of other kinds."""
     image = tuple(problem.train[0].shape[1:])
-    staged = staged_of(problem.model, image)
+    with seeded(0, problem.device):  # its forward may draw, which is found and put back
+        staged = staged_of(problem.model, image)
     if isinstance(staged, str):
         return staged
     stages, head = staged.stages, staged.head
