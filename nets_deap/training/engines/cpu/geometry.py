@@ -503,8 +503,9 @@ class _Drawing:
     def _lay_out_slopes(self, maps: int) -> int:
         """Note where the gradients by what comes out of stages lie; return where they end.
 
-        In reverse, as they come: one that is through makes room for others. A few maps stay in the
-        cache, one for each stage would not.
+        In reverse, as they come: one that is through makes room for others of its size. A few maps
+        stay in the cache, one for each stage would not. The stage before begins to write while
+        later blocks of lanes of this one are still to be read, each block in its own place.
         """
         free: dict[int, list[int]] = {}
         for i in reversed(range(len(self.layouts))):
