@@ -72,7 +72,7 @@ def _lineage(setting: Setting, first: Ticket, share: float) -> tuple[Ticket, Cos
     gradient = BY_GRADIENT * setting.price(1, gradient_share(dense))
     rounds = max(1, round(share / (steps + gradient)))
     purse = Budget(share, unit=setting.unit, generations=rounds)
-    toolbox = make_toolbox(task, budget=purse)
+    toolbox = make_toolbox(task, budget=purse, by=setting.by)
     seeded = toolbox.population
     toolbox.register("population", lambda n: seeded(n, seeds=[first]))
     options = {"toolbox": toolbox, "population": 1, "offspring": 1, "cxpb": 0.0, "mutpb": 1.0}

@@ -68,7 +68,9 @@ def _finetune(setting: Setting, budget: float) -> Baseline:
 def _short_imp(setting: Setting, _: float) -> Baseline:
     """Return iterative magnitude pruning of three times the recipe's steps a round."""
     steps = 3 * setting.task.steps
-    found = baselines.imp(setting.task, rounds=setting.rounds, steps=steps, fraction=FRACTION)
+    found = baselines.imp(
+        setting.task, rounds=setting.rounds, steps=steps, fraction=FRACTION, by=setting.by
+    )
     return _near_levels(found, setting)
 
 
@@ -81,6 +83,7 @@ def _imp(setting: Setting, budget: float, scope: str = "global") -> Baseline:
         steps=setting.steps_a_round(budget, rounds),
         fraction=FRACTION,
         scope=scope,
+        by=setting.by if scope == "global" else "magnitude",
     )
     return _near_levels(found, setting)
 
@@ -139,7 +142,7 @@ _NAMED: dict[str, Method] = {
             best_of_chains,
             0.0,
         ),
-        Method("finetune", "prune a fifth of |w|, go on from the weights there are", _finetune),
+        Method("finetune", "prune a fifth, go on from the weights there are", _finetune),
         Method(
             "finetune-short",
             "finetune with the recipe's steps a round",
@@ -158,7 +161,9 @@ _NAMED: dict[str, Method] = {
         Method(
             "one-shot",
             "train dense, prune once",
-            lambda s, budget: baselines.one_shot(s.task, s.densities, steps=math.floor(budget)),
+            lambda s, budget: baselines.one_shot(
+                s.task, s.densities, steps=math.floor(budget), by=s.by
+            ),
         ),
         Method("snip", "|w g| at W0", _at_levels(baselines.snip), 0.0),
         Method("grasp", "w H g at W0", _at_levels(baselines.grasp), 0.0),

@@ -174,6 +174,7 @@ def _finish(
             steps=config.final.steps,
             members=config.final.members,
             chain=float(result.logbook[-1]["dense_steps"]) if config.final.chain else None,
+            by=config.search.by,
             on_trained=on_trained,
         )
     finally:

@@ -45,13 +45,18 @@ class Setting:
         """What the budget is counted in: that of the preset's search."""
         return self.config.search.budget_unit
 
+    @property
+    def by(self) -> str:
+        """What weights are pruned by, in the preset's search and in what it is measured by."""
+        return self.config.search.by
+
     def steps_a_round(self, budget: float, rounds: int) -> int:
         """Return the steps of each of so many rounds; see ``chain.steps_a_round``."""
         return steps_a_round(budget, rounds, self.unit)
 
     def chain(self, steps: int, seed: int = 0) -> Baseline:
         """Return the chain of pruning to the sparsest level, of so many steps a round."""
-        return chain(self.task, self.rounds, steps, seed)
+        return chain(self.task, self.rounds, steps, seed, self.by)
 
     @property
     def rounds(self) -> int:
