@@ -48,7 +48,7 @@ def lineages(setting: Setting, budget: float) -> Baseline:
     regrown by gradient.
     """
     affordable = setting.steps_a_round(SHARE * budget, setting.rounds)
-    chain = setting.chain(max(1, min(setting.task.steps, affordable)))
+    chain = setting.chain(max(1, min(setting.task.steps, affordable)), by=setting.by)
     places = np.log([ticket.density for ticket in chain.tickets])
     near = {int(np.argmin(abs(places - math.log(level)))) for level in setting.densities[:-1]}
     # The sparsest level is met only by what is no denser.

@@ -68,13 +68,11 @@ def _finetune(setting: Setting, budget: float) -> Baseline:
 def _short_imp(setting: Setting, _: float) -> Baseline:
     """Return iterative magnitude pruning of three times the recipe's steps a round."""
     steps = 3 * setting.task.steps
-    found = baselines.imp(
-        setting.task, rounds=setting.rounds, steps=steps, fraction=FRACTION, by=setting.by
-    )
+    found = baselines.imp(setting.task, rounds=setting.rounds, steps=steps, fraction=FRACTION)
     return _near_levels(found, setting)
 
 
-def _imp(setting: Setting, budget: float, scope: str = "global") -> Baseline:
+def _imp(setting: Setting, budget: float, scope: str = "global", by: str = "magnitude") -> Baseline:
     """Return iterative magnitude pruning; the budget is spread evenly over its rounds."""
     rounds = setting.rounds if scope == "global" else _layerwise_rounds(setting)
     found = baselines.imp(
@@ -83,7 +81,7 @@ def _imp(setting: Setting, budget: float, scope: str = "global") -> Baseline:
         steps=setting.steps_a_round(budget, rounds),
         fraction=FRACTION,
         scope=scope,
-        by=setting.by if scope == "global" else "magnitude",
+        by=by,
     )
     return _near_levels(found, setting)
 
@@ -142,16 +140,28 @@ _NAMED: dict[str, Method] = {
             best_of_chains,
             0.0,
         ),
-        Method("finetune", "prune a fifth, go on from the weights there are", _finetune),
+        Method("finetune", "prune a fifth of |w|, go on from the weights there are", _finetune),
         Method(
             "finetune-short",
             "finetune with the recipe's steps a round",
             lambda s, _: _near_levels(s.chain(s.task.steps), s),
             0.0,
         ),
+        Method(
+            "finetune-lamp",
+            "finetune-short by LAMP instead of |w|",
+            lambda s, _: _near_levels(s.chain(s.task.steps, by="lamp"), s),
+            0.0,
+        ),
         Method("finetune-long", "finetune at three times the budget", _finetune, budgets=3.0),
         Method("imp-short", "imp with three times the recipe's steps a round", _short_imp, 0.0),
         Method("imp", "global IMP, rewound to W0 before every round", _imp, budgets=3.0),
+        Method(
+            "imp-lamp",
+            "imp by LAMP instead of |w|",
+            lambda s, budget: _imp(s, budget, by="lamp"),
+            budgets=3.0,
+        ),
         Method(
             "imp-layerwise",
             "IMP layer by layer, the output layer at half the rate",
@@ -161,9 +171,7 @@ _NAMED: dict[str, Method] = {
         Method(
             "one-shot",
             "train dense, prune once",
-            lambda s, budget: baselines.one_shot(
-                s.task, s.densities, steps=math.floor(budget), by=s.by
-            ),
+            lambda s, budget: baselines.one_shot(s.task, s.densities, steps=math.floor(budget)),
         ),
         Method("snip", "|w g| at W0", _at_levels(baselines.snip), 0.0),
         Method("grasp", "w H g at W0", _at_levels(baselines.grasp), 0.0),
