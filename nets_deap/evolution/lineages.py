@@ -13,6 +13,8 @@ from nets_deap.evolution.settings import OperatorSettings
 from nets_deap.tickets.choice import Rng
 from nets_deap.tickets.ticket import Ticket
 
+# What weights are pruned by: over several networks better than |w| at nearly every density.
+LINEAGES_BY = "lamp"
 # Of the kept weights, swapped at once: at the beginning of a run, and at its end.
 FIRST, LAST = 0.3, 0.003
 # Generations after which a third of it is left, where nobody has said how many there will be.
@@ -32,14 +34,17 @@ class Lineages:
         evaluator: Knows who lives, how far the run has come, and from which density on lineages
             go on.
         low: Least density of tickets.
-        settings: What weights are pruned by, and the noise of it.
+        settings: The noise of what weights are pruned by, and whether gradients are known.
+        by: What weights are pruned by; see ``mut_prune``.
     """
 
-    def __init__(self, evaluator: Evaluator, low: float, settings: OperatorSettings) -> None:
+    def __init__(
+        self, evaluator: Evaluator, low: float, settings: OperatorSettings, by: str
+    ) -> None:
         self._evaluator, self._low = evaluator, low
         self._noise = NOISE if settings.noise is None else settings.noise
-        costs = evaluator.task.weight_costs if settings.by == "cost" else None
-        self._saliency: dict[str, Any] = {"by": settings.by, "costs": costs}
+        costs = evaluator.task.weight_costs if by == "cost" else None
+        self._saliency: dict[str, Any] = {"by": by, "costs": costs}
         self._by_gradient = BY_GRADIENT if getattr(settings, "gradient", None) is not False else 0.0
 
     def mutate(self, individual: Ticket, *, rng: Rng | None = None) -> tuple[Ticket]:

@@ -246,12 +246,13 @@ class OperatorSettings(Settings):
         "``mut_shrink``.",
         densities,
     )
-    by: str = setting(
-        "magnitude",
+    by: str | None = setting(
+        None,
         'What weights are pruned, and averages thinned, by: ``"magnitude"``, ``|w|``; '
         '``"lamp"``, its share of its layer; or ``"cost"``, that for each multiply-add, so that '
         "convolutions become sparse too; see ``mut_prune``. Where all layers are fully connected "
-        "the last two are the same.",
+        "the last two are the same. None: ``|w|``, or LAMP where lineages go on by swaps of "
+        "weights.",
         one_of(("magnitude", "lamp", "cost")),
     )
     flips: float | None = setting(

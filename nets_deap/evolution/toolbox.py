@@ -14,7 +14,7 @@ from nets_deap.evolution.batch_map import batch_map
 from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.descent import Descent
 from nets_deap.evolution.evaluator import Evaluator
-from nets_deap.evolution.lineages import Lineages
+from nets_deap.evolution.lineages import LINEAGES_BY, Lineages
 from nets_deap.evolution.measures import OF_UNITS
 from nets_deap.evolution.operators import (
     cx_average,
@@ -40,6 +40,7 @@ from nets_deap.evolution.settings import (
 )
 from nets_deap.evolution.ticket_toolbox import TicketToolbox
 from nets_deap.models.feedforward import feedforward_of
+from nets_deap.names import WEIGHT
 from nets_deap.tickets.fitness import TicketFitness
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task, check_task
@@ -125,11 +126,12 @@ def register_operators(
     _register_first(toolbox, evaluator, first_low, first_high, settings)
     if lamarckian and not shrinks:
         _check_used(settings)
-        lineages = Lineages(evaluator, low, settings)
+        by = settings.by or (LINEAGES_BY if evaluator.task.layout.unit == WEIGHT else "magnitude")
+        lineages = Lineages(evaluator, low, settings, by)
         if settings.first_density is None:
             make = functools.partial(_ticket, evaluator.fitness())
             fraction = {} if settings.prune is None else {"fraction": settings.prune[1]}
-            descent = Descent(evaluator, toolbox.individual, low, make, by=settings.by, **fraction)
+            descent = Descent(evaluator, toolbox.individual, low, make, by=by, **fraction)
             toolbox.register("population", descent)
         for name in ("mate", "mutate", "select"):
             toolbox.register(name, getattr(lineages, name))
@@ -209,13 +211,13 @@ def _register_variation(
         noise = 0.0
     if sigma is None:
         sigma = 0.2 if shrinks else 0.0
-    by: dict[str, Any] = {"by": settings.by}
+    by: dict[str, Any] = {"by": settings.by or "magnitude"}
     if settings.by == "cost":
         by["costs"] = evaluator.task.weight_costs
     pruning = functools.partial(mut_prune, fraction=prune, noise=noise, sigma=sigma, **by)
     mutations: Mutations
     if shrinks:
-        if settings.by != "magnitude":
+        if settings.by not in (None, "magnitude"):
             raise _checks.bad_value(
                 "by",
                 "be left out where mut_shrink takes inputs and neurons by their norms",

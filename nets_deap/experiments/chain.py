@@ -11,9 +11,9 @@ from nets_deap.evolution.descent import FRACTION
 from nets_deap.training.task import Task
 
 
-def chain(task: Task, rounds: int, steps: int, seed: int = 0) -> Baseline:
+def chain(task: Task, rounds: int, steps: int, seed: int = 0, by: str = "magnitude") -> Baseline:
     """Return iterative pruning with fine-tuning, a fifth a round; see ``baselines.finetune``."""
-    return finetune(task, rounds=rounds, steps=steps, fraction=FRACTION, seed=seed)
+    return finetune(task, rounds=rounds, steps=steps, fraction=FRACTION, by=by, seed=seed)
 
 
 def steps_a_round(budget: float, rounds: int, unit: str = DENSE_STEPS) -> int:

@@ -48,7 +48,7 @@ def lineages(setting: Setting, budget: float) -> Baseline:
     regrown by gradient.
     """
     affordable = setting.steps_a_round(SHARE * budget, setting.rounds)
-    chain = setting.chain(max(1, min(setting.task.steps, affordable)))
+    chain = setting.chain(max(1, min(setting.task.steps, affordable)), by=setting.by)
     places = np.log([ticket.density for ticket in chain.tickets])
     near = {int(np.argmin(abs(places - math.log(level)))) for level in setting.densities[:-1]}
     # The sparsest level is met only by what is no denser.
@@ -72,7 +72,7 @@ def _lineage(setting: Setting, first: Ticket, share: float) -> tuple[Ticket, Cos
     gradient = BY_GRADIENT * setting.price(1, gradient_share(dense))
     rounds = max(1, round(share / (steps + gradient)))
     purse = Budget(share, unit=setting.unit, generations=rounds)
-    toolbox = make_toolbox(task, budget=purse)
+    toolbox = make_toolbox(task, budget=purse, by=setting.by)
     seeded = toolbox.population
     toolbox.register("population", lambda n: seeded(n, seeds=[first]))
     options = {"toolbox": toolbox, "population": 1, "offspring": 1, "cxpb": 0.0, "mutpb": 1.0}

@@ -12,10 +12,9 @@ import numpy as np
 from nets_deap import _checks
 from nets_deap._table import Brief
 from nets_deap.evolution.descent import rounds_to
-from nets_deap.evolution.operators import random_mask
+from nets_deap.evolution.operators import mut_prune, random_mask
 from nets_deap.experiments.chain import chain, steps_a_round
 from nets_deap.tickets import bits
-from nets_deap.tickets.choice import smallest
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.result import TrainResult
 from nets_deap.training.task import Task
@@ -74,6 +73,7 @@ def train_front(
     steps: int,
     members: int,
     chain: float | None = None,
+    by: str = "magnitude",
     on_trained: Callable[[int, int], None] | None = None,
 ) -> FinalTraining:
     """Train members of a front from W0, the dense network and random masks, all alike.
@@ -88,12 +88,13 @@ def train_front(
         members: How many members, spread evenly over log density and with both ends.
         chain: What a chain of pruning may cost whose tickets are trained beside the members, in
             dense steps: what the search has cost; see ``prune_alike``. None for no chain.
+        by: What that chain prunes by.
         on_trained: Called with (networks done, networks in all).
     """
     chosen = spread(front, members)
     rng = np.random.default_rng(task.derived_seed(_checks.whole("steps", steps), 1))
     controls = [_shuffled(task, ticket, rng) for ticket in chosen]
-    rivals = [] if chain is None else prune_alike(task, chosen, chain)
+    rivals = [] if chain is None else prune_alike(task, chosen, chain, by)
     everyone = [task.dense_ticket(), *chosen, *controls, *rivals]
     distinct = {ticket.digest: ticket for ticket in everyone}  # a dense member is the baseline
     done = 0
@@ -115,7 +116,9 @@ def train_front(
     return FinalTraining(rows, dense, steps)
 
 
-def prune_alike(task: Task, tickets: Sequence[Ticket], dense_steps: float) -> list[Ticket]:
+def prune_alike(
+    task: Task, tickets: Sequence[Ticket], dense_steps: float, by: str = "magnitude"
+) -> list[Ticket]:
     """Return tickets of as many weights as some have, from one chain of pruning.
 
     That is ``baselines.finetune``: a fifth of the kept weights a round, rounds of equal length,
@@ -125,19 +128,23 @@ def prune_alike(task: Task, tickets: Sequence[Ticket], dense_steps: float) -> li
         task: The task.
         tickets: Of bits that are weights, densest first.
         dense_steps: What the chain may cost.
+        by: What it prunes by; see ``baselines.finetune``.
     """
     size = task.layout.size
     rounds = max(1, rounds_to(max(tickets[-1].kept, 1) / size))
-    levels = chain(task, rounds, max(1, steps_a_round(dense_steps, rounds))).tickets
+    levels = chain(task, rounds, max(1, steps_a_round(dense_steps, rounds)), by=by).tickets
+    costs = task.weight_costs if by == "cost" else None
+    rng = np.random.default_rng(0)  # for ties alone
     found = []
     for ticket in tickets:
         below = next((one for one in levels if one.kept <= ticket.kept), levels[-1])
         state = below.inherited  # of the ticket that this one was pruned from
         assert state is not None
-        sizes = np.abs(state.spread(state.values, size))
-        sizes[~bits.unpack(state.packed, size)] = -1.0  # what is pruned ranks below a weight of 0
-        mask = smallest(-sizes, ticket.kept)
-        found.append(task.ticket(mask))
+        denser = task.ticket(bits.unpack(state.packed, size))
+        denser.inherited = state
+        fraction = 1 - ticket.kept / denser.kept
+        (pruned,) = mut_prune(denser, fraction=fraction, by=by, costs=costs, rng=rng)
+        found.append(task.ticket(pruned.gates))
     return found
 
 

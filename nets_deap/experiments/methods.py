@@ -72,7 +72,7 @@ def _short_imp(setting: Setting, _: float) -> Baseline:
     return _near_levels(found, setting)
 
 
-def _imp(setting: Setting, budget: float, scope: str = "global") -> Baseline:
+def _imp(setting: Setting, budget: float, scope: str = "global", by: str = "magnitude") -> Baseline:
     """Return iterative magnitude pruning; the budget is spread evenly over its rounds."""
     rounds = setting.rounds if scope == "global" else _layerwise_rounds(setting)
     found = baselines.imp(
@@ -81,6 +81,7 @@ def _imp(setting: Setting, budget: float, scope: str = "global") -> Baseline:
         steps=setting.steps_a_round(budget, rounds),
         fraction=FRACTION,
         scope=scope,
+        by=by,
     )
     return _near_levels(found, setting)
 
@@ -146,9 +147,21 @@ _NAMED: dict[str, Method] = {
             lambda s, _: _near_levels(s.chain(s.task.steps), s),
             0.0,
         ),
+        Method(
+            "finetune-lamp",
+            "finetune-short by LAMP instead of |w|",
+            lambda s, _: _near_levels(s.chain(s.task.steps, by="lamp"), s),
+            0.0,
+        ),
         Method("finetune-long", "finetune at three times the budget", _finetune, budgets=3.0),
         Method("imp-short", "imp with three times the recipe's steps a round", _short_imp, 0.0),
         Method("imp", "global IMP, rewound to W0 before every round", _imp, budgets=3.0),
+        Method(
+            "imp-lamp",
+            "imp by LAMP instead of |w|",
+            lambda s, budget: _imp(s, budget, by="lamp"),
+            budgets=3.0,
+        ),
         Method(
             "imp-layerwise",
             "IMP layer by layer, the output layer at half the rate",

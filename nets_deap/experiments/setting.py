@@ -9,6 +9,7 @@ from typing import Any
 from nets_deap.baselines import Baseline, Level
 from nets_deap.evolution.budget import price
 from nets_deap.evolution.descent import rounds_to
+from nets_deap.evolution.lineages import LINEAGES_BY
 from nets_deap.experiments.chain import chain, steps_a_round
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.run import options_of
@@ -45,13 +46,18 @@ class Setting:
         """What the budget is counted in: that of the preset's search."""
         return self.config.search.budget_unit
 
+    @property
+    def by(self) -> str:
+        """What weights are pruned by in the preset's search."""
+        return self.config.search.by or LINEAGES_BY
+
     def steps_a_round(self, budget: float, rounds: int) -> int:
         """Return the steps of each of so many rounds; see ``chain.steps_a_round``."""
         return steps_a_round(budget, rounds, self.unit)
 
-    def chain(self, steps: int, seed: int = 0) -> Baseline:
+    def chain(self, steps: int, seed: int = 0, by: str = "magnitude") -> Baseline:
         """Return the chain of pruning to the sparsest level, of so many steps a round."""
-        return chain(self.task, self.rounds, steps, seed)
+        return chain(self.task, self.rounds, steps, seed, by)
 
     @property
     def rounds(self) -> int:

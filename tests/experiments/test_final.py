@@ -3,9 +3,14 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
 
 import nets_deap as nets
 from nets_deap.errors import InvalidValueError
+from nets_deap.evolution.descent import rounds_to
+from nets_deap.experiments.chain import steps_a_round
 from nets_deap.experiments.final import prune_alike, spread, train_front
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import run
@@ -94,6 +99,25 @@ def test_a_chain_of_pruning_has_as_many_weights_as_each_member_and_costs_what_it
     without = train_front(task, front, steps=20, members=4)
     assert [row.pruned for row in without.rows] == [None] * 4
     assert without.dense.test_loss == pytest.approx(final.dense.test_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("by", ["lamp", "cost"])
+def test_a_chain_prunes_by_what_the_search_does(by):
+    images = TensorDataset(torch.rand(40, 1, 6, 6), torch.arange(40) % 3)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    recipe = nets.Recipe(steps=20, batch_size=16)
+    task = nets.Task(model, train=images, val=images, recipe=recipe)
+    rng = np.random.default_rng(1)
+    chosen = [task.ticket(rng.permutation(task.layout.size) < kept) for kept in (60, 30)]
+    by_size, other = (prune_alike(task, chosen, 90, each) for each in ("magnitude", by))
+    assert [ticket.kept for ticket in other] == [60, 30]
+    rounds = max(1, rounds_to(30 / task.layout.size))
+    steps = max(1, steps_a_round(90, rounds))
+    levels = nets.baselines.finetune(task, rounds=rounds, steps=steps, by=by).tickets
+    for ticket in other:
+        below = next(one for one in levels if one.kept <= ticket.kept)
+        assert (below.mask <= ticket.mask).all()
+    assert any((a.mask != b.mask).any() for a, b in zip(by_size, other, strict=True))
 
 
 def test_a_chain_beside_structured_tickets_is_refused_before_anything_is_written(tmp_path):

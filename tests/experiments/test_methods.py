@@ -20,8 +20,8 @@ BUDGET = 400
 LEVELS = (0.3, 0.1)
 FREE = {"snip", "grasp", "synflow", "same-layers", "erk", "random", "rigl"}
 # These cost what they cost, whatever the budget.
-OWN = {"finetune-short", "best-of-three", "imp-short"}
-ITERATIVE = {"finetune": 1, "finetune-long": 3, "imp": 3, "imp-layerwise": 3}
+OWN = {"finetune-short", "finetune-lamp", "best-of-three", "imp-short"}
+ITERATIVE = {"finetune": 1, "finetune-long": 3, "imp": 3, "imp-lamp": 3, "imp-layerwise": 3}
 SEARCHES = {"evolution", "evolution-adds", "no-exchange", "nsga2"}
 CONFIG = TINY
 
