@@ -159,10 +159,6 @@ def test_measured_together_are_those_that_the_reference_measures_together(monkey
     task = make(NETWORKS["no statistics kept"], RECIPE)
     assert len(task.problem.val[0]) == 70
     agree(task, masks_of(task))
-    task = make(NETWORKS["no statistics kept"], RECIPE, torch.float32)
-    masks = masks_of(task)
-    ours, theirs = (f(task.problem, masks, PLAN) for f in (train_compiled, reference))
-    np.testing.assert_allclose(ours.metrics["val_loss"], theirs.metrics["val_loss"], 1e-4)
 
 
 @pytest.mark.parametrize("optimizer", RECIPES)
@@ -177,6 +173,7 @@ def test_any_optimizer_equals_the_reference_and_pruned_weights_stay_zero(optimiz
         np.testing.assert_array_equal(flat[mask], end.values)
 
 
+@pytest.mark.slow  # compiled a second time
 @pytest.mark.parametrize("name", ["two stages", "projected"])
 def test_float32_is_as_near_to_float64_as_that_of_torch(name):
     recipe = Recipe(optimizer="sgd", lr=1e-2, batch_size=60)
@@ -191,17 +188,17 @@ def test_float32_is_as_near_to_float64_as_that_of_torch(name):
 
 
 def test_a_mean_far_from_zero_costs_no_digits():
-    """Sums of squares would lose them: variances here are a millionth of squared means."""
-    task = make(NETWORKS["two stages"], Recipe(lr=1e-12, batch_size=60), torch.float32)
+    """Sums of squares would lose nearly all: squared means are 1e14 times the variances."""
+    task = make(NETWORKS["two stages"], Recipe(lr=1e-12, batch_size=60))
     for part in (task.problem.train, task.problem.val):
-        part[0].add_(3000)
+        part[0].add_(1e7)
     masks = masks_of(task, (1.0,))
     for one, other in zip(
         train_compiled(task.problem, masks, PLAN).states,
         reference(task.problem, masks, PLAN).states,
         strict=True,
     ):
-        assert distance(one["1.running_var"], other["1.running_var"]) < 1e-3
+        assert distance(one["1.running_var"], other["1.running_var"]) < 1e-6
 
 
 @pytest.mark.parametrize("whole_from", [0.0, 2.0])
@@ -263,7 +260,7 @@ def test_a_start_elsewhere_goes_on_from_its_statistics():
 
 
 def test_one_company_or_another_chunks_and_threads_change_nothing():
-    task = make(NETWORKS["projected"], RECIPES["adam"], torch.float32)
+    task = make(NETWORKS["projected"], RECIPES["adam"])
     masks = masks_of(task, (0.9, 0.5, 0.2, 0.05))
     whole, done = train_compiled(task.problem, masks, PLAN), []
     before = torch.get_num_threads()
@@ -278,23 +275,22 @@ def test_one_company_or_another_chunks_and_threads_change_nothing():
 
 
 def test_auto_takes_the_compiled_engine_whatever_the_masks():
-    task = make(NETWORKS["resnet"], Recipe(batch_size=64), torch.float32)
+    task = make(NETWORKS["resnet"], Recipe(batch_size=64))
     assert pick_engine("auto", task.problem) == "compiled"
     masks = masks_of(task)
     auto = dispatch.train(task.problem, masks, PLAN)
     assert_same(auto, train_compiled(task.problem, masks, PLAN), rtol=0)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
 def test_a_diverged_network_shows_in_its_numbers_and_disturbs_no_other(bad):
-    task = make(NETWORKS["projected"], RECIPE, torch.float32)
+    task = make(NETWORKS["projected"], RECIPE)
     (mask,) = masks_of(task, (0.5,))
-    values = np.full(int(np.unpackbits(mask).sum()), bad, np.float32)
+    values = np.full(int(np.unpackbits(mask).sum()), bad)
     outcome = train_compiled(
         task.problem, [mask] * 3, PLAN, starts=[None, TrainedState(values), None]
     )
-    if not np.isfinite(np.float32(bad)):
-        assert not np.isfinite(outcome.metrics["val_loss"][1])
+    assert not np.isfinite(outcome.metrics["val_loss"][1])
     alone = train_compiled(task.problem, [mask], PLAN)
     assert_same(alone, outcome, rtol=0, places=[0])
     assert_same(alone, outcome, rtol=0, places=[2])
