@@ -251,7 +251,7 @@ class OperatorSettings(Settings):
         'What weights are pruned, and averages thinned, by: ``"magnitude"``, ``|w|``; '
         '``"lamp"``, its share of its layer; or ``"cost"``, that for each multiply-add, so that '
         "convolutions become sparse too; see ``mut_prune``. Where all layers are fully connected "
-        "the last two are the same. None: LAMP for lineages of swaps of weights, else ``|w|``.",
+        "the last two are the same. None: LAMP for lineages that have convolutions, else ``|w|``.",
         one_of(("magnitude", "lamp", "cost")),
     )
     flips: float | None = setting(

@@ -14,7 +14,7 @@ from nets_deap.evolution.batch_map import batch_map
 from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.descent import Descent
 from nets_deap.evolution.evaluator import Evaluator
-from nets_deap.evolution.lineages import LINEAGES_BY, Lineages
+from nets_deap.evolution.lineages import Lineages, usual_criterion
 from nets_deap.evolution.measures import OF_UNITS
 from nets_deap.evolution.operators import (
     cx_average,
@@ -40,7 +40,6 @@ from nets_deap.evolution.settings import (
 )
 from nets_deap.evolution.ticket_toolbox import TicketToolbox
 from nets_deap.models.feedforward import feedforward_of
-from nets_deap.names import WEIGHT
 from nets_deap.tickets.fitness import TicketFitness
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task, check_task
@@ -126,7 +125,7 @@ def register_operators(
     _register_first(toolbox, evaluator, first_low, first_high, settings)
     if lamarckian and not shrinks:
         _check_used(settings)
-        by = settings.by or (LINEAGES_BY if evaluator.task.layout.unit == WEIGHT else "magnitude")
+        by = settings.by or usual_criterion(evaluator.task)
         lineages = Lineages(evaluator, low, settings, by)
         if settings.first_density is None:
             make = functools.partial(_ticket, evaluator.fitness())

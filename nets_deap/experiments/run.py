@@ -13,7 +13,7 @@ from torch import nn
 
 from nets_deap import _checks
 from nets_deap._table import Brief, table
-from nets_deap.evolution.lineages import LINEAGES_BY
+from nets_deap.evolution.lineages import usual_criterion
 from nets_deap.evolution.objectives import resolve
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front
@@ -175,7 +175,7 @@ def _finish(
             steps=config.final.steps,
             members=config.final.members,
             chain=float(result.logbook[-1]["dense_steps"]) if config.final.chain else None,
-            by=config.search.by or LINEAGES_BY,
+            by=config.search.by or usual_criterion(task),
             on_trained=on_trained,
         )
     finally:

@@ -9,7 +9,7 @@ from typing import Any
 from nets_deap.baselines import Baseline, Level
 from nets_deap.evolution.budget import price
 from nets_deap.evolution.descent import rounds_to
-from nets_deap.evolution.lineages import LINEAGES_BY
+from nets_deap.evolution.lineages import usual_criterion
 from nets_deap.experiments.chain import chain, steps_a_round
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.run import options_of
@@ -49,7 +49,7 @@ class Setting:
     @property
     def by(self) -> str:
         """What weights are pruned by in the preset's search."""
-        return self.config.search.by or LINEAGES_BY
+        return self.config.search.by or usual_criterion(self.task)
 
     def steps_a_round(self, budget: float, rounds: int) -> int:
         """Return the steps of each of so many rounds; see ``chain.steps_a_round``."""

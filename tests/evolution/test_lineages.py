@@ -14,6 +14,7 @@ import nets_deap as nets
 from nets_deap import operators
 from nets_deap.errors import InvalidValueError
 from nets_deap.evolution.descent import HURT, SHARE, hurt_below
+from nets_deap.evolution.lineages import usual_criterion
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cost import dense_share
 
@@ -337,3 +338,33 @@ def test_memory_is_kept_for_operators_that_grow_by_it():
     before = child.mask.copy()
     operators.mut_regrow(child, by="memory", fraction=0.2)
     assert set(np.flatnonzero(child.mask & ~before)) <= set(remembered.tolist())
+
+
+def convolution():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+
+
+def connected():
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.ReLU(), nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("model", "unit", "expected"),
+    [
+        (convolution, "weight", "lamp"),
+        (convolution, "filter", "magnitude"),
+        (connected, "weight", "magnitude"),
+    ],
+)
+def test_lineages_prune_by_lamp_where_weights_are_used_unequally_often(model, unit, expected):
+    images = torch.utils.data.TensorDataset(torch.rand(16, 1, 6, 6), torch.arange(16) % 3)
+    recipe = nets.Recipe(steps=2, batch_size=8)
+    task = nets.Task(model(), train=images, val=images, recipe=recipe, unit=unit)
+    assert usual_criterion(task) == expected
+    if unit == "weight":
+        drawn = []
+        for by in (None, expected, "lamp" if expected == "magnitude" else "magnitude"):
+            random.seed(0)
+            toolbox = nets.make_toolbox(task, density=(0.1, 1.0), by=by)
+            drawn.append([t.digest for t in toolbox.population(n=4)])
+        assert drawn[0] == drawn[1] != drawn[2]
