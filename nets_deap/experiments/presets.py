@@ -143,7 +143,7 @@ PRESETS: dict[str, Config] = {
         final=FinalConfig(steps=120, members=3),
     ),
     "resnet20-mnist5k": Config(
-        about="ResNet-20 on 5,000 MNIST digits, embedded: no download, about 3 minutes on two cores",
+        about="ResNet-20 on 5,000 MNIST digits, embedded: no download, about 3 minutes",
         task=TaskConfig(kind="resnet20", dataset="mnist5k"),
         recipe=replace(RESNET_RECIPE, batch_size=64, steps=40),
         search=SearchConfig(budget=480, density=(0.1, 1.0), **DESCENT),
