@@ -107,6 +107,8 @@ ENGINE_WORDS = {
     "numba": "compiled",
 }
 PRECISIONS = ("float32", "tf32", "bf16")
+# What weights are pruned by that go by their size alone; see ``tickets.relative``.
+BY_SIZE = ("magnitude", "lamp", "cost")
 UNITS = ("weight", "neuron", "filter", "block(RxC)", "2:4")
 WEIGHT, NEURON, BLOCK, TWO_OF_FOUR = "weight", "neuron", "block", "2:4"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -23,10 +22,11 @@ from nets_deap.baselines._common import (
     seed_at,
 )
 from nets_deap.baselines.result import Baseline, Level
+from nets_deap.names import BY_SIZE
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.random import layer_counts
-from nets_deap.tickets.relative import relative
+from nets_deap.tickets.relative import relative, spans_by
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cost import dense_share, uses
 from nets_deap.training.problem import Plan, Start
@@ -35,7 +35,6 @@ from nets_deap.training.task import Task, check_task
 # What is measured of the trained network that a ticket is pruned from.
 MEASURED = ("train_loss", "val_loss", "val_accuracy")
 SCOPES = ("global", "layerwise")
-CRITERIA = ("magnitude", "lamp", "cost")
 
 Share = tuple[int, int, int]  # [start, stop) of the mask, and how many weights it keeps
 
@@ -236,8 +235,7 @@ def _scores(task: Task, mask: bits.Mask, values: NDArray[np.floating], by: str) 
     """
     sizes = np.abs(values)
     if by != "magnitude":
-        ends = np.cumsum([int(part.sum()) for part in task.layout.split(mask).values()]).tolist()
-        spans = [slice(start, stop) for start, stop in itertools.pairwise([0, *ends])]
+        spans = spans_by(task.layout.counts(bits.pack(mask)))
         sizes = relative(sizes, spans, uses(task.problem) if by == "cost" else None)
     scores = np.full(mask.size, -1, dtype=sizes.dtype)
     scores[mask] = sizes
@@ -246,7 +244,7 @@ def _scores(task: Task, mask: bits.Mask, values: NDArray[np.floating], by: str) 
 
 def _check_by(by: str, scope: str) -> None:
     """Raise unless a criterion is known, and makes a difference."""
-    if _checks.choice("by", by, CRITERIA) != "magnitude" and scope != "global":
+    if _checks.choice("by", by, BY_SIZE) != "magnitude" and scope != "global":
         hint = "Within a layer all rank alike; use scope='global'."
         raise _checks.bad_value("by", "be left out with scope='layerwise'", "'magnitude'", by, hint)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
+from nets_deap.evolution.criterion import criterion
 from nets_deap.evolution.evaluator import AHEAD, Evaluator
 from nets_deap.evolution.objectives import values_of
 from nets_deap.evolution.operators import init_from, mut_prune
@@ -134,9 +135,8 @@ class Descent:
     def _pruned(self, ticket: Ticket, size: float, rng: np.random.Generator) -> Ticket:
         """Return a copy of a ticket that keeps ``size`` weights, rounded."""
         ticket = copy.deepcopy(ticket)
-        costs = self._evaluator.task.weight_costs if self._by == "cost" else None
         fraction = max(0.0, 1 - round(size) / ticket.kept)
-        mut_prune(ticket, fraction=fraction, by=self._by, costs=costs, rng=rng)
+        mut_prune(ticket, fraction=fraction, rng=rng, **criterion(self._evaluator.task, self._by))
         return ticket
 
     def _shares(self, ticket: Ticket, sizes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,15 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from nets_deap.evolution.criterion import criterion
 from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.operators import cx_average, cx_near, mut_prune, mut_swap, sel_lineages
 from nets_deap.evolution.operators._common import generator
 from nets_deap.evolution.settings import OperatorSettings
-from nets_deap.names import WEIGHT
 from nets_deap.tickets.choice import Rng
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.cost import uses
-from nets_deap.training.task import Task
 
 # Of the kept weights, swapped at once: at the beginning of a run, and at its end.
 FIRST, LAST = 0.3, 0.003
@@ -26,17 +24,6 @@ BY_GRADIENT = 0.7
 ROOM = 0.2
 GROW_NOISE = 0.5
 NOISE = 0.1
-
-
-def usual_criterion(task: Task) -> str:
-    """Return what lineages of a task prune by, where nobody has said so.
-
-    By |w|, unless layers differ in how often a weight is used, as with convolutions: there |w| of
-    the whole network takes the wrong layers, and LAMP is better from a few per cent of density
-    down. With fully connected layers alone the two are level.
-    """
-    unlike = len(set(uses(task.problem).tolist())) > 1
-    return "lamp" if unlike and task.layout.unit == WEIGHT else "magnitude"
 
 
 class Lineages:
@@ -55,8 +42,7 @@ class Lineages:
     ) -> None:
         self._evaluator, self._low = evaluator, low
         self._noise = NOISE if settings.noise is None else settings.noise
-        costs = evaluator.task.weight_costs if by == "cost" else None
-        self._saliency: dict[str, Any] = {"by": by, "costs": costs}
+        self._saliency = criterion(evaluator.task, by)
         self._by_gradient = BY_GRADIENT if getattr(settings, "gradient", None) is not False else 0.0
 
     def mutate(self, individual: Ticket, *, rng: Rng | None = None) -> tuple[Ticket]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeAli
 
 from nets_deap import _checks
 from nets_deap.evolution.budget import Budget
-from nets_deap.names import DISTRIBUTIONS
+from nets_deap.names import BY_SIZE, DISTRIBUTIONS
 
 if TYPE_CHECKING:
     from nets_deap.evolution.objectives import Objective
@@ -252,7 +252,7 @@ class OperatorSettings(Settings):
         '``"lamp"``, its share of its layer; or ``"cost"``, that for each multiply-add, so that '
         "convolutions become sparse too; see ``mut_prune``. Where all layers are fully connected "
         "the last two are the same. None: LAMP for lineages that have convolutions, else ``|w|``.",
-        one_of(("magnitude", "lamp", "cost")),
+        one_of(BY_SIZE),
     )
     flips: float | None = setting(
         None,

@@ -12,9 +12,10 @@ from deap import base
 from nets_deap import _checks
 from nets_deap.evolution.batch_map import batch_map
 from nets_deap.evolution.budget import Budget
+from nets_deap.evolution.criterion import criterion, usual_criterion
 from nets_deap.evolution.descent import Descent
 from nets_deap.evolution.evaluator import Evaluator
-from nets_deap.evolution.lineages import Lineages, usual_criterion
+from nets_deap.evolution.lineages import Lineages
 from nets_deap.evolution.measures import OF_UNITS
 from nets_deap.evolution.operators import (
     cx_average,
@@ -210,9 +211,7 @@ def _register_variation(
         noise = 0.0
     if sigma is None:
         sigma = 0.2 if shrinks else 0.0
-    by: dict[str, Any] = {"by": settings.by or "magnitude"}
-    if settings.by == "cost":
-        by["costs"] = evaluator.task.weight_costs
+    by = criterion(evaluator.task, settings.by or "magnitude")
     pruning = functools.partial(mut_prune, fraction=prune, noise=noise, sigma=sigma, **by)
     mutations: Mutations
     if shrinks:

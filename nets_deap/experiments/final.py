@@ -11,6 +11,7 @@ import numpy as np
 
 from nets_deap import _checks
 from nets_deap._table import Brief
+from nets_deap.evolution.criterion import criterion
 from nets_deap.evolution.descent import rounds_to
 from nets_deap.evolution.operators import mut_prune, random_mask
 from nets_deap.experiments.chain import chain, steps_a_round
@@ -133,7 +134,7 @@ def prune_alike(
     size = task.layout.size
     rounds = max(1, rounds_to(max(tickets[-1].kept, 1) / size))
     levels = chain(task, rounds, max(1, steps_a_round(dense_steps, rounds)), by=by).tickets
-    costs = task.weight_costs if by == "cost" else None
+    saliency = criterion(task, by)
     rng = np.random.default_rng(0)  # for ties alone
     found = []
     for ticket in tickets:
@@ -143,7 +144,7 @@ def prune_alike(
         denser = task.ticket(bits.unpack(state.packed, size))
         denser.inherited = state
         fraction = 1 - ticket.kept / denser.kept
-        (pruned,) = mut_prune(denser, fraction=fraction, by=by, costs=costs, rng=rng)
+        (pruned,) = mut_prune(denser, fraction=fraction, rng=rng, **saliency)
         found.append(task.ticket(pruned.gates))
     return found
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from nets_deap import _checks
 from nets_deap._table import Brief, table
-from nets_deap.evolution.lineages import usual_criterion
+from nets_deap.evolution.criterion import usual_criterion
 from nets_deap.evolution.objectives import resolve
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front

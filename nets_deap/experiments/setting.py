@@ -8,8 +8,8 @@ from typing import Any
 
 from nets_deap.baselines import Baseline, Level
 from nets_deap.evolution.budget import price
+from nets_deap.evolution.criterion import usual_criterion
 from nets_deap.evolution.descent import rounds_to
-from nets_deap.evolution.lineages import usual_criterion
 from nets_deap.experiments.chain import chain, steps_a_round
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.run import options_of

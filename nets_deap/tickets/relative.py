@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap.tickets.choice import Scores
+
+
+def spans_by(counts: Iterable[int]) -> list[slice]:
+    """Return where the weights of each layer stand among all, of how many each has."""
+    ends = itertools.accumulate(counts, initial=0)
+    return [slice(first, last) for first, last in itertools.pairwise(ends)]
 
 
 def relative(

@@ -13,8 +13,8 @@ from torch import nn
 import nets_deap as nets
 from nets_deap import operators
 from nets_deap.errors import InvalidValueError
+from nets_deap.evolution.criterion import usual_criterion
 from nets_deap.evolution.descent import HURT, SHARE, hurt_below
-from nets_deap.evolution.lineages import usual_criterion
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cost import dense_share
 

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from support.networks import Custom
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
@@ -62,23 +63,10 @@ def test_resnet20_reads_and_adds_what_its_blocks_say():
     assert staged.head.names == ("linear",)
 
 
-class Own(nn.Module):
-    """Layers by name, and a function of them and the inputs."""
-
-    def __init__(self, function, **layers):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-
-    def forward(self, x):
-        return self.function(self, x)
-
-
 def own(function, **more):
     """A model of a function; its layers are on images of 1x6x6."""
     layers = {"conv": nn.Conv2d(1, 2, 3), "linear": nn.Linear(8, 3)}
-    return Own(function, **layers, **more)
+    return Custom(function, **layers, **more)
 
 
 FORWARDS = {
@@ -139,7 +127,7 @@ def test_a_projected_shortcut_is_a_stage_whose_result_is_added(swap, late):
     layers = {"stem": nn.Conv2d(1, 2, 3), "conv": nn.Conv2d(2, 4, 3, 2)}
     layers |= {"project": nn.Conv2d(2, 4, 3, 2), "linear": nn.Linear(4, 3)}
     layers |= {"norm0": nn.BatchNorm2d(2), "norm1": nn.BatchNorm2d(4), "norm2": nn.BatchNorm2d(4)}
-    staged = staged_of(Own(block, **layers), (1, 9, 9))
+    staged = staged_of(Custom(block, **layers), (1, 9, 9))
     second, third = ("conv", "project") if late else ("project", "conv")
     assert [stage.name for stage in staged.stages] == ["stem", second, third]
     assert [stage.source for stage in staged.stages] == [INPUTS, 0, 0]

@@ -5,6 +5,12 @@ import torch
 from torch import nn
 
 from nets_deap import Task
+from nets_deap.tickets.trained import TrainedState
+from nets_deap.training.engines import dispatch
+from nets_deap.training.engines.cpu.engine import train_compiled
+from nets_deap.training.engines.dispatch import pick_engine
+from support import networks
+from support.networks import assert_same
 
 DENSITIES = (1.0, 0.5, 0.08)
 
@@ -30,8 +36,7 @@ def make(network, recipe, dtype=torch.float64, *, target=lambda y: y, **more):
 
 
 def masks_of(task, densities=DENSITIES):
-    rng = np.random.default_rng(5)
-    return [task.ticket(rng.random(task.layout.size) < d).packed for d in densities]
+    return networks.masks_of(task, densities)
 
 
 def assert_near(ours, theirs, rtol):
@@ -43,6 +48,25 @@ def assert_near(ours, theirs, rtol):
         assert one.keys() == other.keys()
         for name, tensor in one.items():
             assert distance(tensor, other[name]) <= rtol, name
+
+
+def assert_auto_is_compiled(task, plan):
+    assert pick_engine("auto", task.problem) == "compiled"
+    masks = masks_of(task)
+    auto = dispatch.train(task.problem, masks, plan)
+    assert_same(auto, train_compiled(task.problem, masks, plan), rtol=0)
+
+
+def assert_divergence_disturbs_no_other(task, bad, plan):
+    """Train three equal networks, of which that in the middle begins with bad numbers."""
+    (mask,) = masks_of(task, (0.5,))
+    values = np.full(int(np.unpackbits(mask).sum()), bad, task.layout.initial.dtype)
+    starts = [None, TrainedState(values), None]
+    outcome = train_compiled(task.problem, [mask] * 3, plan, starts=starts)
+    assert not np.isfinite(outcome.metrics["val_loss"][1])
+    alone = train_compiled(task.problem, [mask], plan)
+    assert_same(alone, outcome, rtol=0, places=[0])
+    assert_same(alone, outcome, rtol=0, places=[2])
 
 
 def distance(one, other):

@@ -203,6 +203,19 @@ def noting(done):
     return lambda places, outcome: done.append(len(places))
 
 
+def trained_by_three_threads(train, task, masks, plan):
+    """Return four networks trained as they are, and by three threads, which share them."""
+    whole, done = train(task.problem, masks, plan), []
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        shared = train(task.problem, masks, plan, on_part=noting(done))
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(done) == [1, 1, 2]
+    return whole, shared
+
+
 def masks_of(task, densities=(1.0, 0.6, 0.3)):
     """Return packed random masks of about the given densities."""
     rng = np.random.default_rng(5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from typing import Any
 
@@ -14,6 +13,7 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.choice import Rng, Scores
 from nets_deap.tickets.genome import Genome
 from nets_deap.tickets.layout import Layer
+from nets_deap.tickets.relative import spans_by
 from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import Average, TrainedState
 
@@ -134,8 +134,7 @@ def weighted(ticket: Ticket, scores: Scores | None) -> Scores | None:
 def spans_of(ticket: Ticket) -> list[slice]:
     """Return where the weights of each layer stand among the kept ones of all."""
     counts = [bits.count(ticket.packed, la.start, la.stop) for la in layers_of(ticket)]
-    ends = list(itertools.accumulate(counts, initial=0))
-    return [slice(first, last) for first, last in itertools.pairwise(ends)]
+    return spans_by(counts)
 
 
 def marked(size: int, kept: bits.Places, chosen: bits.Mask) -> bits.Mask:

@@ -17,6 +17,7 @@ from nets_deap.evolution.operators._common import (
     spans_of,
     weighted,
 )
+from nets_deap.names import BY_SIZE
 from nets_deap.tickets import bits
 from nets_deap.tickets.choice import Rng, Scores, lognormal
 from nets_deap.tickets.choice_of_units import choose_of, smallest_of, together, weights_in
@@ -26,8 +27,8 @@ from nets_deap.tickets.ticket import Ticket
 
 Costs = Mapping[str, float]  # multiply-adds of a weight, by the name of its layer
 
-CRITERIA = ("magnitude", "lamp", "cost", "gradient", "random")
-OF_AVERAGES = ("magnitude", "lamp", "cost", "random")  # which have no gradients
+CRITERIA = (*BY_SIZE, "gradient", "random")
+OF_AVERAGES = (*BY_SIZE, "random")  # which have no gradients
 GROWTH = ("random", "gradient", "memory")
 
 

@@ -19,8 +19,8 @@ from support.networks import (
     deep,
     make_task,
     masks_of,
-    noting,
     reference,
+    trained_by_three_threads,
 )
 from torch import nn
 
@@ -83,14 +83,7 @@ def test_a_partly_maskable_network_keeps_its_other_weights():
 def test_one_company_or_another_and_threads_change_nothing():
     task = make_task("mlp", RECIPES["adam"], torch.float32, model=deep())
     masks = masks_of(task, (0.9, 0.5, 0.2, 0.6))
-    whole, done = train_compiled(task.problem, masks, PLAN), []
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        shared = train_compiled(task.problem, masks, PLAN, on_part=noting(done))
-    finally:
-        torch.set_num_threads(before)
-    assert sorted(done) == [1, 1, 2]
+    whole, shared = trained_by_three_threads(train_compiled, task, masks, PLAN)
     for i, mask in enumerate(masks):
         alone = train_compiled(task.problem, [mask], PLAN)
         np.testing.assert_array_equal(alone.trained[0].values, whole.trained[i].values)

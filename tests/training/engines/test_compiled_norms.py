@@ -3,19 +3,24 @@
 import numpy as np
 import pytest
 import torch
-from support.convolutions import assert_near, chain, distance, make, masks_of
-from support.networks import RECIPES, assert_same, noting, reference
+from support.convolutions import (
+    assert_auto_is_compiled,
+    assert_divergence_disturbs_no_other,
+    assert_near,
+    chain,
+    distance,
+    make,
+    masks_of,
+)
+from support.networks import RECIPES, assert_same, reference, trained_by_three_threads
 from torch import nn
 from torch.nn import functional as F
 
 from nets_deap import Recipe, models
 from nets_deap.tickets import bits
-from nets_deap.tickets.trained import TrainedState
 from nets_deap.training import batches
-from nets_deap.training.engines import dispatch
 from nets_deap.training.engines.cpu import convolutions, engine
 from nets_deap.training.engines.cpu.engine import obstacle, suits, train_compiled
-from nets_deap.training.engines.dispatch import pick_engine
 from nets_deap.training.problem import Plan
 
 PLAN = Plan(steps=6, seed=3, curve_points=2, test=True, keep_states=True)
@@ -262,38 +267,20 @@ def test_a_start_elsewhere_goes_on_from_its_statistics():
 def test_one_company_or_another_chunks_and_threads_change_nothing():
     task = make(NETWORKS["projected"], RECIPES["adam"])
     masks = masks_of(task, (0.9, 0.5, 0.2, 0.05))
-    whole, done = train_compiled(task.problem, masks, PLAN), []
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        shared = train_compiled(task.problem, masks, PLAN, on_part=noting(done))
-    finally:
-        torch.set_num_threads(before)
-    assert sorted(done) == [1, 1, 2]
+    whole, shared = trained_by_three_threads(train_compiled, task, masks, PLAN)
     assert_same(shared, whole, rtol=0)
     assert_same(train_compiled(task.problem, masks, PLAN, chunk=1), whole, rtol=0)
 
 
 def test_auto_takes_the_compiled_engine_whatever_the_masks():
     task = make(NETWORKS["resnet"], Recipe(batch_size=64))
-    assert pick_engine("auto", task.problem) == "compiled"
-    masks = masks_of(task)
-    auto = dispatch.train(task.problem, masks, PLAN)
-    assert_same(auto, train_compiled(task.problem, masks, PLAN), rtol=0)
+    assert_auto_is_compiled(task, PLAN)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
 def test_a_diverged_network_shows_in_its_numbers_and_disturbs_no_other(bad):
     task = make(NETWORKS["projected"], RECIPE)
-    (mask,) = masks_of(task, (0.5,))
-    values = np.full(int(np.unpackbits(mask).sum()), bad)
-    outcome = train_compiled(
-        task.problem, [mask] * 3, PLAN, starts=[None, TrainedState(values), None]
-    )
-    assert not np.isfinite(outcome.metrics["val_loss"][1])
-    alone = train_compiled(task.problem, [mask], PLAN)
-    assert_same(alone, outcome, rtol=0, places=[0])
-    assert_same(alone, outcome, rtol=0, places=[2])
+    assert_divergence_disturbs_no_other(task, bad, PLAN)
 
 
 @pytest.mark.parametrize(

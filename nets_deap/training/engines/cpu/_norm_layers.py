@@ -276,7 +276,7 @@ def begin_descent(net: Convolutions, norms: Norms, s: int, g: int, filled: int) 
     """
     stages, lanes, maps = net.stages, net.lanes, net.maps.maps
     act, a = stages.activation[s], stages.adds[s]
-    sums, width, inside = stages.z_height[s] * stages.z_width[s], stages.width[s], False
+    sums, width = stages.z_height[s] * stages.z_width[s], stages.width[s]
     n, zero = stages.height[s] * width, maps.dtype.type(0)
     inside = stages.pooling[s] != NO_POOL
     own = LINEAR if inside and stages.pools_first[s] else act
