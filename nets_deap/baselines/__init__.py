@@ -16,6 +16,7 @@ from nets_deap.baselines.random import random_erk, random_like, random_uniform
 from nets_deap.baselines.result import Baseline, Level
 from nets_deap.baselines.rigl import rigl
 from nets_deap.baselines.saliency import grasp, snip, synflow
+from nets_deap.baselines.torch_pruning import torch_pruning
 
 #: By the name that the command line takes; each is called with a task and its own options.
 BASELINES: dict[str, Callable[..., Baseline]] = {
@@ -30,6 +31,7 @@ BASELINES: dict[str, Callable[..., Baseline]] = {
     "grasp": grasp,
     "synflow": synflow,
     "rigl": rigl,
+    "torch-pruning": torch_pruning,
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "rigl",
     "snip",
     "synflow",
+    "torch_pruning",
 ]
 
 if not TYPE_CHECKING:  # to type checkers it would stand for any name

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nets_deap import _checks
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.tickets.units import UnitLayout
 from nets_deap.training.cost import gradient_share
 from nets_deap.training.problem import Outcome, Plan, Start
 from nets_deap.training.task import Task
@@ -37,8 +38,12 @@ def as_densities(densities: float | Iterable[float]) -> list[float]:
 
 
 def kept_at(layout: MaskLayout, density: float) -> int:
-    """Return how many weights a density keeps: round(density * D), at least one."""
-    return max(1, round(density * layout.size))
+    """Return how many weights a density keeps: round(density * D), at least one.
+
+    Of structured tickets how many of those that bits gate.
+    """
+    fixed = layout.fixed if isinstance(layout, UnitLayout) else 0
+    return max(1, round(density * layout.weights.size) - fixed)
 
 
 def seed_at(task: Task, seed: int, *place: int) -> int:
@@ -47,13 +52,16 @@ def seed_at(task: Task, seed: int, *place: int) -> int:
     Raises:
         InvalidValueError: Of a family that ranks single weights, on a task of structured tickets.
     """
-    if task.layout.unit != "weight" and place[0] != RANDOM:
+    units = task.layout if isinstance(task.layout, UnitLayout) else None
+    by_size = place[0] == MAGNITUDE and units is not None and not units.grouped
+    if units is not None and place[0] != RANDOM and not by_size:
         raise _checks.bad_value(
             "task",
             "gate single weights, which this baseline ranks",
             "unit='weight'",
-            repr(task.layout.unit),
-            "Random baselines take structured tickets too.",
+            repr(units.unit),
+            "Random baselines take structured tickets too, and so do one-shot, imp and finetune "
+            "other ones than of '2:4'.",
         )
     return task.derived_seed(_checks.whole("seed", seed, low=0), *place)
 

@@ -1,4 +1,8 @@
-"""Magnitude pruning: one shot, iterative with rewinding (IMP), and with fine-tuning."""
+"""Magnitude pruning: one shot, iterative with rewinding (IMP), and with fine-tuning.
+
+Of single weights, or of whole neurons, filters or blocks. One file: what the three share is most
+of it.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +26,16 @@ from nets_deap.baselines._common import (
     seed_at,
 )
 from nets_deap.baselines.result import Baseline, Level
-from nets_deap.names import BY_SIZE
+from nets_deap.names import BY_SIZE, WEIGHT
 from nets_deap.tickets import bits
+from nets_deap.tickets.choice_of_units import smallest_of, weights_in
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.random import layer_counts
 from nets_deap.tickets.relative import relative, spans_by
+from nets_deap.tickets.ticket import Ticket
 from nets_deap.tickets.trained import TrainedState
-from nets_deap.training.cost import dense_share, uses
+from nets_deap.tickets.units import UnitLayout
+from nets_deap.training.cost import dense_share
 from nets_deap.training.problem import Plan, Start
 from nets_deap.training.task import Task, check_task
 
@@ -71,7 +78,7 @@ def one_shot(
     Reference:
         Han et al. 2015, Learning both Weights and Connections, https://arxiv.org/abs/1506.02626.
     """
-    layout, plan = task.layout, _plan(task, seed, 1, steps)
+    layout, plan = task.layout, plan_of(task, seed, 1, steps)
     everywhere = _checks.choice("scope", scope, SCOPES) == "global"
     _check_by(by, scope)
     goals: list[list[Share]] = []
@@ -82,9 +89,12 @@ def one_shot(
             goals.append(_shares(layout, layer_counts(layout, density, "uniform")))
     outcome = run_finite(task, [task.dense_ticket()], plan, [None])
     values = outcome.trained[0].values
-    scores = _scores(task, np.ones(layout.size, dtype=np.bool_), values, by)
+    scores = scores_of(task, task.dense_ticket(), values, by)
     # The same order of ties at every density keeps the tickets nested.
-    masks = [_keep(scores, goal, generator_at(task, seed, MAGNITUDE, 1, CHOICES)) for goal in goals]
+    masks = [
+        keep(layout, scores, goal, generator_at(task, seed, MAGNITUDE, 1, CHOICES))
+        for goal in goals
+    ]
     spent: float = plan.steps
     levels = [Level(task.ticket(m), plan.steps, search_dense_steps=spent) for m in masks]
     return Baseline.of(_named("one-shot", scope, by), levels, before=task.rewound_steps)
@@ -139,7 +149,7 @@ def imp(
     _checks.whole("steps", steps)
     origin: Start = None
     if rewind_to:
-        plan = _plan(task, seed, 0, rewind_to)
+        plan = plan_of(task, seed, 0, rewind_to)
         outcome = run_finite(task, [task.dense_ticket()], plan, [None])
         origin = outcome.trained[0]
     levels = _rounds(
@@ -205,17 +215,18 @@ def _rounds(
     ticket, start, spent, dense = task.dense_ticket(), origin, rewound, float(rewound)
     levels: list[Level] = []
     for level, goal in enumerate(goals, 1):
-        plan = _plan(task, seed, level, steps)
+        plan = plan_of(task, seed, level, steps)
         outcome = run_finite(task, [ticket], plan, [start])
         spent += plan.steps
         dense += plan.steps * dense_share(task.problem, ticket.packed_mask)
         before = ticket.mask
         state = outcome.trained[0]
-        trained = np.zeros(task.layout.size, dtype=state.values.dtype)
+        trained = np.zeros(task.layout.weights.size, dtype=state.values.dtype)
         trained[before] = state.values
-        scores = _scores(task, before, state.values, by)
-        mask = _keep(scores, goal, generator_at(task, seed, MAGNITUDE, level, CHOICES))
-        parent, ticket = ticket, task.ticket(mask)
+        scores = scores_of(task, ticket, state.values, by)
+        rng = generator_at(task, seed, MAGNITUDE, level, CHOICES)
+        parent, ticket = ticket, task.ticket(keep(task.layout, scores, goal, rng))
+        mask = ticket.mask
         # So that a population seeded from these tickets can go on from their weights.
         metrics = {name: float(outcome.metrics[name][0]) for name in MEASURED}
         ticket.inherited = replace(
@@ -228,17 +239,25 @@ def _rounds(
     return levels
 
 
-def _scores(task: Task, mask: bits.Mask, values: NDArray[np.floating], by: str) -> Scores:
-    """Return what the kept weights of a mask, with trained values (kept,), are worth; (D,).
+def scores_of(task: Task, ticket: Ticket, values: NDArray[np.floating], by: str) -> Scores:
+    """Return what the bits of a ticket with trained values (kept,) are worth, shape (G,).
 
-    Pruned weights rank below kept ones that happen to be zero.
+    Pruned ones rank below kept ones that happen to be zero. Units are worth the root mean square of
+    their weights.
     """
-    sizes = np.abs(values)
+    layout, gates, sizes = task.layout, ticket.gates, np.abs(values)
+    times = np.ones(len(layout.layers))
+    if isinstance(layout, UnitLayout):
+        whole = np.zeros(layout.weights.size)
+        whole[ticket.mask] = sizes
+        sizes = layout.root_mean_square(whole)[gates]
+        times = layout.sizes() / np.array([layer.size for layer in layout.layers])
     if by != "magnitude":
-        spans = spans_by(task.layout.counts(bits.pack(mask)))
-        sizes = relative(sizes, spans, uses(task.problem) if by == "cost" else None)
-    scores = np.full(mask.size, -1, dtype=sizes.dtype)
-    scores[mask] = sizes
+        spans = spans_by(int(gates[la.start : la.stop].sum()) for la in layout.layers)
+        uses = np.array([task.weight_costs[name] for name in layout.names])
+        sizes = relative(sizes, spans, uses * times if by == "cost" else None)
+    scores = np.full(gates.size, -1, dtype=sizes.dtype)
+    scores[gates] = sizes
     return scores
 
 
@@ -254,7 +273,7 @@ def _goals(
 ) -> list[list[Share]]:
     """Return what each round keeps, and where."""
     n = _checks.whole("rounds", rounds)
-    keep = 1 - _checks.inner_share("fraction", fraction)
+    kept = 1 - _checks.inner_share("fraction", fraction)
     if _checks.choice("scope", scope, SCOPES) == "global":
         if output_fraction is not None:
             raise _checks.bad_value(
@@ -264,10 +283,11 @@ def _goals(
                 output_fraction,
                 "A global ranking has no fraction of its own for a layer; use scope='layerwise'.",
             )
-        return [[(0, layout.size, kept_at(layout, keep**level))] for level in range(1, n + 1)]
+        return [[(0, layout.size, kept_at(layout, kept**level))] for level in range(1, n + 1)]
     last = fraction / 2 if output_fraction is None else output_fraction
-    keeps = np.full(len(layout.layers), keep)
-    keeps[-1] = 1 - _checks.inner_share("output_fraction", last)
+    keeps = np.full(len(layout.layers), kept)
+    if layout.unit == WEIGHT:  # of units those of the outputs are kept anyway
+        keeps[-1] = 1 - _checks.inner_share("output_fraction", last)
     sizes = layout.sizes()
     return [
         _shares(layout, np.maximum(1, np.rint(sizes * keeps**level)).astype(np.int64))
@@ -280,15 +300,32 @@ def _shares(layout: MaskLayout, counts: NDArray[np.int64]) -> list[Share]:
     return [(la.start, la.stop, int(k)) for la, k in zip(layout.layers, counts, strict=True)]
 
 
-def _keep(scores: Scores, goal: list[Share], rng: np.random.Generator) -> bits.Mask:
-    """Return the mask (D,) that keeps the largest scores of each share."""
+def keep(
+    layout: MaskLayout, scores: Scores, goal: list[Share], rng: np.random.Generator
+) -> bits.Mask:
+    """Return the bits (G,) that keep the largest scores of each share.
+
+    Of units those that come nearest to its weights, and of each layer its floor at least.
+    """
     mask = np.zeros(len(scores), dtype=np.bool_)
+    if isinstance(layout, UnitLayout):
+        scores = scores.astype(np.float64)
+        for layer, least in zip(layout.layers, layout.least_units.tolist(), strict=True):
+            best = layer.start + ranked(scores[layer.start : layer.stop], rng)[:least]
+            scores[best] = np.inf
     for start, stop, k in goal:
-        mask[start + ranked(scores[start:stop], rng)[:k]] = True
+        if isinstance(layout, UnitLayout):
+            places = np.arange(start, stop)
+            n = weights_in(layout, np.ones(stop - start, dtype=np.bool_), start) - k
+            mask[start:stop] = ~smallest_of(layout, places, scores[start:stop], max(n, 0))
+        else:
+            mask[start + ranked(scores[start:stop], rng)[:k]] = True
+    if isinstance(layout, UnitLayout):
+        mask |= scores == np.inf
     return mask
 
 
-def _plan(task: Task, seed: int, level: int, steps: int) -> Plan:
+def plan_of(task: Task, seed: int, level: int, steps: int) -> Plan:
     """Return the plan of one round."""
     return Plan(_checks.whole("steps", steps), seed_at(task, seed, MAGNITUDE, level, BATCHES))
 

@@ -25,6 +25,7 @@ from nets_deap.cli import (
     report,
     resume,
     run,
+    ship,
     slurm,
     status,
     ticket,
@@ -34,7 +35,7 @@ from nets_deap.errors import NetsError
 # In the order of the help; each adds its own arguments, does its work and prints.
 COMMANDS = (
     *(run, resume, status, presets, describe),
-    *(compare, baseline, ticket, slurm, bench, plot, report),
+    *(compare, baseline, ticket, ship, slurm, bench, plot, report),
 )
 USAGE_ERROR = 2
 EPILOG = """\

@@ -15,6 +15,7 @@ from nets_deap.evolution.criterion import criterion
 from nets_deap.evolution.evaluator import AHEAD, Evaluator
 from nets_deap.evolution.objectives import values_of
 from nets_deap.evolution.operators import init_from, mut_prune
+from nets_deap.names import NEURON
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.cost import dense_share, gradient_share, uses
 
@@ -47,7 +48,8 @@ class Descent:
         first: Returns the first ticket.
         low: Density of the last station, in (0, 1].
         make: Returns a ticket of a mask and a layout.
-        fraction: Of the kept weights, the most that a round prunes, in (0, 1).
+        fraction: Of the kept weights, the most that a round prunes, in (0, 1); by cost of what
+            neurons and filters cost.
         by: What weights are pruned by; see ``mut_prune``.
     """
 
@@ -104,8 +106,7 @@ class Descent:
         evaluator = self._evaluator
         task, ledger = evaluator.task, evaluator.task.ledger
         begun = ledger.totals()
-        rounds = max(0, rounds_to(self._low / ticket.density, self._fraction))
-        sizes = np.geomspace(ticket.kept, max(1, self._low * ticket.n_weights), rounds + 1)
+        sizes = self._sizes(ticket)
         steps = evaluator.front_steps = self._steps_a_round(self._shares(ticket, sizes))
         rng = np.random.default_rng(task.derived_seed(AHEAD, AHEAD))
         stations = []
@@ -133,11 +134,34 @@ class Descent:
         return stations
 
     def _pruned(self, ticket: Ticket, size: float, rng: np.random.Generator) -> Ticket:
-        """Return a copy of a ticket that keeps ``size`` weights, rounded."""
+        """Return a copy of a ticket that keeps ``size`` weights, rounded; see ``_sizes``."""
         ticket = copy.deepcopy(ticket)
-        fraction = max(0.0, 1 - round(size) / ticket.kept)
-        mut_prune(ticket, fraction=fraction, rng=rng, **criterion(self._evaluator.task, self._by))
+        fraction = self._fraction if self._by_cost else max(0.0, 1 - round(size) / ticket.kept)
+        by = criterion(self._evaluator.task, self._by, ticket)
+        mut_prune(ticket, fraction=fraction, rng=rng, **by)
         return ticket
+
+    @property
+    def _by_cost(self) -> bool:
+        """Whether rounds take a fraction of what neurons and filters cost, not of weights."""
+        return self._by == "cost" and self._evaluator.task.layout.unit == NEURON
+
+    def _sizes(self, ticket: Ticket) -> NDArray[np.float64]:
+        """Return how many weights each round keeps, from a first ticket on.
+
+        By cost about so many, which depends on what goes: until the least density or the floors of
+        all layers are reached.
+        """
+        if not self._by_cost:
+            rounds = max(0, rounds_to(self._low / ticket.density, self._fraction))
+            return np.geomspace(ticket.kept, max(1, self._low * ticket.n_weights), rounds + 1)
+        rng, found = np.random.default_rng(0), [ticket.kept]
+        while ticket.density > self._low:
+            ticket = self._pruned(ticket, 0, rng)
+            if ticket.kept == found[-1]:
+                break
+            found.append(ticket.kept)
+        return np.array(found, dtype=np.float64)
 
     def _shares(self, ticket: Ticket, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what a step of each round will cost, in dense steps, from a first ticket on.
@@ -150,8 +174,9 @@ class Descent:
         if (times == times[0]).all():
             return sizes / ticket.n_weights
         rng, found = np.random.default_rng(0), []
-        for size in sizes:
-            ticket = self._pruned(ticket, size, rng)
+        for i, size in enumerate(sizes):
+            if i or not self._by_cost:
+                ticket = self._pruned(ticket, size, rng)
             found.append(dense_share(problem, ticket.packed_mask))
         return np.array(found)
 

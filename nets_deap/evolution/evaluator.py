@@ -26,6 +26,8 @@ from nets_deap.evolution.hints import Gradients, gradients_of, memory_of
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import Objective, resolve, values_of, worst_values
 from nets_deap.evolution.rewinding import rewinds_at
+from nets_deap.names import NEURON
+from nets_deap.tickets import bits
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import TrainedState
@@ -590,6 +592,7 @@ class Evaluator(Batched):
             inherit: Whether they start from what they inherit; None for what ``inherit`` says.
             notes: Whether to measure and keep what operators go by beside the weights.
         """
+        warn_of_last_units(tickets)
         lamarckian = self._inherits if inherit is None else inherit
         seed = self.task.derived_seed(*(place or (self.generation,)))
         measured = self._rows() if self.gradients and notes else None
@@ -715,6 +718,26 @@ class Evaluator(Batched):
 
 
 _warned: set[str] = set()  # in this process
+
+
+def warn_of_last_units(tickets: Iterable[Ticket]) -> None:
+    """Warn, once for each layer, where tickets keep one neuron or filter of many."""
+    for ticket in tickets:
+        units = ticket.units
+        if units is None or units.unit != NEURON:
+            continue
+        for layer in units.layers:
+            key = f"{units.key}: {layer.name}"
+            one = bits.count(ticket.packed, layer.start, layer.stop) == 1 < layer.size
+            if one and key not in _warned:
+                _warned.add(key)
+                logger.warning(
+                    "Layer %r is down to one of its %d units in some tickets: all that comes "
+                    "after it sees one number. Give the task a larger floor=..., or the search a "
+                    "larger least density.",
+                    layer.name,
+                    layer.size,
+                )
 
 
 def evaluator_of(task: Task) -> Evaluator | None:

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nets_deap import _checks
 from nets_deap.data.streamed import spec_of
 from nets_deap.errors import InvalidValueError, NetsError
 from nets_deap.inputs.call import call_with
-from nets_deap.inputs.nested import each, leaves_of
+from nets_deap.inputs.nested import each, leaves_of, length_of
 from nets_deap.models.compact.footprint import CompactCost
 from nets_deap.models.compact.kept import KeptCost
+from nets_deap.models.compact.runtime import Runner, activation_bytes, latencies, runner_of
+from nets_deap.models.private import copied, set_state
 from nets_deap.models.tensors import Mask
 from nets_deap.tickets import live
 from nets_deap.training.batches import eval_batches
@@ -39,12 +41,13 @@ if TYPE_CHECKING:
 # Objectives that a search makes small by taking whole inputs and neurons.
 OF_UNITS = ("multiply_adds", "live_inputs")
 # Objectives that a search makes small, as it does density.
-STRUCTURAL = (*OF_UNITS, "sparse_multiply_adds")
+STRUCTURAL = (*OF_UNITS, "sparse_multiply_adds", "parameters", "activation_memory")
 # No multiply-adds, inputs or accuracy can be worse than these.
 WORST_COUNT = 1e15
 WORST_ACCURACY = 0.0
 INT8_LEVELS = 127
 ROWS_AT_ONCE = 1000
+REPEATS = 30  # timed passes of a ticket's network
 NOISE_SEED = 2**31 - 2  # beside the seeds of generations and of the final training
 
 State = Mapping[str, Tensor]
@@ -168,6 +171,92 @@ def _kept_multiply_adds(problem: Problem, masks: Mapping[str, Mask]) -> float:
 def _kept_cost(problem: Problem) -> KeptCost:
     """Return what counts live kept weights of a problem's model."""
     return KeptCost(problem.model, _example_of(problem))
+
+
+def parameters(measured: Measured) -> float:
+    """Return how many parameters ``Ticket.compact`` leaves of the network, to minimise.
+
+    Raises:
+        InvalidValueError: The network cannot be compacted.
+    """
+    return float(sum(p.numel() for p in _small(measured, "parameters").parameters()))
+
+
+def activation_memory(measured: Measured) -> float:
+    """Return the bytes of a layer's inputs and outputs, the most of all layers, to minimise.
+
+    Of one example through what ``Ticket.compact`` leaves; see ``activation_bytes``.
+
+    Raises:
+        InvalidValueError: The network cannot be compacted.
+    """
+    small = _small(measured, "activation_memory")
+    assert measured.task is not None
+    return float(activation_bytes(small, _example_of(measured.task.problem).cpu()))
+
+
+def latency(batch: int, runtime: str, threads: int, measured: Measured) -> float:
+    """Return the milliseconds that a minibatch takes on the CPU, to minimise; see ``latency``.
+
+    Through what ``Ticket.compact`` leaves. Measured in turns with the dense network, and given as
+    that share of what the dense one took when it was measured first: where the machine is slower
+    for a while, both are.
+
+    Raises:
+        InvalidValueError: The network cannot be compacted.
+        MissingExtraError: The runtime is not installed.
+    """
+    small = _small(measured, "latency")
+    assert measured.task is not None
+    problem = measured.task.problem
+    inputs = _rows(problem, batch)
+    dense, whole = _dense_latency(problem, batch, runtime, threads)
+    runners = {"dense": dense, "small": runner_of(small, inputs, runtime, threads)}
+    found = latencies(runners, inputs.numpy(), repeats=REPEATS, threads=threads)
+    return 1e3 * whole * found["small"] / found["dense"]
+
+
+@once
+def _dense_latency(
+    problem: Problem, batch: int, runtime: str, threads: int
+) -> tuple[Runner, float]:
+    """Return the dense network as a function, and its seconds for a minibatch."""
+    inputs = _rows(problem, batch)
+    run = runner_of(_module_of(problem), inputs, runtime, threads)
+    found = latencies({"dense": run}, inputs.numpy(), repeats=3 * REPEATS, threads=threads)
+    return run, found["dense"]
+
+
+def _rows(problem: Problem, n: int) -> Tensor:
+    """Return validation inputs (n, ...) on the CPU, some more than once where there are fewer."""
+    _, inputs, _ = next(eval_batches(problem.val, min(n, length_of(problem.val[0]))))
+    if not isinstance(inputs, Tensor):
+        raise _not_followed("latency", "the network takes several inputs")
+    return inputs.cpu()[torch.arange(n) % len(inputs)].contiguous()
+
+
+def _module_of(problem: Problem) -> nn.Module:
+    """Return a problem's network at W0, on the CPU, in evaluation mode."""
+    model = copied(problem.model).cpu()
+    set_state(model, {**problem.initial, **problem.buffers})
+    return model.eval()
+
+
+def _small(measured: Measured, objective: str) -> nn.Module:
+    """Return what is left of a ticket's network at W0; its shapes do not depend on training."""
+    if measured.task is None:
+        raise _not_followed(objective, "there is no task")
+    problem, ticket = measured.task.problem, measured.ticket
+    known = problem.cache.facts.get(_small)  # of the ticket measured last, by other objectives
+    key = ticket.packed_mask.tobytes()
+    if known is None or known[0] != key:
+        try:
+            known = key, ticket.compact(ticket.apply(_module_of(problem)))
+        except InvalidValueError as error:
+            raise _not_followed(objective, str(error)) from error
+        problem.cache.facts[_small] = known
+    small: nn.Module = known[1]
+    return small
 
 
 def _example_of(problem: Problem) -> Any:

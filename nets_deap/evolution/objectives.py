@@ -22,6 +22,7 @@ from torch import Tensor
 from nets_deap import _checks
 from nets_deap.evolution import measures
 from nets_deap.evolution.measured import Measured
+from nets_deap.models.compact.runtime import RUNTIMES
 from nets_deap.tickets.ticket import Ticket
 
 WORST_LOSS = 1e6
@@ -232,6 +233,29 @@ def noise_accuracy(sigma: float) -> Objective:
     return Objective(name, "max", worst, measure, reference=0.0, needs_state=True, about=about)
 
 
+@_checks.signed
+def latency(batch: float = 1, *, runtime: str = "torch", threads: int = 1) -> Objective:
+    """Return the measured time of a minibatch through the compact network, in ms, minimised.
+
+    On the CPU, medians, in turns with the dense network, see ``measures.latency``. A measured time
+    is never twice the same: where runs must be, take ``multiply_adds``.
+
+    Args:
+        batch: Examples in the minibatch.
+        runtime: ``"torch"`` or ``"onnxruntime"``, to which each ticket's network is exported, which
+            takes a second or two.
+        threads: That the runtime may use.
+    """
+    whole = int(batch) if isinstance(batch, float) and batch.is_integer() else batch
+    n, kind = _checks.whole("batch", whole), _checks.choice("runtime", runtime, RUNTIMES)
+    cores = _checks.whole("threads", threads)
+    measure = functools.partial(measures.latency, n, kind, cores)
+    name = f"latency_{n}" + ("" if kind == "torch" else f"_{kind}")
+    name += "" if cores == 1 else f"_threads_{cores}"
+    about = "measured milliseconds of a minibatch of that size through the compact network"
+    return Objective(name, "min", measures.WORST_COUNT, measure, reference="dense", about=about)
+
+
 #: What is known by its name.
 OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
@@ -293,6 +317,23 @@ OBJECTIVES: dict[str, Objective] = {
             about="numbers of an input that any output depends on, through kept weights",
         ),
         Objective(
+            "parameters",
+            "min",
+            measures.WORST_COUNT,
+            measures.parameters,
+            reference="dense",
+            about="of what ``Ticket.compact`` leaves of the network",
+        ),
+        Objective(
+            "activation_memory",
+            "min",
+            measures.WORST_COUNT,
+            measures.activation_memory,
+            reference="dense",
+            about="bytes of a layer's inputs and outputs, the most of all, for one example through "
+            "what ``Ticket.compact`` leaves",
+        ),
+        Objective(
             "int8_accuracy",
             "max",
             measures.WORST_ACCURACY,
@@ -317,6 +358,7 @@ FACTORIES: dict[str, Callable[[float], Objective]] = {
     "penalised": penalised,
     "steps_to_loss": steps_to_loss,
     "noise_accuracy": noise_accuracy,
+    "latency": latency,
 }
 
 

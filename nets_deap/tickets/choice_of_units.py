@@ -21,7 +21,13 @@ def weights_in(units: UnitLayout | None, mask: bits.Mask, start: int = 0) -> int
 
 
 def smallest_of(
-    units: UnitLayout | None, kept: bits.Places, scores: Scores, k: int, *, at_least: bool = False
+    units: UnitLayout | None,
+    kept: bits.Places,
+    scores: Scores,
+    k: int,
+    *,
+    at_least: bool = False,
+    sizes: Scores | None = None,
 ) -> bits.Mask:
     """Mark the smallest scores (kept,), of bits that gate ``k`` weights together.
 
@@ -31,17 +37,19 @@ def smallest_of(
         scores: A score for each; NaN is larger than any number.
         k: How many weights; of units the number that comes nearest, fewer if two are as near.
         at_least: Of units the least number that gates ``k``.
+        sizes: What counts of each unit instead of its weights (G,); None for those.
     """
     if units is None or units.unit_sizes is None:
         return smallest(scores, k)
+    counted = units.unit_sizes if sizes is None else sizes
     # Units differ in size at the ragged edges of a layer and between layers, so that how many are
     # needed is known only once they stand in order.
     order = np.argsort(scores, kind="stable")
-    totals = np.cumsum(units.unit_sizes[kept][order])
+    totals = np.cumsum(counted[kept][order])
     n = int(np.searchsorted(totals, k))  # the first n gate fewer than k, one more at least k
     if n < len(totals) and k > 0:
-        below = int(totals[n - 1]) if n else 0
-        n += at_least or int(totals[n]) - k < k - below
+        below = totals[n - 1] if n else 0
+        n += bool(at_least or totals[n] - k < k - below)
     marked: bits.Mask = np.zeros(len(scores), dtype=np.bool_)
     marked[order[:n]] = True
     return marked

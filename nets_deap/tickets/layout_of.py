@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nets_deap import _checks
 from nets_deap.models.maskable import Selector
 from nets_deap.models.wrappers import named_parameters
-from nets_deap.names import TWO_OF_FOUR, WEIGHT, parse_unit
+from nets_deap.names import NEURON, TWO_OF_FOUR, WEIGHT, parse_unit
 from nets_deap.tickets.layout import Layer, MaskLayout
 from nets_deap.tickets.units import Tile, UnitLayout
 
@@ -22,6 +22,8 @@ def layout_of(
     unit: str = WEIGHT,
     *,
     outputs: Collection[str] | None = None,
+    vectors: Mapping[str, str] | None = None,
+    floor: float = 0.0,
 ) -> MaskLayout:
     """Lay out the maskable weights of ``model`` for tickets of one kind of unit.
 
@@ -37,12 +39,18 @@ def layout_of(
             are kept.
         outputs: Names of the weights of the layers whose neurons are the network's outputs; None
             for the layer that was registered last.
+        vectors: Of vectors with an entry for each neuron or filter of a layer, biases and the like,
+            the name of that layer's weights: with ``"neuron"`` they follow its units. None for the
+            layers' own biases.
+        floor: Share of its neurons or filters that a layer keeps at least; see ``UnitLayout``.
 
     Raises:
         InvalidValueError: No such unit, nothing to gate, or weights that have no such units.
     """
     name, block = parse_unit("unit", unit)
     weights = MaskLayout.of(model, maskable, unit=name)
+    if name == NEURON:
+        return _of_neurons(model, weights, outputs, vectors, floor)
     if name == WEIGHT:
         return weights
     if name.startswith("block"):
@@ -50,11 +58,45 @@ def layout_of(
     owners = _owners(model)
     for layer in weights.layers:
         _check(layer, owners.get(layer.name), name)
-    if name == TWO_OF_FOUR:
-        return UnitLayout(weights, name, [(1, 1)] * len(weights.layers))
+    return UnitLayout(weights, name, [(1, 1)] * len(weights.layers))
+
+
+def _of_neurons(
+    model: nn.Module,
+    weights: MaskLayout,
+    outputs: Collection[str] | None,
+    vectors: Mapping[str, str] | None,
+    floor: float,
+) -> UnitLayout:
+    """Lay out neurons and filters, and what follows them."""
+    owners = _owners(model)
+    known = _biases(model, owners) if vectors is None else vectors
+    for layer in weights.layers:
+        if layer.name not in known:
+            _check(layer, owners.get(layer.name), NEURON)
     last = [list(owners)[-1]] if outputs is None else outputs
-    tiles = [None if la.name in last else _filter(la, owners[la.name]) for la in weights.layers]
-    return UnitLayout(weights, name, tiles)
+    masked = [la.name for la in weights.layers if la.name in owners and la.name not in last]
+    parameters = dict(named_parameters(model))
+    follows = {
+        name: owner
+        for name, owner in known.items()
+        if owner in masked and parameters[name].requires_grad
+    }
+    if follows:  # in the model's order, vectors among the weights
+        chosen = {*weights.names, *follows}
+        weights = MaskLayout.of(model, [name for name in parameters if name in chosen])
+    tiles = [_filter(la, owners[la.name]) if la.name in masked else None for la in weights.layers]
+    return UnitLayout(weights, NEURON, tiles, follows, floor)
+
+
+def _biases(model: nn.Module, owners: Mapping[str, Any]) -> dict[str, str]:
+    """Return the weights that each bias of a linear or convolutional layer stands beside."""
+    named = {id(p): name for name, p in named_parameters(model)}
+    return {
+        named[id(owner.bias)]: name
+        for name, owner in owners.items()
+        if owner.bias is not None and id(owner.bias) in named
+    }
 
 
 def _owners(model: nn.Module) -> dict[str, Any]:

@@ -134,17 +134,18 @@ def _round_to(
 
 
 def _round_units(ideal: NDArray[np.float64], units: UnitLayout, goal: int) -> NDArray[np.int64]:
-    """Round to at least one unit of each layer, as near to ``ideal`` and to ``goal`` in all."""
+    """Round to at least the floor of each layer, as near to ``ideal`` and to ``goal`` in all."""
     bits_of = np.array([layer.size for layer in units.layers])
     unit = units.sizes() / bits_of
     most = np.floor(units.capacity() / unit + 1e-9)
-    n = np.clip(np.floor(ideal / unit), 1, most)
+    least = np.minimum(units.least_units, most)
+    n = np.clip(np.floor(ideal / unit), least, most)
     while True:
         gap = goal - float((n * unit).sum())
         step = 1 if gap > 0 else -1
         # Only steps that end nearer to the goal than they began, so that it ends: units of layers
         # differ in size, and the goal need not be a sum of them.
-        movable = ((n < most) if step > 0 else (n > 1)) & (unit < 2 * abs(gap))
+        movable = ((n < most) if step > 0 else (n > least)) & (unit < 2 * abs(gap))
         if not movable.any():
             break
         lack = np.where(movable, (ideal / unit - n) * step, -np.inf)

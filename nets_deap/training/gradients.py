@@ -121,7 +121,7 @@ def cheap_gradient(
         for i, (name, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
             sums = _product(weights.get(name, values[name]), acts[-1])
             if bias is not None:
-                sums += values[bias].astype(dtype, copy=False)[:, None]
+                sums += weights.get(bias, values[bias]).astype(dtype, copy=False)[:, None]
             acts.append(sums if i == len(network.weights) - 1 else _activated(kind, sums))
         with torch.enable_grad():
             output = torch.from_numpy(np.ascontiguousarray(acts.pop().T)).requires_grad_()
@@ -130,8 +130,11 @@ def cheap_gradient(
         deltas = np.ascontiguousarray(found.numpy().T)
         gradient = np.empty(layout.size, dtype)
         split = layout.split(gradient)
-        for name in reversed(network.weights):
+        pairs = zip(network.weights, network.biases, strict=True)
+        for name, bias in reversed([*pairs]):
             before = acts.pop()
+            if bias in split:
+                np.sum(deltas, axis=1, out=split[bias])
             if name in split:
                 torch.mm(
                     *map(torch.from_numpy, (deltas, before.T)), out=torch.from_numpy(split[name])
@@ -149,7 +152,11 @@ def _fully_connected(problem: Problem) -> Feedforward | None:
 
 
 def _matrix(shape: tuple[int, ...], own: bits.Places, values: NDArray[Any]) -> Any:
-    """Return a layer's weights (units, inputs) from the kept ones and their places."""
+    """Return a layer's weights (units, inputs), or biases, from the kept ones and their places."""
+    if len(shape) == 1:
+        biases = np.zeros(shape, values.dtype)
+        biases[own] = values
+        return biases
     n_out, n_in = shape
     if isinstance(own, slice) or len(own) > SPARSE_BELOW * n_out * n_in:
         whole = np.zeros(n_out * n_in, values.dtype)

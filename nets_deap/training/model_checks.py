@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks
@@ -187,6 +188,60 @@ def output_layers(
     ends = {leaf.untyped_storage().data_ptr() for leaf in leaves}
     found = {name for name, output in ran if output.untyped_storage().data_ptr() in ends}
     return found or {name for name, _ in ran[-1:]}
+
+
+def vectors_of_units(
+    model: nn.Module, inputs: Any, pixels: Normalize | NormalizeEntries | None, count: int
+) -> dict[str, str]:
+    """Return the vectors with an entry for each neuron or filter of a layer, by name.
+
+    Those are the biases of linear and convolutional layers, and factors and terms of the batch
+    normalisation that takes the results of one layer and of no other.
+
+    Args:
+        model: As for ``output_layers``, as are the next ones.
+        inputs: All of its inputs.
+        pixels: How images of bytes become inputs.
+        count: How many examples.
+
+    Returns:
+        The name of the layer's weights for the name of each vector.
+    """
+    private = copied(model)
+    names = {id(p): name for name, p in private.named_parameters()}
+    results: list[tuple[nn.Module, Tensor]] = []  # held, so that no two have one id
+    makers: dict[nn.Module, list[nn.Module | None]] = {}
+
+    def note(layer: Any, given: Any, output: Tensor) -> None:
+        results.append((layer, output))
+
+    def look(norm: nn.Module, given: Any) -> None:
+        found = next((layer for layer, output in results if output is given[0]), None)
+        makers.setdefault(norm, []).append(found)
+
+    layers = [
+        module
+        for module in private.modules()
+        if isinstance(module, (nn.Linear, _ConvNd)) and id(module.weight) in names
+    ]
+    for module in private.modules():
+        if module in layers:
+            module.register_forward_hook(note)
+        elif isinstance(module, _BatchNorm):
+            module.register_forward_pre_hook(look)
+    some = rows_of(inputs, spread_rows(length_of(inputs), count))
+    sample = some if pixels is None else pixels(some, dtype_of(model))
+    _shown(private, "train", sample, shapes_of(sample))
+    ran = [layer for layer, _ in results]
+    owners: list[tuple[nn.Module, Any]] = [(layer, layer) for layer in layers]
+    owners += [(norm, found[0]) for norm, found in makers.items() if len(found) == 1 and found[0]]
+    return {
+        names[id(vector)]: names[id(owner.weight)]
+        for module, owner in owners
+        if ran.count(owner) == 1
+        for own, vector in module.named_parameters(recurse=False)
+        if id(vector) in names and vector.ndim == 1 and (module is not owner or own == "bias")
+    }
 
 
 def _own(loss: Loss) -> Loss:

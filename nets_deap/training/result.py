@@ -1,4 +1,4 @@
-"""``TrainResult``: one ticket trained from W0."""
+"""``TrainResult``: one trained ticket."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from nets_deap.training.problem import METRICS, Outcome, State
 
 @dataclass(frozen=True)
 class TrainResult:
-    """One ticket trained from W0: its numbers, and the trained network.
+    """One trained ticket: its numbers, and the trained network.
 
     Losses are those of a split, all rows together; ``train_loss`` is the mean over the minibatches
     of the last tenth of the steps. Accuracies lie in [0, 1]; ``test_loss`` and ``test_accuracy``
     are NaN without test data, accuracies also where the loss defines none. ``curve`` holds pairs
-    (step, validation loss), where points were asked for.
+    (step, validation loss), where points were asked for. ``start`` is where the training began:
+    ``"initial"``, W0, which makes the network a lottery ticket's; or ``"inherited"``, weights that
+    ancestors had trained for ``inherited_steps`` steps, whatever was pruned meanwhile.
     """
 
     density: float
@@ -32,6 +34,8 @@ class TrainResult:
     _model: nn.Module = field(repr=False, compare=False)
     _state: State = field(repr=False, compare=False)
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
+    start: str = "initial"
+    inherited_steps: int = 0
 
     @neutral()
     def module(self) -> nn.Module:
@@ -45,6 +49,9 @@ def results_of(
     model: nn.Module, densities: Sequence[float], steps: int, outcome: Outcome
 ) -> list[TrainResult]:
     """Return the results of P networks of these densities from an outcome with states."""
+    numbers = [
+        {name: float(outcome.metrics[name][i]) for name in METRICS} for i in range(len(densities))
+    ]
     return [
         TrainResult(
             density=density,
@@ -52,7 +59,11 @@ def results_of(
             _model=model,
             _state=outcome.states[i],
             curve=tuple(zip(outcome.curve_steps, outcome.curve[i].tolist(), strict=True)),
-            **{name: float(outcome.metrics[name][i]) for name in METRICS},
+            train_loss=numbers[i]["train_loss"],
+            val_loss=numbers[i]["val_loss"],
+            val_accuracy=numbers[i]["val_accuracy"],
+            test_loss=numbers[i]["test_loss"],
+            test_accuracy=numbers[i]["test_accuracy"],
         )
         for i, density in enumerate(densities)
     ]

@@ -28,13 +28,20 @@ from nets_deap.tickets.genotype import packed_mask_for
 from nets_deap.tickets.layout_of import layout_of
 from nets_deap.tickets.ticket import Ticket, several
 from nets_deap.tickets.trained import TrainedState
+from nets_deap.tickets.units import UnitLayout
 from nets_deap.training.batches import checked_augment
 from nets_deap.training.cost import dense_share, uses
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
 from nets_deap.training.guard import guarded
+from nets_deap.training.inherited import as_they_are, held_by, own_start
 from nets_deap.training.losses import Loss
-from nets_deap.training.model_checks import digest_of_model, dtype_of, output_layers
+from nets_deap.training.model_checks import (
+    digest_of_model,
+    dtype_of,
+    output_layers,
+    vectors_of_units,
+)
 from nets_deap.training.precision import check_precision
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe, name_of
@@ -45,6 +52,7 @@ from nets_deap.training.workers.devices import Device, pick_devices, share_betwe
 logger = logging.getLogger("nets_deap")
 
 FINAL_TRAINING = 2**31 - 1
+STARTS = ("initial", "inherited")
 # The place in the random sequence of a dense training that others start from: after its seed.
 REWINDING = (7002, 0, 1)
 More = ParamSpec("More")
@@ -140,6 +148,8 @@ class Task:
             normalisation; a warning says so where that is less than half of the parameters.
         unit: What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
             ``"block(RxC)"`` or ``"2:4"``; see ``tickets.layout_of.layout_of``.
+        floor: Share of the neurons or filters of each layer, in [0, 1], that operators leave it at
+            least, one or more: no layer collapses. Other units have none.
         seed: Seed of all minibatches, and of the validation holdout.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, a
             ``torch.device``, or a list of devices.
@@ -185,6 +195,7 @@ class Task:
         recipe: Recipe | None = None,
         maskable: Selector = None,
         unit: str = "weight",
+        floor: float = 0.1,
         seed: int = 0,
         device: Device | Sequence[Device] = "auto",
         normalize: Any = None,
@@ -221,9 +232,18 @@ class Task:
         )  # fmt: skip
         self.data_digest, self.normalize = examples.digest, examples.normalize
         shown = (examples.splits["train"][0], examples.normalize, self.recipe.batch_size)
-        self._ends = output_layers(private, *shown) if unit in ("neuron", "filter") else None
-        self.layout = layout_of(model, maskable, unit, outputs=self._ends)
+        of_neurons = unit in ("neuron", "filter")
+        self._ends = output_layers(private, *shown) if of_neurons else None
+        self._vectors = vectors_of_units(private, *shown) if of_neurons else None
+        self.layout = layout_of(
+            model, maskable, unit, outputs=self._ends, vectors=self._vectors, floor=floor
+        )
         self.chance_loss, self.has_accuracy = examples.chance_loss, examples.has_accuracy
+        follows = self.layout.follows if isinstance(self.layout, UnitLayout) else {}
+        self.parameters = tuple(
+            replace(p, maskable=True, why=f"follows {follows[p.name]}") if p.name in follows else p
+            for p in self.parameters
+        )
         private.to(self.device)
         on_device = examples.on(self.device, dtype)
         self.guard = _checks.unless_none(_checks.inner_share, "guard", guard)
@@ -340,7 +360,10 @@ class Task:
         model = later.model
         later.model_digest = digest_of_model(model)
         masked = list(self.layout.weights.names)
-        later.layout = layout_of(model, masked, self.layout.unit, outputs=self._ends)
+        later.layout = layout_of(
+            model, masked, self.layout.unit, outputs=self._ends, vectors=self._vectors,
+            floor=getattr(self.layout, "floor", 0.0),
+        )  # fmt: skip
         later.problem = replace(later.problem, layout=later.layout.weights)
         share_between(later.problem, self._devices)
         return later
@@ -359,10 +382,15 @@ class Task:
 
     @_checks.signed
     def train(
-        self, ticket: Ticket, *, steps: int | None = None, seed: int | None = None
+        self,
+        ticket: Ticket,
+        *,
+        steps: int | None = None,
+        seed: int | None = None,
+        start: str = "initial",
     ) -> TrainResult:
-        """Train one ticket from W0; see ``train_all``."""
-        return self.train_all([ticket], steps=steps, seed=seed)[0]
+        """Train one ticket; see ``train_all``."""
+        return self.train_all([ticket], steps=steps, seed=seed, start=start)[0]
 
     @_checks.signed
     def train_all(
@@ -373,24 +401,40 @@ class Task:
         seed: int | None = None,
         on_chunk: Callable[[int], None] | None = None,
         starts: Sequence[Start] | None = None,
+        start: str = "initial",
         points: int = 0,
     ) -> list[TrainResult]:
         """Train tickets from W0, all on the same minibatches, and measure them on every split.
 
         Args:
             tickets: Tickets of this task's layout.
-            steps: Optimiser steps; None for the recipe's.
+            steps: Optimiser steps; None for the recipe's. With ``start="inherited"`` 0 measures the
+                networks that the tickets hold as they are.
             seed: Seed of the minibatches; None for one that the search never uses.
             on_chunk: Called with the number of networks that have just been trained.
             starts: Weights to start from instead of W0, for controls; None for W0.
+            start: ``"initial"``: from W0, or ``starts``; or ``"inherited"``: fine-tune the weights
+                that the tickets have got from their lineage, a search's or a baseline's.
             points: How often to measure the validation loss meanwhile, for ``result.curve``.
 
         Returns:
             One result each, in order; empty for no tickets.
+
+        Raises:
+            InvalidValueError: A ticket has inherited nothing; or both kinds of starts are given.
         """
         tickets = several(
             tickets, "task.train(ticket) trains one; baselines have .tickets, searches .front."
         )
+        states: list[TrainedState | None] = [None] * len(tickets)
+        if _checks.choice("start", start, STARTS) == "inherited":
+            if starts is not None:
+                raise _checks.bad_value("starts", "come with start='initial'", "None", "weights")
+            states = [held_by(ticket) for ticket in tickets]
+            starts = [own_start(ticket) for ticket in tickets]
+            if steps == 0:
+                outcome = as_they_are(self.problem, tickets, starts)
+                return self._results(tickets, 0, outcome, states)
         recipe = self.recipe if steps is None else self.recipe.with_steps(steps)
         plan = Plan(
             steps=recipe.total_steps(self.problem.n_examples),
@@ -404,7 +448,21 @@ class Task:
         if not tickets:
             return []
         outcome = self.run(tickets, plan, on_chunk, starts=starts)
-        return results_of(self.problem.model, [t.density for t in tickets], plan.steps, outcome)
+        return self._results(tickets, plan.steps, outcome, states)
+
+    def _results(
+        self,
+        tickets: Sequence[Ticket],
+        steps: int,
+        outcome: Outcome,
+        states: Sequence[TrainedState | None],
+    ) -> list[TrainResult]:
+        """Return the results of tickets that started from W0, or from states."""
+        found = results_of(self.problem.model, [t.density for t in tickets], steps, outcome)
+        return [
+            one if state is None else replace(one, start="inherited", inherited_steps=state.steps)
+            for one, state in zip(found, states, strict=True)
+        ]
 
     def run(
         self,

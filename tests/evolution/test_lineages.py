@@ -352,7 +352,7 @@ def connected():
     ("model", "unit", "expected"),
     [
         (convolution, "weight", "lamp"),
-        (convolution, "filter", "magnitude"),
+        (convolution, "filter", "cost"),
         (connected, "weight", "magnitude"),
     ],
 )

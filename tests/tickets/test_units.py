@@ -166,10 +166,11 @@ def test_without_its_layout_a_structured_ticket_says_so():
 def test_neurons_and_filters_of_all_layers_but_the_last():
     layout = layout_of(lenet5(), unit="filter")
     assert [layer.shape for layer in layout.layers] == [(6,), (16,), (120,), (84,)]
-    assert (layout.unit, layout.fixed, layout.weights.size) == ("neuron", 840, 61_470)
+    assert (layout.unit, layout.fixed, layout.weights.size) == ("neuron", 840, 61_470 + 226)
     assert layout.key == layout_of(lenet5(), unit="neuron").key
-    assert layout.weights.key == nets.MaskLayout.of(lenet5()).key
-    assert layout_of(lenet5()) is not None
+    # The output layer keeps its bias, which is none of the layout's.
+    assert "11.bias" not in layout.weights.names
+    assert layout.follows == {f"{i}.bias": f"{i}.weight" for i in (0, 3, 7, 9)}
     assert layout_of(lenet5()).key == nets.MaskLayout.of(lenet5()).key
 
 
@@ -202,7 +203,7 @@ def test_filters_of_transposed_convolutions_lie_on_the_second_axis():
         ),
         (
             {"unit": "neuron", "maskable": "*.bias"},
-            r"maskable must have units 'neuron': .*linear and convolutional layers, got '0\.bias' ",
+            "maskable must leave something to gate by unit 'neuron'",
         ),
         ({"unit": "2:4", "maskable": "0.bias"}, "maskable must have units '2:4'"),
     ],
@@ -355,7 +356,8 @@ def test_training_sees_the_mask_of_weights(unit):
         unit=unit,
         loss="binary_cross_entropy",
     )
-    plain = nets.tasks.xor(hidden=6, recipe=task.recipe)
+    names = list(task.layout.weights.names)  # biases follow their neurons
+    plain = nets.tasks.xor(hidden=6, recipe=task.recipe, maskable=names)
     gates = np.arange(task.layout.size) % 3 != 0
     ticket = task.ticket(gates)
     same = plain.ticket(ticket.mask)
@@ -378,7 +380,7 @@ def test_multiply_adds_count_what_is_left_of_the_whole_network():
     task = nets.tasks.xor(hidden=6, unit="neuron")
     evaluator = nets.Evaluator(task, ("multiply_adds", "live_inputs", "density"))
     ticket = task.ticket([1, 1, 0, 0, 0, 0])
-    assert evaluator(ticket) == (2 * 2 + 2 * 1, 2, (4 + 6) / 18)
+    assert evaluator(ticket) == (2 * 2 + 2 * 1, 2, (4 + 2 + 6) / 24)
 
 
 @pytest.mark.parametrize("inherit", ["none", "weights"])
@@ -405,17 +407,19 @@ def test_a_search_with_gradients_and_inheritance(unit, inherit):
         assert ticket.fitness.values[1] == ticket.density >= 0.2
 
 
-def test_baselines_that_rank_weights_refuse_units_and_random_ones_do_not():
+def test_baselines_that_rank_weights_refuse_units_and_others_do_not():
     from nets_deap import baselines
 
     task = nets.tasks.xor(hidden=8, unit="neuron")
     with pytest.raises(
         ValueError, match="task must gate single weights, which this baseline ranks"
     ):
-        baselines.imp(task, rounds=2, steps=5)
+        baselines.snip(task, [0.5])
+    with pytest.raises(ValueError, match="task must gate single weights"):
+        baselines.imp(nets.tasks.xor(hidden=8, unit="2:4"), rounds=2, steps=5)
     [ticket] = baselines.random_erk(task, [0.5]).tickets
     assert ticket.unit == "neuron"
-    assert ticket.density == 0.5
+    assert ticket.density == 17 / 32  # 8 of outputs, and whole neurons of 3
 
 
 def test_a_check_shuffles_units():
@@ -423,7 +427,7 @@ def test_a_check_shuffles_units():
     report = nets.sanity.check(task.ticket([1, 0] * 4), task, steps=5, seeds=2)
     densities = {name: variant.density for name, variant in report.variants.items()}
     assert densities.pop("dense") == 1.0
-    assert set(densities.values()) == {(8 + 8) / 24}
+    assert set(densities.values()) == {(8 + 4 + 8) / 32}
 
 
 def test_lenet_expands_quickly_enough_to_keep_no_copy():
@@ -457,4 +461,4 @@ def test_neurons_that_are_outputs_are_those_of_the_layers_that_make_them(soft):
     recipe = nets.Recipe(batch_size=5, steps=2)
     task = nets.Task(Turned(soft), train=data, loss=loss, unit="neuron", recipe=recipe)
     assert task.layout.names == ("body.weight",)
-    assert task.layout.weights.size == 24 + 48 + (0 if soft else 16)
+    assert task.layout.weights.size == 24 + 48 + 8 + (0 if soft else 16)

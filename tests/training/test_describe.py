@@ -60,7 +60,7 @@ def test_it_says_what_maskable_left_out_and_which_engine_was_asked_for():
             "not 'compiled': minibatches of 10 would cost as much as of 16",
         ),
         ({"norm": nn.GroupNorm(1, 2)}, "vmap", "not 'compiled': '1' (GroupNorm) calls group_norm"),
-        ({"maskable": "bias"}, "vmap", "not 'compiled': '0.bias' is masked"),
+        ({"maskable": "bias"}, "compiled", "its cost falls with density"),
     ],
 )
 def test_it_says_why_an_engine_trains_and_which_layer_another_could_not_take(options, engine, why):
@@ -80,7 +80,7 @@ def test_it_says_why_an_engine_trains_and_which_layer_another_could_not_take(opt
 
 def test_units_are_counted_beside_weights():
     found = nets.describe(make_task(unit="filter"))
-    assert (found.maskable, found.unit, found.units) == (72, "neuron", 2)  # not the outputs
+    assert (found.maskable, found.unit, found.units) == (72 + 6, "neuron", 2)  # not the outputs
     assert "2 bits, each of which gates a neuron" in str(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks
 from nets_deap.tickets import bits
-from nets_deap.tickets.choice import Rng, Scores
+from nets_deap.tickets.choice import Rng, Scores, choose, smallest
 from nets_deap.tickets.genome import Genome
 from nets_deap.tickets.layout import Layer
 from nets_deap.tickets.relative import spans_by
 from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import Average, TrainedState
+from nets_deap.tickets.units import UnitLayout
 
 Positions = NDArray[np.int64]
 
@@ -131,6 +133,22 @@ def weighted(ticket: Ticket, scores: Scores | None) -> Scores | None:
     return spread
 
 
+def spare(scores: Scores, spans: Sequence[slice], least: Iterable[int]) -> None:
+    """Put the best of each layer beyond all others, so many of each: they go last of all."""
+    for span, n in zip(spans, least, strict=True):
+        own = scores[span]
+        own[smallest(-own, n)] = np.inf
+
+
+def adapt(individual: Ticket, sigma: float, rng: Rng) -> None:
+    """Let the layers' factors of a ticket's own mutate; ``sigma`` is of their logarithms."""
+    if _checks.real("sigma", sigma, low=0):
+        names = [layer.name for layer in layers_of(individual)]
+        old, steps = individual.adaptation, rng.normal(0, sigma, len(names))
+        moved = {n: old.get(n, 0.0) + float(s) for n, s in zip(names, steps, strict=True)}
+        individual.adaptation = {**old, **moved}
+
+
 def spans_of(ticket: Ticket) -> list[slice]:
     """Return where the weights of each layer stand among the kept ones of all."""
     counts = [bits.count(ticket.packed, la.start, la.stop) for la in layers_of(ticket)]
@@ -173,11 +191,12 @@ def inherit_average(
 def write(ticket: Ticket, mask: bits.Mask, rng: Rng, allow_empty_layers: bool) -> None:
     """Put bits ``mask`` (G,) into the ticket; a layer, or network, that it would empty keeps one.
 
-    The bit is one that the ticket kept there before, if it kept any. Of bits that may not be set
-    together, those that the mask of weights leaves out anyway are cleared.
+    The bit is one that the ticket kept there before, if it kept any. A layer of units keeps as many
+    as its floor. Of bits that may not be set together, those that the mask of weights leaves out
+    anyway are cleared.
     """
     before: bits.Mask | None = None
-    layers = layers_of(ticket)
+    layers, units = layers_of(ticket), ticket.units
     if allow_empty_layers:
         layers = (Layer("mask", (len(ticket),), 0),)
     for layer in layers:
@@ -187,10 +206,21 @@ def write(ticket: Ticket, mask: bits.Mask, rng: Rng, allow_empty_layers: bool) -
         before = ticket.gates if before is None else before
         kept = np.flatnonzero(before[layer.start : layer.stop])
         part[rng.choice(kept) if len(kept) else rng.integers(layer.size)] = True
-    units = ticket.units
     if units is not None:
         mask = units.fitting(mask)
+    if units is not None and units.floor:
+        _fill(ticket, units, mask, rng)
     ticket.assign(bits.pack(mask))
+
+
+def _fill(ticket: Ticket, units: UnitLayout, mask: bits.Mask, rng: Rng) -> None:
+    """Set bits (G,) where a layer has less than its floor: first those that the ticket has set."""
+    for layer, least in zip(units.layers, units.least_units.tolist(), strict=True):
+        part, before = (some[layer.start : layer.stop] for some in (mask, ticket.gates))
+        for some in (before & ~part, ~before & ~part):
+            short = least - int(np.count_nonzero(part))
+            if short > 0:
+                part |= choose(some, short, rng)
 
 
 def _unit(argument: str, value: object) -> float:

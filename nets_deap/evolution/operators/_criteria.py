@@ -15,6 +15,7 @@ from nets_deap.evolution.operators._common import (
     marked,
     saliency,
     spans_of,
+    spare,
     weighted,
 )
 from nets_deap.names import BY_SIZE
@@ -25,7 +26,8 @@ from nets_deap.tickets.layout import Layer
 from nets_deap.tickets.relative import relative
 from nets_deap.tickets.ticket import Ticket
 
-Costs = Mapping[str, float]  # multiply-adds of a weight, by the name of its layer
+# Multiply-adds of a weight, or of a neuron or filter, by the name of its layer.
+Costs = Mapping[str, float]
 
 CRITERIA = (*BY_SIZE, "gradient", "random")
 OF_AVERAGES = (*BY_SIZE, "random")  # which have no gradients
@@ -42,25 +44,36 @@ def least(
     noise: float = 0.0,
     within: Layer | None = None,
     costs: Costs | None = None,
+    dear: bool = False,
 ) -> bits.Mask:
-    """Mark ``k`` weights of the ticket's bits ``mask``: of least saliency, or random ones."""
+    """Mark ``k`` weights of the ticket's bits ``mask``: of least saliency, or random ones.
+
+    With ``dear`` units that cost ``k`` multiply-adds together, by ``costs``.
+    """
     check_by(individual, by)
-    dear = check_costs(individual, by, costs)
+    own = check_costs(individual, by, costs)
     if by == "random":
         if within is not None:
             mask = mask.copy()
             mask[: within.start] = mask[within.stop :] = False
         return choose_of(individual.units, mask, k, rng)
     kept = bits.places(mask)
-    scores = worth(individual, kept, by, dear)
+    scores = worth(individual, kept, by, own)
     assert scores is not None
+    sizes = spread_over(individual, own) if dear and own is not None else None
     if noise:
         scores = scores * lognormal(noise, len(scores), rng)
     if within is not None:
         inside = spans_of(individual)[layers_of(individual).index(within)]
         scores = scores[inside]
         kept = kept[inside] if isinstance(kept, np.ndarray) else inside
-    return marked(len(individual), kept, smallest_of(individual.units, kept, scores, k))
+    lost = smallest_of(individual.units, kept, scores, k, sizes=sizes)
+    return marked(len(individual), kept, lost)
+
+
+def spread_over(individual: Ticket, costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the costs (L,) of layers at each of the ticket's bits, shape (G,)."""
+    return np.repeat(costs, [layer.size for layer in layers_of(individual)])
 
 
 def worth(
@@ -72,12 +85,16 @@ def worth(
         individual: The ticket.
         kept: The places of its bits that are set.
         by: Any criterion but ``"random"``.
-        costs: Multiply-adds of a weight of each layer (L,), for ``"cost"``; else None.
+        costs: Multiply-adds of a weight or unit of each layer (L,), for ``"cost"``; else None.
     """
     scores = saliency(individual, kept, by)
     if scores is not None and by in ("lamp", "cost"):
         scores = relative(scores, spans_of(individual), costs)
-    return weighted(individual, scores)
+    scores, units = weighted(individual, scores), individual.units
+    if scores is not None and units is not None and units.floor:
+        scores = scores.astype(np.result_type(scores, np.float32), copy=False)
+        spare(scores, spans_of(individual), units.least_units.tolist())
+    return scores
 
 
 def to_regrow(

@@ -12,6 +12,7 @@ import numpy as np
 
 from nets_deap import _checks
 from nets_deap.evolution.operators._common import (
+    adapt,
     check_ticket,
     draw_fraction,
     generator,
@@ -25,8 +26,10 @@ from nets_deap.evolution.operators._criteria import (
     check_by,
     check_costs,
     least,
+    spread_over,
     to_regrow,
 )
+from nets_deap.names import NEURON
 from nets_deap.tickets import bits
 from nets_deap.tickets.choice import Rng, choose, shared_out, subset
 from nets_deap.tickets.choice_of_units import choose_of, together, weights_in
@@ -87,14 +90,14 @@ def mut_prune(
     Args:
         individual: The ticket.
         fraction: Of the kept weights, in [0, 1], rounded to a whole number; or an interval to
-            draw from.
+            draw from. Of neurons and filters by ``"cost"``: of what they cost together.
         by: The saliency: ``"magnitude"``: ``|w|`` of the trained weights when the ticket has them,
             else of W0; ``"lamp"``: what that is of its layer's energy, see ``tickets.relative``;
             ``"cost"``: the same for each multiply-add that the weight costs; ``"gradient"``:
             ``|w * gradient|`` after training, which an evaluator with ``gradients=True`` measures
             (``|w|`` where nothing is inherited, as after a divergence); ``"random"``.
-        costs: Multiply-adds of a weight by the name of its layer, ``task.weight_costs``, for
-            ``by="cost"`` alone.
+        costs: Multiply-adds of a weight, or of a neuron or filter, by the name of its layer, for
+            ``by="cost"`` alone: ``task.weight_costs``, or ``evolution.criterion.costs_of(task)``.
         noise: Standard deviation of the logarithm of a factor on each saliency, >= 0; drawn from
             65,536 equally likely quantiles, so that none is beyond 4.33 standard deviations.
         sigma: Standard deviation of the change of each s, >= 0; 0 leaves them as they are.
@@ -108,15 +111,14 @@ def mut_prune(
     check_ticket(individual)
     source = generator(rng)
     _checks.real("noise", noise, low=0)
-    if _checks.real("sigma", sigma, low=0):
-        steps = source.normal(0, sigma, len(layers_of(individual)))
-        old = individual.adaptation
-        names = [layer.name for layer in layers_of(individual)]
-        moved = {n: old.get(n, 0.0) + float(s) for n, s in zip(names, steps, strict=True)}
-        individual.adaptation = {**old, **moved}
-    k = round(draw_fraction("fraction", fraction, source) * individual.kept)
-    mask = individual.gates
-    mask ^= least(individual, mask, k, by, source, noise=noise, costs=costs)
+    adapt(individual, sigma, source)
+    share, mask = draw_fraction("fraction", fraction, source), individual.gates
+    found, total = check_costs(individual, by, costs), float(individual.kept)
+    dear = found is not None and individual.unit == NEURON
+    if found is not None and dear:
+        total = float(spread_over(individual, found)[mask].sum())
+    k = round(share * total)
+    mask ^= least(individual, mask, k, by, source, noise=noise, costs=costs, dear=dear)
     write(individual, mask, source, allow_empty_layers)
     return (individual,)
 
@@ -167,6 +169,7 @@ def mut_swap(
     noise: float = 0.0,
     grow: str = "random",
     grow_noise: float = 0.0,
+    sigma: float = 0.0,
     size: int | None = None,
     rng: Rng | None = None,
 ) -> Mutated:
@@ -186,6 +189,7 @@ def mut_swap(
         noise: Of what is pruned, as for ``mut_prune``.
         grow: ``"random"``, ``"gradient"`` or ``"memory"``, as for ``mut_regrow``.
         grow_noise: Of what is regrown by gradient or memory, as for ``mut_regrow``.
+        sigma: Of the layers' factors, as for ``mut_prune``.
         size: How many weights the ticket keeps in the end, in [1, D]; None for as many as now.
         rng: NumPy generator; None for one seeded from ``random``.
 
@@ -199,6 +203,7 @@ def mut_swap(
     _checks.real("noise", noise, low=0)
     _checks.real("grow_noise", grow_noise, low=0)
     check_costs(individual, by, costs)
+    adapt(individual, sigma, source)
     before, units, kept = individual.gates, individual.units, individual.kept
     goal = kept if size is None else _checks.whole("size", size, high=individual.n_weights)
     k = min(round(draw_fraction("fraction", fraction, source) * goal), kept)

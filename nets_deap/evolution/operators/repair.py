@@ -16,6 +16,7 @@ from nets_deap.evolution.operators._common import (
     saliency,
     settle,
     spans_of,
+    spare,
     write,
 )
 from nets_deap.tickets import bits
@@ -80,11 +81,12 @@ def _repair(child: Ticket, low: float, high: float, rng: Rng | None) -> None:
         if scores is None:
             scores = source.random(int(np.count_nonzero(mask)))
         scores = scores.astype(np.result_type(scores, np.float32), copy=False)
-        # The best weight of each layer is spared, so that no layer needs mending above the range.
-        spans = [span for span in spans_of(child) if span.start < span.stop]
-        for span in spans:
-            scores[span.start + int(np.argmax(scores[span]))] = np.inf
-        spared = len(spans)
+        # The best weight of each layer is spared, or as many units as its floor has, so that no
+        # layer needs mending above the range.
+        spans = spans_of(child)
+        floors = [1] * len(spans) if child.units is None else child.units.least_units.tolist()
+        spare(scores, spans, floors)
+        spared = sum(span.start < span.stop for span in spans)
         if child.units is not None:
             spared = weights_in(child.units, marked(len(child), places, scores == np.inf))
         n = min(kept - most, kept_by_bits(child) - spared)

@@ -5,6 +5,7 @@ One file: what it takes, what it does and what it returns are read together.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from nets_deap.evolution.toolbox import make_toolbox, shrinks_tickets
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.diff import differences
 from nets_deap.runs.limits import SearchStopped
+from nets_deap.runs.networks import TrainedNetwork, networks_of
 from nets_deap.runs.recorder import Callback, Recorder, checked
 from nets_deap.runs.resume import Resumed, newest, take_up
 from nets_deap.runs.search.algorithm import Algorithm, Population, searching
@@ -62,6 +64,7 @@ class SearchResult:
         stopped: Why it stopped early; None if it ran to the end.
         lived: Who lived in each generation, where no run folder was written.
         islands: The last population of each island; without islands the one population.
+        task: What it searched on.
     """
 
     front: tools.HallOfFame
@@ -71,6 +74,16 @@ class SearchResult:
     stopped: str | None
     lived: list[Generation] = field(default_factory=list, repr=False)
     islands: list[list[Ticket]] = field(default_factory=list, repr=False)
+    task: Task | None = field(default=None, repr=False)
+
+    @functools.cached_property
+    def networks(self) -> list[TrainedNetwork]:
+        """The front of the networks themselves, as their lineages have trained them.
+
+        Beside ``front``, whose tickets are measured from W0; see ``runs.networks.networks_of``.
+        Measured on all splits when first asked for.
+        """
+        return [] if self.task is None else networks_of(self.front, self.task)
 
     def __repr__(self) -> str:
         path = None if self.path is None else str(self.path)
@@ -221,6 +234,7 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
         path=None if recorder.folder is None else recorder.folder.path,
         stopped=stopped,
         lived=recorder.lived,
+        task=task,
     )
 
 

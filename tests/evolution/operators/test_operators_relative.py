@@ -12,6 +12,7 @@ import nets_deap as nets
 from nets_deap import MaskLayout, Ticket, operators
 from nets_deap.baselines import finetune, imp, one_shot
 from nets_deap.errors import InvalidValueError
+from nets_deap.evolution.criterion import costs_of
 from nets_deap.tickets.fitness import fitness_class
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.tickets.units import UnitLayout
@@ -151,7 +152,12 @@ def shares(task, tickets):
 
 def test_a_task_knows_what_its_weights_cost():
     assert list(convolutional_task().weight_costs.values()) == [36, 36, 1, 1]
-    assert list(convolutional_task("filter").weight_costs.values()) == [36, 36, 1, 1]
+    units = convolutional_task("filter")
+    assert [units.weight_costs[f"{i}.weight"] for i in (0, 2, 5, 6)] == [36, 36, 1, 1]
+    # One filter less: its own weights, and those that read it.
+    assert costs_of(units) == {
+        "0.weight": 36 * 9 * (1 + 4), "2.weight": 36 * 9 * 4 + 36 * 10, "5.weight": 144 + 2,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

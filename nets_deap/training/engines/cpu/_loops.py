@@ -55,7 +55,7 @@ def optimizer_step(
     one, zero = theta.dtype.type(1), theta.dtype.type(0)
     # A pruned weight starts at 0. With no gradient its momentum stays 0, and decay of 0 is 0, so
     # that it stays exactly 0 under every rule. Sparse layers hold no pruned weights, and have no
-    # mask; nor has a whole matrix that keeps all. The mask covers the weights, not the biases.
+    # mask unless biases or the like are pruned; nor has a whole matrix that keeps all.
     if len(mask):
         for i in range(len(mask)):
             grad[i] = grad[i] if mask[i] else zero
@@ -223,10 +223,12 @@ def train(
                             if together.norms.trains[layer, (i0 - j) // n + 2]:
                                 i1 = i0 + n
                                 part = Parameters(theta[i0:i1], m[i0:i1], v[i0:i1])
-                                optimizer_step(optimizer, part, grad[i0:i1], mask[:0], lr, step)
+                                optimizer_step(
+                                    optimizer, part, grad[i0:i1], mask[i0 - i : i1 - i], lr, step
+                                )
                         j -= 2 * n if together.norms.kinds[layer] else 0
                     part = Parameters(theta[i:j], m[i:j], v[i:j])
-                    optimizer_step(optimizer, part, grad[i:j], mask, lr, step)
+                    optimizer_step(optimizer, part, grad[i:j], mask[: j - i], lr, step)
                 if schedule.first + s >= schedule.tail:
                     losses[p] += loss / size
 

@@ -70,8 +70,8 @@ class Kept(NamedTuple):
         rows: Where each unit's weights start in its layer, and their end, layer after layer; int64
             (units + L,).
         cols: Which unit of the layer before each weight of a sparse layer reads; int32.
-        masks: 1 for the kept weights of whole matrices that do not keep all, 0 for the others and
-            for padding; uint8.
+        masks: 1 for what is kept of layers that hold parameters which are not, 0 for those and for
+            padding: weights of whole matrices, biases, factors and terms; uint8.
         live: Inputs of the network that some member reads; int64.
     """
 

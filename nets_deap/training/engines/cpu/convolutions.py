@@ -96,7 +96,7 @@ class Convolution:
         norm: Name of what normalises its sums; empty for nothing.
         theta: Kept weights in mask order, or all, then biases; then the factors and the terms of
             the normalisation.
-        masks: 1 for kept weights, where all are held and not all are kept; uint8.
+        masks: 1 for kept parameters, where some that are held are not kept; uint8.
     """
 
     # As of a layer that has none of its own in ``Kept``.
@@ -105,17 +105,22 @@ class Convolution:
 
     def __init__(
         self, stage: Stage, tensor: Array, mask: Array, biases: Array, layout: Layout,
-        norm: Mapping[str, Array],
+        norm: Mapping[str, Array], vectors: Array,
     ) -> None:  # fmt: skip
-        """Hold a convolution; ``norm`` has the tensors of its normalisation by their own names."""
+        """Hold a convolution.
+
+        ``norm`` has the tensors of its normalisation by their own names; ``vectors`` (bool) is the
+        mask of all that follows the weights in ``theta``.
+        """
         self.name, self.bias, self.mask, self.layout = stage.weight, stage.bias, mask, layout
         self.norm, self._norm = stage.norm_name, norm
         kept = np.count_nonzero(mask)
         # The channels of a group read others than those of the next one.
         self.dense = bool(kept >= WHOLE_FROM * mask.size) and layout.groups == 1
-        partly = self.dense and kept < mask.size
-        self.masks = mask.reshape(-1).astype(np.uint8) if partly else np.zeros(0, np.uint8)
+        partly = (self.dense and kept < mask.size) or not vectors.all()
         flat = np.arange(mask.size) if self.dense else np.flatnonzero(mask)
+        held = np.concatenate([mask.reshape(-1)[flat], vectors]).astype(np.uint8)
+        self.masks = held if partly else np.zeros(0, np.uint8)
         # Exactly 0 from the start, also where W0 holds NaN: 0 times NaN would not be 0.
         kept_ = np.where(mask, tensor, 0).reshape(-1)[flat]
         self._n = len(kept_)

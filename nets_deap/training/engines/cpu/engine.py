@@ -106,8 +106,9 @@ def obstacle(problem: Problem) -> str:
     }
     if frozen:
         return f"{min(frozen)!r} is frozen"
-    biases = set(problem.layout.names) - set(design.weights)
-    return f"{min(biases)!r} is masked, and is not a weight of a layer" if biases else ""
+    vectors = {f"{s.norm_name}.{own}" for s in design.stages for own in ("weight", "bias")}
+    others = set(problem.layout.names) - {*design.weights, *design.biases} - vectors
+    return f"{min(others)!r} is masked, and is of no layer" if others else ""
 
 
 def slowness(problem: Problem) -> str:
@@ -253,9 +254,8 @@ ENGINE = Engine(
     lambda problem: GROUP * threads_allowed(),
     "linear layers, the same activation between all (ReLU, tanh or sigmoid), also after 2d "
     "convolutions with strides of 1 or 2, their batch normalisation, sums, activations and pooling "
-    "side by side, in any class, without hooks, masked biases or frozen parameters but those of "
-    "normalisation, on the CPU, and a loss with "
-    "a name, on data in memory without weights or augmentation",
+    "side by side, in any class, without hooks or frozen parameters but those of normalisation, on "
+    "the CPU, and a loss with a name, on data in memory without weights or augmentation",
     extra=("numba", "fast"),
 )
 

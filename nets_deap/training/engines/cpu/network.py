@@ -72,8 +72,10 @@ class _Layer:
     masks: Array
 
     @classmethod
-    def of(cls, name: str, bias: str | None, tensor: Array, mask: Array, biases: Array) -> _Layer:
-        """Hold a layer in the form that trains faster."""
+    def of(
+        cls, name: str, bias: str | None, tensor: Array, mask: Array, biases: Array, held: Array
+    ) -> _Layer:
+        """Hold a layer in the form that trains faster; ``held`` are its biases that are kept."""
         n_out, n_in = mask.shape
         counts = mask.sum(axis=1)
         kept = int(counts.sum())
@@ -84,16 +86,18 @@ class _Layer:
             # Half the bytes of int64: beside the weight, this is all that a kept weight reads.
             cols = (flat % n_in).astype(np.int32)
             theta = np.concatenate([tensor.reshape(-1)[flat], biases])
+            if not held.all():
+                masks = np.concatenate([np.ones(kept, np.uint8), held.astype(np.uint8)])
             return cls(name, bias, mask, False, theta, rows, cols, masks)
         # Padded to whole tiles, so that the kernels have no case for a tile's rest.
         stride = padded(n_in)
         whole = np.zeros((n_out, stride), tensor.dtype)
         # Exactly 0 from the start, also where W0 holds NaN: 0 times NaN would not be 0.
         whole[:, :n_in] = np.where(mask, tensor, 0)
-        if kept < mask.size:
+        if kept < mask.size or not held.all():
             marks = np.zeros((n_out, stride), np.uint8)
             marks[:, :n_in] = mask
-            masks = marks.reshape(-1)
+            masks = np.concatenate([marks.reshape(-1), held.astype(np.uint8)])
         theta = np.concatenate([whole.reshape(-1), biases])
         return cls(name, bias, mask, True, theta, stride * np.arange(n_out + 1), cols, masks)
 
@@ -127,16 +131,28 @@ class Network:
                 mask = np.ones(tensor.shape, dtype=np.bool_)
             # Places for biases also where there are none: the layout is the same, and these stay 0.
             biases = values[bias] if bias else np.zeros(len(tensor), tensor.dtype)
+            held = masks.get(bias or "", np.ones(len(tensor), np.bool_))
+            biases = np.where(held, biases, 0)
             if i < len(layouts):
+                stage = design.stages[i]
                 norm = {
-                    name.rpartition(".")[2]: value
+                    name.rpartition(".")[2]: np.where(masks[name], value, 0)
+                    if name in masks
+                    else value
                     for name, value in values.items()
-                    if name.rpartition(".")[0] == design.stages[i].norm_name
+                    if name.rpartition(".")[0] == stage.norm_name
                 }
-                made = Convolution(design.stages[i], tensor, mask, biases, layouts[i], norm)
+                scales = [
+                    masks.get(f"{stage.norm_name}.{own}", np.ones(len(tensor), np.bool_))
+                    for own in ("weight", "bias")
+                    if stage.norm is not None
+                ]
+                made = Convolution(
+                    stage, tensor, mask, biases, layouts[i], norm, np.concatenate([held, *scales])
+                )
                 self.layers.append(made)
             else:
-                self.layers.append(_Layer.of(weight, bias, tensor, mask, biases))
+                self.layers.append(_Layer.of(weight, bias, tensor, mask, biases, held))
 
     def outcome(
         self, problem: Problem, plan: Plan, theta: Array, metrics: dict[str, float],
@@ -160,6 +176,9 @@ class Network:
                 named[layer.name] = torch.from_numpy(tensor)
             if layer.bias:
                 named[layer.bias] = torch.from_numpy(biases.copy())
+        for name, gate in problem.layout.split(self.mask).items():
+            if name not in values:  # of a bias or a normalisation
+                values[name] = named[name].numpy()[gate]
         kept = np.concatenate([values[name] for name in problem.layout.names])
         return Outcome(
             metrics={name: np.array([value]) for name, value in metrics.items()},

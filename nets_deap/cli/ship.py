@@ -1,0 +1,79 @@
+"""The command ``ship``: the best network of a run that is fast enough, as a file."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from typing import Any
+
+from nets_deap import _checks
+
+FORMATS = ("onnx", "int8", "torch")
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s)")
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+def add(parsers: Any) -> None:
+    """Add the command to the command line."""
+    command = parsers.add_parser(
+        "ship",
+        help="the best network of a run that is fast enough, cut, as a file, with measured times",
+        description="Of the networks that a run has trained, take the best by validation that is "
+        "fast enough here, cut it, write it, and print dense, cut, onnxruntime and int8 side by "
+        "side: accuracy, bytes, multiply-adds, latency.",
+    )
+    command.add_argument("run", metavar="RUN", help="the run folder")
+    command.add_argument(
+        "--max-latency", metavar="TIME", help="that a minibatch may take, as in 2ms or 150us"
+    )
+    command.add_argument("--batch", type=int, default=1, help="examples in it (default: 1)")
+    command.add_argument("--threads", type=int, default=1, help="of the runtime (default: 1)")
+    command.add_argument("--to", choices=FORMATS, default="onnx", help="the file's format")
+    command.add_argument("--out", metavar="FILE", help="the file (default: none is written)")
+    command.add_argument(
+        "--steps", type=int, default=0, help="of fine-tuning the network first (default: 0)"
+    )
+    command.add_argument("--repeats", type=int, default=100, help="timed calls (default: 100)")
+    command.add_argument("--device", help="auto (CUDA when there), cpu or cuda:N")
+    command.add_argument("--data-dir", help="folder of data sets (default: as the run had it)")
+    command.set_defaults(command=ship)
+
+
+def ship(options: Namespace) -> int:
+    """Ship a network and print the table."""
+    most = None if options.max_latency is None else _seconds(options.max_latency)
+    from dataclasses import replace
+
+    from nets_deap.experiments.resume import config_of
+    from nets_deap.experiments.run import build_task
+    from nets_deap.experiments.shipping import ship as shipped
+    from nets_deap.runs.storage.reader import RunReader
+
+    config = config_of(RunReader(_checks.path("run", options.run)).config())
+    where = {"device": options.device, "data_dir": options.data_dir}
+    given = {name: value for name, value in where.items() if value is not None}
+    config = replace(config, task=replace(config.task, **given))
+    found = shipped(
+        options.run,
+        build_task(config),
+        max_latency=most,
+        batch=options.batch,
+        threads=options.threads,
+        to=options.to,
+        out=options.out,
+        steps=options.steps,
+        dense_steps=config.final.steps,
+        repeats=options.repeats,
+    )
+    print(found.table())
+    if found.path is not None:
+        print(f"written: {found.path}")
+    return 0
+
+
+def _seconds(text: str) -> float:
+    """Return a time that a user gave, in seconds."""
+    found = _TIME.fullmatch(text.strip())
+    if found is None:
+        raise _checks.bad_value("--max-latency", "be a time", "such as 2ms, 150us or 0.1s", text)
+    return float(found[1]) * _SECONDS[found[2]]

@@ -1,0 +1,310 @@
+"""``ship``: of the networks that a run has trained, the best one that is fast enough, as a file.
+
+One file: choosing, writing and measuring are read together.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nets_deap import _atomic, _checks, _optional
+from nets_deap._table import table
+from nets_deap.errors import InvalidValueError
+from nets_deap.models.compact.footprint import count_multiply_adds
+from nets_deap.models.compact.onnx import write_onnx
+from nets_deap.models.compact.runtime import Runner, latencies, quantise, runner_of, session_of
+from nets_deap.runs.networks import TrainedNetwork, networks_in
+from nets_deap.training.batches import eval_batches
+from nets_deap.training.task import Task
+
+FORMATS = ("onnx", "int8", "torch")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One form of a network: how right, how large, how fast.
+
+    Attributes:
+        name: Which.
+        accuracy: On the test split, or on the validation split where there is none; in [0, 1].
+        bytes: Of its file, or of its parameters and buffers.
+        multiply_adds: Of its linear and convolutional layers for one example.
+        latency: Median seconds of a minibatch, by its size.
+    """
+
+    name: str
+    accuracy: float
+    bytes: int
+    multiply_adds: int
+    latency: dict[int, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Shipment:
+    """What was shipped, and beside what.
+
+    Attributes:
+        network: The one that was chosen.
+        versions: The dense network, trained from W0 for the same final steps; the chosen one, cut;
+            in onnxruntime; with int8 weights and activations.
+        threads: That each might use.
+        notes: What is not in the table, and why.
+        path: The file; None where none was asked for.
+    """
+
+    network: TrainedNetwork
+    versions: list[Version]
+    threads: int
+    notes: list[str] = field(default_factory=list)
+    path: Path | None = None
+
+    def table(self) -> str:
+        """Return it as text."""
+        sizes = list(self.versions[0].latency)
+        head = ["", "accuracy", "bytes", "multiply-adds", *(f"ms at B = {n}" for n in sizes)]
+        first, rows = self.versions[0], [head]
+        for one in self.versions:
+            times = [
+                f"{1e3 * one.latency[n]:.3f}"
+                + ("" if one is first else f" ({first.latency[n] / one.latency[n]:.1f}x)")
+                for n in sizes
+            ]
+            accuracy = f"{100 * one.accuracy:.2f} %"
+            rows.append([one.name, accuracy, f"{one.bytes:,}", f"{one.multiply_adds:,}", *times])
+        many = "one thread" if self.threads == 1 else f"{self.threads} threads"
+        trained = self.network.trained
+        steps = f"{trained.inherited_steps} steps with its lineage"
+        if trained.steps:
+            steps += f", {trained.steps} more"
+        foot = f"The network had {steps}. Medians in turns, {many}."
+        return "\n".join([table(rows, left=(0,)), foot, *self.notes])
+
+
+@_checks.signed
+def ship(
+    path: str | Path,
+    task: Task,
+    *,
+    max_latency: float | None = None,
+    batch: int = 1,
+    threads: int = 1,
+    to: str = "onnx",
+    out: str | Path | None = None,
+    steps: int = 0,
+    dense_steps: int | None = None,
+    batches: Sequence[int] = (1, 64),
+    repeats: int = 100,
+) -> Shipment:
+    """Write the best network of a run's lineages that is fast enough, and measure it.
+
+    The best by validation accuracy, else by validation loss, of those that take at most
+    ``max_latency`` in the runtime of the file; the first of them where several are level.
+
+    Args:
+        path: The run folder.
+        task: The task of the run.
+        max_latency: Seconds that a minibatch may take; None for any.
+        batch: Examples in that minibatch.
+        threads: That the runtime may use.
+        to: ``"onnx"``; ``"int8"``: ONNX with int8 weights and activations; or ``"torch"``: the
+            tensors of the small network.
+        out: The file; None for no file.
+        steps: Of fine-tuning the chosen network first; 0 for none.
+        dense_steps: Of training the dense network that it is compared with; None for the recipe's.
+        batches: Sizes of the minibatches that are timed.
+        repeats: Timed calls of each.
+
+    Returns:
+        What was shipped, with a table.
+
+    Raises:
+        InvalidValueError: Nothing is fast enough, or the run holds no trained networks.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    kind = _checks.choice("to", to, FORMATS)
+    target = None if out is None else _atomic.place("out", _checks.path("out", out))
+    if kind != "torch":
+        _optional.require("onnxruntime", "onnx", f"Shipping to {kind}")
+    networks = networks_in(path, task)
+    if not networks:
+        raise _checks.bad_value(
+            "path", "hold trained networks", "a run that trained some", str(path)
+        )
+    inputs = _examples(task)
+    runtime = "torch" if kind == "torch" else "onnxruntime"
+    chosen = _fastest_enough(networks, inputs, runtime, max_latency, batch, threads, repeats)
+    if steps:
+        trained = task.train(chosen.ticket, start="inherited", steps=steps)
+        chosen = TrainedNetwork(chosen.ticket, trained)
+    dense = task.train(task.dense_ticket(), steps=dense_steps).module()
+    return _Writer(task, inputs, threads, tuple(batches), repeats).ship(chosen, dense, kind, target)
+
+
+def _examples(task: Task) -> Tensor:
+    """Return the inputs that networks are timed and compared on, on the CPU."""
+    split = task.problem.test or task.problem.val
+    inputs = torch.cat([x for _, x, _ in eval_batches(split) if isinstance(x, Tensor)] or [])
+    return inputs.cpu()
+
+
+def _fastest_enough(
+    networks: Sequence[TrainedNetwork],
+    inputs: Tensor,
+    runtime: str,
+    most: float | None,
+    batch: int,
+    threads: int,
+    repeats: int,
+) -> TrainedNetwork:
+    """Return the best network that is fast enough; measured in turns with all others."""
+    fits = list(networks)
+    if most is not None:
+        _checks.real("max_latency", most, low=0, open_low=True)
+        runners = {
+            str(i): runner_of(one.compact(), inputs[:2], runtime, threads)
+            for i, one in enumerate(networks)
+        }
+        found = latencies(runners, _batch(inputs, batch), repeats=repeats, threads=threads)
+        fits = [one for i, one in enumerate(networks) if found[str(i)] <= most]
+        if not fits:
+            fastest = min(found.values())
+            raise _checks.bad_value(
+                "max_latency",
+                "be within reach",
+                f"at least {1e3 * fastest:.3g} ms, what the fastest of {len(found)} networks takes "
+                f"for {batch} in {runtime} with {threads} threads",
+                f"{1e3 * most:.3g} ms",
+                "Allow more, or search for smaller networks: a lower density or floor.",
+            )
+    return min(fits, key=_worth)
+
+
+def _worth(one: TrainedNetwork) -> tuple[float, float]:
+    """Return what networks are sorted by, the best first."""
+    accuracy = one.trained.val_accuracy
+    return (-accuracy if np.isfinite(accuracy) else 0.0), one.trained.val_loss
+
+
+def _batch(inputs: Tensor, n: int) -> NDArray[Any]:
+    """Return inputs (n, ...), some more than once where there are fewer."""
+    found: NDArray[Any] = inputs[torch.arange(n) % len(inputs)].contiguous().numpy()
+    return found
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes a network's forms and measures them side by side."""
+
+    task: Task
+    inputs: Tensor
+    threads: int
+    batches: tuple[int, ...]
+    repeats: int
+
+    def ship(
+        self, chosen: TrainedNetwork, dense: nn.Module, kind: str, target: Path | None
+    ) -> Shipment:
+        """Write the file, and return the table."""
+        small, notes = chosen.compact(), []
+        with tempfile.TemporaryDirectory() as folder:
+            files = {"onnx": Path(folder) / "a.onnx", "int8": Path(folder) / "b.onnx"}
+            runners: dict[str, Runner] = {
+                "dense": runner_of(dense, self.inputs[:2], "torch", self.threads),
+                "cut": runner_of(small, self.inputs[:2], "torch", self.threads),
+            }
+            sizes = {"dense": _bytes(dense), "cut": _bytes(small)}
+            whole = Path(folder) / "dense.onnx"
+            why = self._export(dense, whole) or self._export(small, files["onnx"])
+            if not why:
+                runners["dense, onnxruntime"] = session_of(whole, self.threads)
+                runners["cut, onnxruntime"] = session_of(files["onnx"], self.threads)
+                sizes["dense, onnxruntime"] = whole.stat().st_size
+                sizes["cut, onnxruntime"] = files["onnx"].stat().st_size
+                why = quantise(files["onnx"], files["int8"], _batch(self._calibration(), 200))
+            if not why:
+                runners["cut, int8"] = session_of(files["int8"], self.threads)
+                sizes["cut, int8"] = files["int8"].stat().st_size
+            if why:
+                notes.append(f"Not measured: {why}.")
+            if target is not None:
+                self._write(small, kind, files, target, why)
+            versions = self._measured(runners, sizes, dense, small)
+        return Shipment(chosen, versions, self.threads, notes, target)
+
+    def _calibration(self) -> Tensor:
+        """Return training inputs, on the CPU."""
+        _, inputs, _ = next(eval_batches(self.task.problem.train, 200))
+        found: Tensor = inputs.cpu()
+        return found
+
+    def _export(self, module: nn.Module, path: Path) -> str:
+        """Write a network as ONNX; return why it cannot be, or nothing."""
+        try:
+            _optional.require("onnxruntime", "onnx", "ONNX export")
+            write_onnx(module, path, self.inputs[:2])
+        except (InvalidValueError, ImportError) as error:
+            return str(error)
+        return ""
+
+    def _write(
+        self, small: nn.Module, kind: str, files: dict[str, Path], target: Path, why: str
+    ) -> None:
+        """Write the file that was asked for."""
+        if kind == "torch":
+            from nets_deap.experiments.compacting import write_tensors
+
+            write_tensors(small.state_dict(), target, str(small))
+        elif not files[kind].exists():
+            raise _checks.bad_value("to", "be possible for this network", "'torch'", kind, why)
+        else:
+            _atomic.save(target, files[kind].read_bytes(), argument="out")
+
+    def _measured(
+        self, runners: dict[str, Runner], sizes: dict[str, int], dense: nn.Module, small: nn.Module
+    ) -> list[Version]:
+        """Return all forms, measured in turns."""
+        example, task = self.inputs[:1], self.task
+        split = task.problem.test or task.problem.val
+        adds = {m: count_multiply_adds(copy.deepcopy(m), example) for m in (dense, small)}
+        times = {
+            n: latencies(
+                runners, _batch(self.inputs, n), repeats=self.repeats, threads=self.threads
+            )
+            for n in self.batches
+        }
+        return [
+            Version(
+                name,
+                _accuracy(run, split),
+                sizes[name],
+                adds[dense if name.startswith("dense") else small],
+                {n: found[name] for n, found in times.items()},
+            )
+            for name, run in runners.items()
+        ]
+
+
+def _accuracy(run: Runner, split: Any) -> float:
+    """Return the share of examples that are right; NaN where targets are no classes."""
+    if not isinstance(split[1], Tensor) or split[1].is_floating_point():
+        return float("nan")
+    right = total = 0
+    for n, x, y in eval_batches(split, 500):
+        right += int((run(x.cpu().numpy()).argmax(1) == y.cpu().numpy()).sum())
+        total += n
+    return right / total
+
+
+def _bytes(module: nn.Module) -> int:
+    """Return the bytes of a network's parameters and buffers."""
+    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))

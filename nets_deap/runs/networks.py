@@ -1,0 +1,103 @@
+"""``networks_of``: the trained networks that a search ended with, beside its tickets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from nets_deap import _checks
+from nets_deap.evolution import fronts
+from nets_deap.runs.resume import newest
+from nets_deap.runs.storage.reader import RunReader
+from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.result import TrainResult
+from nets_deap.training.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """A network as a search has trained it, over generations and through pruning.
+
+    That is not a lottery ticket's result: those are trained from W0, by ``task.train(ticket)``. To
+    train it on: ``task.train(network.ticket, start="inherited", steps=...)``.
+
+    Attributes:
+        ticket: Its mask, with the weights that it holds and what the search measured of them.
+        trained: Its numbers on all splits, and the network itself; ``trained.start`` is
+            ``"inherited"``.
+    """
+
+    ticket: Ticket
+    trained: TrainResult
+
+    def module(self) -> nn.Module:
+        """Return the masked network, on the CPU, in evaluation mode."""
+        return self.trained.module()
+
+    def compact(self) -> nn.Module:
+        """Return it without what is dead; see ``Ticket.compact``."""
+        return self.ticket.compact(self.module())
+
+    def __repr__(self) -> str:
+        accuracy = f"test accuracy {100 * self.trained.test_accuracy:.2f} %"
+        return f"TrainedNetwork({self.ticket}, {accuracy}, {self.trained.inherited_steps} steps)"
+
+
+def networks_of(front: Any, task: Task) -> list[TrainedNetwork]:
+    """Return the trained networks of tickets, none of which another one dominates.
+
+    By what the search measured of them as it trained them, not from W0.
+
+    Args:
+        front: A hall of fame, or any tickets; those that hold no weights are left out.
+        task: Theirs.
+
+    Returns:
+        As many as there are, best first objective first.
+    """
+    tickets: Iterable[Any] = getattr(front, "items", front)
+    held = [
+        one
+        for one in tickets
+        if isinstance(one, Ticket) and one.trained is not None and one.fitness.valid
+    ]
+    if not held:
+        return []
+    costs = fronts.costs_of(held)
+    best = np.flatnonzero(fronts.nondominated(costs) & np.isfinite(costs).all(axis=1))
+    chosen = [held[i] for i in best[np.argsort(costs[best, 0], kind="stable")]]
+    results = task.train_all(chosen, steps=0, start="inherited")
+    return [TrainedNetwork(*pair) for pair in zip(chosen, results, strict=True)]
+
+
+def networks_in(path: str | Path, task: Task) -> list[TrainedNetwork]:
+    """Return the trained networks of a run folder, from its newest checkpoint.
+
+    Args:
+        path: The run folder.
+        task: The task of the run.
+
+    Raises:
+        FileAccessError: It is not a run folder.
+        InvalidValueError: It holds no checkpoint, or that of another task.
+    """
+    RunReader(path).config()
+    snapshot = newest(_checks.path("path", path))
+    if snapshot is None:
+        raise _checks.bad_value(
+            "path", "hold trained networks", "a run with a checkpoint", f"{path} without one"
+        )
+    if snapshot.facts["task"].get("fingerprint") != task.fingerprint:
+        raise _checks.bad_value(
+            "task",
+            "be that of the run",
+            f"fingerprint {str(snapshot.facts['task'].get('fingerprint'))[:12]}...",
+            f"{task.fingerprint[:12]}...",
+        )
+    snapshot.read_tickets(task.layout)
+    return networks_of(snapshot.archive(None), task)

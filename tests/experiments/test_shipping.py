@@ -1,0 +1,100 @@
+"""Objectives of what is shipped, and the shipping of a run's networks."""
+
+import pytest
+import torch
+
+import nets_deap as nets
+from nets_deap.cli.ship import _seconds
+from nets_deap.errors import NetsError
+from nets_deap.evolution.measured import Measured
+from nets_deap.evolution.objectives import latency, resolve
+from nets_deap.experiments.shipping import ship
+
+
+def task_of(**options):
+    recipe = nets.Recipe(lr=0.05, batch_size=4, steps=20)
+    loss = "binary_cross_entropy"
+    return nets.tasks.xor(hidden=16, unit="neuron", recipe=recipe, loss=loss, **options)
+
+
+def value(objective, task, gates):
+    (one,) = resolve(objective)
+    return one.measure(Measured(task.ticket(gates), {}, 0, task=task))
+
+
+def test_parameters_and_activations_are_those_of_the_compact_network():
+    task = task_of()
+    dense, half = [1] * 16, [1] * 8 + [0] * 8
+    assert value("parameters", task, dense) == 2 * 16 + 16 + 16 + 1
+    assert value("parameters", task, half) == 2 * 8 + 8 + 8 + 1
+    assert value("activation_memory", task, dense) == 4 * (16 + 16)
+    assert value("activation_memory", task, half) == 4 * (8 + 8)
+
+
+def test_latency_is_measured_and_says_of_what():
+    task = task_of()
+    assert 0 < value("latency:2", task, [1] * 8 + [0] * 8) < 1000
+    assert resolve("latency:64")[0].name == "latency_64"
+    other = latency(4, runtime="onnxruntime", threads=2)
+    assert other.name == "latency_4_onnxruntime_threads_2"
+    with pytest.raises(NetsError, match="batch must be"):
+        latency(0.5)
+    with pytest.raises(NetsError, match="runtime must be a known name"):
+        latency(1, runtime="tflite")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    task = task_of()
+    nets.search(
+        task, objectives=("val_loss", "multiply_adds"), population=4, generations=1, path=path,
+        progress="none",
+    )  # fmt: skip
+    return path, task
+
+
+def test_the_best_network_that_is_fast_enough_is_written(run, tmp_path):
+    path, task = run
+    found = ship(path, task, max_latency=10.0, to="torch", out=tmp_path / "a", repeats=2)
+    assert found.path.exists()
+    names = [version.name for version in found.versions]
+    assert names[:2] == ["dense", "cut"]
+    best = max(one.trained.val_accuracy for one in nets_of(path, task))
+    assert found.network.trained.val_accuracy == best
+    text = found.table()
+    assert "multiply-adds" in text
+    assert "one thread" in text
+    with pytest.raises(NetsError, match="max_latency must be within reach: expected at least"):
+        ship(path, task, max_latency=1e-9, to="torch", repeats=1)
+
+
+def nets_of(path, task):
+    from nets_deap.runs.networks import networks_in
+
+    return networks_in(path, task)
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize("to", ["onnx", "int8"])
+def test_onnx_files_give_what_the_network_gives(run, tmp_path, to):
+    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    path, task = run
+    found = ship(path, task, to=to, out=tmp_path / "a.onnx", steps=5, repeats=2)
+    assert found.network.trained.steps == 5
+    names = [version.name for version in found.versions]
+    assert names == ["dense", "cut", "dense, onnxruntime", "cut, onnxruntime", "cut, int8"]
+    session = ort.InferenceSession(str(tmp_path / "a.onnx"))
+    inputs = task.problem.val[0]
+    got = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})[0]
+    expected = found.network.compact()(inputs).detach()
+    if to == "onnx":
+        torch.testing.assert_close(torch.from_numpy(got), expected, atol=1e-4, rtol=0)
+    assert ((torch.from_numpy(got) > 0) == (expected > 0)).float().mean() > 0.95
+
+
+def test_times_have_units():
+    assert [_seconds(text) for text in ("2ms", "150us", "0.5 s")] == [2e-3, 150e-6, 0.5]
+    with pytest.raises(NetsError, match="--max-latency must be a time"):
+        _seconds("2")
