@@ -16,12 +16,13 @@ from nets_deap.training.engine import Engine
 from nets_deap.training.engines import batched, loop
 from nets_deap.training.engines.cpu import engine as compiled
 from nets_deap.training.engines.functional import stuck_at
-from nets_deap.training.engines.memory import capacity_of, free, is_shortage, unfit
+from nets_deap.training.engines.memory import capacity_of, free, unfit
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.executor import executor_of, journal_of
 from nets_deap.training.folds import folded
 from nets_deap.training.precision import products
 from nets_deap.training.problem import Outcome, Plan, Problem, Start, at_work, once
+from nets_deap.training.shortage import is_shortage
 
 logger = logging.getLogger("nets_deap")
 

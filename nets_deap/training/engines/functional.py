@@ -19,13 +19,13 @@ from nets_deap.models.modes import quiet
 from nets_deap.models.private import copied
 from nets_deap.training.batches import eval_batches, rows_of, spread_rows
 from nets_deap.training.engines.dropout import at_step, keyed
-from nets_deap.training.engines.memory import is_shortage
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import loss_of, n_correct, n_labelled
 from nets_deap.training.precision import plain_attention
 from nets_deap.training.problem import Problem, Split, State, once
 from nets_deap.training.recipe import name_of
 from nets_deap.training.score import OUTPUT_BYTES, Score
+from nets_deap.training.shortage import is_shortage
 
 Stacked = tuple[State, State, State, Tensor]  # trained, fixed, buffers and keys, each (P, ...)
 

@@ -13,17 +13,6 @@ logger = logging.getLogger("nets_deap")
 
 # Chunks that must fit before one of twice as many networks is tried again.
 FIRST_WAIT = 8
-_WORDS = ("DefaultCPUAllocator", "out of memory", "can't allocate memory")
-
-
-def is_shortage(error: BaseException) -> bool:
-    """Return whether an exception says that memory ran out.
-
-    On the CPU torch raises a plain ``RuntimeError``.
-    """
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
 
 
 class Capacity:

@@ -27,7 +27,7 @@ from nets_deap.training import interrupt
 from nets_deap.training.cache import Cache
 from nets_deap.training.engines.cuda import graph as graph_module
 from nets_deap.training.engines.cuda import schedule as schedule_module
-from nets_deap.training.engines.cuda.graph import Graph
+from nets_deap.training.engines.cuda.graph import Graph, Waits
 from nets_deap.training.engines.cuda.schedule import Schedule
 from nets_deap.training.engines.cuda.weights import Weights
 from nets_deap.training.engines.vmap import train_vmap
@@ -55,6 +55,9 @@ def test_any_module_in_a_chunk_equals_single_trainings(monkeypatch, module):
     rest = reference(task.problem, turned, plan, starts=starts)
     assert_same(again, rest, rtol=1e-8)
     assert chunk_of(task) is chunk
+    with Waits() as waits:
+        chunk.step()
+    assert not waits.seen, "what waits for the device cannot be captured"
 
 
 def test_what_a_module_cannot_do_as_a_batch_is_explained():
@@ -154,14 +157,81 @@ def test_an_interrupt_comes_between_steps_that_are_called():
     assert len(calls) == 2
 
 
-class FakeGraph:
-    replays = 0
+WAITING = {
+    "item": lambda x: x.sum().item(),
+    "truth": lambda x: bool(x.any()),
+    "nonzero": torch.nonzero,
+    "mask": lambda x: x[x > 0],
+    "masked_write": lambda x: x.index_put_((x > 0,), torch.zeros(())),
+    "to_the_host": lambda x: x.to("meta"),  # what is elsewhere; there is one device here
+}
+GOING_ON = {
+    "places": lambda x: x[torch.tensor([0, 1])],
+    "written_places": lambda x: x.index_put_((torch.tensor([0]),), torch.zeros(())),
+    "chosen": lambda x: torch.where(x > 0, x, 0),
+    "scattered": lambda x: x.masked_fill_(x > 0, 0),
+    "a_number": lambda x: x * torch.tensor(2.0),
+}
+
+
+@pytest.mark.parametrize("name", [*WAITING, *GOING_ON])
+def test_operations_that_the_host_waits_for_are_told_from_others(name):
+    x = torch.randn(4)
+    with Waits() as waits:
+        (WAITING | GOING_ON)[name](x)
+    assert bool(waits.seen) == (name in WAITING)
+
+
+class FakeCuda:
+    """What a graph uses of ``torch.cuda``, noting what happens in which order.
+
+    Args:
+        monkeypatch: Puts it in the place of torch's own.
+        refuses: Whether a capture fails, as one does in which something waited for the device.
+    """
+
+    def __init__(self, monkeypatch, *, refuses=False):
+        self.events, self.stream, self._refuses = [], "the program's", refuses
+        fakes = {
+            "device": nothing,
+            "stream": self._streaming,
+            "graph": self._capturing,
+            "Stream": lambda: FakeStream("the graph's"),
+            "CUDAGraph": lambda: self,
+            "current_stream": lambda: FakeStream(self.stream),
+            "synchronize": lambda: None,
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+        monkeypatch.setattr(graph_module, "seeded", nothing)
+        workspaces = lambda: self.events.append("workspaces dropped")  # noqa: E731
+        monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", workspaces, raising=False)
 
     def replay(self):
-        FakeGraph.replays += 1
+        self.events.append("replay")
+
+    @contextmanager
+    def _streaming(self, stream):
+        before, self.stream = self.stream, stream.name
+        try:
+            yield
+        finally:
+            self.stream = before
+
+    @contextmanager
+    def _capturing(self, graph, stream, capture_error_mode):
+        self.events.append("capture")
+        self.stream = stream.name
+        yield
+        if self._refuses:  # torch leaves its stream the current one then
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.stream = "the program's"
 
 
 class FakeStream:
+    def __init__(self, name):
+        self.name = name
+
     def wait_stream(self, other):
         pass
 
@@ -171,41 +241,56 @@ def nothing(*args, **more):
     yield
 
 
-@contextmanager
-def failing(*args, **more):
-    yield
-    raise RuntimeError("operation not permitted when stream is capturing")
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_step_is_captured_once_after_warming_up_or_called(monkeypatch, caplog, refuses):
+    """What is torch's own of it is replaced: the order of things, and what follows a failure.
 
+    A graph keeps no workspace of cuBLAS that another one may free, and leaves none to others.
+    """
+    cuda = FakeCuda(monkeypatch, refuses=refuses)
 
-@pytest.mark.parametrize("capture", [nothing, failing])
-def test_a_step_is_captured_once_after_warming_up_or_called(monkeypatch, caplog, capture):
-    """What is torch's own of it is replaced: the order of things, and what follows a failure."""
-    for name, fake in {
-        "device": nothing,
-        "stream": nothing,
-        "graph": capture,
-        "Stream": FakeStream,
-        "CUDAGraph": FakeGraph,
-        "current_stream": FakeStream,
-        "synchronize": lambda: None,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, fake)
-    monkeypatch.setattr(graph_module, "seeded", nothing)
-    monkeypatch.setattr(FakeGraph, "replays", 0)
-    calls = []
+    def step():
+        cuda.events.append(f"step on {cuda.stream}")
+
     graph = Graph(torch.device("cuda"))
+    warm_up = ["step on the graph's"] * graph_module.WARM_UP_STEPS
+    captured = ["workspaces dropped", "capture", warm_up[0], "workspaces dropped"]
     with caplog.at_level(logging.WARNING, "nets_deap"):
-        for first in (True, False):
-            assert graph.prepare(lambda: calls.append(1)) == first
-            graph(lambda: calls.append(1), 5)
-    taken = graph_module.WARM_UP_STEPS + 1
-    if capture is nothing:
-        assert graph.captured
-        assert (len(calls), FakeGraph.replays, len(caplog.records)) == (taken, 10, 0)
-    else:
-        assert not graph.captured
-        assert (len(calls), FakeGraph.replays, len(caplog.records)) == (taken + 10, 0, 1)
-        assert "could not be captured" in caplog.text
+        assert graph.prepare(step)
+        assert cuda.events == [*warm_up, *captured]
+        assert cuda.stream == "the program's"
+        cuda.events.clear()
+        assert not graph.prepare(step)
+        graph(step, 5)
+    assert cuda.events == (["step on the program's"] if refuses else ["replay"]) * 5
+    assert graph.captured != refuses
+    assert len(caplog.records) == refuses
+    assert ("could not be captured" in caplog.text) == refuses
+
+
+def test_a_step_that_waits_for_the_device_is_not_captured(monkeypatch, caplog):
+    cuda = FakeCuda(monkeypatch)
+    graph, x = Graph(torch.device("cuda")), torch.ones(3)
+    with caplog.at_level(logging.WARNING, "nets_deap"):
+        assert graph.prepare(lambda: x.sum().item())
+    assert not graph.captured
+    assert not cuda.events, "nothing was begun that would have to be undone"
+    assert "waits for the device in aten::_local_scalar_dense" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("no"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when")]
+)
+def test_a_shortage_while_a_step_is_captured_is_no_reason_to_go_on_without(monkeypatch, error):
+    cuda = FakeCuda(monkeypatch)
+
+    def step():
+        if "capture" in cuda.events:
+            raise error
+
+    with pytest.raises(type(error)):
+        Graph(torch.device("cuda")).prepare(step)
+    assert cuda.stream == "the program's"
 
 
 def test_the_cache_frees_memory_before_it_builds():

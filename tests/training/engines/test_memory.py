@@ -12,13 +12,15 @@ import nets_deap as nets
 from nets_deap.tickets import bits
 from nets_deap.training.engines import dispatch
 from nets_deap.training.engines.functional import Functional
-from nets_deap.training.engines.memory import Capacity, is_shortage
+from nets_deap.training.engines.memory import Capacity
 from nets_deap.training.problem import METRICS, Plan
+from nets_deap.training.shortage import is_shortage
 
 PLAN = Plan(steps=10, seed=1)
 SHORTAGES = (
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     MemoryError(),
     np._core._exceptions._ArrayMemoryError((10**12,), np.dtype(float)),
 )
