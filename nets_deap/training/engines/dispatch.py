@@ -109,6 +109,7 @@ def train(
     found = {} if journal is None else journal.begin(masks, plan, begin)
     capacity = capacity_of(problem, picked.name)
     watching = nullcontext() if journal is None else journal.watching()
+    freed = False
     with at_work(problem), products(problem.precision), watching:
         while len(found) < len(masks):
             pending = [i for i in range(len(masks)) if i not in found]
@@ -148,7 +149,10 @@ def train(
                 found.update(zip(own, part.split(), strict=True))
                 capacity.fits(len(own))
             if short:  # by now nothing holds on to the frames of what failed
-                free(here)
+                # What others of this process keep may be all that is in the way.
+                again, freed = free(here.device) and not freed, True
+                if again:
+                    continue
                 if len(some) > 1:
                     left = sum(i not in found for i in some)
                     capacity.shrink(min(most or picked.at_once(problem), left))

@@ -24,7 +24,6 @@ from nets_deap import Recipe
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training import interrupt
-from nets_deap.training.cache import Cache
 from nets_deap.training.engines.cuda import graph as graph_module
 from nets_deap.training.engines.cuda import schedule as schedule_module
 from nets_deap.training.engines.cuda.graph import Graph, Waits
@@ -291,34 +290,6 @@ def test_a_shortage_while_a_step_is_captured_is_no_reason_to_go_on_without(monke
     with pytest.raises(type(error)):
         Graph(torch.device("cuda")).prepare(step)
     assert cuda.stream == "the program's"
-
-
-def test_the_cache_frees_memory_before_it_builds():
-    cache, alive = Cache(), set()
-
-    class Thing:
-        def __init__(self, name):
-            assert sum(size for _, size in alive) <= max(0, 100 - name[1])
-            self.me = name
-            alive.add(name)
-
-        def __del__(self):
-            alive.discard(self.me)
-
-    def get(size, key):
-        return cache.get(key, lambda: Thing((key, size)), n_bytes=size, limit=100).me
-
-    assert get(30, "a") == ("a", 30)
-    assert get(30, "b") == ("b", 30)
-    assert get(30, "a") == ("a", 30), "from the cache"
-    get(40, "c")
-    assert alive == {("a", 30), ("b", 30), ("c", 40)}
-    get(40, "d")
-    assert alive == {("c", 40), ("d", 40)}, "the least recently used went first"
-    get(1000, "e")
-    assert alive == {("e", 1000)}, "what is larger than the limit stands alone"
-    cache.clear()
-    assert alive == set()
 
 
 # ---- on a GPU

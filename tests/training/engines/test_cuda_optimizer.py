@@ -64,12 +64,10 @@ def test_steps_are_those_of_torch_optim(monkeypatch, optimizer, kept, dtype):
     task = make_task("mlp", SOME[optimizer], dtype, model=deep(), maskable=["*.weight", "0.bias"])
     problem, p = task.problem, 3
     packed = np.stack(masks_of(task, (0.2, 0.1, 0.15)))
-    counts = np.sum([problem.layout.counts(row) for row in packed], axis=0).tolist()
-    named = dict(zip(problem.layout.names, counts, strict=True))
-    capacities = masked_step.capacities_of(problem, named, p)
-    assert bool(capacities) == kept
+    listed = masked_step.listed_of(problem, dict.fromkeys(problem.layout.names, 0.15), p)
+    assert listed == ({*problem.layout.names} if kept else set())
     weights, schedule = Weights(problem, p), Schedule(problem, 8)
-    optimiser = masked_step.make(weights, schedule, capacities)
+    optimiser = masked_step.make(weights, schedule, listed)
     assert type(optimiser).__name__ == ("TritonOptimiser" if INTERPRETED else "TorchOptimiser")
     tail, loss = torch.zeros(p, dtype=torch.float64), torch.zeros(p, dtype=dtype)
     rng = torch.Generator().manual_seed(1)
@@ -169,19 +167,15 @@ def test_what_is_too_large_for_one_program_is_left_to_torch():
     assert not masked_step.fits(257, 64)
 
 
-def test_state_is_kept_thin_where_fewer_bytes_move(monkeypatch):
+def test_a_step_goes_by_lists_where_fewer_bytes_move(monkeypatch):
     task = make_task("mlp", SOME["adam"], torch.float32, model=deep())
-    full = {layer.name: 4 * layer.size for layer in task.layout.layers}
-    assert masked_step.capacities_of(task.problem, dict.fromkeys(full, 1), 4) == {}, (
-        "they are small"
-    )
-    monkeypatch.setattr(masked_step, "SMALL", 200)
-    counts = {
-        name: int(share * full[name]) for name, share in zip(full, (0.85, 0.5, 0.5), strict=True)
-    }
-    assert masked_step.capacities_of(task.problem, counts, 4) == {"2.weight": 128}
-    counts["0.weight"] //= 2
-    assert masked_step.capacities_of(task.problem, counts, 4) == {"0.weight": 128, "2.weight": 128}
+    names = task.problem.layout.names
+    assert not masked_step.listed_of(task.problem, dict.fromkeys(names, 0.01), 4), "they are small"
+    monkeypatch.setattr(masked_step, "SMALL", 4 * 54)
+    kept = dict(zip(names, (0.85, 0.5, 0.5), strict=True))
+    assert masked_step.listed_of(task.problem, kept, 4) == {"2.weight"}
+    kept["0.weight"] /= 2
+    assert masked_step.listed_of(task.problem, kept, 4) == {"0.weight", "2.weight"}
 
 
 @needs_triton

@@ -7,7 +7,7 @@ and both keep pruned weights and their moments at exactly zero.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -61,41 +61,40 @@ def has_triton(device: torch.device) -> bool:
     return here and find_spec("triton") is not None
 
 
-def capacities_of(problem: Problem, counts: Mapping[str, int], networks: int) -> dict[str, int]:
-    """Return for which masked tensors state is kept for kept weights alone, and for how many.
+def listed_of(problem: Problem, kept: Mapping[str, float], networks: int) -> frozenset[str]:
+    """Return for which masked tensors the step goes by lists of kept weights, moments with them.
 
-    It is where fewer bytes move that way (``kept_below``), in tensors that are not small. A
-    capacity is a power of two, so that masks of about the same density find the same chunk.
+    It is where fewer bytes move that way (``kept_below``), in tensors that are not small. A list
+    has room for every weight, so that it serves masks of any density.
 
     Args:
         problem: What is trained.
-        counts: Kept weights of each masked tensor, of all networks together.
+        kept: Share of each masked tensor's weights that is kept, over all networks.
         networks: P.
     """
-    capacities = {}
-    for name, count in counts.items():
-        whole = problem.initial[name].numel() * networks
-        limit = kept_below(problem.dtype.itemsize, moments_of(problem.recipe))
-        capacity = _padded(max(count, 2))
-        listed = SMALL <= whole <= GREATEST_TENSOR
-        if name not in problem.frozen and listed and count < limit * whole:
-            capacities[name] = min(capacity, whole)
-    return capacities
+    limit = kept_below(problem.dtype.itemsize, moments_of(problem.recipe))
+    return frozenset(
+        name
+        for name, share in kept.items()
+        if name not in problem.frozen
+        and share < limit
+        and SMALL <= problem.initial[name].numel() * networks <= GREATEST_TENSOR
+    )
 
 
 def make(
-    weights: Weights, schedule: Schedule, capacities: Mapping[str, int], halves: State | None = None
+    weights: Weights, schedule: Schedule, listed: Collection[str], halves: State | None = None
 ) -> Optimiser:
     """Return the optimiser of a recipe: by Triton where that runs.
 
     Args:
         weights: What it steps.
         schedule: Where learning rates are read.
-        capacities: See ``capacities_of``; only Triton's uses them.
+        listed: See ``listed_of``; only Triton's uses them.
         halves: Copies in lower precision that follow the weights, by name.
     """
     if has_triton(weights.problem.device):
-        return TritonOptimiser(weights, schedule, capacities, halves or {})
+        return TritonOptimiser(weights, schedule, listed, halves or {})
     return TorchOptimiser(weights, schedule, halves or {})
 
 
@@ -188,7 +187,7 @@ class TritonOptimiser:
     """One kernel a tensor: weights, moments and packed mask in, weights and moments out."""
 
     def __init__(
-        self, weights: Weights, schedule: Schedule, capacities: Mapping[str, int], halves: State
+        self, weights: Weights, schedule: Schedule, listed: Collection[str], halves: State
     ) -> None:
         from nets_deap.training.engines.cuda import _triton
 
@@ -208,22 +207,15 @@ class TritonOptimiser:
             dtype=schedule.rates.dtype,
             device=device,
         )
-        self._capacities = dict(capacities)
-        self._moments: list[State] = []
-        for _ in range(moments_of(recipe)):
-            self._moments.append(
-                {
-                    name: tensor.new_zeros(self._capacities.get(name, tensor.numel()))
-                    for name, tensor in weights.trained.items()
-                }
-            )
+        self._moments: list[State] = [
+            {name: tensor.new_zeros(tensor.numel()) for name, tensor in weights.trained.items()}
+            for _ in range(moments_of(recipe))
+        ]
         self._places = {
-            name: torch.zeros(capacity, dtype=torch.int32, device=device)
-            for name, capacity in self._capacities.items()
+            name: torch.zeros(weights.trained[name].numel(), dtype=torch.int32, device=device)
+            for name in sorted(listed)
         }
-        self._counts = {
-            name: torch.zeros(1, dtype=torch.int32, device=device) for name in capacities
-        }
+        self._counts = {name: torch.zeros(1, dtype=torch.int32, device=device) for name in listed}
 
     def reset(self) -> None:
         """Forget all moments, and take over the present masks."""
@@ -231,11 +223,11 @@ class TritonOptimiser:
             for tensor in moments.values():
                 tensor.zero_()
         for name, places in self._places.items():
-            found = (
-                self._weights.keep(self._weights.problem.layout.layer(name)).reshape(-1).nonzero()
-            )
-            places[: len(found)].copy_(found.view(-1))
-            self._counts[name].fill_(len(found))
+            n = 0
+            for _, found in self._weights.kept_places(name):
+                places[n : n + len(found)].copy_(found)
+                n += len(found)
+            self._counts[name].fill_(n)
 
     def step(self, gradients: State) -> None:
         """Take one step; gradients by name, contiguous, shaped like the weights."""
@@ -249,7 +241,7 @@ class TritonOptimiser:
             dense = {}
             for name, tensor in self._weights.trained.items():
                 dense[name] = torch.zeros_like(tensor)
-                if name in self._capacities:
+                if name in self._places:
                     n = int(self._counts[name])
                     places = self._places[name][:n].long()
                     dense[name].view(-1)[places] = moments[name][:n]
@@ -273,8 +265,8 @@ class TritonOptimiser:
             "HALVES": half is not None,
             "BLOCK": BLOCK,
         }
-        if name in self._capacities:
-            grid = (min(PROGRAMS, -(-self._capacities[name] // BLOCK)),)
+        if name in self._places:
+            grid = (min(PROGRAMS, -(-tensor.numel() // BLOCK)),)
             places = (self._places[name], self._counts[name])
             self._kernels.kept_step[grid](*shared, *places, *steps, **how)
             return
