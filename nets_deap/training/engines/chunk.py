@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nets_deap.inputs.nested import leaves_of
 from nets_deap.tickets import bits
+from nets_deap.training.batches import minibatch
 from nets_deap.training.device import threads_for
 from nets_deap.training.engines.cuda import optimizer
 from nets_deap.training.engines.cuda.graph import Graph
@@ -52,6 +54,9 @@ class Chunk(ABC):
         listed: See ``optimizer.listed_of``.
     """
 
+    _plan: Plan
+    _fed: Split
+
     def __init__(self, problem: Problem, networks: int, listed: frozenset[str]) -> None:
         self.problem, self.p, self.listed = problem, networks, listed
         self.weights = Weights(problem, networks)
@@ -61,7 +66,7 @@ class Chunk(ABC):
         # divergence. Weights that are not finite show in the validation loss.
         named = isinstance(problem.recipe.loss, str)
         self.missing = None if named else torch.zeros_like(self.tail)
-        self.graph = Graph(problem.device, capture=problem.is_resident)
+        self.graph = Graph(problem.device)
         self._pieces: Pieces | None = None
         self.optimiser = optimizer.make(self.weights, self.schedule, listed, self.halves())
 
@@ -77,6 +82,21 @@ class Chunk(ABC):
         Where the step is captured, everything that it reads and writes stays where it is, and
         nothing waits for the device.
         """
+
+    def feed(self, step: int) -> None:
+        """Get the minibatch of a step of the plan ready, where its inputs are made on the host.
+
+        A captured step finds it where the first one was.
+        """
+        given = minibatch(self.problem, self._plan, step, self.schedule.host_rows(step))
+        if self.graph.captured:
+            pairs = list(zip(leaves_of(self._fed), leaves_of(given), strict=True))
+            if all(held.shape == new.shape for held, new in pairs):
+                for held, new in pairs:
+                    held.copy_(new, non_blocking=True)
+                return
+            self.graph.give_up("minibatches change their shape from step to step")
+        self._fed = given
 
     @abstractmethod
     def measure_some(self, some: slice, split: Split, rows: int) -> tuple[Tensor, Tensor]:
@@ -135,6 +155,8 @@ class Chunk(ABC):
         size = sum(tensor.numel() for tensor in self.weights.trained.values())
         with threads_for(size, self.problem.device):
             self.fill(packed, plan, starts, counts)
+            if self.graph.untried and not self.problem.is_resident:
+                self.feed(0)
             if self.graph.prepare(self.step):  # by steps that count for nothing
                 self.fill(packed, plan, starts, counts)
             curve = self._steps(plan)
@@ -153,6 +175,7 @@ class Chunk(ABC):
         counts: NDArray[np.int64],
     ) -> None:
         """Put everything to where training starts; see ``Weights.refill``."""
+        self._plan = plan
         self.schedule.begin(plan)
         self.schedule.fill(0)
         self.weights.refill(packed, starts, counts)
@@ -165,10 +188,11 @@ class Chunk(ABC):
     def _steps(self, plan: Plan) -> list[tuple[Tensor, Tensor]]:
         """Take all steps; return the points of the curve."""
         curve: list[tuple[Tensor, Tensor]] = []
+        feed = None if self.problem.is_resident else self.feed
         for first in range(0, plan.steps, self.schedule.window):
             at, stop = first, first + self.schedule.fill(first)
             for point in (*(p for p in plan.curve_steps if first < p <= stop), stop):
-                self.graph(self.step, point - at)
+                self.graph(self.step, range(at, point), feed)
                 at = point
                 if point in plan.curve_steps and len(curve) < plan.curve_steps.index(point) + 1:
                     curve.append(self.measure(self.problem.val))

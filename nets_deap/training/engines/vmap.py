@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nets_deap import _checks
 from nets_deap.tickets import bits
-from nets_deap.training.batches import minibatch, rows_of, spread_rows
+from nets_deap.training.batches import rows_of, spread_rows
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.chunk import Chunk, fitting, train_chunks
 from nets_deap.training.engines.cuda.weights import counts_of
@@ -86,7 +86,6 @@ class VmapChunk(Chunk):
     """P networks of any module that works under ``torch.func``."""
 
     _functional: Functional
-    _plan: Plan
 
     @staticmethod
     def bytes_of_one(problem: Problem) -> int:
@@ -113,7 +112,6 @@ class VmapChunk(Chunk):
             self._functional = Functional(self.problem, self.weights.shared)
             self._keys = torch.zeros((self.p, 2), dtype=torch.int32, device=self.problem.device)
         self._keys[: len(packed)].copy_(keys_of(list(packed), plan.seed, self._keys.device))
-        self._plan = plan
         super().fill(packed, plan, starts, counts)
 
     def begin(self) -> None:
@@ -124,7 +122,10 @@ class VmapChunk(Chunk):
         """Return each network's loss (P,) on some rows of the training data, and its gradient."""
         held = self.weights
         keys = self._functional.keys_at(self._keys, self.schedule.step())
-        inputs, targets = minibatch(self.problem, self._plan, self.schedule.at, rows)
+        if self.problem.is_resident:
+            inputs, targets = (rows_of(part, rows) for part in self.problem.train)
+        else:
+            inputs, targets = self._fed
         gradients_of = self._functional.gradients()
         with self._functional.explained():
             found = gradients_of(held.trained, held.fixed, held.buffers, keys, inputs, targets)
@@ -188,6 +189,8 @@ def _taken(problem: Problem, networks: int) -> tuple[int, int]:
     with _peak(problem.device) as trained:
         chunk = VmapChunk(problem, networks, frozenset())
         chunk.fill(packed, Plan(1, 0), [None] * networks, counts_of(problem.layout, packed))
+        if not problem.is_resident:
+            chunk.feed(0)
         chunk.step()
     places = spread_rows(problem.n_examples, rows).to(problem.device)
     inputs, targets = (rows_of(part, places) for part in problem.train)

@@ -310,7 +310,7 @@ def test_on_cuda_steps_never_wait_for_the_device():
     try:
         torch.cuda.set_sync_debug_mode("error")
         for first in (0, 512):
-            chunk.graph(chunk.step, chunk.schedule.fill(first))
+            chunk.graph(chunk.step, range(chunk.schedule.fill(first)))
         chunk.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -1,6 +1,7 @@
 """A step that can be replayed: a schedule at a counter, chunks of any module, capture or calls."""
 
 import logging
+import types
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -29,7 +30,8 @@ from nets_deap.training.engines.cuda import schedule as schedule_module
 from nets_deap.training.engines.cuda.graph import Graph, Waits
 from nets_deap.training.engines.cuda.schedule import Schedule
 from nets_deap.training.engines.cuda.weights import Weights
-from nets_deap.training.engines.vmap import train_vmap
+from nets_deap.training.engines.functional import Functional
+from nets_deap.training.engines.vmap import VmapChunk, train_vmap
 from nets_deap.training.problem import Plan
 
 PLAN = Plan(20, 3, curve_points=3, test=True, keep_states=True)
@@ -123,21 +125,9 @@ def test_on_the_cpu_a_replay_is_a_call():
     calls = []
     graph = Graph(torch.device("cpu"))
     assert not graph.prepare(lambda: calls.append("warm-up"))
-    graph(lambda: calls.append("step"), 3)
-    assert calls == ["step"] * 3
+    graph(lambda: calls.append("step"), range(3), calls.append)
+    assert calls == [0, "step", 1, "step", 2, "step"]
     assert not graph.captured
-
-
-def test_a_step_that_works_on_the_host_is_never_captured():
-    """As minibatches are that are streamed or augmented: no warm-up, no stream, only calls."""
-    calls = []
-    graph = Graph(torch.device("cuda"), capture=False)
-    assert not graph.prepare(lambda: calls.append("warm-up"))
-    graph(lambda: calls.append("step"), 2)
-    assert calls == ["step"] * 2
-    task = make_task("mlp", Recipe(), augment=lambda x: x + torch.rand_like(x))
-    assert task.problem.is_resident is False
-    assert make_task("mlp", Recipe()).problem.is_resident is True
 
 
 def test_an_interrupt_comes_between_steps_that_are_called():
@@ -150,7 +140,7 @@ def test_an_interrupt_comes_between_steps_that_are_called():
 
     try:
         with pytest.raises(interrupt.Interrupted):
-            Graph(torch.device("cpu"))(step, 5)
+            Graph(torch.device("cpu"))(step, range(5))
     finally:
         interrupt.forget()
     assert len(calls) == 2
@@ -260,11 +250,13 @@ def test_a_step_is_captured_once_after_warming_up_or_called(monkeypatch, caplog,
         assert cuda.stream == "the program's"
         cuda.events.clear()
         assert not graph.prepare(step)
-        graph(step, 5)
-    assert cuda.events == (["step on the program's"] if refuses else ["replay"]) * 5
+        graph(step, range(2), lambda number: cuda.events.append(f"fed {number}"))
+        graph(step, range(3))
+    taken = "step on the program's" if refuses else "replay"
+    assert cuda.events == ["fed 0", taken, "fed 1", taken, *[taken] * 3]
     assert graph.captured != refuses
     assert len(caplog.records) == refuses
-    assert ("could not be captured" in caplog.text) == refuses
+    assert ("cannot be replayed" in caplog.text) == refuses
 
 
 def test_a_step_that_waits_for_the_device_is_not_captured(monkeypatch, caplog):
@@ -290,6 +282,81 @@ def test_a_shortage_while_a_step_is_captured_is_no_reason_to_go_on_without(monke
     with pytest.raises(type(error)):
         Graph(torch.device("cuda")).prepare(step)
     assert cuda.stream == "the program's"
+
+
+class OtherSizes(torch.utils.data.Dataset):
+    """Examples that are read again each time."""
+
+    def __init__(self, n):
+        self.x, self.y = torch.randn(n, 6, dtype=torch.float64), torch.arange(n) % 3
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, i):
+        return self.x[i], self.y[i]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_minibatches_of_the_host_are_fed_to_a_captured_step(monkeypatch, streamed):
+    """Captured here means: called with the tensors that were there when it was."""
+    more = {"augment": lambda x: x + torch.rand_like(x)}
+    if streamed:
+        more |= {"train": OtherSizes(25), "in_memory": False}
+    torch.manual_seed(2)
+    task = make_task("mlp", RECIPES["adam"], **more)
+    masks = masks_of(task)
+    wanted = reference(task.problem, masks, PLAN)
+
+    def prepare(graph, step):
+        """Let steps be called, and look as if they were replayed."""
+        if not graph.untried:
+            return False
+        graph.untried = False
+        step()
+        graph._graph = types.SimpleNamespace(replay=step)
+        return True
+
+    plain = Graph.__init__
+    monkeypatch.setattr(Graph, "prepare", prepare)
+    monkeypatch.setattr(
+        Graph,
+        "__init__",
+        lambda self, device: plain(self, device) or setattr(self, "untried", True),
+    )
+    assert_same(train_vmap(task.problem, masks, PLAN), wanted, rtol=1e-9)
+    chunk = chunk_of(task)
+    held = chunk._fed
+    assert chunk.graph.captured
+    assert_same(train_vmap(task.problem, masks, PLAN), wanted, rtol=1e-9)
+    assert chunk_of(task)._fed is held
+
+
+def test_minibatches_that_change_their_shape_are_taken_as_they_come(monkeypatch, caplog):
+    def function(model, x):
+        return model.linear(x.mean(2))
+
+    def cropped(x):
+        return x[..., : int(torch.randint(2, 5, ()))]
+
+    model = Custom(function, linear=nn.Linear(3, 3))
+    x, y = torch.randn(40, 3, 5, dtype=torch.float64), torch.arange(40) % 3
+    task = make_task(
+        "mlp", RECIPES["adam"], model=model, train=(x, y), val=(x, y), test=None, augment=cropped
+    )
+    chunk = VmapChunk(task.problem, 3, frozenset())
+    masks = masks_of(task)
+    plan = replace(PLAN, test=False)
+    packed = np.stack(masks)
+    counts = np.stack([task.problem.layout.counts(row) for row in packed])
+    chunk.graph._graph = types.SimpleNamespace(replay=chunk.step)
+    chunk._functional = Functional(task.problem, {})
+    chunk._keys = torch.zeros((3, 2), dtype=torch.int32)
+    chunk._fed = (x[:8], y[:8])
+    outcome = chunk.run(packed, plan, [None] * 3, counts)
+    assert_same(outcome, reference(task.problem, masks, plan), rtol=1e-9)
+    assert caplog.text.count("change their shape") == 1
+    assert not chunk.graph.captured
 
 
 # ---- on a GPU

@@ -7,7 +7,7 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -76,15 +76,20 @@ class Graph:
     The step is passed to each call and not kept: its owner would hold itself through it, and its
     memory would outlive it until Python looks for cycles.
 
+    What a step needs of the host, such as a minibatch that is read or changed there, is fed to it
+    before: into memory that stays where it is, too.
+
     Args:
         device: Where the step runs.
-        capture: Whether it may be captured; else it does work on the host, and is called.
+
+    Attributes:
+        untried: Whether the step is still to be captured.
     """
 
-    def __init__(self, device: torch.device, *, capture: bool = True) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._device = device
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._tried = device.type != "cuda" or not capture
+        self.untried = device.type == "cuda"
 
     @property
     def captured(self) -> bool:
@@ -93,7 +98,7 @@ class Graph:
 
     def prepare(self, step: Callable[[], None]) -> bool:
         """Capture the step if that has not been tried; return whether steps were taken for that."""
-        if self._tried:
+        if not self.untried:
             return False
         # A capture that fails may leave its stream the current one: the outer context puts it back.
         with (
@@ -101,7 +106,7 @@ class Graph:
             seeded(0, self._device),
             torch.cuda.stream(torch.cuda.current_stream()),
         ):
-            self._tried = True
+            self.untried = False
             # One stream for both: handles and workspaces of libraries belong to a stream.
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
@@ -142,16 +147,34 @@ class Graph:
             _drop_workspaces()
         self._graph = graph
 
-    def __call__(self, step: Callable[[], None], times: int) -> None:
-        """Take the step some times; on CUDA this returns before it is done."""
+    def give_up(self, why: str) -> None:
+        """Call the step from now on, after a warning."""
+        self._graph = None
+        _warn(why)
+
+    def __call__(
+        self,
+        step: Callable[[], None],
+        steps: Iterable[int],
+        feed: Callable[[int], None] | None = None,
+    ) -> None:
+        """Take some steps; on CUDA this returns before they are done.
+
+        Args:
+            step: What is taken each time.
+            steps: Which steps of the plan these are.
+            feed: Called with the number of each step before it.
+        """
         interrupt.check()
-        if self._graph is not None:
-            for _ in range(times):
+        for number in steps:
+            if feed is not None:
+                feed(number)
+            if self._graph is None:
+                step()
+            else:
                 self._graph.replay()
-            return
-        for _ in range(times):
-            step()
-            interrupt.check()  # a step on the host may take long; a replay is only begun
+            if feed is not None or self._graph is None:
+                interrupt.check()  # work on the host may take long; a replay is only begun
 
 
 def _drop_workspaces() -> None:
@@ -162,5 +185,5 @@ def _drop_workspaces() -> None:
 def _warn(why: str) -> None:
     """Warn that a step is called instead of replayed."""
     logger.warning(
-        "A training step could not be captured as a CUDA graph and runs without, slower: %s", why
+        "A training step cannot be replayed as a CUDA graph and runs without, slower: %s", why
     )
