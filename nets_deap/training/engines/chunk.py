@@ -4,6 +4,8 @@ A chunk is built once for a number of networks, and filled again for other masks
 On CUDA its step is captured as a graph and replayed; on the CPU the same step is called: what the
 tests run there is what a GPU runs. What differs between kinds of networks is how a gradient is
 computed and how a split is measured.
+
+One file: how a chunk runs, how large it is made and when it is used again depend on each other.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from nets_deap.training.engines.memory import capacity_of, free, unfit
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.executor import executor_of, journal_of
 from nets_deap.training.folds import folded
-from nets_deap.training.precision import products
 from nets_deap.training.problem import Outcome, Plan, Problem, Start, at_work, once
 from nets_deap.training.shortage import is_shortage
 
@@ -110,7 +109,7 @@ def train(
     capacity = capacity_of(problem, picked.name)
     watching = nullcontext() if journal is None else journal.watching()
     freed = False
-    with at_work(problem), products(problem.precision), watching:
+    with at_work(problem), watching:
         while len(found) < len(masks):
             pending = [i for i in range(len(masks)) if i not in found]
             some = pending[: capacity.portion(len(pending))]

@@ -217,7 +217,7 @@ class Weights:
             if start is not None:
                 ends = counts.cumsum()
                 parts.append(start.values[ends[index] - counts[index] : ends[index]])
-        kind = torch.empty(0, dtype=dtype).numpy().dtype
+        kind = torch.empty(0, dtype=dtype, device="cpu").numpy().dtype
         return np.concatenate(parts).astype(kind, copy=False)
 
     def _begin_unmasked(self, starts: Sequence[Start]) -> None:
