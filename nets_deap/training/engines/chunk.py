@@ -21,7 +21,7 @@ from torch import Tensor
 from nets_deap.inputs.nested import leaves_of
 from nets_deap.tickets import bits
 from nets_deap.training.batches import minibatch
-from nets_deap.training.device import threads_for
+from nets_deap.training.device import memory_of, threads_for
 from nets_deap.training.engines.cuda import optimizer
 from nets_deap.training.engines.cuda.graph import Graph
 from nets_deap.training.engines.cuda.schedule import Schedule
@@ -272,7 +272,7 @@ def memory_limit(device: torch.device) -> int:
     The number of networks in a chunk must not change within a run.
     """
     if device.type == "cuda":
-        return int(CUDA_MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory)
+        return int(CUDA_MEMORY_SHARE * memory_of(device))
     return CPU_CACHE_BYTES
 
 

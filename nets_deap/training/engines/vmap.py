@@ -22,6 +22,7 @@ from torch import Tensor
 from nets_deap import _checks
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of, spread_rows
+from nets_deap.training.device import memory_of
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.chunk import Chunk, fitting, train_chunks
 from nets_deap.training.engines.cuda.weights import counts_of
@@ -143,8 +144,7 @@ class VmapChunk(Chunk):
         device = self.problem.device
         if device.type != "cuda":
             return self.p
-        total = torch.cuda.get_device_properties(device).total_memory
-        return max(1, int(MEASURE_SHARE * total) // needs_of(self.problem).measuring)
+        return max(1, int(MEASURE_SHARE * memory_of(device)) // needs_of(self.problem).measuring)
 
     def measure_some(self, some: slice, split: Split, rows: int) -> tuple[Tensor, Tensor]:
         """Return loss and accuracy of some networks on a whole split; see ``Chunk``."""

@@ -6,8 +6,11 @@ and both keep pruned weights and their moments at exactly zero.
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -20,10 +23,13 @@ from nets_deap.training.engines.cuda.weights import Weights
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.problem import Problem, State
 from nets_deap.training.recipe import Recipe
+from nets_deap.training.shortage import is_shortage
+
+logger = logging.getLogger("nets_deap")
 
 BLOCK = 1024
 GREATEST_TENSOR = 2**31 - 1  # weights that a list of 32-bit places reaches
-GREATEST_TILE = 2**14  # outputs of a network that one program holds
+GREATEST_TILE = 2**13  # outputs of a network that the registers of one program hold
 PROGRAMS = 2048  # of the kernel that strides: some on every multiprocessor
 SMALL = 2**20  # tensors of fewer weights, all networks together, are not worth a list
 
@@ -58,7 +64,27 @@ def moments_of(recipe: Recipe) -> int:
 def has_triton(device: torch.device) -> bool:
     """Return whether the kernels run here: on CUDA, or anywhere under Triton's interpreter."""
     here = device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
-    return here and find_spec("triton") is not None
+    return here and find_spec("triton") is not None and _runs(device)
+
+
+@functools.cache
+def _runs(device: torch.device) -> bool:
+    """Return whether a kernel runs on a device: tried once, with a warning if it does not."""
+    outputs, losses = torch.zeros((1, 2, 8), device=device), torch.zeros(1, device=device)
+    labels = torch.zeros(8, dtype=torch.int64, device=device)
+    try:
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            cross_entropy(outputs, labels, 8, losses, torch.empty_like(outputs))
+    except Exception as error:  # whatever it is, torch's own optimiser needs none of it
+        if is_shortage(error):
+            raise
+        logger.warning(
+            "Triton does not run here, so that torch's own optimiser takes the steps, slower. "
+            "Triton needs a C compiler: install gcc, or name one in CC. Triton says: %s",
+            error,
+        )
+        return False
+    return True
 
 
 def listed_of(problem: Problem, kept: Mapping[str, float], networks: int) -> frozenset[str]:
@@ -117,7 +143,15 @@ def cross_entropy(outputs: Tensor, y: Tensor, batch: int, losses: Tensor, deltas
 
     p, classes, width = outputs.shape
     tile = {"CLASSES": _padded(classes), "WIDTH": _padded(width)}
-    _triton.cross_entropy[(p,)](outputs, y, losses, deltas, classes, width, batch, **tile)
+    warps = warps_of(tile["CLASSES"] * tile["WIDTH"])
+    _triton.cross_entropy[(p,)](
+        outputs, y, losses, deltas, classes, width, batch, **tile, num_warps=warps
+    )
+
+
+def warps_of(tile: int) -> int:
+    """Return how many warps share a tile of outputs, so that their registers hold it."""
+    return 4 if tile < GREATEST_TILE else 8
 
 
 def _padded(size: int) -> int:
