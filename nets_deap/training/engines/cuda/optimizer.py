@@ -2,6 +2,8 @@
 
 Both read the learning rate from ``Schedule`` on the device, so that the same step can be replayed,
 and both keep pruned weights and their moments at exactly zero.
+
+One file: two ways to do the same, and what chooses between them.
 """
 
 from __future__ import annotations
