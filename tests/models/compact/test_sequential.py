@@ -12,7 +12,7 @@ from nets_deap.models import conv, lenet5, resnet20
 from nets_deap.models.compact.compact import compact
 from nets_deap.models.compact.footprint import count_multiply_adds
 from nets_deap.models.compact.select_inputs import SelectInputs
-from nets_deap.models.compact.sequential import analyse, sequential_of
+
 from nets_deap.models.resnet import ResNet
 from nets_deap.tickets.layout_of import layout_of
 

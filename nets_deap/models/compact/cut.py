@@ -1,0 +1,162 @@
+"""``Cut``: the tensors of a network without the channels that go, and the layers that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.rnn import RNNBase, RNNCellBase
+
+from nets_deap.models.compact.graph import Graph, Numbers, StandIns
+from nets_deap.models.compact.labels import KEPT
+from nets_deap.models.compact.narrow_attention import NarrowAttention
+from nets_deap.models.compact.records import Layer, State
+from nets_deap.models.tensors import Mask
+
+
+class Cut:
+    """What is left of a network's tensors.
+
+    Args:
+        graph: What the network does to channels.
+        state: What is known of them under its masks.
+        numbers: The constants (atoms,).
+        tensors: Parameters and buffers by name.
+    """
+
+    def __init__(
+        self, graph: Graph, state: State, numbers: Numbers, tensors: Mapping[str, Tensor]
+    ) -> None:
+        self.graph = graph
+        self.live, stand_ins = graph.live(state, numbers)
+        self._whole = dict(tensors)
+        self._sizes: dict[str, int] = {}  # of what has no tensor of its own, by module
+        self._biases: dict[str, Tensor] = {}  # of layers without one, by the name of their weights
+        for i, layer in enumerate(graph.layers):
+            places = {kind: place for (j, kind), place in stand_ins.items() if i == j}
+            self._fold(layer, state, numbers, places)
+
+    def _fold(
+        self, layer: Layer, state: State, numbers: Numbers, places: Mapping[int, int]
+    ) -> None:
+        """Put what constants that go send into the bias, or into what stands in for them."""
+        gone = ~self.live[layer.src] & state.shifts[layer.src] & (numbers[layer.src] != 0)
+        if layer.groups > 1 or not gone.any():  # a group goes with all that it gives
+            return
+        whole = self._whole[layer.weight]
+        weight = (whole.transpose(0, 1) if layer.turned else whole).double()
+        constants = torch.from_numpy(np.where(gone, numbers[layer.src], 0.0))
+        _, bordered = layer.reads(state)
+        for kind, place in places.items():
+            here = gone & bordered & (self.graph.kinds[layer.src] == kind)
+            own = numbers[layer.src[place]]
+            if not here.any() or own == 0:
+                continue
+            shares = torch.from_numpy(np.where(here, numbers[layer.src], 0.0)) / own
+            weight = weight.clone()
+            weight[:, place] += torch.einsum("oi...,i->o...", weight, shares)
+            new = weight.transpose(0, 1) if layer.turned else weight
+            self._whole[layer.weight] = new.to(whole.dtype)
+        plain = torch.from_numpy(gone & ~bordered)
+        if not bool(plain.any()):
+            return
+        # A kernel meets the same number at each of its places, so that it counts by its sum.
+        sums = weight[layer.rows].reshape(len(layer.dst), len(layer.src), -1).sum(dim=2)
+        sent = sums @ (constants * plain)
+        if layer.bias is None:
+            self._biases[layer.weight] = sent
+        else:
+            bias = self._whole[layer.bias].clone()
+            bias[layer.rows] += sent.to(bias.dtype)
+            self._whole[layer.bias] = bias
+
+    def tensor(self, name: str) -> Tensor:
+        """Return what is left of a parameter or buffer."""
+        tensor = self._whole[name]
+        if (atoms := self.graph.elements.get(name)) is not None:
+            live = self.live[atoms]
+            for axis in range(tensor.ndim):
+                others = tuple(i for i in range(tensor.ndim) if i != axis)
+                tensor = tensor.index_select(axis, _places(live.any(axis=others)))
+        for axis in range(tensor.ndim):
+            if (atoms := self.graph.sites.get((name, axis))) is not None:
+                tensor = tensor.index_select(axis, _places(self.live[atoms]))
+        return tensor
+
+    def put_into(self, model: nn.Module) -> nn.Module:
+        """Put what is left into a copy of the network, in place; return it."""
+        left = {name: self.tensor(name) for name in self._whole}
+        named = (*model.named_parameters(), *model.named_buffers())
+        first = {id(tensor): name for name, tensor in reversed(named)}
+        fresh: dict[str, Any] = {}
+        for path, module in list(model.named_modules()):
+            before = {key: value for key, value in module._parameters.items() if value is not None}
+            for held in (module._parameters, module._buffers):
+                for key, old in list(held.items()):
+                    name = first.get(id(old)) if old is not None else None
+                    if name is None or name not in left:
+                        continue
+                    if name not in fresh:
+                        new = left[name].to(old.device, old.dtype)
+                        fresh[name] = (
+                            nn.Parameter(new.clone(), requires_grad=old.requires_grad)
+                            if isinstance(old, nn.Parameter)
+                            else new.clone()
+                        )
+                    if fresh[name].shape == old.shape and held is module._buffers:
+                        old.copy_(fresh[name])
+                    else:
+                        setattr(module, key, fresh[name])
+            weight = before.get("weight")
+            name = first.get(id(weight)) if weight is not None else None
+            if name in self._biases and module._parameters.get("bias") is None:
+                rows = self.graph.sites[name, 1 if isinstance(module, _ConvTransposeNd) else 0]
+                bias = self._biases[name][_places(self.live[rows])]
+                module.bias = nn.Parameter(bias.to(weight.device, weight.dtype))
+            _resize(module, self.sizes(path))
+        for path, module in list(model.named_modules()):
+            if type(module) is nn.MultiheadAttention and NarrowAttention.fits(module):
+                owner, _, key = path.rpartition(".")
+                setattr(model.get_submodule(owner), key, NarrowAttention(module))
+        return model
+
+    def sizes(self, path: str) -> int | None:
+        """Return how many channels a module without tensors of its own has left."""
+        atoms = self.graph.sites.get((path, -1))
+        return None if atoms is None else int(self.live[atoms].sum())
+
+
+def _places(chosen: Mask) -> Tensor:
+    """Return the places of what is chosen."""
+    return torch.from_numpy(np.flatnonzero(chosen))
+
+
+def _resize(module: Any, left: int | None) -> None:
+    """Let a layer of torch say the sizes of its tensors."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, _ConvNd):
+        one, other = ("in", "out") if module.transposed else ("out", "in")
+        first, second = module.weight.shape[:2]
+        if module.groups > 1:
+            module.groups = first * module.groups // getattr(module, f"{one}_channels")
+        setattr(module, f"{one}_channels", first)
+        setattr(module, f"{other}_channels", second * module.groups)
+    elif isinstance(module, _NormBase) and left is not None:
+        module.num_features = left
+    elif isinstance(module, nn.GroupNorm) and left is not None:
+        module.num_groups = module.num_groups * left // module.num_channels
+        module.num_channels = left
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
+    elif isinstance(module, nn.Embedding):
+        module.embedding_dim = module.weight.shape[1]
+    elif isinstance(module, RNNBase):
+        module.input_size = module.weight_ih_l0.shape[1]
+    elif isinstance(module, RNNCellBase):
+        module.input_size = module.weight_ih.shape[1]
