@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +12,11 @@ from torch import Tensor, nn
 from nets_deap.inputs.call import call
 from nets_deap.inputs.nested import leaves_of
 from nets_deap.models.compact.cut import Cut
-from nets_deap.models.compact.following import Followed, followed, refused
+from nets_deap.models.compact.following import Followed, followed, program_of, refused
+from nets_deap.models.compact.tracing import Unfollowed
 from nets_deap.models.compact.select_inputs import SelectInputs
 from nets_deap.models.masking import check_masked
 from nets_deap.models.modes import neutral
-from nets_deap.models.private import copied
 
 TOLERANCE = 1e-5  # of outputs, relative to the largest, where the network computes in less
 
@@ -65,11 +64,25 @@ def compact(
     cut = cut_of(found, known)
     if found.chain is not None:
         return _shorter(found, cut).train(module.training)
-    own = cut.put_into(copied(module))
-    problem = _differs(found, cut.put_into(copied(module).cpu().double().eval()))
+    own, checked = cut.put_into(module), cut.put_into(module, found.double).eval()
+    if problem := _differs(found, checked):
+        # Its forward may name sizes of its own, which narrower layers do not have.
+        try:
+            program = program_of(found)
+            again = program.of(cut, checked, *_kind(checked))
+            problem = _differs(found, again)
+            own = program.of(cut, own, *_kind(module))
+        except Unfollowed as why:
+            problem = f"{problem}, and {why}"
     if problem:
         raise refused(f"{type(module).__name__}, of which what is left {problem}")
     return own.train(module.training)
+
+
+def _kind(module: nn.Module) -> tuple[torch.dtype, torch.device]:
+    """Return the dtype and device of a network."""
+    real = [p for p in module.parameters() if p.is_floating_point()]
+    return real[0].dtype, real[0].device
 
 
 def cut_of(found: Followed, masks: Mapping[str, Any]) -> Cut:
@@ -86,7 +99,7 @@ def _shorter(found: Followed, cut: Cut) -> nn.Sequential:
     """Return layers in a row with what is left, behind what selects their inputs."""
     assert found.chain is not None
     chain = found.chain
-    layers = cut.put_into(copy.deepcopy(found.model))
+    layers = cut.put_into(found.model)
     assert isinstance(layers, nn.Sequential)
     parts = list(layers)
     if chain.selects:

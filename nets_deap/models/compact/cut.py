@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.rnn import RNNBase, RNNCellBase
 
 from nets_deap.models.compact.graph import Graph, Numbers, StandIns
-from nets_deap.models.compact.labels import KEPT
 from nets_deap.models.compact.narrow_attention import NarrowAttention
 from nets_deap.models.compact.records import Layer, State
+from nets_deap.models.computed import computed_in
+from nets_deap.models.private import add_hooks, hooks_of
 from nets_deap.models.tensors import Mask
 
 
@@ -35,7 +37,6 @@ class Cut:
         self.graph = graph
         self.live, stand_ins = graph.live(state, numbers)
         self._whole = dict(tensors)
-        self._sizes: dict[str, int] = {}  # of what has no tensor of its own, by module
         self._biases: dict[str, Tensor] = {}  # of layers without one, by the name of their weights
         for i, layer in enumerate(graph.layers):
             places = {kind: place for (j, kind), place in stand_ins.items() if i == j}
@@ -88,42 +89,51 @@ class Cut:
                 tensor = tensor.index_select(axis, _places(self.live[atoms]))
         return tensor
 
-    def put_into(self, model: nn.Module) -> nn.Module:
-        """Put what is left into a copy of the network, in place; return it."""
-        left = {name: self.tensor(name) for name in self._whole}
-        named = (*model.named_parameters(), *model.named_buffers())
-        first = {id(tensor): name for name, tensor in reversed(named)}
-        fresh: dict[str, Any] = {}
-        for path, module in list(model.named_modules()):
-            before = {key: value for key, value in module._parameters.items() if value is not None}
-            for held in (module._parameters, module._buffers):
-                for key, old in list(held.items()):
-                    name = first.get(id(old)) if old is not None else None
-                    if name is None or name not in left:
-                        continue
-                    if name not in fresh:
-                        new = left[name].to(old.device, old.dtype)
-                        fresh[name] = (
-                            nn.Parameter(new.clone(), requires_grad=old.requires_grad)
-                            if isinstance(old, nn.Parameter)
-                            else new.clone()
-                        )
-                    if fresh[name].shape == old.shape and held is module._buffers:
-                        old.copy_(fresh[name])
-                    else:
-                        setattr(module, key, fresh[name])
-            weight = before.get("weight")
-            name = first.get(id(weight)) if weight is not None else None
-            if name in self._biases and module._parameters.get("bias") is None:
-                rows = self.graph.sites[name, 1 if isinstance(module, _ConvTransposeNd) else 0]
-                bias = self._biases[name][_places(self.live[rows])]
-                module.bias = nn.Parameter(bias.to(weight.device, weight.dtype))
+    def put_into(self, model: nn.Module, double: bool = False) -> nn.Module:
+        """Return a copy of the network with what is left.
+
+        Args:
+            model: The network.
+            double: Whether it is on the CPU, and its real numbers are of float64.
+        """
+        memo: dict[int, Any] = computed_in(model)
+        fresh: dict[str, Tensor] = {}
+        for name, old in (*model.named_parameters(), *model.named_buffers()):
+            memo[id(old)] = fresh[name] = self._new(name, old, double)
+        small = copy.deepcopy(model, memo)
+        add_hooks(small, copy.deepcopy(hooks_of(model), memo))
+        for name, module in self._without_bias(model).items():
+            new = memo[id(module)]
+            rows = self.graph.sites[name, 1 if isinstance(module, _ConvTransposeNd) else 0]
+            bias = self._biases[name][_places(self.live[rows])]
+            new.bias = nn.Parameter(bias.to(new.weight.device, new.weight.dtype))
+        for path, module in list(small.named_modules()):
             _resize(module, self.sizes(path))
-        for path, module in list(model.named_modules()):
             if type(module) is nn.MultiheadAttention and NarrowAttention.fits(module):
                 owner, _, key = path.rpartition(".")
-                setattr(model.get_submodule(owner), key, NarrowAttention(module))
-        return model
+                setattr(small.get_submodule(owner), key, NarrowAttention(module))
+        return small
+
+    def _new(self, name: str, old: Tensor, double: bool) -> Tensor:
+        """Return what is left of a parameter or buffer, as one of its own."""
+        left, device, dtype = self.tensor(name), old.device, old.dtype
+        if double and old.is_floating_point():
+            device, dtype = torch.device("cpu"), torch.float64
+        new = left.to(device, dtype, copy=True)
+        if isinstance(old, nn.Parameter):
+            return nn.Parameter(new, requires_grad=old.requires_grad)
+        return new
+
+    def _without_bias(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Return the layers that need a bias and have none, by the names of their weights."""
+        names = {id(p): name for name, p in model.named_parameters()}
+        return {
+            names[id(module.weight)]: module
+            for module in model.modules()
+            if isinstance(module, (nn.Linear, _ConvNd))
+            and module.bias is None
+            and names.get(id(module.weight)) in self._biases
+        }
 
     def sizes(self, path: str) -> int | None:
         """Return how many channels a module without tensors of its own has left."""

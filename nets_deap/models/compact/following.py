@@ -19,9 +19,10 @@ from nets_deap import _checks
 from nets_deap.errors import NetsError
 from nets_deap.inputs.nested import each
 from nets_deap.models.compact.chain import Chain, chain_of
-from nets_deap.models.compact.example import guesses, rows_like
+from nets_deap.models.compact.example import N, guesses, rows_like
 from nets_deap.models.compact.graph import Graph
-from nets_deap.models.compact.rules import fitted, rule_of
+from nets_deap.models.compact.program import Program
+from nets_deap.models.compact.rules import dropout, fitted, one_by_one, rule_of, same
 from nets_deap.models.compact.tracing import Tracing, Unfollowed
 from nets_deap.models.modes import neutral
 from nets_deap.models.private import copied
@@ -42,7 +43,7 @@ class Followed:
         inputs: What it was given.
         output: What it gave.
         names: Names of parameters in ``model``, by those in the network.
-        guessed: Whether the inputs are a guess that only channels fit.
+        double: Whether it was run in float64; else its own forward does not allow that.
     """
 
     model: nn.Module
@@ -51,7 +52,7 @@ class Followed:
     inputs: Any
     output: Any
     names: Mapping[str, str]
-    guessed: bool
+    double: bool
 
     @property
     def graph(self) -> Graph:
@@ -112,12 +113,31 @@ def followed(network: nn.Module, example: Any = None) -> Followed:
                     break
                 continue
             tracing.graph.least = any(_needs_channels(tracing, call) for call in tracing.calls)
-            return Followed(model, chain, tracing, given, output, names, lenient)
+            return Followed(model, chain, tracing, given, output, names, double)
     what = "its forward runs on no input that is like its first layer's"
     if example is not None:
         what = "its forward does not run on the example"
     hint = "Pass example=, an input (1, ...) that it takes." if example is None else ""
     raise refused(f"{type(network).__name__}, and {what} ({error})", hint) from error
+
+
+def program_of(found: Followed) -> Program:
+    """Return what a network does as calls in a row, by another pass with more examples.
+
+    Raises:
+        Unfollowed: It does something else for other numbers of examples.
+    """
+    more = each(found.inputs, _one_more)
+    copy = copied(found.model).cpu().eval()
+    copy = copy.double() if found.double else copy
+    other = Tracing(copy, rule_of)
+    other.run(more)
+    return Program(found.tracing, found.inputs, found.output, other, (N, N + 1))
+
+
+def _one_more(leaf: Any) -> Any:
+    """Return inputs with their first example once more."""
+    return torch.cat([leaf, leaf[:1]]) if isinstance(leaf, Tensor) else leaf
 
 
 def _inputs(model: nn.Module, chain: Chain | None, example: Any) -> Any:
@@ -137,8 +157,6 @@ def _cast(leaf: Any, dtype: torch.dtype) -> Any:
 
 def _needs_channels(tracing: Tracing, call: Any) -> bool:
     """Return whether a call is known to work without any channel."""
-    from nets_deap.models.compact.rules import dropout, one_by_one, same
-
     return call.name not in _EMPTY and rule_of(call.name) not in (dropout, one_by_one, same)
 
 

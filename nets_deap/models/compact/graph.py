@@ -14,7 +14,7 @@ training may make it so. Backwards: which groups some living channel reads.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,9 +87,37 @@ class Graph:
         """The layers with weights, in order."""
         return [record for record in self.records if isinstance(record, Layer)]
 
+    def settle(self, grids: Iterable[Atoms]) -> None:
+        """Tie what would leave holes: of a grid of channels whole rows or columns can go alone.
+
+        Args:
+            grids: The atoms of tensors that tell channels apart along several axes, as a ``view``
+                of channels as heads and their parts does.
+        """
+        # Where zeros lie around an image, its places are no parts of a channel.
+        grids = [atoms for atoms in grids if not (atoms == ZERO).any()]
+        changed = True
+        while changed:
+            changed, group = False, self._connected()
+            stays = np.zeros(self.n, np.bool_)
+            stays[group[np.concatenate([[KEPT], *(atoms for atoms, _ in self.kept)])]] = True
+            group[stays[group]] = group[KEPT]
+            for atoms in grids:
+                axes = [axis for axis, size in enumerate(atoms.shape) if size > 1]
+                if not any(_depends_on(group[atoms], axis) for axis in axes):
+                    # What differs along the longest axis is most likely to be alike: parts such as
+                    # queries, keys and values, or the two halves of a shuffle, are few.
+                    longest = max(axes, key=lambda axis: atoms.shape[axis])
+                    self.tie(atoms, _first_along(atoms, longest))
+                    changed = True
+
     @functools.cached_property
     def group(self) -> Atoms:
         """The group of each atom, (atoms,)."""
+        return self._connected()
+
+    def _connected(self) -> Atoms:
+        """Return the group of each atom, (atoms,), by the ties so far."""
         nobody = np.zeros(0, np.int64)
         one, other = (np.concatenate([pair[i] for pair in self._ties] or [nobody]) for i in (0, 1))
         links = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(self.n, self.n))
@@ -214,3 +242,13 @@ class Graph:
             for atoms in (layer.src, layer.dst):
                 found[np.unique(self.group[atoms])] ^= rng.integers(2**62)
         return found[self.group]
+
+
+def _first_along(values: Atoms, axis: int) -> Atoms:
+    """Return the values along an axis, at the first place of all others."""
+    return values[tuple(slice(None if i == axis else 1) for i in range(values.ndim))]
+
+
+def _depends_on(values: Atoms, axis: int) -> bool:
+    """Return whether values differ along one axis alone."""
+    return bool((values == _first_along(values, axis)).all())

@@ -46,6 +46,7 @@ class Call:
         out: What it gave.
         where: In words, for messages.
         layer: The innermost module whose forward called it, as a path.
+        module: Whether that module itself is what was called.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Call:
     out: Any
     where: str
     layer: str
+    module: bool = False
 
     def get(self, place: int, name: str, default: Any = None) -> Any:
         """Return an argument by its place or its name."""
@@ -72,6 +74,7 @@ class Tracing(TorchFunctionMode):
     Attributes:
         graph: What the calls do to channels.
         calls: The calls, in order.
+        outer: The same, where layers of torch are called instead of what they call.
         names: Those of parameters and buffers, by the ``id`` of the tensor.
         modules: The modules by path.
     """
@@ -86,6 +89,7 @@ class Tracing(TorchFunctionMode):
         self._rule_of, self._fit = rule_of, fit
         self.graph = Graph()
         self.calls: list[Call] = []
+        self.outer: list[Call] = []
         self.modules = dict(model.named_modules())
         self.names: dict[int, str] = {}
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -94,6 +98,7 @@ class Tracing(TorchFunctionMode):
         self._labels: dict[int, Labels] = {}
         self._fragile: dict[int, Atoms] = {}
         self._numbers: list[tuple[Atoms, Numbers]] = []
+        self._grids: list[Atoms] = []
         self._around = [""]
         for path, module in self.modules.items():
             module.forward = functools.partial(self._module, path, module.forward)
@@ -124,6 +129,7 @@ class Tracing(TorchFunctionMode):
         for leaf in leaves_of(output):
             if isinstance(leaf, Tensor):
                 self.keep(leaf, "they are the network's outputs")
+        self.graph.settle(self._grids)
         return output
 
     def numbers(self) -> Numbers:
@@ -135,11 +141,19 @@ class Tracing(TorchFunctionMode):
 
     def _module(self, path: str, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a module, knowing its name."""
+        before = len(self.outer)
         self._around.append(path)
         try:
-            return forward(*args, **kwargs)
+            out = forward(*args, **kwargs)
         finally:
             self._around.pop()
+        module = self.modules[path]
+        own = type(module).__module__.startswith("torch.nn.modules")
+        attention = isinstance(module, nn.MultiheadAttention)
+        if own and path and (attention or not list(module.children())):
+            kind = type(module).__name__
+            self.outer[before:] = [Call(kind, forward, args, kwargs, out, "", path, module=True)]
+        return out
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -162,6 +176,7 @@ class Tracing(TorchFunctionMode):
         if any(True for _ in _tensors(out)):
             one = Call(name, func, args, kwargs, out, where, layer)
             self.calls.append(one)
+            self.outer.append(one)
             self._held.extend(_tensors(out))
             self._rule_of(name)(self, one)
         return out
@@ -194,6 +209,8 @@ class Tracing(TorchFunctionMode):
     def _set(self, tensor: Tensor, labels: Labels) -> None:
         self._labels[id(tensor)] = labels
         self._held.append(tensor)
+        if sum(size > 1 for size in labels.atoms.shape) > 1:
+            self._grids.append(labels.atoms)
 
     def give(self, tensor: Tensor, labels: Labels) -> None:
         """Label what a call gave, and note the numbers of its atoms."""
