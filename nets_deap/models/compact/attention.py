@@ -52,6 +52,7 @@ def _summed(t: Tracing, call: Call, left: Atoms, right: Atoms) -> None:
         unknown(t, call)
         return
     new = t.graph.new(int(np.prod(heads))).reshape(*heads, 1, 1)
+    t.graph.heads.append(new)
     for part in (left, right.swapaxes(-1, -2)):
         t.graph.tie(part, new)
     both = np.broadcast_arrays(left, right.swapaxes(-1, -2))
@@ -94,6 +95,7 @@ def attention(t: Tracing, call: Call) -> None:
         unknown(t, call)
         return
     if np.prod(heads) > 1:
+        t.graph.heads.append(v[..., :1, :1])
         for one in (q, k, v):
             t.graph.tie(one, v[..., :1, :1])
     else:
@@ -130,6 +132,7 @@ def multi_head(t: Tracing, call: Call) -> None:
     dst = graph.new(3 * n)
     heads = dst.reshape(3, owner.num_heads, -1)
     graph.tie(heads, heads[:1, :, :1])
+    graph.heads.append(heads[0, :, 0])
     assert names[0] is not None and names[2] is not None
     for i, one in enumerate(given):
         src, borders = t.channels(one, one.ndim - 1)
@@ -158,5 +161,3 @@ def multi_head(t: Tracing, call: Call) -> None:
     if weights is not None:
         t.give(weights, Labels.kept(tuple(weights.shape)))
         t.breaks(weights, joined)
-
-

@@ -83,7 +83,7 @@ class Cut:
             live = self.live[atoms]
             for axis in range(tensor.ndim):
                 others = tuple(i for i in range(tensor.ndim) if i != axis)
-                tensor = tensor.index_select(axis, _places(live.any(axis=others)))
+                tensor = tensor.index_select(axis, _places(np.logical_or.reduce(live, axis=others)))
         for axis in range(tensor.ndim):
             if (atoms := self.graph.sites.get((name, axis))) is not None:
                 tensor = tensor.index_select(axis, _places(self.live[atoms]))
@@ -167,6 +167,6 @@ def _resize(module: Any, left: int | None) -> None:
     elif isinstance(module, nn.Embedding):
         module.embedding_dim = module.weight.shape[1]
     elif isinstance(module, RNNBase):
-        module.input_size = module.weight_ih_l0.shape[1]
+        module.input_size = module.get_parameter("weight_ih_l0").shape[1]
     elif isinstance(module, RNNCellBase):
         module.input_size = module.weight_ih.shape[1]

@@ -32,8 +32,9 @@ def guesses(model: nn.Module) -> Iterator[Tensor]:
             return
         if isinstance(module, (_ConvNd, _NormBase)):
             conv = isinstance(module, _ConvNd)
-            channels = module.in_channels if conv else module.num_features
-            axes = len(module.kernel_size) if conv else int(type(module).__name__[-2])
+            one: Any = module
+            channels = one.in_channels if conv else one.num_features
+            axes = len(one.kernel_size) if conv else int(type(module).__name__[-2])
             if not conv and axes == 1:
                 yield _drawn(N, channels)
             for size in SIZES:

@@ -5,6 +5,7 @@ The one place that tells what ``compact`` can follow; ``CompactCost`` counts on 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,7 @@ def followed(network: nn.Module, example: Any = None) -> Followed:
             copy = copied(model).cpu().eval()
             copy = copy.double() if double else copy
             dtype = torch.float64 if double else next(copy.parameters(), torch.zeros(1)).dtype
-            given = each(inputs, lambda leaf, dtype=dtype: _cast(leaf, dtype))
+            given = each(inputs, functools.partial(_cast, dtype))
             tracing = Tracing(copy, rule_of, *([fitted] if lenient else []))
             try:
                 output = tracing.run(given, free=chain is not None and chain.selects)
@@ -150,7 +151,7 @@ def _inputs(model: nn.Module, chain: Chain | None, example: Any) -> Any:
         yield inputs, chain is not None
 
 
-def _cast(leaf: Any, dtype: torch.dtype) -> Any:
+def _cast(dtype: torch.dtype, leaf: Any) -> Any:
     real = isinstance(leaf, Tensor) and leaf.is_floating_point()
     return leaf.to(dtype) if real else leaf
 
@@ -174,5 +175,3 @@ def refused(got: str, hint: str = "") -> NetsError:
     """Return the error for what cannot be followed."""
     expected = "a forward that runs on an example, whatever its numbers are"
     return _checks.bad_value("module", "be one that can be followed", expected, got, hint)
-
-

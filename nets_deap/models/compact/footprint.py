@@ -91,6 +91,7 @@ def count_multiply_adds(module: nn.Module, example: Any) -> int:
     _checks.length("example", length_of(example), 1, "examples")
     module = copied(module).eval()
     sparse: list[int] = []
+    found = 0.0
 
     def count(layer: Any, _: Any, output: Tensor) -> None:
         sparse.append(output.numel() // layer.out_features * len(layer.values))
@@ -100,7 +101,9 @@ def count_multiply_adds(module: nn.Module, example: Any) -> int:
             layer.register_forward_hook(count)
     with Uses() as uses:
         call(module, each(example, Tensor.clone))
-    return sum(sparse) + round(sum(n * weight.numel() for weight, n in uses.found))
+    for weight, n in uses.found:
+        found += n * weight.numel()
+    return sum(sparse) + round(found)
 
 
 class CompactCost:

@@ -38,7 +38,9 @@ class Graph:
         records: How atoms come of others, in order.
         sites: The atoms along axes of parameters and buffers, by name and axis.
         elements: The atoms of each number of parameters that are added or multiplied.
-        kept: Why groups stay, as pairs of atoms and reasons.
+        kept: Why groups stay, as pairs of atoms and reasons: first those that have one themselves.
+        heads: Atoms of heads of attention.
+        where: The call that is being followed, in words.
         least: Whether every layer needs a channel to take and one to give.
     """
 
@@ -47,7 +49,10 @@ class Graph:
         self.records: list[Record] = []
         self.sites: dict[tuple[str, int], Atoms] = {}
         self.elements: dict[str, Atoms] = {}
-        self.kept: list[tuple[Atoms, str]] = []
+        self.heads: list[Atoms] = []
+        self.where = ""
+        self._kept: list[tuple[Atoms, str]] = []
+        self._met: list[tuple[Atoms, str]] = []
         self.least = False
         self._ties: list[tuple[Atoms, Atoms]] = []
 
@@ -64,7 +69,8 @@ class Graph:
         one, other = one.reshape(-1), other.reshape(-1)
         real = (one > KEPT) & (other > KEPT)
         for some, others in ((one, other), (other, one)):
-            self.keep(some[others == KEPT], "they are joined with what stays")
+            if len(met := np.unique(some[(others == KEPT) & (some > KEPT)])):
+                self._met.append((met, self.where))
         self._ties.append((one[real], other[real]))
 
     def keep(self, atoms: Atoms, why: str) -> None:
@@ -72,7 +78,7 @@ class Graph:
         atoms = np.unique(atoms)
         atoms = atoms[atoms > KEPT]
         if len(atoms):
-            self.kept.append((atoms, why))
+            self._kept.append((atoms, why))
 
     def place(self, name: str, axis: int, atoms: Atoms) -> None:
         """Note what an axis of a parameter counts; used twice, it counts the same both times."""
@@ -81,6 +87,11 @@ class Graph:
             self.tie(known, atoms)
 
     # ---- asking
+
+    @property
+    def kept(self) -> list[tuple[Atoms, str]]:
+        """Why groups stay: of those that meet others that stay this comes last."""
+        return [*self._kept, *self._met]
 
     @functools.cached_property
     def layers(self) -> list[Layer]:
@@ -98,7 +109,7 @@ class Graph:
         grids = [atoms for atoms in grids if not (atoms == ZERO).any()]
         changed = True
         while changed:
-            changed, group = False, self._connected()
+            changed, group = False, self.connected()
             stays = np.zeros(self.n, np.bool_)
             stays[group[np.concatenate([[KEPT], *(atoms for atoms, _ in self.kept)])]] = True
             group[stays[group]] = group[KEPT]
@@ -114,14 +125,15 @@ class Graph:
     @functools.cached_property
     def group(self) -> Atoms:
         """The group of each atom, (atoms,)."""
-        return self._connected()
+        return self.connected()
 
-    def _connected(self) -> Atoms:
+    def connected(self) -> Atoms:
         """Return the group of each atom, (atoms,), by the ties so far."""
         nobody = np.zeros(0, np.int64)
         one, other = (np.concatenate([pair[i] for pair in self._ties] or [nobody]) for i in (0, 1))
         links = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(self.n, self.n))
-        return connected_components(links, directed=False)[1].astype(np.int64)
+        found: Atoms = connected_components(links, directed=False)[1].astype(np.int64)
+        return found
 
     def staying(self) -> dict[int, str]:
         """Return the groups that always stay, and why."""

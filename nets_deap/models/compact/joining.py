@@ -25,7 +25,7 @@ def kept(t: Tracing, call: Call) -> None:
 
 
 def kept_by(t: Tracing, leaf: Any, where: str) -> None:
-    if isinstance(leaf, Tensor) and t.follows(leaf):
+    if isinstance(leaf, Tensor) and t.is_labelled(leaf):
         t.keep(leaf, where)
 
 
@@ -75,5 +75,3 @@ def layer(
 def _unfolding(layer: Layer) -> Layer:
     """Return a layer whose constants stay."""
     return replace(layer, folds=False)
-
-

@@ -58,7 +58,9 @@ class NarrowAttention(nn.Module):
         rows = self.in_proj_weight.chunk(3)
         biases: Any = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         q, k, v = (
-            F.linear(one, row, bias).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+            F.linear(one, row, bias)
+            .reshape(*one.shape[:2], self.num_heads, self.head_dim)
+            .transpose(1, 2)
             for one, row, bias in zip(given, rows, biases, strict=True)
         )
         mask = self._mask(attn_mask, key_padding_mask, q)
@@ -83,7 +85,7 @@ class NarrowAttention(nn.Module):
             if shape is not None:
                 added = added[:, None, None, :]
             elif added.ndim == 3:
-                added = added.unflatten(0, (len(like), -1))
+                added = added.reshape(len(like), -1, *added.shape[1:])
             found = added if found is None else found + added
         return found
 

@@ -55,7 +55,8 @@ class Program:
             device: Where it is.
         """
         self._cut, self._dtype, self._device = cut, dtype, device
-        self._graph, self._nodes = fx.Graph(), {}
+        self._graph = fx.Graph()
+        self._nodes: dict[int, Any] = {}
         self._place_inputs(root)
         for call, other in self._calls:
             self._write(call, other)
@@ -108,7 +109,7 @@ class Program:
 
     def _write(self, call: Call, other: Call) -> None:
         """Write a call down."""
-        x = call.args[0] if call.args else None
+        x: Any = call.args[0] if call.args else None
         if call.module:
             args, kwargs = each((call.args, call.kwargs), self._node)
             node = self._graph.call_module(call.layer, tuple(args), kwargs)
@@ -193,7 +194,8 @@ class Program:
         """Return an index, with places of channels among those that are left."""
         x, index = call.args
         parts = index if isinstance(index, tuple) else (index,)
-        axis, found = 0, []
+        axis = 0
+        found: list[Any] = []
         for i, part in enumerate(parts):
             if part is Ellipsis:
                 axis = x.ndim - sum(1 for p in parts[i + 1 :] if p is not None)

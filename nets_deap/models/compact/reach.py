@@ -18,9 +18,7 @@ from nets_deap.models.private import copied
 from nets_deap.models.tensors import Mask
 
 _POOLS = {"max_pool1d": F.avg_pool1d, "max_pool2d": F.avg_pool2d, "max_pool3d": F.avg_pool3d}
-_ADAPTIVE = {
-    f"adaptive_max_pool{n}d": getattr(F, f"adaptive_avg_pool{n}d") for n in (1, 2, 3)
-}
+_ADAPTIVE = {f"adaptive_max_pool{n}d": getattr(F, f"adaptive_avg_pool{n}d") for n in (1, 2, 3)}
 _EACH = {
     "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus",
     "softsign", "tanh", "sigmoid", "logsigmoid", "hardtanh", "hardsigmoid", "hardswish", "prelu",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -78,12 +79,12 @@ class Each(Record):
     srcs: tuple[Atoms, ...]
     shifts: bool = False
     multiplies: bool = False
-    places: Mask | bool = False
+    places: Any = False
     borders: bool = False
 
     def run(self, state: State) -> None:
-        varies = np.logical_or.reduce([state.varies[src] for src in self.srcs])
-        shifts = np.logical_or.reduce([state.shifts[src] for src in self.srcs])
+        varies: Mask = np.logical_or.reduce([state.varies[src] for src in self.srcs])
+        shifts: Mask = np.logical_or.reduce([state.shifts[src] for src in self.srcs])
         varies = varies | self.places | (shifts if self.borders else False)
         shifts = shifts | self.shifts
         if self.multiplies:
@@ -138,7 +139,7 @@ class Layer(Record):
 
     def matrix(self, gate: Mask) -> Mask:
         """Return which inputs of its part any kept weight joins to which outputs, (out, in)."""
-        joined: Mask = gate.reshape(*gate.shape[:2], -1).any(axis=2)
+        joined: Mask = np.logical_or.reduce(gate.reshape(*gate.shape[:2], -1), axis=2)
         if self.turned:
             parts = joined.reshape(self.groups, -1, joined.shape[1])
             joined = parts.transpose(0, 2, 1).reshape(len(self.dst), -1)
@@ -164,6 +165,6 @@ class Layer(Record):
 
     def run(self, state: State) -> None:
         varies, bordered = self.reads(state)
-        reached = self.joined(state, varies | bordered).any(axis=1)
-        shifts = self.joined(state, state.shifts[self.src]).any(axis=1)
+        reached = np.logical_or.reduce(self.joined(state, varies | bordered), axis=1)
+        shifts = np.logical_or.reduce(self.joined(state, state.shifts[self.src]), axis=1)
         self.note(state, reached | (self.dst == KEPT), shifts | (self.bias is not None))

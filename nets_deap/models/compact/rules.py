@@ -42,7 +42,13 @@ def fitted(t: Tracing, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return args
     wanted = args[1].shape[-1] if args[1] is not None else args[0].shape[-1]
     x, found = args[0], t.labels(args[0])
-    if x.ndim != 2 or x.shape[1] == wanted or found is None or found.fixed:
+    if x.shape[-1] == wanted or found is None or found.fixed:
+        return args
+    if found.atoms.shape[-1] == 1 and x.ndim > 2:  # rows of places, as long as it takes
+        new = x[..., :1].expand(*x.shape[:-1], wanted)
+        t.give(new, Labels(found.atoms, tuple(new.shape)))
+        return (new, *args[1:])
+    if x.ndim != 2:
         return args
     atoms, _ = t.channels(x, 1)
     heads = np.flatnonzero(np.diff(atoms, prepend=-1))

@@ -2,7 +2,8 @@
 
 The model's own ``forward`` is run, whatever it is made of: every function of torch that it calls is
 seen, with its arguments, and ``rules`` say what that means. What is not known there leaves the
-channels that it takes as they are, so that any network can be followed.
+channels that it takes as they are, so that any network can be followed. One file: the pass, and
+the labels that it gives.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from nets_deap.inputs.nested import leaves_of
 from nets_deap.models.compact.graph import Graph, Numbers
 from nets_deap.models.compact.labels import KEPT, Atoms, Labels
 from nets_deap.models.compact.records import Each, Several, Source
+from nets_deap.names import OUTPUTS
 
 # What asks for numbers, on which it may depend what a forward does next.
 _ASKS = {
@@ -128,9 +130,26 @@ class Tracing(TorchFunctionMode):
             output = call(self._model, inputs)
         for leaf in leaves_of(output):
             if isinstance(leaf, Tensor):
-                self.keep(leaf, "they are the network's outputs")
+                self.keep(leaf, OUTPUTS)
+        self._keep_unmet()
         self.graph.settle(self._grids)
         return output
+
+    def _keep_unmet(self) -> None:
+        """Let parameters stay that meet no channels, or that layers use in other ways as well."""
+        graph, group = self.graph, self.graph.connected()
+        alone = np.ones(graph.n, np.bool_)
+        fixed = [atoms.reshape(-1) for atoms in graph.elements.values()]
+        flowing = np.ones(graph.n, np.bool_)
+        flowing[np.concatenate([np.zeros(0, np.int64), *fixed])] = False
+        alone[group[flowing]] = False
+        for name, atoms in graph.elements.items():
+            graph.keep(atoms[alone[group[atoms]]], f"{name!r} meets no channels")
+            for (other, _), sites in graph.sites.items():
+                if other == name:
+                    graph.keep(
+                        np.concatenate([atoms.reshape(-1), sites]), f"{name!r} is read twice"
+                    )
 
     def numbers(self) -> Numbers:
         """Return the number that each atom had at its first place in this pass, (atoms,)."""
@@ -164,7 +183,7 @@ class Tracing(TorchFunctionMode):
             name = getattr(func.__self__, "__name__", "")
         name = _plain(name)
         layer = self._around[-1]
-        where = f"{name} in {self.described(layer)}"
+        where = self.graph.where = f"{name} in {self.described(layer)}"
         given = [leaf for leaf in _tensors((args, kwargs)) if id(leaf) in self._labels]
         if name in _ASKS and any(not self._labels[id(leaf)].fixed for leaf in given):
             raise Unfollowed(f"what {where} does next depends on numbers")
@@ -200,6 +219,10 @@ class Tracing(TorchFunctionMode):
             self.graph.elements[name] = atoms
             found = self._labels[id(tensor)] = Labels(atoms, shape, fixed=True)
         return found
+
+    def is_labelled(self, tensor: Tensor) -> bool:
+        """Return whether a tensor comes of the inputs, or of parameters by moving them."""
+        return id(tensor) in self._labels
 
     def follows(self, tensor: Any) -> bool:
         """Return whether a tensor comes of the inputs."""

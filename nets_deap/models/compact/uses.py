@@ -75,9 +75,7 @@ def uses_of(
             yield weight, math.prod(args[0].shape[:-1])
 
 
-def _attention(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Iterator[tuple[Tensor, float]]:
+def _attention(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[Tensor, float]]:
     """Yield the weights into the heads of attention, and those that join them."""
     places = [math.prod(one.shape[:-1]) for one in args[:3]]
     if args[5] is not None:  # a third each for queries, keys and values
