@@ -208,7 +208,7 @@ def _left_out(owner: _Owner, parameter: Any, unit: str) -> str:
     layer = isinstance(owner.module, _layers())
     plain = owner.leaf == "weight" and owner.steps is None
     heads = isinstance(owner.module, nn.MultiheadAttention) and owner.leaf == "in_proj_weight"
-    if unit in (NEURON, HEAD, TWO_OF_FOUR) and not (layer and plain or heads and unit == HEAD):
+    if unit in (NEURON, HEAD, TWO_OF_FOUR) and not ((layer and plain) or (heads and unit == HEAD)):
         return f"has no units {unit!r}"
     if not parameter.is_floating_point():
         return "not floating-point"

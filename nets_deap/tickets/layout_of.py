@@ -81,7 +81,7 @@ def _coupled(
     plain = [bit for tie in ties if tie is not None for bit in tie]
     layout = UnitLayout(weights, unit, tiles, None if plain == list(range(len(plain))) else ties)
     layout.whole = {
-        name: found.whole[name] if name in found.whole else "it is no layer that is followed"
+        name: found.whole.get(name, "it is no layer that is followed")
         for name in weights.names
         if name not in found.rows or name in found.whole
     }

@@ -35,8 +35,7 @@ class UnitLayout(MaskLayout):
     and ``join`` are about bits: a layer's shape is that of its units. ``weights`` is the layout of
     the weights themselves; W0, ``counts`` and ``sizes`` are about those.
 
-    ``whole`` says why of some layers all outputs are kept, by their names, where the layout was made
-    of a model.
+    Where the layout was made of a model, ``whole`` says why some layers keep all their outputs.
 
     With the unit ``"2:4"`` a bit gates one weight, and of each 4 consecutive inputs of a row (of a
     filter: input channels at one place of the kernel) at most 2 are kept: the ones of largest

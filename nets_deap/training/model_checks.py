@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks
 from nets_deap.data.convert import Given
@@ -19,7 +18,6 @@ from nets_deap.data.normalize import Normalize, NormalizeEntries
 from nets_deap.data.streamed import spec_of
 from nets_deap.inputs.call import call, how_called
 from nets_deap.inputs.nested import each, leaves_of, length_of, shapes_of
-from nets_deap.inputs.parts import tensors_of
 from nets_deap.models.private import copied
 from nets_deap.models.tensors import digest_of, values_of
 from nets_deap.training.batches import rows_of, spread_rows

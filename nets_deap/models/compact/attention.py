@@ -7,7 +7,6 @@ alone. From head to head nothing is summed before the layer that joins them.
 from __future__ import annotations
 
 import numpy as np
-
 from torch import Tensor, nn
 
 from nets_deap.models.compact.joining import layer, unknown
@@ -133,7 +132,8 @@ def multi_head(t: Tracing, call: Call) -> None:
     heads = dst.reshape(3, owner.num_heads, -1)
     graph.tie(heads, heads[:1, :, :1])
     graph.heads.append(heads[0, :, 0])
-    assert names[0] is not None and names[2] is not None
+    assert names[0] is not None
+    assert names[2] is not None
     for i, one in enumerate(given):
         src, borders = t.channels(one, one.ndim - 1)
         rows = slice(i * n, (i + 1) * n)

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from nets_deap.inputs.call import call
+from nets_deap.inputs.call import arguments, call
 from nets_deap.inputs.nested import leaves_of
 from nets_deap.models.compact.cut import Cut
 from nets_deap.models.compact.following import Followed, followed, program_of, refused
-from nets_deap.models.compact.tracing import Unfollowed
 from nets_deap.models.compact.select_inputs import SelectInputs
+from nets_deap.models.compact.tracing import Unfollowed
 from nets_deap.models.masking import check_masked
 from nets_deap.models.modes import neutral
 
@@ -124,7 +124,11 @@ def _differs(found: Followed, small: nn.Module) -> str:
     """
     with torch.no_grad():
         try:
-            output = call(small, found.inputs)
+            if isinstance(small, fx.GraphModule):  # which itself would print errors
+                positional, keywords = arguments(small, found.inputs)
+                output = small.forward(*positional, **keywords)
+            else:
+                output = call(small, found.inputs)
         except Exception as error:  # its own code may raise anything
             return f"does not run: {error}"
     pairs = zip(leaves_of(found.output), leaves_of(output), strict=True)

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.rnn import RNNBase, RNNCellBase
 
-from nets_deap.models.compact.graph import Graph, Numbers, StandIns
+from nets_deap.models.compact.graph import Graph, Numbers
 from nets_deap.models.compact.narrow_attention import NarrowAttention
 from nets_deap.models.compact.records import Layer, State
 from nets_deap.models.computed import computed_in

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase

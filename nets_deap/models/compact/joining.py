@@ -25,6 +25,7 @@ def kept(t: Tracing, call: Call) -> None:
 
 
 def kept_by(t: Tracing, leaf: Any, where: str) -> None:
+    """Let a leaf of what a function takes stay, if it is a tensor of labels."""
     if isinstance(leaf, Tensor) and t.is_labelled(leaf):
         t.keep(leaf, where)
 

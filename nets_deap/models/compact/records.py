@@ -61,6 +61,7 @@ class Source(Record):
     varies: bool = True
 
     def run(self, state: State) -> None:
+        """Note what is known of them."""
         self.note(state, np.full(len(self.dst), self.varies), np.zeros(len(self.dst), np.bool_))
 
 
@@ -83,6 +84,7 @@ class Each(Record):
     borders: bool = False
 
     def run(self, state: State) -> None:
+        """Note what is known of them."""
         varies: Mask = np.logical_or.reduce([state.varies[src] for src in self.srcs])
         shifts: Mask = np.logical_or.reduce([state.shifts[src] for src in self.srcs])
         varies = varies | self.places | (shifts if self.borders else False)
@@ -106,6 +108,7 @@ class Several(Record):
     borders: bool = False
 
     def run(self, state: State) -> None:
+        """Note what is known of them."""
         varies, shifts = state.varies[self.src], state.shifts[self.src]
         state.varies[self.dst] = state.shifts[self.dst] = False
         np.logical_or.at(state.varies, self.dst, varies | shifts if self.borders else varies)
@@ -164,6 +167,7 @@ class Layer(Record):
         return found
 
     def run(self, state: State) -> None:
+        """Note what is known of them."""
         varies, bordered = self.reads(state)
         reached = np.logical_or.reduce(self.joined(state, varies | bordered), axis=1)
         shifts = np.logical_or.reduce(self.joined(state, state.shifts[self.src]), axis=1)

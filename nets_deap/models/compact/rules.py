@@ -8,7 +8,6 @@ channels that it takes as they are. One file: the table, and the rules that it n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,9 @@ def fitted(t: Tracing, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     x, found = args[0], t.labels(args[0])
     if x.shape[-1] == wanted or found is None or found.fixed:
         return args
-    if found.atoms.shape[-1] == 1 and x.ndim > 2:  # rows of places, as long as it takes
+    if (
+        name == "linear" and found.atoms.shape[-1] == 1 and x.ndim > 2
+    ):  # rows of places, as long as it takes
         new = x[..., :1].expand(*x.shape[:-1], wanted)
         t.give(new, Labels(found.atoms, tuple(new.shape)))
         return (new, *args[1:])
@@ -71,6 +72,9 @@ def created(t: Tracing, call: Call) -> None:
 def moves(t: Tracing, call: Call) -> None:
     """Do to the atoms what is done to the numbers."""
     known: list[Labels] = []
+    if call.name == "getitem" and t.follows(call.args[0]) and _picks(call.args[1]):
+        unknown(t, call)  # places that it names one by one, of all that there are
+        return
 
     def atoms_of(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
@@ -99,6 +103,12 @@ def moves(t: Tracing, call: Call) -> None:
         found = Labels.of(one, fixed)
         sums = same and known[0].sums_to_one and _alike(found, known[0])
         t.give(out, Labels(found.atoms, found.shape, fixed, sums))
+
+
+def _picks(index: Any) -> bool:
+    """Return whether an index holds lists or tensors of places."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, (list, Tensor, np.ndarray)) for part in parts)
 
 
 def _alike(one: Labels, other: Labels) -> bool:
@@ -471,7 +481,7 @@ _RULES: dict[Rule, str] = {
         view reshape flatten unflatten permute transpose swapaxes swapdims movedim moveaxis t T mT
         squeeze unsqueeze cat concat concatenate stack hstack vstack chunk split tensor_split
         unbind getitem select narrow expand expand_as repeat tile repeat_interleave flip roll
-        pixel_shuffle pixel_unshuffle channel_shuffle view_as reshape_as index_select
+        pixel_shuffle pixel_unshuffle channel_shuffle view_as reshape_as
         """,
     same: """
         contiguous clone detach data to type float double half bfloat16 type_as cpu alias identity

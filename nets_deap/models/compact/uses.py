@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 

@@ -15,7 +15,6 @@ from nets_deap.models.compact.compact import compact
 from nets_deap.models.compact.following import followed
 from nets_deap.models.compact.footprint import count_multiply_adds
 from nets_deap.models.compact.select_inputs import SelectInputs
-
 from nets_deap.tickets.layout_of import layout_of
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.GELU)
