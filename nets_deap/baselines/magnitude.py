@@ -60,7 +60,7 @@ def one_shot(
         scope: ``"global"`` ranks all weights together (a layer may end up empty);
             ``"layerwise"`` gives every layer the same density.
         by: What ranks them: ``"magnitude"``, ``|w|``; ``"lamp"``, what that is of its layer's
-            energy, see ``tickets.relative``; or ``"cost"``, the same for each multiply-add.
+            energy, see ``tickets.relative``; or ``"cost"``, that over what the weight costs.
 
     Returns:
         Levels that all cost ``steps``.

@@ -249,8 +249,8 @@ class OperatorSettings(Settings):
     by: str | None = setting(
         None,
         'What weights are pruned, and averages thinned, by: ``"magnitude"``, ``|w|``; '
-        '``"lamp"``, its share of its layer; or ``"cost"``, that for each multiply-add, so that '
-        "convolutions become sparse too; see ``mut_prune``. Where all layers are fully connected "
+        '``"lamp"``, its share of its layer; or ``"cost"``, that over what the weight costs, so '
+        "that convolutions get sparse too; see ``mut_prune``. Where all layers are fully connected "
         "the last two are the same. None: LAMP for lineages that have convolutions, else ``|w|``.",
         one_of(BY_SIZE),
     )

@@ -22,7 +22,7 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.choice import Rng, Scores, lognormal
 from nets_deap.tickets.choice_of_units import choose_of, smallest_of, together, weights_in
 from nets_deap.tickets.layout import Layer
-from nets_deap.tickets.relative import relative
+from nets_deap.tickets.relative import dearness, relative
 from nets_deap.tickets.ticket import Ticket
 
 Costs = Mapping[str, float]  # multiply-adds of a weight, by the name of its layer
@@ -102,7 +102,7 @@ def to_regrow(
     if costs is not None:
         layers = layers_of(individual)
         ends = np.array([layer.stop for layer in layers])
-        dear = np.sqrt([costs[layer.name] for layer in layers])
+        dear = np.sqrt(dearness(np.array([costs[layer.name] for layer in layers])))
         scores = scores / dear[np.searchsorted(ends, places, side="right")]
     if noise:
         scores = scores * lognormal(noise, len(scores), rng)

@@ -90,7 +90,7 @@ def mut_prune(
             draw from.
         by: The saliency: ``"magnitude"``: ``|w|`` of the trained weights when the ticket has them,
             else of W0; ``"lamp"``: what that is of its layer's energy, see ``tickets.relative``;
-            ``"cost"``: the same for each multiply-add that the weight costs; ``"gradient"``:
+            ``"cost"``: the same over what the weight costs, see there; ``"gradient"``:
             ``|w * gradient|`` after training, which an evaluator with ``gradients=True`` measures
             (``|w|`` where nothing is inherited, as after a divergence); ``"random"``.
         costs: Multiply-adds of a weight by the name of its layer, ``task.weight_costs``, for

@@ -91,7 +91,7 @@ class Convolution:
     Attributes:
         name: Name of the weight.
         bias: Name of the bias; None where there is none.
-        mask: (filters, channels of a group, rows, columns).
+        shape: (filters, channels of a group, rows, columns).
         dense: Whether all weights are held, the pruned ones as zeros.
         norm: Name of what normalises its sums; empty for nothing.
         theta: Kept weights in mask order, or all, then biases; then the factors and the terms of
@@ -108,13 +108,13 @@ class Convolution:
         norm: Mapping[str, Array],
     ) -> None:  # fmt: skip
         """Hold a convolution; ``norm`` has the tensors of its normalisation by their own names."""
-        self.name, self.bias, self.mask, self.layout = stage.weight, stage.bias, mask, layout
+        self.name, self.bias, self.shape, self.layout = stage.weight, stage.bias, mask.shape, layout
         self.norm, self._norm = stage.norm_name, norm
         kept = np.count_nonzero(mask)
         # The channels of a group read others than those of the next one.
         self.dense = bool(kept >= WHOLE_FROM * mask.size) and layout.groups == 1
         partly = self.dense and kept < mask.size
-        self.masks = mask.reshape(-1).astype(np.uint8) if partly else np.zeros(0, np.uint8)
+        self.masks: Array = mask.reshape(-1).astype(np.uint8) if partly else np.zeros(0, np.uint8)
         flat = np.arange(mask.size) if self.dense else np.flatnonzero(mask)
         # Exactly 0 from the start, also where W0 holds NaN: 0 times NaN would not be 0.
         kept_ = np.where(mask, tensor, 0).reshape(-1)[flat]
@@ -127,14 +127,21 @@ class Convolution:
         self.mean = norm.get("running_mean", 0 * biases).copy()
         self.variance = norm.get("running_var", np.ones_like(biases)).copy()
         self.batches = int(norm.get("num_batches_tracked", np.zeros(1)).item())
-        filters, own, rows, columns = np.unravel_index(flat, mask.shape)
-        # Of the channels of all groups.
-        channels = own + filters // (mask.shape[0] // layout.groups) * mask.shape[1]
-        self._parts = filters, channels, rows, columns
+        self._flat: Array = flat
+
+    def let_go(self) -> None:
+        """Forget what the group's arrays have by now."""
+        self.theta = self.masks = self._flat = np.zeros(0)
+
+    def _parts(self) -> tuple[Array, ...]:
+        """Return filter, channel (of all groups), row and column of each weight held."""
+        filters, own, rows, columns = np.unravel_index(self._flat, self.shape)
+        channels = own + filters // (self.shape[0] // self.layout.groups) * self.shape[1]
+        return filters, channels, rows, columns
 
     def forward(self) -> _Order:
         """Return the order in which the convolution takes its weights."""
-        filters, channels, rows, columns = self._parts
+        filters, channels, rows, columns = self._parts()
         x, taps = self.layout.x, self.layout.taps
         # Counted from the first margin, where the first tap of the first position reads.
         places = x.place(
@@ -142,12 +149,12 @@ class Convolution:
         )
         offsets = channels * x.channel + places
         origins = np.arange(len(filters))
-        n = len(self.mask), x.channels
+        n = self.shape[0], x.channels
         return _Order.of(filters, channels, offsets, origins, n, self.layout, self.dense)
 
     def backward(self) -> list[_Order]:
         """Return the orders for the gradient of its inputs, for each phase of its strides."""
-        filters, channels, rows, columns = self._parts
+        filters, channels, rows, columns = self._parts()
         z, taps, found = self.layout.z, self.layout.taps, []
         for phase in self.layout.phases:
             down, across = taps.turned(0, phase[0])[rows], taps.turned(1, phase[1])[columns]
@@ -158,16 +165,16 @@ class Convolution:
             found.append(_Order.of(*parts, n, self.layout, self.dense))
         return found
 
-    def read(self, theta: Array) -> tuple[Array, Array]:
-        """Return the kept weights in mask order and the biases."""
-        weights, biases = theta[: self._n], theta[self._n : self._n + len(self.mask)]
-        return weights[self.mask.reshape(-1)] if self.dense else weights, biases
+    def read(self, theta: Array, mask: Array) -> tuple[Array, Array]:
+        """Return the kept weights in mask order and the biases, given the layer's mask."""
+        weights, biases = theta[: self._n], theta[self._n : self._n + self.shape[0]]
+        return weights[mask.reshape(-1)] if self.dense else weights, biases
 
     def normalisation(self, theta: Array) -> dict[str, Array]:
         """Return the tensors of its normalisation by name; empty for none."""
         if not self.norm:
             return {}
-        factors, terms = theta[self._n + len(self.mask) :].reshape(2, -1)
+        factors, terms = theta[self._n + self.shape[0] :].reshape(2, -1)
         named = {
             "weight": factors, "bias": terms, "running_mean": self.mean,
             "running_var": self.variance, "num_batches_tracked": np.array(self.batches),
@@ -202,7 +209,7 @@ def convolutions_of(geometry: Geometry, networks: Sequence[Sequence[Convolution]
         n
         for own in networks
         for convolution in own
-        for n in (len(convolution.mask), convolution.layout.x.channels)
+        for n in (convolution.shape[0], convolution.layout.x.channels)
     ]
     last = geometry.layouts[-1].y.size // LANES
     features = -(-geometry.groups * geometry.lanes // LANES) * LANES * last
@@ -229,7 +236,7 @@ def norms_of(
     geometry: Geometry, networks: Sequence[Sequence[Convolution]], rules: Sequence[Norm]
 ) -> Norms:
     """Return what the loops need of the normalisation of a group's networks."""
-    filters = [len(convolution.mask) for convolution in networks[0]]
+    filters = [convolution.shape[0] for convolution in networks[0]]
     n, dtype = sum(filters), networks[0][0].theta.dtype
     return Norms(
         kinds=np.array([rule.kind for rule in rules], np.int64),

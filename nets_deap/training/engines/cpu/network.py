@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ from nets_deap.training.problem import Outcome, Plan, Problem, Start
 # A layer that keeps at least this share of its weights trains faster as a whole matrix: measured
 # on AVX-512, where a weight of a whole matrix costs 0.57 of one that is looked up, over a step.
 DENSE_FROM = 0.6
+NOTHING: Array = np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +59,14 @@ class Design:
 
 @dataclass
 class _Layer:
-    """One layer: its parameters in a row, and what tells which weight each one is.
+    """One layer of ``shape`` (units, inputs): its parameters in a row, and which weights they are.
 
-    ``mask`` (units, inputs) is the layer's own; the arrays are parts of those of ``Kept``.
+    The arrays are copied into those of ``Kept``, and then let go.
     """
 
     name: str
     bias: str | None
-    mask: Array
+    shape: tuple[int, ...]
     dense: bool
     theta: Array
     rows: Array
@@ -84,7 +86,7 @@ class _Layer:
             # Half the bytes of int64: beside the weight, this is all that a kept weight reads.
             cols = (flat % n_in).astype(np.int32)
             theta = np.concatenate([tensor.reshape(-1)[flat], biases])
-            return cls(name, bias, mask, False, theta, rows, cols, masks)
+            return cls(name, bias, mask.shape, False, theta, rows, cols, masks)
         # Padded to whole tiles, so that the kernels have no case for a tile's rest.
         stride = padded(n_in)
         whole = np.zeros((n_out, stride), tensor.dtype)
@@ -95,36 +97,39 @@ class _Layer:
             marks[:, :n_in] = mask
             masks = marks.reshape(-1)
         theta = np.concatenate([whole.reshape(-1), biases])
-        return cls(name, bias, mask, True, theta, stride * np.arange(n_out + 1), cols, masks)
+        rows = stride * np.arange(n_out + 1)
+        return cls(name, bias, mask.shape, True, theta, rows, cols, masks)
 
-    def read(self, theta: Array) -> tuple[Array, Array]:
-        """Return the kept weights in mask order and the biases."""
-        end = int(self.rows[-1])
-        weights = theta[:end]
+    def read(self, theta: Array, mask: Array) -> tuple[Array, Array]:
+        """Return the kept weights in mask order and the biases, given the layer's mask."""
+        n_out, n_in = self.shape
+        weights, biases = theta[:-n_out], theta[-n_out:]
         if self.dense:
-            n_out, n_in = self.mask.shape
-            weights = weights.reshape(n_out, -1)[:, :n_in][self.mask]
-        return weights, theta[end:]
+            weights = weights.reshape(n_out, -1)[:, :n_in][mask]
+        return weights, biases
+
+    def let_go(self) -> None:
+        """Forget what ``Kept`` has."""
+        self.theta = self.rows = self.cols = self.masks = NOTHING
 
 
 class Network:
     """One masked network: its layers, and how to read what training made of them."""
 
     def __init__(self, problem: Problem, design: Design, packed: bits.Bytes, start: Start) -> None:
-        self.mask = bits.unpack(packed, problem.layout.size)
-        masks = problem.layout.split(self.mask)
+        self._packed = packed  # an eighth of a byte a weight, pruned ones too
+        mask = bits.unpack(packed, problem.layout.size)
+        masks = problem.layout.split(mask)
         state = {**problem.initial, **problem.buffers}
         values = {name: tensor.numpy() for name, tensor in state.items()}
         if start is not None:
-            begin = start.tensors(problem.layout, self.mask)
+            begin = start.tensors(problem.layout, mask)
             values.update({n: tensor.to(state[n].dtype).numpy() for n, tensor in begin.items()})
         self.layers: list[_Layer | Convolution] = []
         layouts = design.geometry.layouts if design.geometry is not None else ()
         for i, (weight, bias) in enumerate(zip(design.weights, design.biases, strict=True)):
             tensor = values[weight]
-            mask = masks.get(weight)
-            if mask is None:  # not maskable
-                mask = np.ones(tensor.shape, dtype=np.bool_)
+            own = _mask_of(weight, tensor.shape, masks)
             # Places for biases also where there are none: the layout is the same, and these stay 0.
             biases = values[bias] if bias else np.zeros(len(tensor), tensor.dtype)
             if i < len(layouts):
@@ -133,10 +138,11 @@ class Network:
                     for name, value in values.items()
                     if name.rpartition(".")[0] == design.stages[i].norm_name
                 }
-                made = Convolution(design.stages[i], tensor, mask, biases, layouts[i], norm)
+                made = Convolution(design.stages[i], tensor, own, biases, layouts[i], norm)
                 self.layers.append(made)
             else:
-                self.layers.append(_Layer.of(weight, bias, tensor, mask, biases))
+                self.layers.append(_Layer.of(weight, bias, tensor, own, biases))
+        self._ends = np.cumsum([len(layer.theta) for layer in self.layers])[:-1]
 
     def outcome(
         self, problem: Problem, plan: Plan, theta: Array, metrics: dict[str, float],
@@ -145,18 +151,17 @@ class Network:
         """Return what training this network gave; ``theta`` are its parameters now."""
         values: dict[str, Array] = {}
         named: dict[str, torch.Tensor] = {}
-        at = 0
-        for layer in self.layers:
-            own = theta[at : at + len(layer.theta)]
-            weights, biases = layer.read(own)
-            at += len(layer.theta)
+        masks = problem.layout.split(bits.unpack(self._packed, problem.layout.size))
+        for layer, own in zip(self.layers, np.split(theta, self._ends), strict=True):
+            mask = _mask_of(layer.name, layer.shape, masks)
+            weights, biases = layer.read(own, mask)
             if isinstance(layer, Convolution):
                 for name, numbers in layer.normalisation(own).items():
                     named[name] = torch.from_numpy(numbers.copy())
             values[layer.name] = weights
             if plan.keep_states or layer.name not in problem.layout.names:
-                tensor = np.zeros(layer.mask.shape, theta.dtype)
-                tensor[layer.mask] = weights
+                tensor = np.zeros(layer.shape, theta.dtype)
+                tensor[mask] = weights
                 named[layer.name] = torch.from_numpy(tensor)
             if layer.bias:
                 named[layer.bias] = torch.from_numpy(biases.copy())
@@ -189,7 +194,7 @@ class Group:
         dense = np.array([layer.dense for layer in layers]).reshape(-1, n_layers)
         starts = _places([len(layer.theta) for layer in layers], n_layers)
         # A whole first layer reads every input; sparse ones only those of their columns.
-        n_in = networks[0].layers[0].mask.shape[1]
+        n_in = networks[0].layers[0].shape[1]
         read = np.full(n_in, dense[:, 0].any())
         for network in networks:
             read[network.layers[0].cols] = True
@@ -215,6 +220,8 @@ class Group:
             live=np.flatnonzero(read),
         )
         self.longest = int((starts[:, -1] - starts[:, 0]).max())
+        for layer in layers:
+            layer.let_go()
 
     def settle(self) -> None:
         """Note what training made of the networks' running statistics."""
@@ -224,13 +231,19 @@ class Group:
         for p, convolutions in enumerate(self._own):
             for s, one in enumerate(convolutions):
                 first = norms.firsts[s]
-                own = slice(first, first + len(one.mask))
+                own = slice(first, first + one.shape[0])
                 one.mean, one.variance = norms.means[p, own], norms.variances[p, own]
                 one.batches = int(norms.batches[p, s])
 
     def theta_of(self, p: int) -> Array:
         """Return the parameters of one network, a view."""
         return self.theta[self.kept.starts[p, 0] : self.kept.starts[p, -1]]
+
+
+def _mask_of(name: str, shape: tuple[int, ...], masks: Mapping[str, Array]) -> Array:
+    """Return the mask of a layer by its weight's name; all of it where that is not maskable."""
+    mask = masks.get(name)
+    return np.ones(shape, dtype=np.bool_) if mask is None else mask
 
 
 def _places(lengths: list[int], n_layers: int) -> NDArray[np.int64]:
