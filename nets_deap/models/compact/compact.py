@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from nets_deap.inputs.call import arguments, call
-from nets_deap.inputs.nested import leaves_of
+from nets_deap.inputs.parts import tensors_of
 from nets_deap.models.compact.cut import Cut
 from nets_deap.models.compact.following import Followed, followed, program_of, refused
 from nets_deap.models.compact.select_inputs import SelectInputs
@@ -131,9 +131,8 @@ def _differs(found: Followed, small: nn.Module) -> str:
                 output = call(small, found.inputs)
         except Exception as error:  # its own code may raise anything
             return f"does not run: {error}"
-    pairs = zip(leaves_of(found.output), leaves_of(output), strict=True)
-    for one, other in pairs:
-        if isinstance(one, Tensor) and one.is_floating_point():
+    for one, other in zip(tensors_of(found.output), tensors_of(output), strict=True):
+        if one.is_floating_point():
             bound = TOLERANCE * max(1e-30, float(one.abs().max()))
             if one.shape != other.shape or not torch.allclose(
                 other.double(), one.double(), rtol=0, atol=bound, equal_nan=True

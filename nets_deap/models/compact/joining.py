@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from nets_deap.inputs.nested import each as leaves_as
@@ -76,3 +77,16 @@ def layer(
 def _unfolding(layer: Layer) -> Layer:
     """Return a layer whose constants stay."""
     return replace(layer, folds=False)
+
+
+def renew(t: Tracing, call: Call, x: Tensor, **more: Any) -> None:
+    """Give the result new atoms, one for each of the input's."""
+    found = t.labels(x)
+    assert found is not None
+    if found.is_kept:
+        t.give(call.out, Labels(found.atoms, tuple(call.out.shape)))
+        return
+    old, place = np.unique(found.atoms, return_inverse=True)
+    new = t.graph.new(len(old))
+    t.each(new, old, **more)
+    t.give(call.out, Labels(new[place.reshape(found.atoms.shape)], tuple(call.out.shape)))

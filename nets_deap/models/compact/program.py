@@ -60,6 +60,8 @@ class Program:
         self._place_inputs(root)
         for call, other in self._calls:
             self._write(call, other)
+        if not all(isinstance(leaf, Tensor) for leaf in leaves_of(self._output)):
+            raise Unfollowed("it gives its outputs in other things than tuples and dictionaries")
         self._graph.output(each(self._output, self._node))
         self._graph.lint()
         return fx.GraphModule(root, self._graph, type(root).__name__)

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from nets_deap import _checks
 from nets_deap.inputs.call import call
 from nets_deap.inputs.nested import each, leaves_of
+from nets_deap.inputs.parts import tensors_of
 from nets_deap.models.modes import neutral
 from nets_deap.models.private import copied
 from nets_deap.models.tensors import Mask
@@ -116,7 +117,7 @@ def n_live_inputs(model: nn.Module, masks: Mapping[str, Mask], example: Any) -> 
         raise _checks.bad_value("module", rule, expected, "whole numbers alone")
     with _Linear():
         output = call(network, given)
-    total = sum(x.sum() for x in leaves_of(output) if x.is_floating_point())
+    total = sum(x.sum() for x in tensors_of(output) if x.is_floating_point())
     if not isinstance(total, Tensor) or not total.requires_grad:
         return 0
     slopes = torch.autograd.grad(total, real, allow_unused=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nets_deap import _checks
 from nets_deap.inputs.nested import each as leaves_as
 from nets_deap.models.compact.attention import attention, matmul, multi_head
-from nets_deap.models.compact.joining import kept, kept_by, layer, unknown
+from nets_deap.models.compact.joining import kept, kept_by, layer, renew, unknown
 from nets_deap.models.compact.labels import KEPT, ZERO, Atoms, Labels
 from nets_deap.models.compact.records import Each, Layer, Several, Source
 from nets_deap.models.compact.tracing import Call, Tracing
@@ -151,7 +151,7 @@ def one_by_one(t: Tracing, call: Call) -> None:
     given = [a for a in (*call.args, *call.kwargs.values()) if isinstance(a, Tensor)]
     many = [a for a in given if t.labels(a) is not None or a.numel() > 1]
     if len(many) == 1 and t.follows(many[0]) and many[0].shape == call.out.shape:
-        _new(t, call, many[0], shifts=_moves_zero(call, many[0]))
+        renew(t, call, many[0], shifts=_moves_zero(call, many[0]))
     else:
         _meet(t, call, many)
 
@@ -161,19 +161,6 @@ def _moves_zero(call: Call, x: Tensor) -> bool:
     zero = torch.zeros(1, dtype=x.dtype)
     args, kwargs = leaves_as((call.args, call.kwargs), lambda leaf: zero if leaf is x else leaf)
     return bool((call.func(*args, **kwargs) != 0).any())
-
-
-def _new(t: Tracing, call: Call, x: Tensor, **more: Any) -> None:
-    """Give the result new atoms, one for each of the input's."""
-    found = t.labels(x)
-    assert found is not None
-    if found.is_kept:
-        t.give(call.out, Labels(found.atoms, tuple(call.out.shape)))
-        return
-    old, place = np.unique(found.atoms, return_inverse=True)
-    new = t.graph.new(len(old))
-    t.each(new, old, **more)
-    t.give(call.out, Labels(new[place.reshape(found.atoms.shape)], tuple(call.out.shape)))
 
 
 def _meet(t: Tracing, call: Call, given: list[Any]) -> None:
@@ -349,7 +336,7 @@ def softmax(t: Tracing, call: Call) -> None:
     if found is None or not isinstance(axis, int) or found.atoms.shape[axis] > 1:
         unknown(t, call)
         return
-    _new(t, call, x, shifts=True)
+    renew(t, call, x, shifts=True)
     new = t.labels(call.out)
     assert new is not None
     sums = call.name == "softmax" and axis % x.ndim == x.ndim - 1

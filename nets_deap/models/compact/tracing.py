@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from nets_deap.inputs.call import call
 from nets_deap.inputs.nested import leaves_of
+from nets_deap.inputs.parts import tensors_of
 from nets_deap.models.compact.graph import Graph, Numbers
 from nets_deap.models.compact.labels import KEPT, Atoms, Labels
 from nets_deap.models.compact.records import Each, Several, Source
@@ -128,9 +129,8 @@ class Tracing(TorchFunctionMode):
                 self._set(leaf, labels)
         with self, torch.no_grad():
             output = call(self._model, inputs)
-        for leaf in leaves_of(output):
-            if isinstance(leaf, Tensor):
-                self.keep(leaf, OUTPUTS)
+        for leaf in tensors_of(output):
+            self.keep(leaf, OUTPUTS)
         self._keep_unmet()
         self.graph.settle(self._grids)
         return output
