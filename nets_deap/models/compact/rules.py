@@ -282,9 +282,9 @@ def per_channel(t: Tracing, call: Call) -> None:
             t.give(out, Labels.kept(tuple(out.shape)))
         return
     old, place = np.unique(atoms, return_inverse=True)
-    new = t.graph.new(len(old))
-    t.each(new, old, borders=bool(borders.any()) or _counts_zeros(call))
-    for out in outs:
+    for i, out in enumerate(outs):  # behind the first are places, which differ
+        new = t.graph.new(len(old))
+        t.each(new, old, borders=bool(borders.any()) or _counts_zeros(call), places=i > 0)
         t.give(out, Labels.along(axis, new[place], tuple(out.shape)))
 
 
@@ -306,6 +306,8 @@ def reduces(t: Tracing, call: Call) -> None:
         unknown(t, call)
         return
     given = call.get(1, "dim", call.kwargs.get("axis"))
+    if isinstance(given, bool):  # how a deviation is counted, over all
+        given = None
     if isinstance(given, Tensor):  # two tensors: the greater number of each pair
         one_by_one(t, call)
         return
@@ -318,14 +320,15 @@ def reduces(t: Tracing, call: Call) -> None:
         return
     keeps = out.ndim == x.ndim
     old, place = np.unique(found.atoms, return_inverse=True)
-    atoms = old
-    if not found.is_kept:
-        atoms = t.graph.new(len(old))
-        t.each(atoms, old, shifts=call.name in ("prod", "logsumexp"))
-    labels = atoms[place.reshape(found.atoms.shape)]
-    if not keeps:
-        labels = labels.reshape([n for i, n in enumerate(labels.shape) if i not in axes])
-    for one in [call.out] if isinstance(call.out, Tensor) else call.out:
+    for i, one in enumerate([call.out] if isinstance(call.out, Tensor) else call.out):
+        atoms = old
+        if not found.is_kept:
+            atoms = t.graph.new(len(old))
+            # Behind the first are places, which differ.
+            t.each(atoms, old, shifts=call.name in ("prod", "logsumexp"), places=i > 0)
+        labels = atoms[place.reshape(found.atoms.shape)]
+        if not keeps:
+            labels = labels.reshape([n for i, n in enumerate(labels.shape) if i not in axes])
         t.give(one, Labels(labels, tuple(one.shape)))
 
 
@@ -491,7 +494,7 @@ _RULES: dict[Rule, str] = {
         adaptive_max_pool3d lp_pool1d lp_pool2d max_pool1d_with_indices max_pool2d_with_indices
         max_pool3d_with_indices interpolate upsample
         """,
-    reduces: "mean sum amax amin max min prod norm var std logsumexp argmax argmin any all",
+    reduces: "mean sum amax amin max min prod var std logsumexp argmax argmin any all",
     softmax: "softmax log_softmax softmin",
     batch_norm: "batch_norm instance_norm",
     group_norm: "group_norm",
