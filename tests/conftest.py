@@ -1,3 +1,4 @@
+import os
 import random
 
 import numpy as np
@@ -8,6 +9,12 @@ import nets_deap as nets
 
 # Tiny tensors gain nothing from threads, and lose much where cores are shared.
 torch.set_num_threads(1)
+
+
+def pytest_configure(config):
+    """Hide CUDA unless its tests are asked for: the others are of the CPU, wherever they run."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks, and for workers, too
 
 
 def pytest_collection_modifyitems(items):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from nets_deap.evolution.operators import mut_prune, random_mask
 from nets_deap.experiments.chain import chain, steps_a_round
 from nets_deap.tickets import bits
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.cost import dense_share
 from nets_deap.training.result import TrainResult
 from nets_deap.training.task import Task
 
@@ -34,12 +36,17 @@ class FinalRow(Brief):
         random: A random mask of its layer densities, trained.
         pruned: A ticket that a chain of pruning found at the cost of the search, trained; None
             where none was asked for.
+        share: Multiply-adds of the kept weights over those of the dense network, of the member and
+            of its random mask; see ``training.cost.dense_share``.
+        pruned_share: The same of the chain's ticket.
     """
 
     ticket: Ticket
     trained: TrainResult
     random: TrainResult
     pruned: TrainResult | None = None
+    share: float = math.nan
+    pruned_share: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,8 +117,16 @@ def train_front(
     by_digest = dict(zip(distinct, trained, strict=True))
     dense, *results = (by_digest[ticket.digest] for ticket in everyone)
     ours, random, theirs = (results[i * len(chosen) : (i + 1) * len(chosen)] for i in range(3))
+    shares = [dense_share(task.problem, ticket.packed_mask) for ticket in (*chosen, *rivals)]
     rows = [
-        FinalRow(ticket, ours[i], random[i], theirs[i] if rivals else None)
+        FinalRow(
+            ticket,
+            ours[i],
+            random[i],
+            theirs[i] if rivals else None,
+            shares[i],
+            shares[len(chosen) + i] if rivals else None,
+        )
         for i, ticket in enumerate(chosen)
     ]
     return FinalTraining(rows, dense, steps)

@@ -216,6 +216,8 @@ def final_rows(result: SearchResult, final: FinalTraining) -> list[dict[str, Any
                 if member.pruned is None
                 else member.pruned.test_accuracy,
                 "dense_test_accuracy": final.dense.test_accuracy,
+                "multiply_adds_share": member.share,
+                "chain_multiply_adds_share": member.pruned_share,
             }
         rows.append({**row, **more})
     return rows

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from nets_deap import _checks
 from nets_deap.plots.pareto import pareto_front as pareto_front
 from nets_deap.plots.fronts import fronts_over_generations as fronts_over_generations
-from nets_deap.plots.pareto import final_accuracy as final_accuracy
+from nets_deap.plots.final import final_accuracy as final_accuracy
+from nets_deap.plots.final import final_accuracy_adds as final_accuracy_adds
 from nets_deap.plots.comparison import accuracy_over_density as accuracy_over_density
 from nets_deap.plots.fronts import attainment as attainment
 from nets_deap.plots.hypervolume import hypervolume as hypervolume

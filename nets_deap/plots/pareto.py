@@ -1,10 +1,9 @@
-"""The Pareto front of a search, and test accuracy after the final training."""
+"""The Pareto front of a search."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,13 @@ from nets_deap.evolution.fronts import costs_of
 from nets_deap.evolution.fronts import knee as knee_of
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.plots import source, style
+from nets_deap.plots.final import final_accuracy
 from nets_deap.plots.kind import kind
 from nets_deap.plots.style import BLUE, GREEN, GREY, ORANGE
 from nets_deap.runs.search.search import SearchResult
-from nets_deap.runs.storage.paths import FRONT
-from nets_deap.runs.storage.reader import reading
 from nets_deap.runs.storage.rows import objective_names
+
+Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -163,81 +163,6 @@ def pareto_front(
     plane.finish(ax)
     ax.legend(frameon=False)
     return ax
-
-
-@kind("accuracy", "Accuracy after the final training, from W0.")
-def final_accuracy(final: FinalTraining | str | Path, ax: Any = None) -> Any:
-    """Draw test accuracy over density after the final training, with random masks and dense.
-
-    Args:
-        final: The final training, or the folder of a run that had one.
-        ax: Where to draw; None for new axes.
-
-    Returns:
-        The ``matplotlib.axes.Axes``.
-
-    Raises:
-        InvalidValueError: The run had no final training.
-    """
-    rows, dense, steps = _final_rows(final)
-    ax = style.axes_or_new(ax)
-    density, tickets, controls, chain = rows.T
-    size = {"markersize": style.marker(0.7)}
-    ax.axhline(dense, color=GREEN, linestyle="--", label="dense baseline")
-    ax.plot(density, tickets, color=BLUE, marker="o", label="tickets", **size)
-    if np.isfinite(chain).all():
-        name = "chain of pruning, equal cost"
-        ax.plot(density, chain, color=GREY, marker="^", label=name, **size)
-    name = "random, same layer densities"
-    ax.plot(density, controls, color=ORANGE, marker="s", label=name, **size)
-    style.density_axis(ax.xaxis)
-    ax.set_xlabel("density in %")
-    ax.set_ylabel(f"test accuracy after\n{steps:,} steps from W0 in %")
-    ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
-    return ax
-
-
-def _final_rows(final: FinalTraining | str | Path) -> tuple[NDArray[np.float64], float, int]:
-    """Return density and accuracies in %, those of dense, and the steps.
-
-    For each member its density, then the accuracy of it, of a random mask, and of a chain's ticket:
-    NaN where there was no chain.
-    """
-    if isinstance(final, FinalTraining):
-        table = [
-            [
-                one.ticket.density,
-                one.trained.test_accuracy,
-                one.random.test_accuracy,
-                np.nan if one.pruned is None else one.pruned.test_accuracy,
-            ]
-            for one in final.rows
-        ]
-        dense, steps = final.dense.test_accuracy, final.steps
-    else:
-        trained = [
-            row for row in source.reader_of(final, FRONT).front() if row.get("test_accuracy")
-        ]
-        if not trained:
-            raise _checks.bad_value(
-                "final",
-                "have had a final training",
-                f"a {FRONT} with test accuracies, as nets-deap run leaves it",
-                str(final),
-            )
-        ours, control = "test_accuracy", "random_test_accuracy"
-        with reading(_checks.path("final", final) / FRONT):
-            table = [
-                [
-                    *(float(row[name]) for name in ("density", ours, control)),
-                    float(row.get("chain_test_accuracy") or np.nan),  # where there was a chain
-                ]
-                for row in trained
-            ]
-            dense = float(trained[0]["dense_test_accuracy"])
-            steps = int(trained[0]["final_steps"])
-    return np.array(table) * (1, 100, 100, 100), 100 * dense, steps
 
 
 def run_figure(result: SearchResult, final: FinalTraining) -> Any:

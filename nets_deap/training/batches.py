@@ -37,7 +37,7 @@ def rows_of(part: Any, rows: Tensor | slice) -> Any:
 def spread_rows(n: int, count: int) -> Tensor:
     """Return ``count`` rows (fewer where there are no more), evenly spread over N in order."""
     some = min(n, count)
-    return torch.arange(some) * n // some
+    return torch.arange(some, device="cpu") * n // some
 
 
 def checked_augment(augment: Any, inputs: Any, count: int) -> Any:
@@ -67,6 +67,8 @@ def checked_augment(augment: Any, inputs: Any, count: int) -> Any:
 
 def minibatch(problem: Problem, plan: Plan, step: int, rows: Tensor) -> Split:
     """Return inputs and targets of one training step, the inputs augmented.
+
+    ``rows`` may lie on the host, wherever the data are.
 
     What ``augment`` and a streamed data set draw follows from the plan's seed and the step: it is
     the same for every network, chunk and thread.

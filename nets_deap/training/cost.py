@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nets_deap.inputs.call import call_with
 from nets_deap.models.private import copied
 from nets_deap.tickets import bits
-from nets_deap.training.batches import rows_of
+from nets_deap.training.batches import rows_of, spread_rows
 from nets_deap.training.problem import Problem, once
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -61,7 +61,7 @@ def uses(problem: Problem) -> NDArray[np.float64]:
     """
     model = copied(problem.model).eval()
     # A whole minibatch: a model may need more than one example at a time.
-    rows = torch.arange(min(problem.recipe.batch_size, problem.n_examples))
+    rows = spread_rows(problem.n_examples, problem.recipe.batch_size)
     found: dict[str, float] = {}
 
     def count(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:

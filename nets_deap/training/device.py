@@ -18,13 +18,13 @@ ONE_THREAD_BELOW = 200_000
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """Return the torch device; ``"auto"`` is CUDA when there.
+    """Return the torch device; ``"auto"`` is CUDA when there. A GPU without number is the current.
 
     Raises:
         InvalidValueError: An unknown device, or CUDA where there is none.
     """
     if isinstance(device, str) and device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -38,7 +38,25 @@ def pick_device(device: str | torch.device) -> torch.device:
         raise _checks.bad_value(
             "device", "be there", f"one of {count} CUDA devices", device, "Use device='cpu'."
         )
+    if str(found) == "cuda":  # for good, whatever is current later
+        return torch.device("cuda", torch.cuda.current_device())
     return found
+
+
+# What others of this machine leave to this process of a GPU's memory, where it is not all.
+_shares: dict[torch.device, float] = {}
+
+
+def limit_memory(device: torch.device, share: float) -> None:
+    """Let this process take at most a share of a GPU's memory."""
+    torch.cuda.set_per_process_memory_fraction(share, device)
+    _shares[device] = share
+
+
+def memory_of(device: torch.device) -> int:
+    """Return how many bytes of a GPU's memory this process may take."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    return int(_shares.get(device, 1.0) * total)
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def guard_loss(problem: Problem, mask: bits.Mask, state: TrainedState) -> Guarde
                     single.append(one * y.weight if weighted else one)
     finally:
         model.train(mode)
-    many = torch.cat(single).double() if single else torch.zeros(0)
+    many = torch.cat(single).double() if single else torch.zeros(0, device="cpu")
     deviation = float(many.std()) if len(many) > 1 else np.nan
     return Guarded(score.result()[0], deviation)
 

@@ -1,8 +1,9 @@
 """``precision``: in which arithmetic matrix products are taken; weights stay in their own.
 
-``"float32"`` (of float64 models: their own), ``"tf32"``: the matrix units' rounding of float32
-factors to 10 bits, on CUDA; ``"bf16"``: products of bfloat16 copies, summed in float32, with
-weights, moments and losses in float32. A network is trained and measured in the same precision.
+``"float32"`` (of float64 models: their own), convolutions too, whatever torch is set to;
+``"tf32"``: the matrix units' rounding of float32 factors to 10 bits, on CUDA; ``"bf16"``: products
+of bfloat16 copies, summed in float32, with weights, moments and losses in float32. A network is
+trained and measured in the same precision.
 
 Measured on the CPU: LeNet-300-100 on 3,500 digits, 300 steps, 5 seeds, each dense and at 10 %
 density, against float32; test loss as relative difference, accuracy on 1,000 digits as difference.
@@ -22,7 +23,8 @@ loss moves more: by up to 24 % (bf16) and 25 % (tf32), against 2.3 %.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -53,57 +55,77 @@ def check_precision(precision: str, dtype: torch.dtype, device: torch.device) ->
     return precision
 
 
-@contextmanager
-def products(precision: str) -> Iterator[None]:
-    """Take matrix products in a precision inside; put torch's settings back after.
+def products(precision: str) -> AbstractContextManager[None]:
+    """Take products and convolutions in a precision inside, whatever the program has set outside.
 
-    The settings belong to the whole process: what another thread multiplies on CUDA meanwhile is
-    rounded the same way. Nothing is set for ``"float32"``.
+    On CUDA torch takes convolutions in tf32 unless told otherwise, and by algorithms that may not
+    repeat byte for byte; both are settled here. The settings belong to the whole process: what
+    another thread multiplies meanwhile is rounded the same way, and a thread that wants another
+    precision waits. They are put back at the end.
     """
-    with nullcontext() if precision == "float32" else _products.held(precision):
+    return _products.held(precision)
+
+
+@contextmanager
+def _set_for(precision: str) -> Iterator[None]:
+    """Set all that torch has about products of float32 and bfloat16; put it back."""
+    tf32, backends = precision == "tf32", torch.backends
+    # bf16 products are summed in float32 throughout; torch lets parts of a sum be added in bf16.
+    sums = "allow_bf16_reduced_precision_reduction"
+    split = getattr(backends.cuda.matmul, f"{sums}_split_k", None)
+    whole = getattr(backends.cuda.matmul, sums)
+    before: list[tuple[Any, str, Any]] = [
+        (backends.cuda.matmul, sums, whole if split is None else (whole, split)),
+        (backends.cudnn, "deterministic", backends.cudnn.deterministic),
+        (backends.cudnn, "benchmark", backends.cudnn.benchmark),
+    ]
+    with _float32_set(tf32):
+        try:
+            for (owner, name, _), own in zip(before, (False, True, False), strict=True):
+                setattr(owner, name, own)
+            yield
+        finally:
+            for owner, name, value in before:
+                setattr(owner, name, value)
+
+
+@contextmanager
+def _float32_set(tf32: bool) -> Iterator[None]:
+    """Let products and convolutions of float32 run in tf32, or not.
+
+    torch has an older and a newer way to say so, and complains of programs that mixed them; all
+    are set, the older one first, as it sets some of the newer ones.
+    """
+    cuda, cudnn, mkldnn = (getattr(torch.backends, name) for name in ("cuda", "cudnn", "mkldnn"))
+    newer = [(cuda, "matmul"), (cudnn, "conv"), (cudnn, "rnn")]
+    newer += [(mkldnn, name) for name in ("matmul", "conv", "rnn")]
+    parts: list[Any] = [getattr(owner, name, None) for owner, name in newer]
+    held = [(part, part.fp32_precision) for part in parts if hasattr(part, "fp32_precision")]
+    try:
+        matmul = torch.get_float32_matmul_precision()
+    except RuntimeError:  # only the newer one was set, against the older one
+        matmul = "highest" if held[0][1] == "tf32" else "high"
+    try:
+        convolutions = cudnn.allow_tf32
+    except RuntimeError:  # the same, against what torch begins with
+        convolutions = True
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    cudnn.allow_tf32 = tf32
+    for part, _ in held:
+        on_cpu = part in parts[3:]
+        part.fp32_precision = "tf32" if tf32 and not on_cpu else "ieee"
+    try:
         yield
-
-
-def _set_for(precision: str) -> AbstractContextManager[None]:
-    """Return what sets torch's settings for a lower precision, and puts them back."""
-    return _tf32() if precision == "tf32" else _whole_sums()
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        cudnn.allow_tf32 = convolutions
+        for part, value in held:
+            part.fp32_precision = "none"  # what stands further up counts
+            if part.fp32_precision != value:
+                part.fp32_precision = value
 
 
 _products = Shared(_set_for)
-
-
-@contextmanager
-def _tf32() -> Iterator[None]:
-    """Let float32 products run in tf32.
-
-    torch has two settings for it, an older and a newer one, and complains where a program mixed
-    them; both are set, and both are put back.
-    """
-    matmul = torch.backends.cuda.matmul
-    newer = getattr(matmul, "fp32_precision", None)  # torch 2.9 and later
-    try:
-        older = torch.get_float32_matmul_precision()
-    except RuntimeError:  # only the newer one was set, against the older one
-        older = "highest" if newer == "tf32" else "high"
-    torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(older)
-        if newer is not None:
-            matmul.fp32_precision = newer
-
-
-@contextmanager
-def _whole_sums() -> Iterator[None]:
-    """Sum bf16 products in float32 throughout; torch lets parts of a sum be added in bf16."""
-    matmul, name = torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"
-    before, split = getattr(matmul, name), getattr(matmul, f"{name}_split_k", None)
-    setattr(matmul, name, False)
-    try:
-        yield
-    finally:
-        setattr(matmul, name, before if split is None else (before, split))
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cache import Cache
+from nets_deap.training.precision import products
 from nets_deap.training.recipe import Recipe
 
 # Examples that a split is measured by at a time.
@@ -170,7 +171,12 @@ def at_work(problem: Problem) -> Iterator[None]:
     module that two threads worked with would hold the weights of one while the other one reads it.
     """
     plain = neutral(problem.device, problem.dtype)
-    with random_states_lock.lent(), problem.cache.lock.held(), plain:  # never waits with one
+    with (
+        random_states_lock.lent(),  # never waits with one
+        problem.cache.lock.held(),
+        plain,
+        products(problem.precision),
+    ):
         yield
 
 

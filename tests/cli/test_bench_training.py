@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.networks import RECIPES, make_task, masks_of, reference
 
-from nets_deap.cli.bench import growth, hardware, report, rivals
+from nets_deap.cli.bench import bound, growth, hardware, report, rivals
 from nets_deap.cli.bench.bound import cost_of
 from nets_deap.cli.bench.cost import kept_cost, step_cost
 from nets_deap.cli.bench.hardware import Limits, measure_limits, peak_memory
@@ -37,12 +37,17 @@ def test_the_rivals_train_the_same_networks_as_the_engines(module):
             np.testing.assert_allclose(parameters[name].detach(), tensor, 1e-9, 1e-9)
 
 
-def test_counts_of_a_feedforward_network_and_of_any_other_module():
+def test_counts_of_a_feedforward_network_and_of_any_other_module(monkeypatch):
     lenet, conv = bench_task("lenet", "cpu"), bench_task("lenet5", "cpu")
     sizes = (784, 300, 100, 10)
     assert cost_of(lenet, "compiled", 0.05, 4) == kept_cost(sizes, 60, 0.05, networks=4)
     assert cost_of(lenet, "compiled", 0.9, 4) == kept_cost(sizes, 60, 1.0, networks=4)
     assert cost_of(lenet, "vmap", 0.05, 4) == step_cost(sizes, 60, 0.05, networks=4)
+    monkeypatch.setattr(bound, "has_triton", lambda device: True)
+    thin = cost_of(lenet, "batched", 0.05, 4)
+    assert thin == step_cost(sizes, 60, 0.05, state="kept", networks=4)
+    assert thin.bytes < 0.8 * step_cost(sizes, 60, 0.05, networks=4).bytes
+    assert cost_of(lenet, "batched", 0.9, 4) == step_cost(sizes, 60, 0.9, networks=4)
     # Multiply-adds of an image: two convolutions of 25 weights a pixel and channel, three layers.
     inner = 25 * 6 * 16 * 100 + 400 * 120 + 120 * 84 + 84 * 10
     first = 25 * 6 * 784
@@ -98,6 +103,48 @@ def test_exponents_and_rates():
     assert np.isnan(growth.exponent({1: 3.0}))
     # 10 seconds that every call costs are not in the rate
     assert growth.rate(lambda steps: 10 + steps / 8, 100) == pytest.approx(8)
+
+
+@pytest.mark.parametrize("overhead", [0.0, 0.2, 3.0])
+def test_steps_are_enough_whatever_a_call_costs_beside_them(overhead):
+    """Masks and weights that come and go take longer than steps of a GPU, and never the same."""
+    calls = []
+
+    def clock(steps):
+        calls.append(steps)
+        return overhead * (1 + 0.1 * (-1) ** len(calls)) + 1e-3 * steps
+
+    assert 250 <= growth.enough_steps(clock, 0.5) <= 1000
+
+
+def test_limits_and_rivals_are_those_of_the_precision(monkeypatch):
+    seen = []
+
+    def note(work, device):
+        work()
+        seen.append(torch.get_float32_matmul_precision())
+        return 1.0
+
+    plain = torch.randn
+    dtypes = []
+
+    def drawn(*size, dtype=None, **more):
+        dtypes.append(dtype)
+        return plain(2, 2, dtype=dtype)
+
+    monkeypatch.setattr(hardware, "median_seconds", note)
+    monkeypatch.setattr(hardware.torch, "randn", drawn)
+    monkeypatch.setattr(hardware, "_copy_rate", lambda *how: 1.0)
+    monkeypatch.setattr(hardware, "_cache_rate", lambda: 1.0)
+    torch.set_float32_matmul_precision("high")
+    try:
+        measure_limits(torch.device("cpu"), "bf16")
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert set(dtypes) == {torch.bfloat16}
+    assert set(seen) == {"highest"}
+    with pytest.raises(ValueError, match="precision must be a known name"):
+        Asked(precision="fp8")
 
 
 def test_masks_have_their_density_and_differ():

@@ -13,7 +13,8 @@ from nets_deap.evolution.descent import rounds_to
 from nets_deap.experiments.chain import steps_a_round
 from nets_deap.experiments.final import prune_alike, spread, train_front
 from nets_deap.experiments.presets import PRESETS
-from nets_deap.experiments.run import run
+from nets_deap.experiments.run import final_rows, run
+from nets_deap.runs.storage.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,40 @@ def test_a_chain_prunes_by_what_the_search_does(by):
         below = next(one for one in levels if one.kept <= ticket.kept)
         assert (below.mask <= ticket.mask).all()
     assert any((a.mask != b.mask).any() for a, b in zip(by_size, other, strict=True))
+
+
+def test_accuracy_is_drawn_over_the_multiply_adds_of_kept_weights_too(tmp_path):
+    import matplotlib.pyplot as plt
+
+    images = TensorDataset(torch.rand(40, 1, 6, 6), torch.arange(40) % 3)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    task = nets.Task(
+        model, train=images, val=images, test=images, recipe=nets.Recipe(steps=3, batch_size=16)
+    )
+    path = tmp_path / "run"
+    found = nets.search(task, population=6, generations=1, path=path, progress="none")
+    final = train_front(task, list(found.front), steps=3, members=3, chain=40, by="cost")
+    RunFolder.existing(path).write_front(final_rows(found, final))
+    total = 16 * 36 + 192
+    for what in (final, path):
+        ax = nets.plots.final_accuracy_adds(what)
+        ours, theirs = (
+            next(one for one in ax.lines if one.get_label().startswith(name)).get_xdata()
+            for name in ("tickets", "chain")
+        )
+        for row, share, chain_share in zip(final.rows, ours, theirs, strict=True):
+            mask = row.ticket.mask
+            assert share == pytest.approx((16 * mask[:36].sum() + mask[36:].sum()) / total)
+            assert chain_share == pytest.approx(row.pruned_share)
+        plt.close("all")
+
+
+def test_where_multiply_adds_are_as_the_density_nothing_is_drawn_twice():
+    task = nets.tasks.xor(hidden=10)
+    found = nets.search(task, population=6, generations=1, progress="none", inherit="none")
+    final = train_front(task, list(found.front), steps=3, members=2)
+    with pytest.raises(InvalidValueError, match="final must have multiply-adds that are not as"):
+        nets.plots.final_accuracy_adds(final)
 
 
 def test_a_chain_beside_structured_tickets_is_refused_before_anything_is_written(tmp_path):

@@ -60,7 +60,7 @@ def ax():
     plt.close(figure)
 
 
-NOT_OF_THIS_RUN = {"comparison", "attainment", "inputs", "filters"}
+NOT_OF_THIS_RUN = {"comparison", "attainment", "inputs", "filters", "accuracy-adds"}
 both = pytest.mark.parametrize("where", ["folder", "live"])
 
 

@@ -255,5 +255,5 @@ FULLY_CONNECTED = {
 
 def chunk_of(task):
     """The one chunk that a task keeps."""
-    (chunk,) = (kept for kept, _ in task.problem.cache._kept.values())
+    (chunk,) = task.problem.cache.things()
     return chunk

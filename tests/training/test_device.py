@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,7 +16,10 @@ from torch import nn
 import nets_deap as nets
 from nets_deap import baselines, models
 from nets_deap.experiments.presets import preset
-from nets_deap.training.device import threads_allowed, threads_limited
+from nets_deap.training import device as device_module
+from nets_deap.training.device import memory_of, pick_device, threads_allowed, threads_limited
+from nets_deap.training.engines.chunk import fitting
+from nets_deap.training.workers import ray_worker
 
 
 def number_in_new_thread():
@@ -196,3 +200,32 @@ assert torch.get_num_threads() == 2
 def test_children_forked_after_training_train_too(engines):
     """They would wait for ever for threads that stayed in the parent process."""
     subprocess.run([sys.executable, "-c", FORKING, *engines], check=True, timeout=120)
+
+
+# ---- GPUs, without one
+
+
+def test_a_gpu_without_a_number_is_the_one_that_is_current_now(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    for name in ("auto", "cuda", torch.device("cuda"), "cuda:1"):
+        assert pick_device(name) == torch.device("cuda", 1)
+    assert pick_device("cuda:0") == torch.device("cuda", 0)
+
+
+def test_a_worker_with_a_share_of_a_gpu_takes_that_share_of_its_memory(monkeypatch):
+    gpu, told = torch.device("cuda", 0), []
+    like = types.SimpleNamespace(total_memory=1000)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: like)
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda *how: told.append(how)
+    )
+    monkeypatch.setattr(device_module, "_shares", {})
+    monkeypatch.setattr(ray_worker, "pick_device", lambda name: gpu)
+    monkeypatch.setattr(ray_worker.signal, "signal", lambda *how: None)
+    shared = types.SimpleNamespace(on=lambda device: device)
+    assert ray_worker.Worker(shared, "cuda", 1).problem == gpu
+    assert (memory_of(gpu), fitting(gpu, 10), told) == (1000, 40, [])
+    ray_worker.Worker(shared, "cuda", 1, 0.25)
+    assert (memory_of(gpu), fitting(gpu, 10), told) == (250, 10, [(0.25, gpu)])

@@ -13,8 +13,11 @@ from torch import nn
 import nets_deap as nets
 from nets_deap import baselines
 from nets_deap.evolution.evaluator import Evaluator
+from nets_deap.models import modes
+from nets_deap.training import problem
 from nets_deap.training.engines.dispatch import ENGINES
 from nets_deap.training.gradients import dense_gradient
+from nets_deap.training.problem import Fold, Plan
 
 RECIPE = nets.Recipe(lr=1e-2, batch_size=20, steps=4)
 MEASURES = ("val_loss", "int8_accuracy", "noise_accuracy:0.3", "multiply_adds")
@@ -208,6 +211,54 @@ def test_a_task_built_inside_trains_the_same_inside_and_outside(mode, engine):
     assert not any(tensor.is_inference() or tensor.is_meta for tensor in tensors)
     assert_equal({"trained": inside}, right)
     assert_equal({"trained": trained(task)}, right)
+
+
+class Read(torch.utils.data.Dataset):
+    """Examples that are read again each time."""
+
+    def __init__(self):
+        self.x, self.y = (torch.from_numpy(part) for part in data())
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, i):
+        return self.x[i], self.y[i]
+
+
+def dropping(engine):
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Dropout(0.3), nn.Linear(16, 3))
+    more = {"augment": torch.clone, "guard": 0.3, "loss": lambda output, y: -output[:, 0].mean()}
+    return nets.Task(model, train=data(), recipe=RECIPE, device="cpu", engine=engine, **more)
+
+
+def reading(engine):
+    more = {"in_memory": False, "recipe": RECIPE, "device": "cpu", "engine": engine}
+    return nets.Task(network(), train=Read(), **more)
+
+
+KINDS = {"plain": build, "dropping": dropping, "reading": reading}
+
+
+@pytest.mark.parametrize(
+    ("kind", "engine"), [(kind, engine) for kind in KINDS for engine in ENGINES]
+)
+def test_tensors_of_our_own_say_where_they_are(monkeypatch, kind, engine):
+    """Under ``torch.set_default_device("cuda")`` others would go there, also what is of the CPU."""
+    if kind != "plain" and engine not in ("vmap", "loop"):
+        pytest.skip("trains other networks")
+    task = KINDS[kind](engine)
+
+    @contextlib.contextmanager
+    def elsewhere(*args, **more):
+        with modes.neutral(*args, **more), torch.device("meta"):
+            yield
+
+    monkeypatch.setattr(problem, "neutral", elsewhere)
+    trained(task)
+    measured(task)
+    gradient(task)
+    task.run([ticket_of(task)] * 3, Plan(4, 1, curve_points=2, keep_states=True, fold=Fold(1, 2)))
 
 
 @pytest.mark.parametrize("engine", ["vmap", "loop"])

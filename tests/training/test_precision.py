@@ -10,7 +10,7 @@ from nets_deap import tasks
 from nets_deap.experiments.presets import preset
 from nets_deap.experiments.run import build_task
 from nets_deap.training.precision import check_precision, products
-from nets_deap.training.problem import Plan
+from nets_deap.training.problem import Plan, at_work
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -82,41 +82,105 @@ def test_presets_take_it_as_a_setting():
 
 def settings():
     """All that torch has about these products, read without raising where settings are mixed."""
-    matmul, sums = torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"
-    found = [getattr(matmul, name, None) for name in ("fp32_precision", sums, f"{sums}_split_k")]
-    try:
-        found.append(torch.get_float32_matmul_precision())
-    except RuntimeError as error:
-        found.append(str(error)[:40])
+    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    sums = "allow_bf16_reduced_precision_reduction"
+    found = [getattr(cuda.matmul, name, None) for name in (sums, f"{sums}_split_k")]
+    found += [cudnn.deterministic, cudnn.benchmark]
+    for owner in (cuda, cudnn, mkldnn):
+        for part in ("matmul", "conv", "rnn"):
+            found.append(getattr(getattr(owner, part, None), "fp32_precision", None))
+    for older in (torch.get_float32_matmul_precision, lambda: cudnn.allow_tf32):
+        try:
+            found.append(older())
+        except RuntimeError as error:
+            found.append(str(error)[:40])
     return found
+
+
+def allowed():
+    """Whether products and convolutions may run in tf32."""
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
 def fail_in_tf32():
     with products("tf32"):
-        raise KeyError("on" if torch.backends.cuda.matmul.allow_tf32 else "off")
+        raise KeyError(*allowed())
+
+
+@pytest.fixture
+def torch_settings():
+    """Put back what torch begins with."""
+    yield torch.backends.cuda.matmul
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = False
+    for part in ("matmul", "conv", "rnn"):
+        for owner in (torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn):
+            if hasattr(getattr(owner, part, None), "fp32_precision"):
+                getattr(owner, part).fp32_precision = "none"
 
 
 @pytest.mark.parametrize("older", [None, "highest", "high", "medium"])
 @pytest.mark.parametrize("newer", [None, "none", "ieee", "tf32"])
-def test_tf32_is_switched_on_inside_only_and_all_settings_are_put_back(older, newer):
-    matmul = torch.backends.cuda.matmul
-    if newer is not None and not hasattr(matmul, "fp32_precision"):
+def test_settings_are_those_of_the_precision_inside_and_all_are_put_back(
+    torch_settings, older, newer
+):
+    if newer is not None and not hasattr(torch_settings, "fp32_precision"):
         pytest.skip("torch has one setting only")
+    if older is not None:
+        torch.set_float32_matmul_precision(older)
+        torch.backends.cudnn.allow_tf32 = older != "highest"
+        torch.backends.cudnn.benchmark = True
+    if newer is not None:
+        torch_settings.fp32_precision = newer
+        torch.backends.cudnn.conv.fp32_precision = newer
+    before = settings()
+    for precision in ("float32", "bf16"):
+        with products(precision):
+            assert allowed() == (False, False)
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch_settings.allow_bf16_reduced_precision_reduction
+            assert torch.backends.cudnn.deterministic
+            assert not torch.backends.cudnn.benchmark
+            with torch.backends.cudnn.flags(enabled=False):
+                pass  # raises where settings contradict each other
+        assert settings() == before
+    with pytest.raises(KeyError, match="True, True"):
+        fail_in_tf32()
+    assert settings() == before
+
+
+def test_what_stands_further_up_counts_again_afterwards(torch_settings):
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("torch has one setting only")
+    with products("float32"):
+        pass
     try:
-        if older is not None:
-            torch.set_float32_matmul_precision(older)
-        if newer is not None:
-            matmul.fp32_precision = newer
+        torch.backends.fp32_precision = "tf32"
         before = settings()
         with products("float32"):
-            assert settings() == before
-        with products("bf16"):
-            assert not matmul.allow_bf16_reduced_precision_reduction
-        assert settings() == before
-        with pytest.raises(KeyError, match="on"):
-            fail_in_tf32()
+            assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+            assert torch.backends.cudnn.conv.fp32_precision == "ieee"
         assert settings() == before
     finally:
-        torch.set_float32_matmul_precision("highest")
-        if hasattr(matmul, "fp32_precision"):
-            matmul.fp32_precision = "none"
+        torch.backends.fp32_precision = "none"
+    assert torch.backends.mkldnn.matmul.fp32_precision == "none"
+
+
+def test_a_program_that_rounds_products_changes_no_ticket(torch_settings):
+    """Whatever computes with a task's networks: training, gradients, the loss on the guard."""
+    seen = []
+
+    def note(x):
+        seen.append(torch.get_float32_matmul_precision())
+        return x
+
+    task = make_task("mlp", RECIPES["adam"], torch.float32, augment=note, guard=0.3)
+    torch.set_float32_matmul_precision("medium")
+    seen.clear()
+    result = task.train(task.dense_ticket(), steps=2)
+    with at_work(task.problem):
+        note(None)
+    assert set(seen) == {"highest"}
+    assert np.isfinite(result.val_loss)
+    assert torch.get_float32_matmul_precision() == "medium"

@@ -38,6 +38,9 @@ def add(parsers: Any) -> None:
     training.add_argument(
         "--device", default="auto", help="auto (CUDA when there), cpu, cuda or cuda:N"
     )
+    training.add_argument(
+        "--precision", default="float32", help="of products: float32, tf32 (CUDA) or bf16"
+    )
     training.add_argument("--engine", default="auto", help="instead of the fastest one that can")
     evolution = command.add_argument_group("evolution")
     evolution.add_argument("--population", type=int, default=100, help="tickets (default: 100)")
@@ -65,7 +68,7 @@ def bench(options: Namespace) -> int:
         from nets_deap.cli.bench.report import training_report
         from nets_deap.cli.bench.training import Asked
 
-        shared = ("repeats", "seconds", "device", "engine")
+        shared = ("repeats", "seconds", "device", "engine", "precision")
         given |= {name: getattr(options, name) for name in shared}
         found["training"] = training_report(Asked(**{n: v for n, v in given.items() if v != ()}))
     if options.what in ("evolution", "all"):

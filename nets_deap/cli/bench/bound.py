@@ -9,6 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from nets_deap.cli.bench.cost import Cost, Term, kept_cost, step_cost
 from nets_deap.models.feedforward import feedforward_of
 from nets_deap.training.engines.cpu.network import DENSE_FROM
+from nets_deap.training.engines.cuda.optimizer import has_triton
+from nets_deap.training.engines.cuda.traffic import kept_below
 from nets_deap.training.losses import loss_of
 from nets_deap.training.task import Task
 
@@ -19,19 +21,28 @@ def cost_of(task: Task, engine: str, density: float, networks: int) -> Cost:
     """Count the operations and bytes of one network-step.
 
     Fully connected networks term by term, as the engine takes them: by kept weights alone, or
-    with dense products. Others by running one step: operations of all products and
-    convolutions, and the bytes of parameters, gradients, optimiser state and of what each layer
-    puts out, forward and backward. The compiled engine takes all but the last with the kept weights
-    alone.
+    with dense products, and then with the state of kept weights alone where it keeps that. Others
+    by running one step: operations of all products and convolutions, and the bytes of parameters,
+    gradients, optimiser state and of what each layer puts out, forward and backward. The compiled
+    engine takes all but the last with the kept weights alone.
     """
-    feedforward, recipe = feedforward_of(task.problem.model), task.recipe
+    feedforward, recipe, problem = feedforward_of(task.problem.model), task.recipe, task.problem
     if feedforward is None:
         return _counted(task, density if engine == "compiled" else 1.0)
     sizes, moments = feedforward.sizes.tolist(), MOMENTS[recipe.optimizer]
     if engine == "compiled":
         share = 1.0 if density >= DENSE_FROM else density
         return kept_cost(sizes, recipe.batch_size, share, moments=moments, networks=networks)
-    return step_cost(sizes, recipe.batch_size, density, moments=moments, networks=networks)
+    thin = has_triton(task.device) and density < kept_below(problem.dtype.itemsize, moments)
+    return step_cost(
+        sizes,
+        recipe.batch_size,
+        density,
+        state="kept" if thin else "dense",
+        itemsize=problem.dtype.itemsize,
+        moments=moments,
+        networks=networks,
+    )
 
 
 def _counted(task: Task, share: float) -> Cost:

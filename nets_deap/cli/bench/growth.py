@@ -24,8 +24,11 @@ def random_masks(task: Task, population: int, density: float) -> list[bits.Bytes
 def enough_steps(clock: Callable[[int], float], seconds: float) -> int:
     """Return how many steps take about ``seconds``; warms up on the way."""
     clock(2)
-    short, long = clock(2), clock(6)
-    each = max((long - short) / 4, 1e-6)
+    short, steps = clock(2), 8
+    # What a call costs beside its steps, masks and weights that come and go, must not hide them.
+    while (long := clock(steps)) < 2 * short and steps < MOST_STEPS:
+        steps = min(4 * steps, MOST_STEPS)
+    each = max((long - short) / (steps - 2), 1e-6)
     return int(np.clip(seconds / each, 4, MOST_STEPS))
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from nets_deap.training.precision import products
+
 PRODUCT_SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (4096, 8192)}
 COPY_BYTES = {"cpu": 2**28, "cuda": 2**32}
 CACHE_BYTES = 2**18  # what a thread copies within the cache of its own core
@@ -45,20 +47,21 @@ class Limits:
         return self.memory if self.cache is None else max(self.memory, self.cache)
 
 
-def measure_limits(device: torch.device, dtype: torch.dtype = torch.float32) -> Limits:
-    """Measure matrix products and copies; of products the fastest size counts.
+def measure_limits(device: torch.device, precision: str = "float32") -> Limits:
+    """Measure matrix products in a precision, and copies; of products the fastest size counts.
 
     On the CPU the compiled engine's own product counts as well, where numba is installed, because
     it may be faster than torch's.
     """
-    rates = []
-    for n in PRODUCT_SIZES[device.type]:
-        a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-        rates.append(2 * n**3 / median_seconds(functools.partial(torch.mm, a, b), device))
+    rates, dtype = [], torch.bfloat16 if precision == "bf16" else torch.float32
+    with products(precision):
+        for n in PRODUCT_SIZES[device.type]:
+            a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+            rates.append(2 * n**3 / median_seconds(functools.partial(torch.mm, a, b), device))
     memory = _copy_rate(COPY_BYTES[device.type], device)
     if device.type == "cuda":
         return Limits(max(rates), memory)
-    if find_spec("numba") is not None:
+    if precision == "float32" and find_spec("numba") is not None:
         rates.append(_own_product_rate())
     return Limits(max(rates), memory, _cache_rate())
 

@@ -42,7 +42,7 @@ UNITS = (
 def training_report(asked: Asked) -> dict[str, Any]:
     """Measure training, print each line as soon as it is known, and return all as plain data."""
     place = pick_device(asked.device)
-    facts, limits = describe(place), measure_limits(place)
+    facts, limits = describe(place), measure_limits(place, asked.precision)
     inside = "" if limits.cache is None else f", in cache {limits.cache / 1e9:.0f} GB/s"
     print(
         f"{facts.get('gpu', facts['processor'])}, {facts['threads']} threads, torch "
@@ -71,6 +71,7 @@ def training_report(asked: Asked) -> dict[str, Any]:
         print(f"the cost of a network-step of ours grows with {listed}")
     return {
         "machine": facts,
+        "precision": asked.precision,
         "limits": asdict(limits),
         "rows": [asdict(row) for row in rows],
         "growth": exponents,
@@ -97,7 +98,8 @@ def growth_of(rows: Sequence[Row], asked: Asked) -> dict[str, float]:
     by_density = {row.density: 1 / row.ours for row in own if row.population == most}
     by_size: dict[float, float] = {}
     for width in WIDTHS:
-        task = make_task("lenet", asked.device, width=width, engine=asked.engine)
+        how = {"engine": asked.engine, "precision": asked.precision}
+        task = make_task("lenet", asked.device, width=width, **how)
         clock = ours(task, growth.random_masks(task, GROWTH_POPULATION, GROWTH_DENSITY))
         steps = growth.enough_steps(clock, asked.seconds)
         by_size[task.layout.size] = 1 / growth.rate(clock, steps)

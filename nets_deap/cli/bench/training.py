@@ -15,9 +15,10 @@ from nets_deap import _checks, models
 from nets_deap.cli.bench import growth, rivals
 from nets_deap.cli.bench.bound import cost_of
 from nets_deap.cli.bench.hardware import Limits, peak_memory, settle
-from nets_deap.names import ENGINES
+from nets_deap.names import ENGINES, PRECISIONS
 from nets_deap.tickets import bits
 from nets_deap.training.engines.dispatch import pick_engine, train
+from nets_deap.training.precision import products
 from nets_deap.training.problem import Plan
 from nets_deap.training.recipe import LENET_RECIPE
 from nets_deap.training.task import Task
@@ -50,7 +51,7 @@ class Asked:
         densities: Densities of random masks.
         repeats: Interleaved repeats of the three measurements.
         seconds: About how long each measurement takes.
-        device: As for ``nets.Task``, and so is ``engine``.
+        device: As for ``nets.Task``, and so are ``engine`` and ``precision``.
 
     Raises:
         InvalidValueError: One of these cannot be measured.
@@ -63,11 +64,13 @@ class Asked:
     seconds: float = 0.5
     device: str = "auto"
     engine: str = "auto"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for net in self.nets:
             _checks.choice("net", net, NETS)
         _checks.choice("engine", self.engine, ENGINES)
+        _checks.choice("precision", self.precision, PRECISIONS)
         _checks.whole("repeats", self.repeats)
         _checks.real("seconds", self.seconds, low=0, open_low=True)
         for density in self.densities:
@@ -137,7 +140,7 @@ def make_task(net: str, device: str = "auto", *, width: float = 1.0, **options: 
 def measure(asked: Asked, limits: Limits) -> Iterator[Row]:
     """Measure every combination, one after the other, against the ``limits`` of the machine."""
     for net in asked.nets:
-        task = make_task(net, asked.device, engine=asked.engine)
+        task = make_task(net, asked.device, engine=asked.engine, precision=asked.precision)
         for population in asked.populations or POPULATIONS[task.device.type]:
             for density in asked.densities:
                 yield _row(task, net, population, density, asked, limits)
@@ -193,14 +196,18 @@ def ours(task: Task, masks: list[bits.Bytes]) -> Timed:
 
 
 def _clocked(task: Task, run: Callable[[Tensor], None]) -> Timed:
-    """Return a function that takes steps of ``run`` and tells the seconds."""
+    """Return a function that takes steps in the task's precision and tells the seconds.
+
+    In bf16 only the engine takes products: ``run`` takes them in float32.
+    """
     batches = Plan(FIRST_STEPS, 1).batches(EXAMPLES, task.recipe.batch_size).to(task.device)
 
     def clock(steps: int) -> float:
         rows = batches.repeat(-(-steps // FIRST_STEPS), 1)[:steps]
         settle(task.device)
         start = time.perf_counter()
-        run(rows)
+        with products(task.precision):
+            run(rows)
         settle(task.device)
         return time.perf_counter() - start
 

@@ -7,7 +7,7 @@ others are batched products. All memory is taken once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,6 @@ from nets_deap.training.engines.chunk import Chunk, fitting, train_chunks
 from nets_deap.training.engines.cuda import optimizer
 from nets_deap.training.engines.cuda.traffic import INDEX_BYTES
 from nets_deap.training.problem import (
-    EVAL_ROWS,
     OnPart,
     Outcome,
     Plan,
@@ -31,6 +30,8 @@ from nets_deap.training.problem import (
 )
 
 EVAL_BYTES = 2**29
+ALL = slice(None)
+ALIGNED = 8  # columns: rows of 16 bytes at least
 
 _backward = torch.ops.aten
 # In place, and the gradient by the output alone: what each activation leaves is all that is kept.
@@ -108,12 +109,12 @@ ENGINE = Engine(
 class BatchedChunk(Chunk):
     """P fully connected networks."""
 
-    def __init__(self, problem: Problem, networks: int, capacities: Mapping[str, int]) -> None:
+    def __init__(self, problem: Problem, networks: int, listed: frozenset[str]) -> None:
         feedforward = feedforward_of(problem.model)
         assert feedforward is not None
         self.feedforward: Feedforward = feedforward
         self._low = torch.bfloat16 if problem.precision == "bf16" else None
-        super().__init__(problem, networks, capacities)
+        super().__init__(problem, networks, listed)
         width, real = self.width(problem), problem.dtype
         dtype, device = self._low or real, problem.device
         self._inputs = self._flat(problem.train[0])
@@ -161,9 +162,9 @@ class BatchedChunk(Chunk):
 
     @staticmethod
     def width(problem: Problem) -> int:
-        """Return how many rows a minibatch takes; on CUDA rows of 16 bytes at least, aligned."""
+        """Return how many rows a minibatch takes; on CUDA aligned."""
         batch = problem.recipe.batch_size
-        return -(-batch // 8) * 8 if problem.device.type == "cuda" else batch
+        return -(-batch // ALIGNED) * ALIGNED if problem.device.type == "cuda" else batch
 
     def halves(self) -> State | None:
         """Return copies of the parameters for bf16 products."""
@@ -187,19 +188,20 @@ class BatchedChunk(Chunk):
             self._backward(i)
         return self._loss, self.gradients_held
 
-    def measure(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Return loss (P,) and accuracy (P,) on a whole split, float64, in evaluation mode."""
-        total = torch.zeros(self.p, dtype=torch.float64, device=self.problem.device)
+    def measure_some(self, some: slice, split: Split, rows: int) -> tuple[Tensor, Tensor]:
+        """Return loss and accuracy of some networks on a whole split; see ``Chunk``."""
+        p = some.stop - some.start
+        total = torch.zeros(p, dtype=torch.float64, device=self.problem.device)
         correct = torch.zeros_like(total)
         inputs, targets = split
-        each = self.p * sum(self._units) * self._h[0].element_size()
-        rows = max(1, min(EVAL_ROWS, EVAL_BYTES // each))
+        rows = min(rows, EVAL_BYTES // (p * sum(self._units) * self._h[0].element_size()))
+        rows = max(1, rows if rows < ALIGNED else rows // ALIGNED * ALIGNED)
         for start in range(0, len(inputs), rows):
             x, y = self._flat(inputs[start : start + rows]), targets[start : start + rows]
-            h = [self._h[0].new_empty((self.p, n, len(x))) for n in self._units]
-            self._forward(x, h)
+            h = [self._h[0].new_empty((p, n, len(x))) for n in self._units]
+            self._forward(x, h, some)
             output = h[-1].to(self._loss.dtype)
-            true = y.expand(self.p, 1, -1)
+            true = y.expand(p, 1, -1)
             total -= output.log_softmax(1).gather(1, true).double().sum((1, 2))
             correct += (output.argmax(1) == y).sum(1)
         return total / len(inputs), correct / len(inputs)
@@ -209,18 +211,17 @@ class BatchedChunk(Chunk):
         rows = inputs.reshape(len(inputs), -1)
         return rows if self._low is None else rows.to(self._low)
 
-    def _parameters(self, i: int) -> tuple[Tensor, Tensor | None]:
+    def _parameters(self, i: int, some: slice = ALL) -> tuple[Tensor, Tensor | None]:
         """Return weights (P, out, in) and biases (P, out, 1) of a layer, as products take them."""
         named = self.weights.trained if self._low is None else self.halves_held
         bias = named.get(f"{self.feedforward.names[i]}.bias")
-        return named[
-            f"{self.feedforward.names[i]}.weight"
-        ], None if bias is None else bias.unsqueeze(2)
+        weight = named[f"{self.feedforward.names[i]}.weight"][some]
+        return weight, None if bias is None else bias[some].unsqueeze(2)
 
-    def _forward(self, x: Tensor, h: list[Tensor]) -> None:
-        """Fill the activations of all layers; the last stays linear."""
+    def _forward(self, x: Tensor, h: list[Tensor], some: slice = ALL) -> None:
+        """Fill the activations of all layers of some networks; the last stays linear."""
         for i, out in enumerate(h):
-            weight, bias = self._parameters(i)
+            weight, bias = self._parameters(i, some)
             if i == 0:
                 flat, every = out.view(-1, len(x)), weight.view(-1, weight.shape[2])
                 if bias is None:

@@ -16,12 +16,12 @@ from nets_deap.training.engine import Engine
 from nets_deap.training.engines import batched, loop
 from nets_deap.training.engines.cpu import engine as compiled
 from nets_deap.training.engines.functional import stuck_at
-from nets_deap.training.engines.memory import capacity_of, free, is_shortage, unfit
+from nets_deap.training.engines.memory import capacity_of, free, unfit
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.executor import executor_of, journal_of
 from nets_deap.training.folds import folded
-from nets_deap.training.precision import products
 from nets_deap.training.problem import Outcome, Plan, Problem, Start, at_work, once
+from nets_deap.training.shortage import is_shortage
 
 logger = logging.getLogger("nets_deap")
 
@@ -108,7 +108,8 @@ def train(
     found = {} if journal is None else journal.begin(masks, plan, begin)
     capacity = capacity_of(problem, picked.name)
     watching = nullcontext() if journal is None else journal.watching()
-    with at_work(problem), products(problem.precision), watching:
+    freed = False
+    with at_work(problem), watching:
         while len(found) < len(masks):
             pending = [i for i in range(len(masks)) if i not in found]
             some = pending[: capacity.portion(len(pending))]
@@ -147,7 +148,10 @@ def train(
                 found.update(zip(own, part.split(), strict=True))
                 capacity.fits(len(own))
             if short:  # by now nothing holds on to the frames of what failed
-                free(here)
+                # What others of this process keep may be all that is in the way.
+                again, freed = free(here.device) and not freed, True
+                if again:
+                    continue
                 if len(some) > 1:
                     left = sum(i not in found for i in some)
                     capacity.shrink(min(most or picked.at_once(problem), left))

@@ -19,13 +19,13 @@ from nets_deap.models.modes import quiet
 from nets_deap.models.private import copied
 from nets_deap.training.batches import eval_batches, rows_of, spread_rows
 from nets_deap.training.engines.dropout import at_step, keyed
-from nets_deap.training.engines.memory import is_shortage
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import loss_of, n_correct, n_labelled
 from nets_deap.training.precision import plain_attention
-from nets_deap.training.problem import Problem, Split, State, once
+from nets_deap.training.problem import EVAL_ROWS, Problem, Split, State, once
 from nets_deap.training.recipe import name_of
 from nets_deap.training.score import OUTPUT_BYTES, Score
+from nets_deap.training.shortage import is_shortage
 
 Stacked = tuple[State, State, State, Tensor]  # trained, fixed, buffers and keys, each (P, ...)
 
@@ -128,33 +128,41 @@ class Functional:
         return gradients_of
 
     def measure(
-        self, trained: State, fixed: State, buffers: State, keys: Tensor, split: Split
+        self,
+        trained: State,
+        fixed: State,
+        buffers: State,
+        keys: Tensor,
+        split: Split,
+        rows: int = EVAL_ROWS,
     ) -> tuple[Tensor, Tensor]:
         """Return loss (P,) and accuracy (P,) on a whole split, in evaluation mode.
 
         Under a loss that is a function, outputs of at most ``OUTPUT_BYTES`` are held at once: of
-        all networks, of some, or of one. See ``Score``.
+        all networks, of some, or of one. See ``Score``. ``rows`` examples are taken at a time.
         """
         self.model.eval()
         networks: Stacked = (trained, fixed, buffers, keys)
         with torch.no_grad(), plain_attention():
             if isinstance(self._problem.recipe.loss, str):
-                return self._by_pieces(networks, split)
+                return self._by_pieces(networks, split, rows)
             most = probe(self._problem).output_bytes * length_of(split[0])
             size = max(1, int(OUTPUT_BYTES // max(most, 1)))
             found = []
             for first in range(0, len(keys), size):
-                some = _some(networks, slice(first, first + size))
-                found.append(self._together(some, split) or self._by_pieces(some, split))
+                some = some_of(networks, slice(first, first + size))
+                found.append(
+                    self._together(some, split, rows) or self._by_pieces(some, split, rows)
+                )
         loss, accuracy = (torch.cat(part) for part in zip(*found, strict=True))
         return loss, accuracy
 
-    def _by_pieces(self, networks: Stacked, split: Split) -> tuple[Tensor, Tensor]:
+    def _by_pieces(self, networks: Stacked, split: Split, rows: int) -> tuple[Tensor, Tensor]:
         """Return losses and accuracies, the losses as means over pieces by their rows."""
         scores_of = vmap(self._score, in_dims=(0, 0, 0, 0, None, None))
         loss = torch.zeros(len(networks[3]), dtype=torch.float64, device=self._problem.device)
         correct, labelled = torch.zeros_like(loss), torch.zeros_like(loss)
-        for i, (n, x, y) in enumerate(eval_batches(split)):
+        for i, (n, x, y) in enumerate(eval_batches(split, rows)):
             with self.explained():
                 losses, hits, of = scores_of(*self._at(networks, -1 - i), x, y)
             loss += losses.double() * n
@@ -162,12 +170,12 @@ class Functional:
             labelled += of
         return loss / length_of(split[0]), correct / labelled
 
-    def _together(self, networks: Stacked, split: Split) -> tuple[Tensor, Tensor] | None:
+    def _together(self, networks: Stacked, split: Split, rows: int) -> tuple[Tensor, Tensor] | None:
         """Return losses, of all outputs together, and accuracies; None where nothing holds them."""
         p, problem = len(networks[3]), self._problem
         scores = [Score(self._loss_of, split[1], problem.ignored) for _ in range(p)]
         outputs_of, pieces = vmap(self._output, in_dims=(0, 0, 0, 0, None)), 0
-        for n, x, y in eval_batches(split):
+        for n, x, y in eval_batches(split, rows):
             pieces += 1
             with self.explained():
                 tensors = outputs_of(*self._at(networks, -pieces), x)
@@ -244,7 +252,7 @@ class Functional:
         with keyed(key) if self._drops else nullcontext():
             leaves, form = taken_apart(call_with(self.model, state, x))
         # Tensors are noted as places alone: those in here belong to all networks at once.
-        place = torch.empty(0)
+        place = torch.empty(0, device=self._problem.device)
         self._form = form, [place if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
@@ -253,7 +261,7 @@ class Functional:
         return {**self._shared, **fixed, **trained, **buffers}
 
 
-def _some(networks: Stacked, places: slice) -> Stacked:
+def some_of(networks: Stacked, places: slice) -> Stacked:
     """Return some of the networks, as views."""
     trained, fixed, buffers, keys = networks
     parts = ({name: t[places] for name, t in part.items()} for part in (trained, fixed, buffers))

@@ -75,7 +75,9 @@ def train_loop(
     """
     begin: list[Start] = [None] * len(masks) if starts is None else starts
     limit = len(masks) if chunk is None else _checks.whole("chunk", chunk)
-    batches = plan.batches(problem.n_examples, problem.recipe.batch_size).to(problem.device)
+    batches = plan.batches(problem.n_examples, problem.recipe.batch_size)
+    if problem.in_memory:
+        batches = batches.to(problem.device)
     plain = threads == 1 or not takes_threads(problem)
     parts: list[Outcome] = []
 

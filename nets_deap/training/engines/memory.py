@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
 from nets_deap.tickets import bits
+from nets_deap.training.cache import drop_all
 from nets_deap.training.problem import Outcome, Plan, Problem, Start, once, untrained
+from nets_deap.training.shortage import is_shortage
 
 logger = logging.getLogger("nets_deap")
+Found = TypeVar("Found")
 
 # Chunks that must fit before one of twice as many networks is tried again.
 FIRST_WAIT = 8
-_WORDS = ("DefaultCPUAllocator", "out of memory", "can't allocate memory")
-
-
-def is_shortage(error: BaseException) -> bool:
-    """Return whether an exception says that memory ran out.
-
-    On the CPU torch raises a plain ``RuntimeError``.
-    """
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
 
 
 class Capacity:
@@ -71,11 +65,50 @@ def capacity_of(problem: Problem, engine: str) -> Capacity:
     return Capacity()
 
 
-def free(problem: Problem) -> None:
-    """Give back what is kept for speed alone."""
-    problem.cache.clear()
-    if problem.device.type == "cuda":
+def free(device: torch.device) -> bool:
+    """Give back what is kept on a device for speed alone, of all problems; return if any was."""
+    dropped = drop_all(device)
+    _give_back(device)
+    return dropped > 0
+
+
+def _give_back(device: torch.device) -> None:
+    """Give back what torch holds on a device and does not use."""
+    if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+class Pieces:
+    """Work on networks and examples, piece by piece: smaller ones for good after a shortage.
+
+    Args:
+        networks: At most so many at once.
+        rows: Examples at once.
+        device: Where memory is given back in a shortage.
+    """
+
+    def __init__(self, networks: int, rows: int, device: torch.device) -> None:
+        self._networks, self._rows, self._device = networks, rows, device
+
+    def of(self, work: Callable[[slice, int], Found], n: int) -> list[Found]:
+        """Return what work gives of all pieces of n networks, each with the number of rows."""
+        found: list[Found] = []
+        first = 0
+        while first < n:
+            some, short = slice(first, min(first + self._networks, n)), False
+            try:
+                found.append(work(some, self._rows))
+                first = some.stop
+            except (RuntimeError, MemoryError) as error:
+                if not is_shortage(error) or (some.stop - first == 1 and self._rows == 1):
+                    raise
+                short = True
+            if short:  # by now nothing holds on to the frames of what failed
+                _give_back(self._device)
+                count = some.stop - first
+                self._networks = max(1, count // 2)
+                self._rows = self._rows if count > 1 else self._rows // 2
+        return found
 
 
 def unfit(problem: Problem, packed: bits.Bytes, plan: Plan, start: Start) -> Outcome:

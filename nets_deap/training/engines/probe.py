@@ -20,12 +20,12 @@ from nets_deap.models.private import copied
 from nets_deap.training.batches import rows_of, spread_rows
 from nets_deap.training.device import python_states, seeded
 from nets_deap.training.engines.dropout import keyed
-from nets_deap.training.engines.memory import is_shortage
 from nets_deap.training.losses import loss_of
 from nets_deap.training.precision import plain_attention
 from nets_deap.training.problem import EVAL_ROWS, Problem, once
 from nets_deap.training.recipe import name_of
 from nets_deap.training.score import OUTPUT_BYTES, bytes_of, joined
+from nets_deap.training.shortage import is_shortage
 
 logger = logging.getLogger("nets_deap")
 

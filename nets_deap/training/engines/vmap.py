@@ -9,7 +9,10 @@ networks' keys and the step, which both live on the device.
 
 from __future__ import annotations
 
-import math
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,17 +20,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets_deap import _checks
-from nets_deap.data.streamed import spec_of
-from nets_deap.inputs.nested import leaves_of
 from nets_deap.tickets import bits
-from nets_deap.training.batches import minibatch
+from nets_deap.training.batches import rows_of, spread_rows
+from nets_deap.training.device import memory_of
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.chunk import Chunk, fitting, train_chunks
-from nets_deap.training.engines.cuda.optimizer import moments_of
+from nets_deap.training.engines.cuda.weights import counts_of
 from nets_deap.training.engines.dropout import keys_of
-from nets_deap.training.engines.functional import Functional
+from nets_deap.training.engines.functional import Functional, some_of
 from nets_deap.training.engines.probe import probe
-from nets_deap.training.problem import OnPart, Outcome, Plan, Problem, Split, Start, State
+from nets_deap.training.problem import (
+    EVAL_ROWS,
+    OnPart,
+    Outcome,
+    Plan,
+    Problem,
+    Split,
+    Start,
+    State,
+    once,
+)
+from nets_deap.training.shortage import is_shortage
+
+# Of all memory of a GPU, for what networks take beside their training while they are measured.
+MEASURE_SHARE = 1 / 16
+_EVERYTHING = 2**62
 
 
 def suits(problem: Problem) -> bool:
@@ -70,42 +87,33 @@ class VmapChunk(Chunk):
     """P networks of any module that works under ``torch.func``."""
 
     _functional: Functional
-    _plan: Plan
 
     @staticmethod
     def bytes_of_one(problem: Problem) -> int:
         """Return about the bytes that one network of a chunk needs.
 
-        A weight, its gradient, its moments and its mask for each parameter. On CUDA, where chunks
-        are as large as memory, also activations: guessed at eight times the minibatch, because a
-        module does not say what it holds. On the CPU, where chunks stay near the cache, all recipes
-        count two moments.
+        On the CPU, where chunks stay near the cache, a weight, its gradient, its mask and two
+        moments for each parameter; on CUDA, where they are as large as memory, what was measured.
         """
-        itemsize = problem.dtype.itemsize
-        parameters = sum(tensor.numel() for tensor in problem.initial.values())
-        if problem.device.type != "cuda":
-            return 5 * itemsize * parameters
-        leaves = leaves_of(spec_of(problem.train[0]))
-        sample = itemsize * sum(math.prod(map(int, leaf.shape[1:])) for leaf in leaves)
-        activations = 8 * sample * max(problem.recipe.batch_size, 64)
-        return itemsize * parameters * (3 + moments_of(problem.recipe)) + activations
+        if problem.device.type == "cuda":
+            return needs_of(problem).training
+        return 5 * problem.dtype.itemsize * sum(t.numel() for t in problem.initial.values())
 
-    def run(
+    def fill(
         self,
         packed: bits.Bytes,
         plan: Plan,
         starts: list[Start],
         counts: NDArray[np.int64],
-    ) -> Outcome:
-        """Train, measure and hand everything over; see ``Chunk.run``."""
+    ) -> None:
+        """Put everything to where training starts; see ``Chunk.fill``."""
         if not self.graph.captured:
             # What a module or loss keeps in Python lasts for one training. A captured step runs
             # no Python any more; it needs the functional whose tensors it has recorded.
             self._functional = Functional(self.problem, self.weights.shared)
             self._keys = torch.zeros((self.p, 2), dtype=torch.int32, device=self.problem.device)
-        self._keys.copy_(keys_of(list(packed), plan.seed, self._keys.device))
-        self._plan = plan
-        return super().run(packed, plan, starts, counts)
+        self._keys[: len(packed)].copy_(keys_of(list(packed), plan.seed, self._keys.device))
+        super().fill(packed, plan, starts, counts)
 
     def begin(self) -> None:
         """Put the module into training mode."""
@@ -115,7 +123,10 @@ class VmapChunk(Chunk):
         """Return each network's loss (P,) on some rows of the training data, and its gradient."""
         held = self.weights
         keys = self._functional.keys_at(self._keys, self.schedule.step())
-        inputs, targets = minibatch(self.problem, self._plan, self.schedule.at, rows)
+        if self.problem.is_resident:
+            inputs, targets = (rows_of(part, rows) for part in self.problem.train)
+        else:
+            inputs, targets = self._fed
         gradients_of = self._functional.gradients()
         with self._functional.explained():
             found = gradients_of(held.trained, held.fixed, held.buffers, keys, inputs, targets)
@@ -125,7 +136,78 @@ class VmapChunk(Chunk):
         # Fused optimisers read memory in order, whatever the strides say.
         return loss, {name: gradient.contiguous() for name, gradient in gradients.items()}
 
-    def measure(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Return loss (P,) and accuracy (P,) on a whole split, float64, in evaluation mode."""
+    def measured_at_once(self) -> int:
+        """Return how many networks to measure at once: all, or what a share of CUDA memory holds.
+
+        Networks are measured by more examples at a time than they are trained by.
+        """
+        device = self.problem.device
+        if device.type != "cuda":
+            return self.p
+        return max(1, int(MEASURE_SHARE * memory_of(device)) // needs_of(self.problem).measuring)
+
+    def measure_some(self, some: slice, split: Split, rows: int) -> tuple[Tensor, Tensor]:
+        """Return loss and accuracy of some networks on a whole split; see ``Chunk``."""
         held = self.weights
-        return self._functional.measure(held.trained, held.fixed, held.buffers, self._keys, split)
+        networks = some_of((held.trained, held.fixed, held.buffers, self._keys), some)
+        return self._functional.measure(*networks, split, rows)
+
+
+class Needs(NamedTuple):
+    """Bytes of CUDA memory that each network of a chunk takes.
+
+    Attributes:
+        training: While it is held, trained and handed over.
+        measuring: Beside that, while it is measured ``EVAL_ROWS`` examples at a time.
+    """
+
+    training: int
+    measuring: int
+
+
+@once
+def needs_of(problem: Problem) -> Needs:
+    """Measure on CUDA what a network takes: a module does not say what it holds.
+
+    Two networks take a step, and then four: the difference is what two more of them take.
+    """
+    try:
+        with torch.cuda.device(problem.device):
+            few, more = (_taken(problem, p) for p in (2, 4))
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        few, more = (0, 0), (_EVERYTHING, _EVERYTHING)  # one at a time, if at all
+    training, measuring = (max(1, (b - a) // 2) for a, b in zip(few, more, strict=True))
+    return Needs(training, measuring)
+
+
+def _taken(problem: Problem, networks: int) -> tuple[int, int]:
+    """Return the bytes that networks take in training and, beside that, while they are measured."""
+    rows = min(problem.recipe.batch_size, problem.n_examples)
+    packed = np.stack([bits.pack(np.ones(problem.layout.size, dtype=np.bool_))] * networks)
+    with _peak(problem.device) as trained:
+        chunk = VmapChunk(problem, networks, frozenset())
+        chunk.fill(packed, Plan(1, 0), [None] * networks, counts_of(problem.layout, packed))
+        if not problem.is_resident:
+            chunk.feed(0)
+        chunk.step()
+    places = spread_rows(problem.n_examples, rows).to(problem.device)
+    inputs, targets = (rows_of(part, places) for part in problem.train)
+    with _peak(problem.device) as measured:
+        chunk.measure_some(slice(networks), (inputs, targets), rows)
+    with _peak(problem.device) as handed_over:
+        chunk.weights.trained_states()
+    # A captured step keeps what it takes: what comes after it comes on top.
+    return trained[0] + handed_over[0], measured[0] * EVAL_ROWS // rows
+
+
+@contextmanager
+def _peak(device: torch.device) -> Iterator[list[int]]:
+    """Put into a list, at the end, the most bytes that were in use beside those before."""
+    found: list[int] = []
+    gc.collect()  # what is garbage already must not be given back in between
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    yield found
+    found.append(torch.cuda.max_memory_allocated(device) - before)

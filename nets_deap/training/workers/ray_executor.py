@@ -129,7 +129,8 @@ class RayExecutor:
         if time.monotonic() < self._not_before:
             return
         while len(self.handles) < self.options.workers:
-            actor = self._worker_class.remote(self._shared, self.options.device, self.options.cpus)
+            how = self.options
+            actor = self._worker_class.remote(self._shared, how.device, how.cpus, how.gpus)
             self.handles.append(WorkerHandle(self._ray, actor, self._started))
             self._started += 1
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from nets_deap.tickets import bits
+from nets_deap.training.device import limit_memory, pick_device
 from nets_deap.training.engines.dispatch import train
 from nets_deap.training.problem import Outcome, Plan, Start
 from nets_deap.training.workers.transfer import SharedProblem, owned
@@ -50,14 +51,18 @@ class Worker:
         shared: The problem; its data stay in the memory that all workers of a node share.
         device: ``"cpu"`` or ``"cuda"``.
         threads: Of torch, on the CPU.
+        gpus: Of which share of a GPU it takes the memory, where that is less than one.
     """
 
-    def __init__(self, shared: SharedProblem, device: str, threads: int) -> None:
+    def __init__(self, shared: SharedProblem, device: str, threads: int, gpus: float = 1.0) -> None:
         for name in IGNORED_SIGNALS:
             with contextlib.suppress(ValueError):  # not in the main thread
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
         self._threads, self._warm = threads, False
-        self.problem = shared.on(torch.device(device))
+        place = pick_device(device)
+        if place.type == "cuda" and gpus < 1:
+            limit_memory(place, gpus)
+        self.problem = shared.on(place)
         self._logged: list[tuple[int, str]] = []
         logging.getLogger("nets_deap").addHandler(_Collector(self._logged))
 

@@ -1,6 +1,7 @@
 """A step that can be replayed: a schedule at a counter, chunks of any module, capture or calls."""
 
 import logging
+import types
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -24,13 +25,13 @@ from nets_deap import Recipe
 from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training import interrupt
-from nets_deap.training.cache import Cache
 from nets_deap.training.engines.cuda import graph as graph_module
 from nets_deap.training.engines.cuda import schedule as schedule_module
-from nets_deap.training.engines.cuda.graph import Graph
+from nets_deap.training.engines.cuda.graph import Graph, Waits
 from nets_deap.training.engines.cuda.schedule import Schedule
 from nets_deap.training.engines.cuda.weights import Weights
-from nets_deap.training.engines.vmap import train_vmap
+from nets_deap.training.engines.functional import Functional
+from nets_deap.training.engines.vmap import VmapChunk, train_vmap
 from nets_deap.training.problem import Plan
 
 PLAN = Plan(20, 3, curve_points=3, test=True, keep_states=True)
@@ -55,6 +56,9 @@ def test_any_module_in_a_chunk_equals_single_trainings(monkeypatch, module):
     rest = reference(task.problem, turned, plan, starts=starts)
     assert_same(again, rest, rtol=1e-8)
     assert chunk_of(task) is chunk
+    with Waits() as waits:
+        chunk.step()
+    assert not waits.seen, "what waits for the device cannot be captured"
 
 
 def test_what_a_module_cannot_do_as_a_batch_is_explained():
@@ -121,21 +125,9 @@ def test_on_the_cpu_a_replay_is_a_call():
     calls = []
     graph = Graph(torch.device("cpu"))
     assert not graph.prepare(lambda: calls.append("warm-up"))
-    graph(lambda: calls.append("step"), 3)
-    assert calls == ["step"] * 3
+    graph(lambda: calls.append("step"), range(3), calls.append)
+    assert calls == [0, "step", 1, "step", 2, "step"]
     assert not graph.captured
-
-
-def test_a_step_that_works_on_the_host_is_never_captured():
-    """As minibatches are that are streamed or augmented: no warm-up, no stream, only calls."""
-    calls = []
-    graph = Graph(torch.device("cuda"), capture=False)
-    assert not graph.prepare(lambda: calls.append("warm-up"))
-    graph(lambda: calls.append("step"), 2)
-    assert calls == ["step"] * 2
-    task = make_task("mlp", Recipe(), augment=lambda x: x + torch.rand_like(x))
-    assert task.problem.is_resident is False
-    assert make_task("mlp", Recipe()).problem.is_resident is True
 
 
 def test_an_interrupt_comes_between_steps_that_are_called():
@@ -148,20 +140,87 @@ def test_an_interrupt_comes_between_steps_that_are_called():
 
     try:
         with pytest.raises(interrupt.Interrupted):
-            Graph(torch.device("cpu"))(step, 5)
+            Graph(torch.device("cpu"))(step, range(5))
     finally:
         interrupt.forget()
     assert len(calls) == 2
 
 
-class FakeGraph:
-    replays = 0
+WAITING = {
+    "item": lambda x: x.sum().item(),
+    "truth": lambda x: bool(x.any()),
+    "nonzero": torch.nonzero,
+    "mask": lambda x: x[x > 0],
+    "masked_write": lambda x: x.index_put_((x > 0,), torch.zeros(())),
+    "to_the_host": lambda x: x.to("meta"),  # what is elsewhere; there is one device here
+}
+GOING_ON = {
+    "places": lambda x: x[torch.tensor([0, 1])],
+    "written_places": lambda x: x.index_put_((torch.tensor([0]),), torch.zeros(())),
+    "chosen": lambda x: torch.where(x > 0, x, 0),
+    "scattered": lambda x: x.masked_fill_(x > 0, 0),
+    "a_number": lambda x: x * torch.tensor(2.0),
+}
+
+
+@pytest.mark.parametrize("name", [*WAITING, *GOING_ON])
+def test_operations_that_the_host_waits_for_are_told_from_others(name):
+    x = torch.randn(4)
+    with Waits() as waits:
+        (WAITING | GOING_ON)[name](x)
+    assert bool(waits.seen) == (name in WAITING)
+
+
+class FakeCuda:
+    """What a graph uses of ``torch.cuda``, noting what happens in which order.
+
+    Args:
+        monkeypatch: Puts it in the place of torch's own.
+        refuses: Whether a capture fails, as one does in which something waited for the device.
+    """
+
+    def __init__(self, monkeypatch, *, refuses=False):
+        self.events, self.stream, self._refuses = [], "the program's", refuses
+        fakes = {
+            "device": nothing,
+            "stream": self._streaming,
+            "graph": self._capturing,
+            "Stream": lambda: FakeStream("the graph's"),
+            "CUDAGraph": lambda: self,
+            "current_stream": lambda: FakeStream(self.stream),
+            "synchronize": lambda: None,
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+        monkeypatch.setattr(graph_module, "seeded", nothing)
+        workspaces = lambda: self.events.append("workspaces dropped")  # noqa: E731
+        monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", workspaces, raising=False)
 
     def replay(self):
-        FakeGraph.replays += 1
+        self.events.append("replay")
+
+    @contextmanager
+    def _streaming(self, stream):
+        before, self.stream = self.stream, stream.name
+        try:
+            yield
+        finally:
+            self.stream = before
+
+    @contextmanager
+    def _capturing(self, graph, stream, capture_error_mode):
+        self.events.append("capture")
+        self.stream = stream.name
+        yield
+        if self._refuses:  # torch leaves its stream the current one then
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.stream = "the program's"
 
 
 class FakeStream:
+    def __init__(self, name):
+        self.name = name
+
     def wait_stream(self, other):
         pass
 
@@ -171,69 +230,133 @@ def nothing(*args, **more):
     yield
 
 
-@contextmanager
-def failing(*args, **more):
-    yield
-    raise RuntimeError("operation not permitted when stream is capturing")
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_step_is_captured_once_after_warming_up_or_called(monkeypatch, caplog, refuses):
+    """What is torch's own of it is replaced: the order of things, and what follows a failure.
 
+    A graph keeps no workspace of cuBLAS that another one may free, and leaves none to others.
+    """
+    cuda = FakeCuda(monkeypatch, refuses=refuses)
 
-@pytest.mark.parametrize("capture", [nothing, failing])
-def test_a_step_is_captured_once_after_warming_up_or_called(monkeypatch, caplog, capture):
-    """What is torch's own of it is replaced: the order of things, and what follows a failure."""
-    for name, fake in {
-        "device": nothing,
-        "stream": nothing,
-        "graph": capture,
-        "Stream": FakeStream,
-        "CUDAGraph": FakeGraph,
-        "current_stream": FakeStream,
-        "synchronize": lambda: None,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, fake)
-    monkeypatch.setattr(graph_module, "seeded", nothing)
-    monkeypatch.setattr(FakeGraph, "replays", 0)
-    calls = []
+    def step():
+        cuda.events.append(f"step on {cuda.stream}")
+
     graph = Graph(torch.device("cuda"))
+    warm_up = ["step on the graph's"] * graph_module.WARM_UP_STEPS
+    captured = ["workspaces dropped", "capture", warm_up[0], "workspaces dropped"]
     with caplog.at_level(logging.WARNING, "nets_deap"):
-        for first in (True, False):
-            assert graph.prepare(lambda: calls.append(1)) == first
-            graph(lambda: calls.append(1), 5)
-    taken = graph_module.WARM_UP_STEPS + 1
-    if capture is nothing:
-        assert graph.captured
-        assert (len(calls), FakeGraph.replays, len(caplog.records)) == (taken, 10, 0)
-    else:
-        assert not graph.captured
-        assert (len(calls), FakeGraph.replays, len(caplog.records)) == (taken + 10, 0, 1)
-        assert "could not be captured" in caplog.text
+        assert graph.prepare(step)
+        assert cuda.events == [*warm_up, *captured]
+        assert cuda.stream == "the program's"
+        cuda.events.clear()
+        assert not graph.prepare(step)
+        graph(step, range(2), lambda number: cuda.events.append(f"fed {number}"))
+        graph(step, range(3))
+    taken = "step on the program's" if refuses else "replay"
+    assert cuda.events == ["fed 0", taken, "fed 1", taken, *[taken] * 3]
+    assert graph.captured != refuses
+    assert len(caplog.records) == refuses
+    assert ("cannot be replayed" in caplog.text) == refuses
 
 
-def test_the_cache_frees_memory_before_it_builds():
-    cache, alive = Cache(), set()
+def test_a_step_that_waits_for_the_device_is_not_captured(monkeypatch, caplog):
+    cuda = FakeCuda(monkeypatch)
+    graph, x = Graph(torch.device("cuda")), torch.ones(3)
+    with caplog.at_level(logging.WARNING, "nets_deap"):
+        assert graph.prepare(lambda: x.sum().item())
+    assert not graph.captured
+    assert not cuda.events, "nothing was begun that would have to be undone"
+    assert "waits for the device in aten::_local_scalar_dense" in caplog.text
 
-    class Thing:
-        def __init__(self, name):
-            assert sum(size for _, size in alive) <= max(0, 100 - name[1])
-            self.me = name
-            alive.add(name)
 
-        def __del__(self):
-            alive.discard(self.me)
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("no"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when")]
+)
+def test_a_shortage_while_a_step_is_captured_is_no_reason_to_go_on_without(monkeypatch, error):
+    cuda = FakeCuda(monkeypatch)
 
-    def get(size, key):
-        return cache.get(key, lambda: Thing((key, size)), n_bytes=size, limit=100).me
+    def step():
+        if "capture" in cuda.events:
+            raise error
 
-    assert get(30, "a") == ("a", 30)
-    assert get(30, "b") == ("b", 30)
-    assert get(30, "a") == ("a", 30), "from the cache"
-    get(40, "c")
-    assert alive == {("a", 30), ("b", 30), ("c", 40)}
-    get(40, "d")
-    assert alive == {("c", 40), ("d", 40)}, "the least recently used went first"
-    get(1000, "e")
-    assert alive == {("e", 1000)}, "what is larger than the limit stands alone"
-    cache.clear()
-    assert alive == set()
+    with pytest.raises(type(error)):
+        Graph(torch.device("cuda")).prepare(step)
+    assert cuda.stream == "the program's"
+
+
+class OtherSizes(torch.utils.data.Dataset):
+    """Examples that are read again each time."""
+
+    def __init__(self, n):
+        self.x, self.y = torch.randn(n, 6, dtype=torch.float64), torch.arange(n) % 3
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, i):
+        return self.x[i], self.y[i]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_minibatches_of_the_host_are_fed_to_a_captured_step(monkeypatch, streamed):
+    """Captured here means: called with the tensors that were there when it was."""
+    more = {"augment": lambda x: x + torch.rand_like(x)}
+    if streamed:
+        more |= {"train": OtherSizes(25), "in_memory": False}
+    torch.manual_seed(2)
+    task = make_task("mlp", RECIPES["adam"], **more)
+    masks = masks_of(task)
+    wanted = reference(task.problem, masks, PLAN)
+
+    def prepare(graph, step):
+        """Let steps be called, and look as if they were replayed."""
+        if not graph.untried:
+            return False
+        graph.untried = False
+        step()
+        graph._graph = types.SimpleNamespace(replay=step)
+        return True
+
+    plain = Graph.__init__
+    monkeypatch.setattr(Graph, "prepare", prepare)
+    monkeypatch.setattr(
+        Graph,
+        "__init__",
+        lambda self, device: plain(self, device) or setattr(self, "untried", True),
+    )
+    assert_same(train_vmap(task.problem, masks, PLAN), wanted, rtol=1e-9)
+    chunk = chunk_of(task)
+    held = chunk._fed
+    assert chunk.graph.captured
+    assert_same(train_vmap(task.problem, masks, PLAN), wanted, rtol=1e-9)
+    assert chunk_of(task)._fed is held
+
+
+def test_minibatches_that_change_their_shape_are_taken_as_they_come(monkeypatch, caplog):
+    def function(model, x):
+        return model.linear(x.mean(2))
+
+    def cropped(x):
+        return x[..., : int(torch.randint(2, 5, ()))]
+
+    model = Custom(function, linear=nn.Linear(3, 3))
+    x, y = torch.randn(40, 3, 5, dtype=torch.float64), torch.arange(40) % 3
+    task = make_task(
+        "mlp", RECIPES["adam"], model=model, train=(x, y), val=(x, y), test=None, augment=cropped
+    )
+    chunk = VmapChunk(task.problem, 3, frozenset())
+    masks = masks_of(task)
+    plan = replace(PLAN, test=False)
+    packed = np.stack(masks)
+    counts = np.stack([task.problem.layout.counts(row) for row in packed])
+    chunk.graph._graph = types.SimpleNamespace(replay=chunk.step)
+    chunk._functional = Functional(task.problem, {})
+    chunk._keys = torch.zeros((3, 2), dtype=torch.int32)
+    chunk._fed = (x[:8], y[:8])
+    outcome = chunk.run(packed, plan, [None] * 3, counts)
+    assert_same(outcome, reference(task.problem, masks, plan), rtol=1e-9)
+    assert caplog.text.count("change their shape") == 1
+    assert not chunk.graph.captured
 
 
 # ---- on a GPU

@@ -64,12 +64,10 @@ def test_steps_are_those_of_torch_optim(monkeypatch, optimizer, kept, dtype):
     task = make_task("mlp", SOME[optimizer], dtype, model=deep(), maskable=["*.weight", "0.bias"])
     problem, p = task.problem, 3
     packed = np.stack(masks_of(task, (0.2, 0.1, 0.15)))
-    counts = np.sum([problem.layout.counts(row) for row in packed], axis=0).tolist()
-    named = dict(zip(problem.layout.names, counts, strict=True))
-    capacities = masked_step.capacities_of(problem, named, p)
-    assert bool(capacities) == kept
+    listed = masked_step.listed_of(problem, dict.fromkeys(problem.layout.names, 0.15), p)
+    assert listed == ({*problem.layout.names} if kept else set())
     weights, schedule = Weights(problem, p), Schedule(problem, 8)
-    optimiser = masked_step.make(weights, schedule, capacities)
+    optimiser = masked_step.make(weights, schedule, listed)
     assert type(optimiser).__name__ == ("TritonOptimiser" if INTERPRETED else "TorchOptimiser")
     tail, loss = torch.zeros(p, dtype=torch.float64), torch.zeros(p, dtype=dtype)
     rng = torch.Generator().manual_seed(1)
@@ -165,23 +163,53 @@ def test_cross_entropy_is_that_of_autograd(classes, width, batch, dtype):
 
 def test_what_is_too_large_for_one_program_is_left_to_torch():
     assert masked_step.fits(10, 64)
-    assert masked_step.fits(256, 64)
-    assert not masked_step.fits(257, 64)
+    assert masked_step.fits(128, 64)
+    assert not masked_step.fits(129, 64)
 
 
-def test_state_is_kept_thin_where_fewer_bytes_move(monkeypatch):
+def test_a_step_goes_by_lists_where_fewer_bytes_move(monkeypatch):
     task = make_task("mlp", SOME["adam"], torch.float32, model=deep())
-    full = {layer.name: 4 * layer.size for layer in task.layout.layers}
-    assert masked_step.capacities_of(task.problem, dict.fromkeys(full, 1), 4) == {}, (
-        "they are small"
-    )
-    monkeypatch.setattr(masked_step, "SMALL", 200)
-    counts = {
-        name: int(share * full[name]) for name, share in zip(full, (0.85, 0.5, 0.5), strict=True)
-    }
-    assert masked_step.capacities_of(task.problem, counts, 4) == {"2.weight": 128}
-    counts["0.weight"] //= 2
-    assert masked_step.capacities_of(task.problem, counts, 4) == {"0.weight": 128, "2.weight": 128}
+    names = task.problem.layout.names
+    assert not masked_step.listed_of(task.problem, dict.fromkeys(names, 0.01), 4), "they are small"
+    monkeypatch.setattr(masked_step, "SMALL", 4 * 54)
+    kept = dict(zip(names, (0.85, 0.5, 0.5), strict=True))
+    assert masked_step.listed_of(task.problem, kept, 4) == {"2.weight"}
+    kept["0.weight"] /= 2
+    assert masked_step.listed_of(task.problem, kept, 4) == {"0.weight", "2.weight"}
+
+
+def spilled(ptx, folder):
+    """Bytes that a kernel's threads put aside for want of registers."""
+    import triton
+
+    source = folder / "kernel.ptx"
+    source.write_text(ptx)
+    assembler = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+    command = [assembler, "-v", "--gpu-name", "sm_90a", source, "-o", folder / "kernel.cubin"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    return int(re.search(r"(\d+) bytes spill stores", told).group(1))
+
+
+@needs_triton
+def test_where_triton_does_not_run_the_steps_are_those_of_torch(monkeypatch, caplog):
+    """As without a C compiler, which Triton needs on CUDA."""
+
+    def fails(*given):
+        raise RuntimeError("Failed to find C compiler.")
+
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(masked_step, "cross_entropy", fails)
+    masked_step._runs.cache_clear()
+    try:
+        task = make_task("mlp", SOME["adam"], model=deep())
+        batch = train_batched(task.problem, masks_of(task), PLAN)
+        assert type(chunk_of(task).optimiser).__name__ == "TorchOptimiser"
+        train_batched(task.problem, masks_of(task, (0.5,)), PLAN)
+    finally:
+        masked_step._runs.cache_clear()
+    assert caplog.text.count("Failed to find C compiler") == 1
+    assert "install gcc, or name one in CC" in caplog.text
+    assert_same(batch, reference(task.problem, masks_of(task), PLAN), rtol=1e-9)
 
 
 @needs_triton
@@ -204,10 +232,14 @@ def test_the_kernels_compile_for_a_gpu(half, monkeypatch, tmp_path):
     sizes = dict.fromkeys(("size", "start", "n_bytes", "classes", "width", "batch"), "i32")
     constants = {"NESTEROV": True, "MASKED": True, "HALVES": half, "BLOCK": 1024}
     constants |= {"CLASSES": 16, "WIDTH": 64}
-    for kernel, kind in ((_triton.dense_step, 1), (_triton.dense_step, 0), (_triton.kept_step, 1),
-                         (_triton.kept_step, 0), (_triton.cross_entropy, 0)):  # fmt: skip
+    largest = {"CLASSES": 128, "WIDTH": masked_step.GREATEST_TILE // 128}
+    for kernel, kind, tile in (
+        (_triton.dense_step, 1, {}), (_triton.dense_step, 0, {}),
+        (_triton.kept_step, 1, {}), (_triton.kept_step, 0, {}),
+        (_triton.cross_entropy, 0, {}), (_triton.cross_entropy, 0, largest),
+    ):  # fmt: skip
         names = kernel.arg_names
-        fixed = constants | {"KIND": kind, "MOMENTUM": True}
+        fixed = constants | {"KIND": kind, "MOMENTUM": True} | tile
         source = ASTSource(
             fn=kernel,
             signature={n: {**pointers, **sizes}.get(n, "constexpr") for n in names},
@@ -215,7 +247,15 @@ def test_the_kernels_compile_for_a_gpu(half, monkeypatch, tmp_path):
             attrs={(i,): [["tt.divisibility", 16]] for i, n in enumerate(names)
                    if n in pointers or n in ("size", "start")},
         )  # fmt: skip
-        ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+        warps = masked_step.warps_of(fixed["CLASSES"] * fixed["WIDTH"])
+        made = triton.compile(
+            source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps}
+        )
+        ptx = made.asm["ptx"]
+        if tile:
+            assert spilled(ptx, tmp_path) == 0, "outputs stay in registers"
+        if kernel is _triton.kept_step:
+            assert "sizePerThread = [4]" not in made.asm["ttgir"], "neighbours load neighbours"
         if kernel is _triton.dense_step:
             assert "ld.global.v4.b32" in ptx, "16 bytes at a time"
             assert "st.global.v4.b32" in ptx

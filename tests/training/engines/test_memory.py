@@ -5,20 +5,23 @@ import logging
 import numpy as np
 import pytest
 import torch
-from support.networks import RECIPES, make_task
+from support.networks import RECIPES, make_task, needs_cuda
 from support.running import new_task, trained_by
 
 import nets_deap as nets
+from nets_deap import tasks
 from nets_deap.tickets import bits
 from nets_deap.training.engines import dispatch
 from nets_deap.training.engines.functional import Functional
-from nets_deap.training.engines.memory import Capacity, is_shortage
+from nets_deap.training.engines.memory import Capacity, free
 from nets_deap.training.problem import METRICS, Plan
+from nets_deap.training.shortage import is_shortage
 
 PLAN = Plan(steps=10, seed=1)
 SHORTAGES = (
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     MemoryError(),
     np._core._exceptions._ArrayMemoryError((10**12,), np.dtype(float)),
 )
@@ -129,19 +132,23 @@ def test_growth_waits_longer_each_time_it_fails():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_cuda
 def test_on_cuda_a_real_shortage_halves_the_chunk(caplog):
-    task = new_task(device="cuda", engine="vmap")
-    masks = masks_of(task, 64)
+    """Of LeNet-5, 256 take about 2 GB in training, and 13 GB if all are measured at once."""
+    task, fresh = (tasks.lenet5(dataset="mnist5k", device="cuda", engine="vmap") for _ in range(2))
+    masks = masks_of(task, 256)
     wanted = dispatch.train(task.problem, masks, PLAN, engine="vmap")
-    fresh = new_task(device="cuda", engine="vmap")
-    torch.cuda.set_per_process_memory_fraction(1e-4)
+    free(task.device)
+    total = torch.cuda.get_device_properties(task.device).total_memory
+    limit = torch.cuda.memory_reserved(task.device) + 600 * 2**20
+    torch.cuda.set_per_process_memory_fraction(limit / total)
     try:
         found = dispatch.train(fresh.problem, masks, PLAN, engine="vmap")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "Out of memory with 256 networks at once; going on with 128" in caplog.text
     np.testing.assert_allclose(
-        found.metrics["val_loss"], wanted.metrics["val_loss"], rtol=1e-4, atol=1e-6
+        found.metrics["val_loss"], wanted.metrics["val_loss"], rtol=1e-2, atol=1e-3
     )
 
 

@@ -99,7 +99,9 @@ def kept_step(
     """
     n = tl.load(count)
     for block in range(tl.program_id(0), tl.cdiv(n, BLOCK), tl.num_programs(0)):
-        o = block * BLOCK + tl.arange(0, BLOCK)
+        # One weight a thread: a list's end stands nowhere in particular, so that no thread can load
+        # four at once, and neighbours would load every fourth.
+        o = tl.max_contiguous(block * BLOCK + tl.arange(0, BLOCK), 1)
         inside = o < n
         at = tl.load(places + o, mask=inside, other=0)
         w = tl.load(weights + at, mask=inside, other=0.0)

@@ -2,12 +2,17 @@
 
 Both read the learning rate from ``Schedule`` on the device, so that the same step can be replayed,
 and both keep pruned weights and their moments at exactly zero.
+
+One file: two ways to do the same, and what chooses between them.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -20,10 +25,13 @@ from nets_deap.training.engines.cuda.weights import Weights
 from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.problem import Problem, State
 from nets_deap.training.recipe import Recipe
+from nets_deap.training.shortage import is_shortage
+
+logger = logging.getLogger("nets_deap")
 
 BLOCK = 1024
 GREATEST_TENSOR = 2**31 - 1  # weights that a list of 32-bit places reaches
-GREATEST_TILE = 2**14  # outputs of a network that one program holds
+GREATEST_TILE = 2**13  # outputs of a network that the registers of one program hold
 PROGRAMS = 2048  # of the kernel that strides: some on every multiprocessor
 SMALL = 2**20  # tensors of fewer weights, all networks together, are not worth a list
 
@@ -58,44 +66,63 @@ def moments_of(recipe: Recipe) -> int:
 def has_triton(device: torch.device) -> bool:
     """Return whether the kernels run here: on CUDA, or anywhere under Triton's interpreter."""
     here = device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
-    return here and find_spec("triton") is not None
+    return here and find_spec("triton") is not None and _runs(device)
 
 
-def capacities_of(problem: Problem, counts: Mapping[str, int], networks: int) -> dict[str, int]:
-    """Return for which masked tensors state is kept for kept weights alone, and for how many.
+@functools.cache
+def _runs(device: torch.device) -> bool:
+    """Return whether a kernel runs on a device: tried once, with a warning if it does not."""
+    outputs, losses = torch.zeros((1, 2, 8), device=device), torch.zeros(1, device=device)
+    labels = torch.zeros(8, dtype=torch.int64, device=device)
+    try:
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            cross_entropy(outputs, labels, 8, losses, torch.empty_like(outputs))
+    except Exception as error:  # whatever it is, torch's own optimiser needs none of it
+        if is_shortage(error):
+            raise
+        logger.warning(
+            "Triton does not run here, so that torch's own optimiser takes the steps, slower. "
+            "Triton needs a C compiler: install gcc, or name one in CC. Triton says: %s",
+            error,
+        )
+        return False
+    return True
 
-    It is where fewer bytes move that way (``kept_below``), in tensors that are not small. A
-    capacity is a power of two, so that masks of about the same density find the same chunk.
+
+def listed_of(problem: Problem, kept: Mapping[str, float], networks: int) -> frozenset[str]:
+    """Return for which masked tensors the step goes by lists of kept weights, moments with them.
+
+    It is where fewer bytes move that way (``kept_below``), in tensors that are not small. A list
+    has room for every weight, so that it serves masks of any density.
 
     Args:
         problem: What is trained.
-        counts: Kept weights of each masked tensor, of all networks together.
+        kept: Share of each masked tensor's weights that is kept, over all networks.
         networks: P.
     """
-    capacities = {}
-    for name, count in counts.items():
-        whole = problem.initial[name].numel() * networks
-        limit = kept_below(problem.dtype.itemsize, moments_of(problem.recipe))
-        capacity = _padded(max(count, 2))
-        listed = SMALL <= whole <= GREATEST_TENSOR
-        if name not in problem.frozen and listed and count < limit * whole:
-            capacities[name] = min(capacity, whole)
-    return capacities
+    limit = kept_below(problem.dtype.itemsize, moments_of(problem.recipe))
+    return frozenset(
+        name
+        for name, share in kept.items()
+        if name not in problem.frozen
+        and share < limit
+        and SMALL <= problem.initial[name].numel() * networks <= GREATEST_TENSOR
+    )
 
 
 def make(
-    weights: Weights, schedule: Schedule, capacities: Mapping[str, int], halves: State | None = None
+    weights: Weights, schedule: Schedule, listed: Collection[str], halves: State | None = None
 ) -> Optimiser:
     """Return the optimiser of a recipe: by Triton where that runs.
 
     Args:
         weights: What it steps.
         schedule: Where learning rates are read.
-        capacities: See ``capacities_of``; only Triton's uses them.
+        listed: See ``listed_of``; only Triton's uses them.
         halves: Copies in lower precision that follow the weights, by name.
     """
     if has_triton(weights.problem.device):
-        return TritonOptimiser(weights, schedule, capacities, halves or {})
+        return TritonOptimiser(weights, schedule, listed, halves or {})
     return TorchOptimiser(weights, schedule, halves or {})
 
 
@@ -118,7 +145,15 @@ def cross_entropy(outputs: Tensor, y: Tensor, batch: int, losses: Tensor, deltas
 
     p, classes, width = outputs.shape
     tile = {"CLASSES": _padded(classes), "WIDTH": _padded(width)}
-    _triton.cross_entropy[(p,)](outputs, y, losses, deltas, classes, width, batch, **tile)
+    warps = warps_of(tile["CLASSES"] * tile["WIDTH"])
+    _triton.cross_entropy[(p,)](
+        outputs, y, losses, deltas, classes, width, batch, **tile, num_warps=warps
+    )
+
+
+def warps_of(tile: int) -> int:
+    """Return how many warps share a tile of outputs, so that their registers hold it."""
+    return 4 if tile < GREATEST_TILE else 8
 
 
 def _padded(size: int) -> int:
@@ -188,7 +223,7 @@ class TritonOptimiser:
     """One kernel a tensor: weights, moments and packed mask in, weights and moments out."""
 
     def __init__(
-        self, weights: Weights, schedule: Schedule, capacities: Mapping[str, int], halves: State
+        self, weights: Weights, schedule: Schedule, listed: Collection[str], halves: State
     ) -> None:
         from nets_deap.training.engines.cuda import _triton
 
@@ -208,22 +243,15 @@ class TritonOptimiser:
             dtype=schedule.rates.dtype,
             device=device,
         )
-        self._capacities = dict(capacities)
-        self._moments: list[State] = []
-        for _ in range(moments_of(recipe)):
-            self._moments.append(
-                {
-                    name: tensor.new_zeros(self._capacities.get(name, tensor.numel()))
-                    for name, tensor in weights.trained.items()
-                }
-            )
+        self._moments: list[State] = [
+            {name: tensor.new_zeros(tensor.numel()) for name, tensor in weights.trained.items()}
+            for _ in range(moments_of(recipe))
+        ]
         self._places = {
-            name: torch.zeros(capacity, dtype=torch.int32, device=device)
-            for name, capacity in self._capacities.items()
+            name: torch.zeros(weights.trained[name].numel(), dtype=torch.int32, device=device)
+            for name in sorted(listed)
         }
-        self._counts = {
-            name: torch.zeros(1, dtype=torch.int32, device=device) for name in capacities
-        }
+        self._counts = {name: torch.zeros(1, dtype=torch.int32, device=device) for name in listed}
 
     def reset(self) -> None:
         """Forget all moments, and take over the present masks."""
@@ -231,11 +259,11 @@ class TritonOptimiser:
             for tensor in moments.values():
                 tensor.zero_()
         for name, places in self._places.items():
-            found = (
-                self._weights.keep(self._weights.problem.layout.layer(name)).reshape(-1).nonzero()
-            )
-            places[: len(found)].copy_(found.view(-1))
-            self._counts[name].fill_(len(found))
+            n = 0
+            for _, found in self._weights.kept_places(name):
+                places[n : n + len(found)].copy_(found)
+                n += len(found)
+            self._counts[name].fill_(n)
 
     def step(self, gradients: State) -> None:
         """Take one step; gradients by name, contiguous, shaped like the weights."""
@@ -249,7 +277,7 @@ class TritonOptimiser:
             dense = {}
             for name, tensor in self._weights.trained.items():
                 dense[name] = torch.zeros_like(tensor)
-                if name in self._capacities:
+                if name in self._places:
                     n = int(self._counts[name])
                     places = self._places[name][:n].long()
                     dense[name].view(-1)[places] = moments[name][:n]
@@ -273,8 +301,8 @@ class TritonOptimiser:
             "HALVES": half is not None,
             "BLOCK": BLOCK,
         }
-        if name in self._capacities:
-            grid = (min(PROGRAMS, -(-self._capacities[name] // BLOCK)),)
+        if name in self._places:
+            grid = (min(PROGRAMS, -(-tensor.numel() // BLOCK)),)
             places = (self._places[name], self._counts[name])
             self._kernels.kept_step[grid](*shared, *places, *steps, **how)
             return

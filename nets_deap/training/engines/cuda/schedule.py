@@ -54,8 +54,8 @@ class Schedule:
         padded = torch.cat([rows, rows[:, :1].expand(-1, width - rows.shape[1])], 1)
         exact = rates_of(self._recipe, plan.steps)
         self._exact, rates = exact[:, 0], torch.from_numpy(exact).to(self.rates.dtype)
-        counts = torch.arange(plan.steps) >= plan.steps - plan.tail
-        steps = torch.arange(plan.steps, dtype=torch.int32)
+        steps = torch.arange(plan.steps, dtype=torch.int32, device="cpu")
+        counts = steps >= plan.steps - plan.tail
         self._plan = (padded, rates, counts, steps)
         if self._device.type == "cuda":
             self._plan = tuple(table.pin_memory() for table in self._plan)
@@ -73,6 +73,10 @@ class Schedule:
     def rows(self) -> Tensor:
         """Return the indices of this step's examples, shape (width,)."""
         return self._rows.index_select(0, self.counter).view(-1)
+
+    def host_rows(self, step: int) -> Tensor:
+        """Return the indices of the examples of a step of the plan, shape (width,), on the host."""
+        return self._plan[0][step]
 
     def rate(self) -> Tensor:
         """Return this step's learning rate, shape (1,)."""
