@@ -162,7 +162,9 @@ def _record(description: dict[str, Any], tensors: dict[str, Any]) -> Record:
     if layout.initial_digest != description["initial_digest"]:
         raise TicketFileError("the initial weights do not match their digest")
     if description["unit"] != WEIGHT:
-        layout = UnitLayout(weights, description["unit"], description["tiles"])
+        layout = UnitLayout(
+            weights, description["unit"], description["tiles"], description.get("ties")
+        )
     known = known_layout(layout.key)
     if known is not None and layout.initial is None:
         layout = known

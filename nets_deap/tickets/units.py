@@ -1,4 +1,7 @@
-"""``UnitLayout``: masks whose bits gate whole neurons, filters or blocks, or 2 of 4 weights."""
+"""``UnitLayout``: masks whose bits gate whole neurons, filters or blocks, or 2 of 4 weights.
+
+One file: it is one class.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
-from nets_deap.names import NEURON, TWO_OF_FOUR, WEIGHT, parse_unit
+from nets_deap.names import HEAD, NEURON, TWO_OF_FOUR, WEIGHT, parse_unit
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
 
 Tile = tuple[int, int]
 Tiles = Sequence[Sequence[int] | None]
+Ties = Sequence[Sequence[int] | None]
 Vector = NDArray[Any]
 
 GROUP, MOST = 4, 2
@@ -31,6 +35,8 @@ class UnitLayout(MaskLayout):
     and ``join`` are about bits: a layer's shape is that of its units. ``weights`` is the layout of
     the weights themselves; W0, ``counts`` and ``sizes`` are about those.
 
+    Where the layout was made of a model, ``whole`` says why some layers keep all their outputs.
+
     With the unit ``"2:4"`` a bit gates one weight, and of each 4 consecutive inputs of a row (of a
     filter: input channels at one place of the kernel) at most 2 are kept: the ones of largest
     ``|W0|`` of those whose bits are set. So any bits are a ticket, whatever operator made them.
@@ -40,40 +46,52 @@ class UnitLayout(MaskLayout):
         unit: ``"neuron"``, ``"block(RxC)"`` or ``"2:4"``.
         tiles: Rows and columns of a unit for each layer of ``weights``; None for a layer that no
             bit gates, whose weights are always kept.
+        ties: The bit that gates each tile of a layer, row by row, -1 for one that is always kept;
+            for each layer of ``weights`` that has tiles. Bits are counted as they first come. None
+            where each tile has a bit of its own. A bit counts to the first layer that it gates a
+            tile of.
 
     Raises:
         InvalidValueError: The tiles do not fit the unit or the layers, or gate nothing.
     """
 
-    def __init__(self, weights: MaskLayout, unit: str, tiles: Tiles) -> None:
+    def __init__(
+        self, weights: MaskLayout, unit: str, tiles: Tiles, ties: Ties | None = None
+    ) -> None:
         self._weights = weights
         self.unit, block = parse_unit("unit", unit)
         if self.unit == WEIGHT:
             raise _checks.bad_value(
-                "unit", "gate more than a weight", "'neuron', 'block(RxC)' or '2:4'", unit
+                "unit", "gate more than a weight", "'neuron', 'head', 'block(RxC)' or '2:4'", unit
             )
         _checks.length("tiles", len(tiles), len(weights.layers), "L")
         self.tiles: tuple[Tile | None, ...] = tuple(map(_tile_of, tiles))
-        if self.unit != NEURON and any(tile not in (None, block) for tile in self.tiles):
+        loose = self.unit in (NEURON, HEAD)
+        if not loose and any(tile not in (None, block) for tile in self.tiles):
             raise _checks.bad_value("tiles", "be those of the unit", str(block), self.tiles)
         masked = [name for name, tile in zip(weights.names, self.tiles, strict=True) if tile]
         if not masked:
-            raise _checks.bad_value(
-                "maskable",
-                f"leave something to gate by unit {self.unit!r}",
-                "a layer besides the network's last, whose rows are its outputs",
-                weights.names,
-            )
+            raise _nothing(self.unit, weights.names)
         self._grids = {
             layer.name: (-(-layer.shape[0] // tile[0]), -(-layer.row // tile[1]))
             for layer, tile in zip(weights.layers, self.tiles, strict=True)
             if tile is not None
         }
-        self._place([(name, self._unit_shape(name)) for name in masked])
+        self._masked = masked
+        self.whole: dict[str, str] = {}
+        self._ties = None if ties is None else self._checked(ties)
+        self._place(
+            [(name, self._unit_shape(name)) for name in masked]
+            if self._ties is None
+            else [(name, (n,)) for name, n in self._first_tied().items() if n]
+        )
         self.initial, self.initial_digest = weights.initial, weights.initial_digest
-        text = json.dumps([weights.key, self.unit, self.tiles])
+        text = json.dumps([weights.key, self.unit, self.tiles, *([] if ties is None else [ties])])
         self._register(hashlib.sha256(text.encode()).hexdigest())
         masked_weights = sum(weights.layer(name).size for name in masked)
+        if self._ties is not None:
+            sizes = self._tile_sizes()
+            masked_weights = sum(int(sizes[n][t >= 0].sum()) for n, t in self._ties.items())
         self.fixed: int = weights.size - masked_weights
         flat = [layer.name for layer in weights.layers if len(layer.shape) < 2]
         if self.grouped and flat:
@@ -94,15 +112,61 @@ class UnitLayout(MaskLayout):
         """Weights of each unit, shape (G,); None where each is one weight."""
         if self._one_each:
             return None
-        parts = []
-        for name in self.names:
+        return self._gathered(self._tile_sizes()).astype(np.int64)
+
+    def _tile_sizes(self) -> dict[str, NDArray[np.int64]]:
+        """Return the weights of each tile of each layer that has tiles."""
+        sizes = {}
+        for name in self._masked:
             layer, tile = self.weights.layer(name), self._tile(name)
             rows, columns = (
                 np.minimum(step, n - np.arange(0, n, step))
                 for n, step in zip((layer.shape[0], layer.row), tile, strict=True)
             )
-            parts.append(np.outer(rows, columns).reshape(-1))
-        return np.concatenate(parts)
+            sizes[name] = np.outer(rows, columns).reshape(-1)
+        return sizes
+
+    def _gathered(self, parts: dict[str, Vector]) -> Vector:
+        """Return the sum over the tiles of each bit of numbers of the tiles, shape (G,)."""
+        if self._ties is None:
+            return np.concatenate(list(parts.values()))
+        # One place more, for tiles that no bit gates.
+        found = np.zeros(self.size + 1, dtype=np.result_type(*parts.values()))
+        for name, part in parts.items():
+            np.add.at(found, self._ties[name], part)
+        return found[:-1]
+
+    def _checked(self, ties: Ties) -> dict[str, NDArray[np.int64]]:
+        """Return the bit of each tile of each layer that has tiles."""
+        _checks.length("ties", len(ties), len(self.weights.layers), "L")
+        found, most = {}, -1
+        for layer, tie in zip(self.weights.layers, ties, strict=True):
+            if layer.name not in self._grids:
+                continue
+            rows, columns = self._grids[layer.name]
+            bit = np.asarray([] if tie is None else tie)
+            _checks.shape("ties", bit.shape, (rows * columns,), "(tiles,)")
+            first = np.sort(np.unique(bit[bit > most]))
+            if (
+                bit.dtype.kind not in "iu"
+                or bit.min() < -1
+                or len(first) != (max(int(bit.max()) - most, 0))
+            ):
+                expected = "bits from 0 on, as they first come, or -1"
+                raise _checks.bad_value("ties", "count bits", expected, layer.name)
+            found[layer.name], most = bit.astype(np.int64), max(most, int(bit.max()))
+        if most < 0:
+            raise _nothing(self.unit, self.weights.names)
+        return found
+
+    def _first_tied(self) -> dict[str, int]:
+        """Return how many bits each layer is the first to hold a tile of."""
+        assert self._ties is not None
+        found, n = {}, 0
+        for name, tie in self._ties.items():
+            found[name] = max(int(tie.max()) + 1 - n, 0)
+            n += found[name]
+        return found
 
     @functools.cached_property
     def _groups(self) -> NDArray[np.int32] | None:
@@ -131,7 +195,7 @@ class UnitLayout(MaskLayout):
         if self._groups is not None:
             return self.fitting(gates)
         mask: bits.Mask = np.ones(self.weights.size, dtype=np.bool_)
-        for name, part in self.split(gates).items():
+        for name, part in self._of_tiles(gates).items():
             layer = self.weights.layer(name)
             rows, columns = self._tile(name)
             # A unit's bit is repeated over its tile; tiles that stick out of the matrix are cut
@@ -143,6 +207,13 @@ class UnitLayout(MaskLayout):
                 full = np.repeat(full, columns, axis=1)[:, : layer.row]
             mask[layer.start : layer.stop] = full.reshape(-1)
         return mask
+
+    def _of_tiles(self, gates: bits.Mask) -> dict[str, bits.Mask]:
+        """Return whether each tile of each layer that has tiles is kept."""
+        if self._ties is None:
+            return self.split(gates)
+        known = np.append(gates, True)  # for those that no bit gates
+        return {name: known[tie] for name, tie in self._ties.items()}
 
     def bits_of(self, mask: bits.Mask) -> bits.Mask:
         """Return the bits (G,) of a weight mask (D,): the inverse of ``mask_of``.
@@ -212,12 +283,17 @@ class UnitLayout(MaskLayout):
 
     def counts(self, packed: bits.Bytes) -> NDArray[np.int64]:
         """Count the kept weights of each layer that bits gate, shape (L,)."""
+        if self.unit_sizes is not None:
+            kept = np.where(bits.unpack(packed, self.size), self.unit_sizes, 0)
+            return np.array([int(part.sum()) for part in self.split(kept).values()])
         mask = self.expand(packed)
         layers = [self.weights.layer(name) for name in self.names]
         return np.array([bits.count(mask, layer.start, layer.stop) for layer in layers])
 
     def sizes(self) -> NDArray[np.int64]:
         """Count the weights of each layer that bits gate, shape (L,)."""
+        if self.unit_sizes is not None:
+            return np.array([int(part.sum()) for part in self.split(self.unit_sizes).values()])
         return np.array([self.weights.layer(name).size for name in self.names])
 
     def capacity(self) -> NDArray[np.int64]:
@@ -246,7 +322,14 @@ class UnitLayout(MaskLayout):
 
     def describe(self) -> dict[str, Any]:
         """Return what makes this layout from that of its weights, as plain data."""
-        return {"unit": self.unit, "tiles": [tile and list(tile) for tile in self.tiles]}
+        found: dict[str, Any] = {
+            "unit": self.unit,
+            "tiles": [tile and list(tile) for tile in self.tiles],
+        }
+        if self._ties is not None:
+            ties = (self._ties.get(name) for name in self.weights.names)
+            found["ties"] = [None if tie is None else tie.tolist() for tie in ties]
+        return found
 
     def __repr__(self) -> str:
         return f"UnitLayout({self.size} units {self.unit!r} of {self.weights!r})"
@@ -266,16 +349,26 @@ class UnitLayout(MaskLayout):
 
     def _sums(self, values: Vector) -> Vector:
         """Return the sum over each unit of some numbers of the weights (D,), shape (G,)."""
-        parts = []
-        for name in self.names:
+        parts = {}
+        for name in self._masked:
             layer, (rows, columns) = self.weights.layer(name), self._tile(name)
             part = values[layer.start : layer.stop].reshape(layer.shape[0], layer.row)
             if columns > 1:
                 part = np.add.reduceat(part, np.arange(0, layer.row, columns), axis=1)
             if rows > 1:
                 part = np.add.reduceat(part, np.arange(0, layer.shape[0], rows), axis=0)
-            parts.append(part.reshape(-1))
-        return np.concatenate(parts)
+            parts[name] = part.reshape(-1)
+        return self._gathered(parts)
+
+
+def _nothing(unit: str, names: Sequence[str]) -> Exception:
+    """Return the error for weights that hold no unit."""
+    return _checks.bad_value(
+        "maskable",
+        f"leave something to gate by unit {unit!r}",
+        "a layer besides the network's last, whose rows are its outputs",
+        names,
+    )
 
 
 def _tile_of(tile: Sequence[int] | None) -> Tile | None:

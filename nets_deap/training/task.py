@@ -25,7 +25,7 @@ from nets_deap.models.modes import neutral
 from nets_deap.models.private import copied, private_copy, set_state
 from nets_deap.names import parse_unit
 from nets_deap.tickets.genotype import packed_mask_for
-from nets_deap.tickets.layout_of import layout_of
+from nets_deap.tickets.layout_of import layout_of, whole_note
 from nets_deap.tickets.ticket import Ticket, several
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.batches import checked_augment
@@ -34,7 +34,7 @@ from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
 from nets_deap.training.guard import guarded
 from nets_deap.training.losses import Loss
-from nets_deap.training.model_checks import digest_of_model, dtype_of, output_layers
+from nets_deap.training.model_checks import digest_of_model, dtype_of, first_input
 from nets_deap.training.precision import check_precision
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe, name_of
@@ -139,7 +139,7 @@ class Task:
             ``models.maskable.parameters_of``. None: all weights but those of embeddings and
             normalisation; a warning says so where that is less than half of the parameters.
         unit: What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
-            ``"block(RxC)"`` or ``"2:4"``; see ``tickets.layout_of.layout_of``.
+            ``"head"``, ``"block(RxC)"`` or ``"2:4"``; see ``tickets.layout_of.layout_of``.
         seed: Seed of all minibatches, and of the validation holdout.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, a
             ``torch.device``, or a list of devices.
@@ -220,9 +220,10 @@ class Task:
             seed=self.seed, in_memory=in_memory, device=self.device,
         )  # fmt: skip
         self.data_digest, self.normalize = examples.digest, examples.normalize
-        shown = (examples.splits["train"][0], examples.normalize, self.recipe.batch_size)
-        self._ends = output_layers(private, *shown) if unit in ("neuron", "filter") else None
-        self.layout = layout_of(model, maskable, unit, outputs=self._ends)
+        self._example = first_input(examples.splits["train"][0], examples.normalize, dtype)
+        self.layout = layout_of(model, maskable, unit, example=self._example)
+        if note := whole_note(self.layout):
+            logger.warning("%s", note)
         self.chance_loss, self.has_accuracy = examples.chance_loss, examples.has_accuracy
         private.to(self.device)
         on_device = examples.on(self.device, dtype)
@@ -340,7 +341,7 @@ class Task:
         model = later.model
         later.model_digest = digest_of_model(model)
         masked = list(self.layout.weights.names)
-        later.layout = layout_of(model, masked, self.layout.unit, outputs=self._ends)
+        later.layout = layout_of(model, masked, self.layout.unit, example=self._example)
         later.problem = replace(later.problem, layout=later.layout.weights)
         share_between(later.problem, self._devices)
         return later
