@@ -122,4 +122,6 @@ def test_networks_of_torchvision(name):
     small = compact(model, masks, example)
     check(model, small, (3, size, size), n=8)
     counts = [count_multiply_adds(one, example) for one in (small, model)]
-    assert cost.multiply_adds(masks) == counts[0] < 0.9 * counts[1]
+    # Of a shifted window hardly anything but heads can be cut.
+    most = 0.9 if name == "swin_t" else 0.75
+    assert cost.multiply_adds(masks) == counts[0] < most * counts[1]
