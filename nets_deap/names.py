@@ -109,8 +109,11 @@ ENGINE_WORDS = {
 PRECISIONS = ("float32", "tf32", "bf16")
 # What weights are pruned by that go by their size alone; see ``tickets.relative``.
 BY_SIZE = ("magnitude", "lamp", "cost")
-UNITS = ("weight", "neuron", "filter", "block(RxC)", "2:4")
-WEIGHT, NEURON, BLOCK, TWO_OF_FOUR = "weight", "neuron", "block", "2:4"
+UNITS = ("weight", "neuron", "filter", "head", "block(RxC)", "2:4")
+WEIGHT, NEURON, HEAD, BLOCK, TWO_OF_FOUR = "weight", "neuron", "head", "block", "2:4"
+
+# Why a layer keeps all its neurons where these are what the network gives.
+OUTPUTS = "they are the network's outputs"
 
 _BLOCK = re.compile(r"block\(\s*([1-9]\d{0,5})\s*x\s*([1-9]\d{0,5})\s*\)")
 

@@ -89,8 +89,8 @@ def multiply_adds(measured: Measured) -> float:
     """Return the multiply-adds of one example through the compact network, to minimise.
 
     Exactly those of what ``Ticket.compact`` gives after any training: of dense layers, which are
-    smaller, with convolutions at each of their positions. Of a network that cannot be compacted, as
-    with residual connections of its own, those of ``sparse_multiply_adds``.
+    smaller, with convolutions at each of their positions. Of a network that cannot be followed,
+    those of ``sparse_multiply_adds``.
 
     Args:
         measured: With its task; without one the ticket's layers count as the whole network, fully
@@ -133,9 +133,8 @@ def live_inputs(measured: Measured) -> float:
     Those to which a path of kept weights leads from an output; of images single pixels.
 
     Args:
-        measured: With its task, whose model has layers in a row (see
-            ``models.compact.compact.compact``), no residual blocks; or without one as for
-            ``multiply_adds``.
+        measured: With its task, whose model can be followed (see
+            ``models.compact.compact.compact``); or without one as for ``multiply_adds``.
 
     Raises:
         InvalidValueError: It is neither.

@@ -128,8 +128,9 @@ def compact(
         FileAccessError: The file cannot be written.
     """
     small: nn.Module | None = None
+    inputs = (task.problem.test or task.problem.val)[0][:ROWS].cpu()
     try:
-        small = ticket.compact(ticket.apply(copy.deepcopy(task.model).eval()))
+        small = ticket.compact(ticket.apply(copy.deepcopy(task.model).eval()), inputs[:1])
     except InvalidValueError:
         if needed:
             raise
@@ -137,8 +138,7 @@ def compact(
     module = trained.module()
     named = {"dense": module}
     if small is not None:
-        small = named["compact"] = ticket.compact(module)
-    inputs = (task.problem.test or task.problem.val)[0][:ROWS].cpu()
+        small = named["compact"] = ticket.compact(module, inputs[:1])
     if has_linears(module, ticket.layout.weights.names):
         named["csr"] = ticket.to_csr(module)
     with torch.no_grad():

@@ -1,4 +1,7 @@
-"""``Parameter``: one parameter of a model, whether it is maskable, and why."""
+"""``Parameter``: one parameter of a model, whether it is maskable, and why.
+
+One file: the rules, which are read together.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nets_deap import _checks
 from nets_deap.models.wrappers import named_modules, named_parameters
-from nets_deap.names import NEURON, TWO_OF_FOUR, WEIGHT
+from nets_deap.names import HEAD, NEURON, TWO_OF_FOUR, WEIGHT
 
 if TYPE_CHECKING:
     from torch import nn
@@ -204,7 +207,8 @@ def _left_out(owner: _Owner, parameter: Any, unit: str) -> str:
         return why
     layer = isinstance(owner.module, _layers())
     plain = owner.leaf == "weight" and owner.steps is None
-    if unit in (NEURON, TWO_OF_FOUR) and not (layer and plain):
+    heads = isinstance(owner.module, nn.MultiheadAttention) and owner.leaf == "in_proj_weight"
+    if unit in (NEURON, HEAD, TWO_OF_FOUR) and not ((layer and plain) or (heads and unit == HEAD)):
         return f"has no units {unit!r}"
     if not parameter.is_floating_point():
         return "not floating-point"

@@ -188,23 +188,24 @@ class Exportable(Genotype):
                 masks[name] = masking.as_bool(name, np.ones(held[name].shape))
         return cls.from_masks(masks, model if source is None else source)
 
-    def compact(self, module: nn.Module) -> nn.Module:
+    def compact(self, module: nn.Module, example: Any = None) -> nn.Module:
         """Return a smaller dense network with the function of a trained, masked one.
 
-        Dead inputs, neurons and filters are gone; see ``models.compact.compact.compact``.
+        Dead inputs, neurons, filters and heads are gone, of any network whose forward can be run;
+        see ``models.compact.compact.compact``.
 
         Args:
             module: The ticket's network, as from ``TrainResult.module()`` or ``apply``, pruned
-                or parametrized or not; it stays untouched.
+                or parametrized or not, in evaluation mode; it stays untouched.
+            example: An input (1, ...), or several, that it takes; None to guess one.
 
         Raises:
-            InvalidValueError: It is not a network that can be compacted, or holds weights that
-                the ticket prunes.
+            InvalidValueError: It cannot be followed, or holds weights that the ticket prunes.
         """
         from nets_deap.models import masking
         from nets_deap.models.compact import compact
 
-        return compact.compact(masking.plain(module), self.masks())
+        return compact.compact(masking.plain(module), self.masks(), example)
 
     def to_csr(self, module: nn.Module) -> nn.Module:
         """Return a copy of a trained, masked network on compressed sparse rows, for inference.
@@ -251,7 +252,7 @@ class Exportable(Genotype):
         network = masking.plain(module)
         masking.check_masked(network, self.masks())
         try:
-            network = self.compact(module) if compact else network
+            network = self.compact(module, example) if compact else network
         except InvalidValueError as error:
             if module.training:  # which may be all that is wrong
                 raise

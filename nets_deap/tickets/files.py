@@ -163,7 +163,7 @@ def _record(description: dict[str, Any], tensors: dict[str, Any]) -> Record:
         raise TicketFileError("the initial weights do not match their digest")
     if description["unit"] != WEIGHT:
         layout = UnitLayout(
-            weights, description["unit"], description["tiles"], description.get("follows")
+            weights, description["unit"], description["tiles"], description.get("ties")
         )
     known = known_layout(layout.key)
     if known is not None and layout.initial is None:

@@ -8,19 +8,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
-from nets_deap.names import NEURON, TWO_OF_FOUR, WEIGHT, parse_unit
+from nets_deap.names import HEAD, NEURON, TWO_OF_FOUR, WEIGHT, parse_unit
 from nets_deap.tickets import bits
-from nets_deap.tickets.layout import Layer, MaskLayout
+from nets_deap.tickets.layout import MaskLayout
 
 Tile = tuple[int, int]
 Tiles = Sequence[Sequence[int] | None]
+Ties = Sequence[Sequence[int] | None]
 Vector = NDArray[Any]
 
 GROUP, MOST = 4, 2
@@ -34,32 +35,36 @@ class UnitLayout(MaskLayout):
     and ``join`` are about bits: a layer's shape is that of its units. ``weights`` is the layout of
     the weights themselves; W0, ``counts`` and ``sizes`` are about those.
 
+    Where the layout was made of a model, ``whole`` says why some layers keep all their outputs.
+
+    Vectors among ``weights`` that neurons or filters have an entry in, biases and what
+    normalisation multiplies by and adds, are tied to their bits: with the unit they are zero. Else
+    a pruned filter would send on its bias, which drifts under Adam, and which batch normalisation
+    by running statistics makes many times as large (an input of no variance): the same ticket of a
+    CNN then ended anywhere between 55 and 96 %, and with this at 96.
+
     With the unit ``"2:4"`` a bit gates one weight, and of each 4 consecutive inputs of a row (of a
     filter: input channels at one place of the kernel) at most 2 are kept: the ones of largest
     ``|W0|`` of those whose bits are set. So any bits are a ticket, whatever operator made them.
-
-    The bias of a neuron or filter, and what normalises it, follow its bit: with the unit they are
-    zero. Else a pruned filter would send on its bias, which drifts under Adam, and which batch
-    normalisation by running statistics makes many times as large (an input of no variance): the
-    same ticket of a CNN then ended anywhere between 55 and 96 %, and with this at 96.
 
     Args:
         weights: The layout of the D weights.
         unit: ``"neuron"``, ``"block(RxC)"`` or ``"2:4"``.
         tiles: Rows and columns of a unit for each layer of ``weights``; None for a layer that no
             bit gates, whose weights are always kept.
-        follows: Of vectors among the layers that have an entry for each neuron or filter of
-            another layer, biases say, the name of that layer; their tiles are None.
-        floor: Share of a layer's neurons or filters, in [0, 1), that operators leave it at least,
-            rounded up; 0 for one unit, or none where an operator may empty layers. No ticket
-            depends on it: it is not part of the key.
+        ties: The bit that gates each tile of a layer, row by row, -1 for one that is always kept;
+            for each layer of ``weights`` that has tiles. Bits are counted as they first come. None
+            where each tile has a bit of its own. A bit counts to the first layer that it gates a
+            tile of. Vectors have none of their own, whatever they stand before.
+        floor: Share of a layer's neurons, filters or heads, in [0, 1), that operators leave it at
+            least, rounded up; 0 for one unit, or none where an operator may empty layers. No
+            ticket depends on it: it is not part of the key.
 
     Attributes:
         floor: That share.
 
     Raises:
-        InvalidValueError: The tiles do not fit the unit or the layers, or gate nothing; or a
-            vector follows what has not as many units.
+        InvalidValueError: The tiles do not fit the unit or the layers, or gate nothing.
     """
 
     def __init__(
@@ -67,47 +72,55 @@ class UnitLayout(MaskLayout):
         weights: MaskLayout,
         unit: str,
         tiles: Tiles,
-        follows: Mapping[str, str] | None = None,
+        ties: Ties | None = None,
         floor: float = 0.0,
     ) -> None:
         self._weights = weights
         self.unit, block = parse_unit("unit", unit)
         if self.unit == WEIGHT:
             raise _checks.bad_value(
-                "unit", "gate more than a weight", "'neuron', 'block(RxC)' or '2:4'", unit
+                "unit", "gate more than a weight", "'neuron', 'head', 'block(RxC)' or '2:4'", unit
             )
         _checks.length("tiles", len(tiles), len(weights.layers), "L")
         self.tiles: tuple[Tile | None, ...] = tuple(map(_tile_of, tiles))
-        if self.unit != NEURON and any(tile not in (None, block) for tile in self.tiles):
+        loose = self.unit in (NEURON, HEAD)
+        if not loose and any(tile not in (None, block) for tile in self.tiles):
             raise _checks.bad_value("tiles", "be those of the unit", str(block), self.tiles)
         masked = [name for name, tile in zip(weights.names, self.tiles, strict=True) if tile]
-        if not masked:
-            raise _checks.bad_value(
-                "maskable",
-                f"leave something to gate by unit {self.unit!r}",
-                "a layer besides the network's last, whose rows are its outputs",
-                weights.names,
-            )
+        self._vectors = [n for n in masked if loose and len(weights.layer(n).shape) == 1]
+        if len(masked) == len(self._vectors):
+            raise _nothing(self.unit, weights.names)
         self._grids = {
             layer.name: (-(-layer.shape[0] // tile[0]), -(-layer.row // tile[1]))
             for layer, tile in zip(weights.layers, self.tiles, strict=True)
             if tile is not None
         }
-        self._place([(name, self._unit_shape(name)) for name in masked])
-        self.follows = self._checked(follows or {})
-        self.floor = _checks.real("floor", floor, low=0, high=1) if self.unit == NEURON else 0.0
+        self._masked = masked
+        self.whole: dict[str, str] = {}
+        self.floor = _checks.real("floor", floor, low=0, high=1) if loose else 0.0
+        if ties is None and self._vectors:
+            expected = "ties of vectors to neurons or filters"
+            raise _checks.bad_value("ties", "say whose they are", expected, self._vectors[0])
+        self._ties = None if ties is None else self._checked(ties)
+        self._place(
+            [(name, self._unit_shape(name)) for name in masked]
+            if self._ties is None
+            else [(name, (n,)) for name, n in self._first_tied().items() if n]
+        )
         self.initial, self.initial_digest = weights.initial, weights.initial_digest
-        own = [self.follows] if self.follows else []
-        text = json.dumps([weights.key, self.unit, self.tiles, *own])
+        text = json.dumps([weights.key, self.unit, self.tiles, *([] if ties is None else [ties])])
         self._register(hashlib.sha256(text.encode()).hexdigest())
-        masked_weights = sum(weights.layer(name).size for name in [*masked, *self.follows])
+        masked_weights = sum(weights.layer(name).size for name in masked)
+        if self._ties is not None:
+            sizes = self._tile_sizes(masked)
+            masked_weights = sum(int(sizes[n][t >= 0].sum()) for n, t in self._ties.items())
         self.fixed: int = weights.size - masked_weights
         flat = [layer.name for layer in weights.layers if len(layer.shape) < 2]
         if self.grouped and flat:
             raise _checks.bad_value(
                 "maskable", "have inputs for '2:4'", "weights (out, in, ...)", flat[0]
             )
-        self._one_each = masked_weights == self.size
+        self._one_each = ties is None and masked_weights == self.size
 
     @property
     def weights(self) -> MaskLayout:
@@ -118,18 +131,86 @@ class UnitLayout(MaskLayout):
 
     @functools.cached_property
     def unit_sizes(self) -> NDArray[np.int64] | None:
-        """Weights of each unit, shape (G,); None where each is one weight."""
+        """Weights of each unit, and what else is tied to it, shape (G,); None for one of each."""
         if self._one_each:
             return None
-        parts = []
-        for name in self.names:
+        return self._gathered(self._tile_sizes(self._masked)).astype(np.int64)
+
+    @functools.cached_property
+    def _ranked_sizes(self) -> NDArray[np.int64]:
+        """Weights of each unit without what vectors have of it, shape (G,)."""
+        return self._gathered(self._tile_sizes(self._ranked)).astype(np.int64)
+
+    @property
+    def _ranked(self) -> list[str]:
+        """The layers whose weights say what a unit is worth: those that are no vectors."""
+        return [name for name in self._masked if name not in self._vectors]
+
+    @functools.cached_property
+    def follows(self) -> dict[str, str]:
+        """Whose bits gate entries of each vector, by name: layers, in words."""
+        found, stops = {}, np.array([layer.stop for layer in self.layers])
+        for name in self._vectors:
+            assert self._ties is not None
+            tie = self._ties[name]
+            owners = np.unique(np.searchsorted(stops, tie[tie >= 0], side="right"))
+            found[name] = ", ".join(self.names[i] for i in owners)
+        return found
+
+    def _tile_sizes(self, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """Return the weights of each tile of some layers that have tiles."""
+        sizes = {}
+        for name in names:
             layer, tile = self.weights.layer(name), self._tile(name)
             rows, columns = (
                 np.minimum(step, n - np.arange(0, n, step))
                 for n, step in zip((layer.shape[0], layer.row), tile, strict=True)
             )
-            parts.append(np.outer(rows, columns).reshape(-1) + len(self._followers(name)))
-        return np.concatenate(parts)
+            sizes[name] = np.outer(rows, columns).reshape(-1)
+        return sizes
+
+    def _gathered(self, parts: dict[str, Vector]) -> Vector:
+        """Return the sum over the tiles of each bit of numbers of the tiles, shape (G,)."""
+        if self._ties is None:
+            return np.concatenate(list(parts.values()))
+        # One place more, for tiles that no bit gates.
+        found = np.zeros(self.size + 1, dtype=np.result_type(*parts.values()))
+        for name, part in parts.items():
+            np.add.at(found, self._ties[name], part)
+        return found[:-1]
+
+    def _checked(self, ties: Ties) -> dict[str, NDArray[np.int64]]:
+        """Return the bit of each tile of each layer that has tiles; vectors come last."""
+        _checks.length("ties", len(ties), len(self.weights.layers), "L")
+        found: dict[str, NDArray[np.int64]] = {}
+        by_name, most = dict(zip(self.weights.names, ties, strict=True)), -1
+        for name in (*self._ranked, *self._vectors):
+            layer, tie = self.weights.layer(name), by_name[name]
+            rows, columns = self._grids[layer.name]
+            bit = np.asarray([] if tie is None else tie)
+            _checks.shape("ties", bit.shape, (rows * columns,), "(tiles,)")
+            first = np.sort(np.unique(bit[bit > most]))
+            if (
+                bit.dtype.kind not in "iu"
+                or bit.min() < -1
+                or len(first) != (max(int(bit.max()) - most, 0))
+                or (name in self._vectors and len(first))
+            ):
+                expected = "bits from 0 on, as they first come, or -1"
+                raise _checks.bad_value("ties", "count bits", expected, layer.name)
+            found[layer.name], most = bit.astype(np.int64), max(most, int(bit.max()))
+        if most < 0:
+            raise _nothing(self.unit, self.weights.names)
+        return found
+
+    def _first_tied(self) -> dict[str, int]:
+        """Return how many bits each layer is the first to hold a tile of."""
+        assert self._ties is not None
+        found, n = {}, 0
+        for name in self._ranked:
+            found[name] = max(int(self._ties[name].max()) + 1 - n, 0)
+            n += found[name]
+        return found
 
     @functools.cached_property
     def _groups(self) -> NDArray[np.int32] | None:
@@ -158,7 +239,7 @@ class UnitLayout(MaskLayout):
         if self._groups is not None:
             return self.fitting(gates)
         mask: bits.Mask = np.ones(self.weights.size, dtype=np.bool_)
-        for name, part in self.split(gates).items():
+        for name, part in self._of_tiles(gates).items():
             layer = self.weights.layer(name)
             rows, columns = self._tile(name)
             # A unit's bit is repeated over its tile; tiles that stick out of the matrix are cut
@@ -169,9 +250,14 @@ class UnitLayout(MaskLayout):
             if columns > 1:
                 full = np.repeat(full, columns, axis=1)[:, : layer.row]
             mask[layer.start : layer.stop] = full.reshape(-1)
-            for follower in self._followers(name):
-                mask[follower.start : follower.stop] = part.reshape(-1)
         return mask
+
+    def _of_tiles(self, gates: bits.Mask) -> dict[str, bits.Mask]:
+        """Return whether each tile of each layer that has tiles is kept."""
+        if self._ties is None:
+            return self.split(gates)
+        known = np.append(gates, True)  # for those that no bit gates
+        return {name: known[tie] for name, tie in self._ties.items()}
 
     def bits_of(self, mask: bits.Mask) -> bits.Mask:
         """Return the bits (G,) of a weight mask (D,): the inverse of ``mask_of``.
@@ -241,14 +327,18 @@ class UnitLayout(MaskLayout):
 
     def counts(self, packed: bits.Bytes) -> NDArray[np.int64]:
         """Count the kept weights of each layer that bits gate, shape (L,)."""
+        if self.unit_sizes is not None:
+            kept = np.where(bits.unpack(packed, self.size), self.unit_sizes, 0)
+            return np.array([int(part.sum()) for part in self.split(kept).values()])
         mask = self.expand(packed)
-        owns = ([self.weights.layer(name), *self._followers(name)] for name in self.names)
-        return np.array([sum(bits.count(mask, la.start, la.stop) for la in own) for own in owns])
+        layers = [self.weights.layer(name) for name in self.names]
+        return np.array([bits.count(mask, layer.start, layer.stop) for layer in layers])
 
     def sizes(self) -> NDArray[np.int64]:
         """Count the weights of each layer that bits gate, shape (L,)."""
-        owns = ([self.weights.layer(name), *self._followers(name)] for name in self.names)
-        return np.array([sum(layer.size for layer in own) for own in owns])
+        if self.unit_sizes is not None:
+            return np.array([int(part.sum()) for part in self.split(self.unit_sizes).values()])
+        return np.array([self.weights.layer(name).size for name in self.names])
 
     def capacity(self) -> NDArray[np.int64]:
         """Count the weights that each of these layers can keep at most, shape (L,)."""
@@ -266,7 +356,7 @@ class UnitLayout(MaskLayout):
 
     @property
     def least_units(self) -> NDArray[np.int64]:
-        """Units that operators leave each layer at least, shape (L,)."""
+        """Units that operators leave each layer at least, of those that count to it, shape (L,)."""
         shares = np.array([self.floor * layer.size for layer in self.layers])
         return np.maximum(1, np.ceil(shares - 1e-9)).astype(np.int64)
 
@@ -274,39 +364,28 @@ class UnitLayout(MaskLayout):
         """Return the root of the mean square of each unit's weights (D,), shape (G,).
 
         Pruning the units of least mean square loses the least energy, the sum of w^2, for the
-        weights that it saves. What follows a unit does not count: biases and factors are of other
-        sizes than weights.
+        weights that it saves. Vectors do not count: biases and factors are of other sizes than
+        weights.
         """
         squares = self._sums(np.square(values, dtype=np.float64))
-        roots: Vector = np.sqrt(squares if self._one_each else squares / self._tile_sizes)
+        roots: Vector = np.sqrt(
+            squares if self.unit_sizes is None else squares / self._ranked_sizes
+        )
         return roots
 
     def describe(self) -> dict[str, Any]:
         """Return what makes this layout from that of its weights, as plain data."""
-        found = {"unit": self.unit, "tiles": [tile and list(tile) for tile in self.tiles]}
-        return {**found, "follows": self.follows} if self.follows else found
+        found: dict[str, Any] = {
+            "unit": self.unit,
+            "tiles": [tile and list(tile) for tile in self.tiles],
+        }
+        if self._ties is not None:
+            ties = (self._ties.get(name) for name in self.weights.names)
+            found["ties"] = [None if tie is None else tie.tolist() for tie in ties]
+        return found
 
     def __repr__(self) -> str:
         return f"UnitLayout({self.size} units {self.unit!r} of {self.weights!r})"
-
-    @functools.cached_property
-    def _tile_sizes(self) -> Vector:
-        """Weights of each unit without what follows it, shape (G,)."""
-        return self._sums(np.ones(self.weights.size))
-
-    def _checked(self, follows: Mapping[str, str]) -> dict[str, str]:
-        """Return which vector follows the units of which layer, by name; raise where none can."""
-        for name, owner in follows.items():
-            _checks.choice(f"follows[{name!r}]", owner, self.names)
-            shape, size = self.weights.layer(name).shape, self.layer(owner).size
-            _checks.shape(f"follows[{name!r}]", shape, (size,), "one entry a unit")
-        if follows and self.unit != NEURON:
-            raise _checks.bad_value("follows", "come with neurons", repr(NEURON), self.unit)
-        return dict(sorted(follows.items()))
-
-    def _followers(self, name: str) -> list[Layer]:
-        """Return the vectors that follow the units of a layer."""
-        return [self.weights.layer(one) for one, owner in self.follows.items() if owner == name]
 
     def _tile(self, name: str) -> Tile:
         """Return the rows and columns of a masked layer's units."""
@@ -322,17 +401,30 @@ class UnitLayout(MaskLayout):
         return (rows * columns,) if self.unit == NEURON else (rows, columns)
 
     def _sums(self, values: Vector) -> Vector:
-        """Return the sum over each unit of some numbers of the weights (D,), shape (G,)."""
-        parts = []
-        for name in self.names:
+        """Return the sum over each unit of some numbers of the weights (D,), shape (G,).
+
+        Those of vectors do not count.
+        """
+        parts = {}
+        for name in self._ranked:
             layer, (rows, columns) = self.weights.layer(name), self._tile(name)
             part = values[layer.start : layer.stop].reshape(layer.shape[0], layer.row)
             if columns > 1:
                 part = np.add.reduceat(part, np.arange(0, layer.row, columns), axis=1)
             if rows > 1:
                 part = np.add.reduceat(part, np.arange(0, layer.shape[0], rows), axis=0)
-            parts.append(part.reshape(-1))
-        return np.concatenate(parts)
+            parts[name] = part.reshape(-1)
+        return self._gathered(parts)
+
+
+def _nothing(unit: str, names: Sequence[str]) -> Exception:
+    """Return the error for weights that hold no unit."""
+    return _checks.bad_value(
+        "maskable",
+        f"leave something to gate by unit {unit!r}",
+        "a layer besides the network's last, whose rows are its outputs",
+        names,
+    )
 
 
 def _tile_of(tile: Sequence[int] | None) -> Tile | None:

@@ -11,6 +11,7 @@ from nets_deap._table import Brief, table
 from nets_deap.data.streamed import spec_of
 from nets_deap.inputs.nested import named
 from nets_deap.models.maskable import Parameter
+from nets_deap.tickets.units import UnitLayout
 from nets_deap.training.engines.dispatch import pick_engine, reason_for
 from nets_deap.training.task import Task, check_task
 
@@ -24,6 +25,7 @@ class Description(Brief):
         maskable: Weights that masks can prune, D.
         unit: What one bit of a mask gates.
         units: How many bits a mask has; D where they gate single weights.
+        whole: Why layers keep all their outputs, by name, where units are neurons or heads.
         total: Numbers in all parameters, tied ones once.
         layers: Tensors that hold the maskable weights, L.
         examples: Examples of each split by name.
@@ -39,6 +41,7 @@ class Description(Brief):
     maskable: int
     unit: str
     units: int
+    whole: dict[str, str]
     total: int
     layers: int
     examples: dict[str, int]
@@ -80,6 +83,7 @@ class Description(Brief):
                 f"one weight is {100 * self.granularity:.2g} % of density",
             ),
             ("mask", f"{self.units:,} bits, each of which gates a {self.unit}"),
+            *[("kept whole", f"{name}: {why}") for name, why in self.whole.items()],
             ("data", f"{splits}; inputs {_image(self.image)}"),
             ("recipe", self.recipe),
             ("engine", f"{self.engine} on {self.device}, {self.dtype} ({self.why})"),
@@ -106,6 +110,7 @@ def describe(task: Task) -> Description:
         maskable=task.layout.weights.size,
         unit=task.layout.unit,
         units=task.layout.size,
+        whole=dict(task.layout.whole) if isinstance(task.layout, UnitLayout) else {},
         total=sum(p.numel() for p in once.values()),
         layers=len(task.layout.weights.layers),
         examples=facts["examples"],

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks
 from nets_deap.data.convert import Given
@@ -20,7 +18,6 @@ from nets_deap.data.normalize import Normalize, NormalizeEntries
 from nets_deap.data.streamed import spec_of
 from nets_deap.inputs.call import call, how_called
 from nets_deap.inputs.nested import each, leaves_of, length_of, shapes_of
-from nets_deap.inputs.parts import tensors_of
 from nets_deap.models.private import copied
 from nets_deap.models.tensors import digest_of, values_of
 from nets_deap.training.batches import rows_of, spread_rows
@@ -159,89 +156,18 @@ def first_loss(
         return score.result()[0]
 
 
-def output_layers(
-    model: nn.Module, inputs: Any, pixels: Normalize | NormalizeEntries | None, count: int
-) -> set[str]:
-    """Return the names of the weights of the layers that make a network's outputs.
-
-    Those linear and convolutional layers whose results are handed out as they are; for outputs that
-    something else is done to, the layer that runs last.
+def first_input(
+    inputs: Any, pixels: Normalize | NormalizeEntries | None, dtype: torch.dtype
+) -> Any:
+    """Return the first of some inputs (1, ...), as a model takes it.
 
     Args:
-        model: Any module; a copy is shown some examples.
-        inputs: All of its inputs.
+        inputs: All of them.
         pixels: How images of bytes become inputs; None for inputs that are used as they are.
-        count: How many examples.
+        dtype: Of the model.
     """
-    private, ran = copied(model), []
-    names = {id(p): name for name, p in private.named_parameters()}
-
-    def hook(layer: Any, given: Any, output: Tensor) -> None:
-        ran.append((names[id(layer.weight)], output))
-
-    for module in private.modules():
-        if isinstance(module, (nn.Linear, _ConvNd)) and id(module.weight) in names:
-            module.register_forward_hook(hook)
-    some = rows_of(inputs, spread_rows(length_of(inputs), count))
-    sample = some if pixels is None else pixels(some, dtype_of(model))
-    leaves = tensors_of(_shown(private, "train", sample, shapes_of(sample)))
-    ends = {leaf.untyped_storage().data_ptr() for leaf in leaves}
-    found = {name for name, output in ran if output.untyped_storage().data_ptr() in ends}
-    return found or {name for name, _ in ran[-1:]}
-
-
-def vectors_of_units(
-    model: nn.Module, inputs: Any, pixels: Normalize | NormalizeEntries | None, count: int
-) -> dict[str, str]:
-    """Return the vectors with an entry for each neuron or filter of a layer, by name.
-
-    Those are the biases of linear and convolutional layers, and factors and terms of the batch
-    normalisation that takes the results of one layer and of no other.
-
-    Args:
-        model: As for ``output_layers``, as are the next ones.
-        inputs: All of its inputs.
-        pixels: How images of bytes become inputs.
-        count: How many examples.
-
-    Returns:
-        The name of the layer's weights for the name of each vector.
-    """
-    private = copied(model)
-    names = {id(p): name for name, p in private.named_parameters()}
-    results: list[tuple[nn.Module, Tensor]] = []  # held, so that no two have one id
-    makers: dict[nn.Module, list[nn.Module | None]] = {}
-
-    def note(layer: Any, given: Any, output: Tensor) -> None:
-        results.append((layer, output))
-
-    def look(norm: nn.Module, given: Any) -> None:
-        found = next((layer for layer, output in results if output is given[0]), None)
-        makers.setdefault(norm, []).append(found)
-
-    layers = [
-        module
-        for module in private.modules()
-        if isinstance(module, (nn.Linear, _ConvNd)) and id(module.weight) in names
-    ]
-    for module in private.modules():
-        if module in layers:
-            module.register_forward_hook(note)
-        elif isinstance(module, _BatchNorm):
-            module.register_forward_pre_hook(look)
-    some = rows_of(inputs, spread_rows(length_of(inputs), count))
-    sample = some if pixels is None else pixels(some, dtype_of(model))
-    _shown(private, "train", sample, shapes_of(sample))
-    ran = [layer for layer, _ in results]
-    owners: list[tuple[nn.Module, Any]] = [(layer, layer) for layer in layers]
-    owners += [(norm, found[0]) for norm, found in makers.items() if len(found) == 1 and found[0]]
-    return {
-        names[id(vector)]: names[id(owner.weight)]
-        for module, owner in owners
-        if ran.count(owner) == 1
-        for own, vector in module.named_parameters(recurse=False)
-        if id(vector) in names and vector.ndim == 1 and (module is not owner or own == "bias")
-    }
+    some = rows_of(inputs, torch.zeros(1, dtype=torch.int64))
+    return some if pixels is None else pixels(some, dtype)
 
 
 def _own(loss: Loss) -> Loss:

@@ -25,7 +25,7 @@ from nets_deap.models.modes import neutral
 from nets_deap.models.private import copied, private_copy, set_state
 from nets_deap.names import parse_unit
 from nets_deap.tickets.genotype import packed_mask_for
-from nets_deap.tickets.layout_of import layout_of
+from nets_deap.tickets.layout_of import layout_of, whole_note
 from nets_deap.tickets.ticket import Ticket, several
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.tickets.units import UnitLayout
@@ -36,12 +36,7 @@ from nets_deap.training.examples import Examples
 from nets_deap.training.guard import guarded
 from nets_deap.training.inherited import as_they_are, held_by, own_start
 from nets_deap.training.losses import Loss
-from nets_deap.training.model_checks import (
-    digest_of_model,
-    dtype_of,
-    output_layers,
-    vectors_of_units,
-)
+from nets_deap.training.model_checks import digest_of_model, dtype_of, first_input
 from nets_deap.training.precision import check_precision
 from nets_deap.training.problem import Outcome, Plan, Problem, Start
 from nets_deap.training.recipe import Recipe, name_of
@@ -147,9 +142,9 @@ class Task:
             ``models.maskable.parameters_of``. None: all weights but those of embeddings and
             normalisation; a warning says so where that is less than half of the parameters.
         unit: What one bit of a ticket gates: ``"weight"``, ``"neuron"``, ``"filter"``,
-            ``"block(RxC)"`` or ``"2:4"``; see ``tickets.layout_of.layout_of``.
-        floor: Share of the neurons or filters of each layer, in [0, 1], that operators leave it at
-            least, one or more: no layer collapses. Other units have none.
+            ``"head"``, ``"block(RxC)"`` or ``"2:4"``; see ``tickets.layout_of.layout_of``.
+        floor: Share of the neurons, filters or heads of each layer, in [0, 1], that operators leave
+            it at least, one or more: no layer collapses. Other units have none.
         seed: Seed of all minibatches, and of the validation holdout.
         device: ``"auto"`` (CUDA when there), ``"cpu"``, ``"cuda:N"``, ``"cuda:all"``, a
             ``torch.device``, or a list of devices.
@@ -231,13 +226,10 @@ class Task:
             seed=self.seed, in_memory=in_memory, device=self.device,
         )  # fmt: skip
         self.data_digest, self.normalize = examples.digest, examples.normalize
-        shown = (examples.splits["train"][0], examples.normalize, self.recipe.batch_size)
-        of_neurons = unit in ("neuron", "filter")
-        self._ends = output_layers(private, *shown) if of_neurons else None
-        self._vectors = vectors_of_units(private, *shown) if of_neurons else None
-        self.layout = layout_of(
-            model, maskable, unit, outputs=self._ends, vectors=self._vectors, floor=floor
-        )
+        self._example = first_input(examples.splits["train"][0], examples.normalize, dtype)
+        self.layout = layout_of(model, maskable, unit, example=self._example, floor=floor)
+        if note := whole_note(self.layout):
+            logger.warning("%s", note)
         self.chance_loss, self.has_accuracy = examples.chance_loss, examples.has_accuracy
         follows = self.layout.follows if isinstance(self.layout, UnitLayout) else {}
         self.parameters = tuple(
@@ -361,7 +353,7 @@ class Task:
         later.model_digest = digest_of_model(model)
         masked = list(self.layout.weights.names)
         later.layout = layout_of(
-            model, masked, self.layout.unit, outputs=self._ends, vectors=self._vectors,
+            model, masked, self.layout.unit, example=self._example,
             floor=getattr(self.layout, "floor", 0.0),
         )  # fmt: skip
         later.problem = replace(later.problem, layout=later.layout.weights)

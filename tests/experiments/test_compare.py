@@ -349,7 +349,9 @@ def test_of_convolutions_what_compacting_leaves_is_counted(tmp_path, monkeypatch
     assert all(0 <= count < 4 * 9 * 4 + 16 * 3 for count in counts.values())
 
 
-def test_of_a_network_that_is_not_sequential_live_kept_weights_are_counted(tmp_path, monkeypatch):
+def test_of_a_network_with_a_forward_of_its_own_what_compacting_leaves_is_counted(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(module, "build_task", skip_task)
     methods = ["evolution", "imp", "snip", "same-layers", "random"]
     summary = compare(CONFIG, tmp_path / "c", **{**BASIC, "budget": 150}, methods=methods)
@@ -357,9 +359,8 @@ def test_of_a_network_that_is_not_sequential_live_kept_weights_are_counted(tmp_p
     assert {row["method"] for row in rows} == {"dense", *methods}
     (dense,) = of(rows, "dense")
     assert int(dense["multiply_adds"]) == 4 * 36 + 3 * 32
-    for row in rows:
-        kept = int(row["kept"])
-        assert int(row["multiply_adds"]) <= 4 * kept, "a weight counts at most at four places"
+    counts = [int(row["multiply_adds"]) for row in rows if row["method"] != "dense"]
+    assert 0 <= min(counts) < max(counts) <= 4 * 36 + 3 * 32
     assert "multiply-adds" in summary.text()
 
 

@@ -92,7 +92,7 @@ def test_files_of_older_schemas_are_read(xor_task, tmp_path, schema):
     rewrite(path, schema=schema, origin=None, **({"unit": None} if schema == 1 else {}))
     assert set(description_of(path)) == {
         "schema", "size", "layers", "initial_digest", "digest", "density",
-        *(("unit", "tiles", "follows") if schema == 2 else ()),
+        *(("unit", "tiles", "ties") if schema == 2 else ()),
     }  # fmt: skip
     back = nets.Ticket.load(path)
     assert back == ticket

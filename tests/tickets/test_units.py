@@ -177,17 +177,123 @@ def test_neurons_and_filters_of_all_layers_but_the_last():
 def test_filters_of_transposed_convolutions_lie_on_the_second_axis():
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False), nn.ReLU(), nn.Conv2d(6, 2, 1, bias=False)
+        nn.ConvTranspose2d(4, 6, 3, bias=False), nn.ReLU(), nn.Conv2d(6, 2, 1, bias=False)
     )
     layout = layout_of(model, unit="filter")
     assert [layer.shape for layer in layout.layers] == [(6,)]
     x = torch.randn(2, 4, 5, 5)
     for i in range(6):
         ticket = nets.Ticket(np.arange(6) != i, layout)
-        assert ticket.kept == 4 * 3 * 9 * 5 // 6 + 12
+        assert ticket.kept == 4 * 6 * 9 * 5 // 6 + 12
         masked = ticket.apply(copy.deepcopy(model))
         dead = masked[0](x).abs().sum((0, 2, 3)) == 0
         assert dead.tolist() == [j == i for j in range(6)]
+
+
+class Residual(nn.Module):
+    """Two blocks on a path of 6 channels."""
+
+    def __init__(self, norm=nn.BatchNorm2d):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(2, 6, 3, padding=1), norm(6)
+        self.one, self.two = nn.Conv2d(6, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.stem(x)))
+        x = x + self.two(torch.relu(self.one(x)))
+        return self.head(x.mean((2, 3)))
+
+
+def test_filters_that_are_added_are_one_unit(tmp_path):
+    model = Residual()
+    layout = layout_of(model, unit="filter")
+    assert [(la.name, la.shape) for la in layout.layers] == [
+        ("stem.weight", (6,)),
+        ("one.weight", (4,)),
+    ]
+    assert layout.fixed == 18  # the outputs
+    gates = np.ones(10)
+    gates[[1, 7]] = 0
+    ticket = nets.Ticket(gates, layout)
+    masks = layout.weights.split(ticket.mask)
+    assert np.flatnonzero(~masks["stem.weight"].any((1, 2, 3))).tolist() == [1]
+    assert np.flatnonzero(~masks["two.weight"].any((1, 2, 3))).tolist() == [1]
+    assert np.flatnonzero(~masks["one.weight"].any((1, 2, 3))).tolist() == [1]
+    # With the biases of both convolutions, and a factor and a term.
+    assert layout.unit_sizes.tolist() == [18 + 36 + 4] * 6 + [54 + 1] * 4
+    assert layout.counts(ticket.packed).tolist() == [5 * 58, 3 * 55]
+    for name in ("stem.bias", "two.bias", "norm.weight", "norm.bias", "one.bias"):
+        assert np.flatnonzero(~masks[name]).tolist() == [1], name
+    assert layout.sizes().sum() + layout.fixed == layout.weights.size
+    squares = layout.root_mean_square(np.ones(layout.weights.size))
+    np.testing.assert_allclose(squares, 1)
+    np.testing.assert_array_equal(layout.bits_of(ticket.mask), gates)
+    back = nets.Ticket.load(ticket.save(tmp_path / "t"))
+    assert (back.layout_key, back.layout) == (ticket.layout_key, layout)
+    torn = masks["two.weight"].copy()
+    torn[0] = False
+    mask = layout.weights.join({**masks, "two.weight": torn})
+    with pytest.raises(ValueError, match="mask must be made of whole units"):
+        ticket.mask = mask
+
+
+def test_what_a_file_says_of_ties_is_checked():
+    weights = nets.MaskLayout([("a", (3, 2)), ("b", (3, 3))], np.ones(15))
+    tiles = [(1, 2), (1, 3)]
+    assert UnitLayout(weights, "neuron", tiles, [[0, -1, 1], [1, 0, 2]]).size == 3
+    for ties in ([[0, 2, 1], [0, 0, 4]], [[1, 0, 0], [0, 0, 0]], [[0, -2, 0], [0, 0, 0]]):
+        if ties[0] == [1, 0, 0]:
+            continue
+        with pytest.raises(ValueError, match="ties must count bits"):
+            UnitLayout(weights, "neuron", tiles, ties)
+    with pytest.raises(ValueError, match="ties must have the right shape"):
+        UnitLayout(weights, "neuron", tiles, [[0, 1], [0, 0, 0]])
+    with pytest.raises(ValueError, match="leave something to gate"):
+        UnitLayout(weights, "neuron", tiles, [[-1] * 3, [-1] * 3])
+
+
+def test_what_cannot_be_cut_is_kept_whole_and_named(caplog):
+    layout = layout_of(Residual(lambda n: nn.GroupNorm(1, n)), unit="filter")
+    assert layout.names == ("one.weight",)
+    assert layout.whole["stem.weight"] == "group_norm in 'norm' (GroupNorm)"
+    assert layout.whole["head.weight"] == "they are the network's outputs"
+    data = torch.randn(8, 2, 6, 6), torch.arange(8) % 3
+    options = {"train": data, "unit": "filter", "recipe": nets.Recipe(batch_size=4, steps=1)}
+    task = nets.Task(Residual(lambda n: nn.GroupNorm(1, n)), **options)
+    assert "'stem.weight' (group_norm in 'norm' (GroupNorm))" in caplog.text
+    assert "group_norm in 'norm' (GroupNorm)" in str(nets.describe(task))
+
+
+class Deciding(Residual):
+    def forward(self, x):
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+def test_what_cannot_be_followed_is_refused_before_anything_trains():
+    data = torch.randn(8, 2, 6, 6), torch.arange(8) % 3
+    with pytest.raises(ValueError, match=r"followed: .*__bool__ in Deciding .* on numbers"):
+        nets.Task(Deciding(), train=data, unit="filter", recipe=nets.Recipe(batch_size=4))
+
+
+def attending():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 4, 12, batch_first=True)
+    return nn.Sequential(nn.Linear(3, 8), nn.TransformerEncoder(layer, 1), nn.Linear(8, 2)).eval()
+
+
+def test_heads_of_attention_are_units():
+    model = attending()
+    layout = layout_of(model, unit="head", example=torch.zeros(1, 5, 3))
+    name = "1.layers.0.self_attn.in_proj_weight"
+    assert [(la.name, la.shape) for la in layout.layers] == [(name, (4,))]
+    ticket = nets.Ticket([1, 0, 0, 1], layout)
+    kept = layout.weights.split(ticket.mask)[name].all(1)
+    assert kept.reshape(3, 4, 2).tolist() == [[[1] * 2, [0] * 2, [0] * 2, [1] * 2]] * 3
+    masked, x = ticket.apply(model), torch.randn(3, 5, 3)
+    small = ticket.compact(masked, x[:1])
+    torch.testing.assert_close(small(x), masked(x), rtol=1e-5, atol=1e-6)
+    assert small[1].layers[0].self_attn.num_heads == 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Devices, random states and numbers of threads, which belong to the whole process."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -203,6 +204,10 @@ def test_children_forked_after_training_train_too(engines):
 
 
 # ---- GPUs, without one
+
+
+def test_tests_that_do_not_ask_for_a_gpu_see_none():
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_a_gpu_without_a_number_is_the_one_that_is_current_now(monkeypatch):

@@ -8,7 +8,6 @@ from torch import nn
 import nets_deap as nets
 from nets_deap.tickets.files import read
 from nets_deap.training.gradients import cheap_gradient, dense_gradient
-from nets_deap.training.model_checks import vectors_of_units
 
 
 class Own(nn.Module):
@@ -99,7 +98,7 @@ def test_the_quick_gradient_has_that_of_biases():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_only_what_one_layer_alone_sends_through_follows_it():
+def test_what_is_normalised_after_other_functions_or_twice_follows_too():
     class Shared(Own):
         def forward(self, x):
             x = self.norm1(torch.relu(self.one(x)))  # not what the convolution gives
@@ -107,14 +106,56 @@ def test_only_what_one_layer_alone_sends_through_follows_it():
             y = self.norm2(y) + self.norm2(y)  # twice
             return self.head(torch.max_pool2d(y, 4).flatten(1))
 
-    task = task_of(Shared())
-    assert task.layout.follows == {"one.bias": "one.weight"}
+    assert task_of(Shared()).layout.follows == task_of(Own()).layout.follows
     frozen = Own()
     frozen.norm1.bias.requires_grad_(False)
     assert "norm1.bias" not in task_of(frozen).layout.follows
-    given = torch.zeros(4, 1, 8, 8), None
-    assert vectors_of_units(Own(), *given, 4)["head.bias"] == "head.weight"
     assert "head.bias" not in task_of(Own()).layout.weights.names  # of outputs, always kept
+
+
+class Joined(nn.Module):
+    """A sum of two layers, then a concatenation with a third, each normalised as a whole."""
+
+    def __init__(self, fed=False):
+        super().__init__()
+        self.join = nn.BatchNorm2d(7)  # before the layers whose channels it normalises
+        self.one, self.two, self.three = (nn.Conv2d(1, n, 3, padding=1) for n in (4, 4, 3))
+        self.norm, self.head = nn.BatchNorm2d(4), nn.Linear(7, 3)
+        if fed:
+            self.shift = nn.Parameter(torch.ones(4, 1, 1))
+
+    def forward(self, x):
+        both = self.one(x) + self.two(x)
+        both = both + self.shift if hasattr(self, "shift") else both
+        both = torch.relu(self.norm(both))
+        x = torch.relu(self.join(torch.cat([self.three(x), both], 1)))
+        return self.head(x.mean((2, 3)))
+
+
+def test_what_normalises_coupled_and_concatenated_filters_follows_each():
+    layout = task_of(Joined()).layout
+    assert layout.names == ("one.weight", "three.weight")
+    assert layout.follows == {
+        **dict.fromkeys(("one.bias", "two.bias", "norm.weight", "norm.bias"), "one.weight"),
+        **dict.fromkeys(("join.weight", "join.bias"), "one.weight, three.weight"),
+        "three.bias": "three.weight",
+    }
+    masks = layout.weights.split(layout.mask_of(np.array([1, 0, 1, 1, 1, 1, 0], bool)))
+    assert masks["join.weight"].tolist() == [1, 1, 0, 1, 0, 1, 1]
+    assert masks["two.bias"].tolist() == [1, 0, 1, 1]
+    assert layout.unit_sizes.tolist() == [2 * 9 + 2 + 2 + 2] * 4 + [9 + 1 + 2] * 3
+
+
+def test_where_a_unit_is_not_dead_with_its_bit_nothing_follows_it():
+    # What is added to it, of a layer that is not masked or of a table, still comes through.
+    owned = {
+        "three.bias": "three.weight",
+        **dict.fromkeys(("join.weight", "join.bias"), "three.weight"),
+    }
+    fed = task_of(Joined(fed=True)).layout
+    assert (fed.size, fed.follows) == (4 + 3, owned)
+    partly = task_of(Joined(), maskable=["one.weight", "three.weight"]).layout
+    assert (partly.size, partly.follows) == (4 + 3, owned)
 
 
 def test_followers_go_with_the_ticket(tmp_path):

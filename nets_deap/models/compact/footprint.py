@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 import math
 import statistics
 import time
@@ -11,21 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from nets_deap import _checks, _table
 from nets_deap.inputs.call import arguments, call
 from nets_deap.inputs.nested import each, leaves_of, length_of
-from nets_deap.models.compact.layers import Linear, Norm
-from nets_deap.models.compact.paths import paths_of
-from nets_deap.models.compact.sequential import n_live_inputs
+from nets_deap.models.compact.example import N
+from nets_deap.models.compact.following import followed
+from nets_deap.models.compact.reach import n_live_inputs
 from nets_deap.models.compact.sparse import CsrLinear
-from nets_deap.models.compact.step import Weighing, refused, weighing_of
+from nets_deap.models.compact.uses import Uses, uses_of
 from nets_deap.models.modes import neutral
-from nets_deap.models.tensors import Mask, values_of
+from nets_deap.models.private import copied
+from nets_deap.models.tensors import Mask
 
 
 @dataclass(frozen=True)
@@ -82,41 +79,31 @@ def measure_footprints(
 @neutral()
 @torch.no_grad()
 def count_multiply_adds(module: nn.Module, example: Any) -> int:
-    """Count the multiply-adds of linear and convolutional layers for one example (1, ...).
+    """Count the multiply-adds of layers with weights for one example (1, ...).
+
+    Of linear and convolutional ones, of attention those into and out of its heads, and recurrent
+    ones: each weight counts once for each place that it is applied at.
 
     The example is a tensor, or tuples and dictionaries of them: see ``inputs.call``.
 
     Multiplications by zero count: that is what dense kernels do, and sparse rows have none.
     """
     _checks.length("example", length_of(example), 1, "examples")
-    return sum(multiply_adds_by_layer(copy.deepcopy(module).eval(), example).values())
+    module = copied(module).eval()
+    sparse: list[int] = []
+    found = 0.0
 
+    def count(layer: Any, _: Any, output: Tensor) -> None:
+        sparse.append(output.numel() // layer.out_features * len(layer.values))
 
-def multiply_adds_by_layer(module: nn.Module, example: Any) -> dict[nn.Module, int]:
-    """Return the multiply-adds for one example of each layer that takes any.
-
-    Args:
-        module: In evaluation mode.
-        example: One input (1, ...), or several.
-    """
-    found: dict[nn.Module, int] = {}
-
-    def count(layer: Any, given: tuple[Tensor, ...], named: Any, output: Tensor) -> None:
+    for layer in module.modules():
         if isinstance(layer, CsrLinear):
-            here = output.numel() // layer.out_features * len(layer.values)
-        elif isinstance(layer, nn.Linear):
-            here = output.numel() * layer.in_features
-        else:  # of a transposed convolution each input is multiplied by the whole kernel
-            image = (*given, *named.values())[0] if layer.transposed else output
-            here = image[0, 0].numel() * layer.weight.numel()
-        found[layer] = found.get(layer, 0) + here  # some are used more than once
-
-    layers = [m for m in module.modules() if isinstance(m, (nn.Linear, _ConvNd, CsrLinear))]
-    hooks = [layer.register_forward_hook(count, with_kwargs=True) for layer in layers]
-    call(module, each(example, Tensor.clone))
-    for hook in hooks:
-        hook.remove()
-    return found
+            layer.register_forward_hook(count)
+    with Uses() as uses:
+        call(module, each(example, Tensor.clone))
+    for weight, n in uses.found:
+        found += n * weight.numel()
+    return sum(sparse) + round(found)
 
 
 class CompactCost:
@@ -129,30 +116,30 @@ class CompactCost:
         model: A network that can be compacted (see ``models.compact.compact.compact``); it stays
             untouched. Its present weights matter only where they are frozen and not masked: there
             zeros are pruned.
-        example: One input (1, ...); its size decides how often a kernel is used.
+        example: One input (1, ...), or several; its size decides how often a kernel is used.
 
     Raises:
-        InvalidValueError: The model cannot be compacted.
+        InvalidValueError: The model cannot be followed.
     """
 
-    @neutral()
-    @torch.no_grad()
     def __init__(self, model: nn.Module, example: Any) -> None:
-        counted = copy.deepcopy(model).eval()
-        self._example = leaves_of(example)[0]  # what can be compacted takes one
-        self._paths = paths_of(counted)
-        by_layer = multiply_adds_by_layer(counted, example)
-        self._rest = sum(by_layer.values())  # of layers that stay whole
-        self._places: dict[str, int] = {}  # how often each weight of a layer is used
-        for step in self._weighing:
-            self._rest -= by_layer[step.module]
-            self._places[step.name] = by_layer[step.module] // step.module.weight.numel()
-        rows = any(isinstance(s, Linear) and self._places[s.name] > 1 for s in self._weighing)
-        if rows and any(isinstance(step, Norm) for step in self._paths[0].steps):
-            raise refused("batch normalisation of (N, C, L), whose channels no linear layer joins")
+        counted = copied(model).eval()
+        self._model, self._example = counted, example
+        self._found = followed(counted, example)
+        tracing, self._rest = self._found.tracing, 0.0
+        self._places: dict[str, float] = {}  # how often each weight is used
+        for one in tracing.calls:
+            for weight, n in uses_of(one.name, one.args, one.kwargs, one.out):
+                name = tracing.names.get(id(weight))
+                if name is None:  # computed from others: it stays whole
+                    self._rest += n / N * weight.numel()
+                else:
+                    self._places[name] = self._places.get(name, 0.0) + n / N
+        named = dict(self._found.model.named_parameters())
+        self._shapes = {name: tuple(named[name].shape) for name in self._places}
 
     def multiply_adds(self, masks: Mapping[str, Mask]) -> int:
-        """Count the multiply-adds of linear and convolutional layers for one example.
+        """Count the multiply-adds of layers with weights for one example.
 
         A layer takes live in x live out x kernel at each place of its output: pruned weights
         between live channels count, as dense kernels multiply by their zeros.
@@ -160,17 +147,15 @@ class CompactCost:
         Args:
             masks: Kept weights by parameter name; layers without one are whole.
         """
-        gates, total = self._gates(masks), self._rest
-        for path in self._paths:
-            weighing = weighing_of(path.steps)
-            inputs = path.analyse(gates, constants=False)
-            for step, later in itertools.zip_longest(weighing, weighing[1:]):
-                n_out, _, *kernel = step.module.weight.shape
-                n_in = int(inputs[step.name].live.sum())
-                if later is not None:
-                    n_out = int(inputs[later.name].live_channels.sum())
-                total += self._places[step.name] * n_out * n_in * math.prod(kernel)
-        return total
+        graph, total = self._found.graph, self._rest
+        live, _ = graph.live(graph.state(self._found.gates(masks, zeros=False)))
+        for name, places in self._places.items():
+            shape = list(self._shapes[name])
+            for axis in range(len(shape)):
+                if (atoms := graph.sites.get((name, axis))) is not None:
+                    shape[axis] = int(live[atoms].sum())
+            total += places * math.prod(shape)
+        return round(total)
 
     def live_inputs(self, masks: Mapping[str, Mask]) -> int:
         """Count the numbers of one input that any output depends on.
@@ -179,27 +164,13 @@ class CompactCost:
             masks: Kept weights by parameter name; layers without one are whole.
 
         Raises:
-            InvalidValueError: The network has residual blocks: they keep all inputs.
+            InvalidValueError: None of them is a real number.
         """
-        path = self._paths[0]
-        if path.is_block:
-            raise refused("residual blocks, of which all inputs stay")
-        return n_live_inputs(path.steps, self._gates(masks), self._example)
-
-    @property
-    def _weighing(self) -> list[Weighing]:
-        """All layers with weights that may lose channels."""
-        return [step for path in self._paths for step in weighing_of(path.steps)]
-
-    def _gates(self, masks: Mapping[str, Mask]) -> dict[str, Mask]:
-        """Return the kept weights of these layers, by the step's name."""
-        gates: dict[str, Mask] = {}
-        for step in self._weighing:
-            mask, weight = masks.get(step.weight_name), step.module.weight
-            if mask is None and not weight.requires_grad:
-                mask = values_of(step.weight_name, weight) != 0
-            gates[step.name] = np.ones(weight.shape, np.bool_) if mask is None else mask
-        return gates
+        gates = self._found.gates(masks, zeros=False)
+        own = {own: name for name, own in self._found.names.items()}
+        return n_live_inputs(
+            self._model, {own[name]: gate for name, gate in gates.items()}, self._example
+        )
 
 
 def _numbers_of(module: nn.Module) -> int:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
-from nets_deap.inputs.call import call_with
+from nets_deap.inputs.call import call, call_with
 from nets_deap.inputs.nested import each, leaves_of, length_of
-from nets_deap.models.compact.footprint import multiply_adds_by_layer
 from nets_deap.models.modes import neutral
 from nets_deap.models.private import copied
 from nets_deap.models.tensors import Mask, values_of
@@ -40,7 +40,7 @@ class KeptCost:
     def __init__(self, model: nn.Module, example: Any) -> None:
         self._model = copied(model).eval()
         with torch.no_grad():
-            by_layer = multiply_adds_by_layer(self._model, example)
+            by_layer = _by_layer(self._model, example)
         names = {id(p): name for name, p in self._model.named_parameters()}
         self._places: dict[str, int] = {}
         self._computed: dict[str, int] = {}  # of what a layer's weight is computed from
@@ -116,6 +116,31 @@ class KeptCost:
 
         assert length_of(example) == 1
         return each(example, probe)
+
+
+def _by_layer(module: nn.Module, example: Any) -> dict[nn.Module, int]:
+    """Return the multiply-adds for one example of each layer that takes any.
+
+    Args:
+        module: In evaluation mode.
+        example: One input (1, ...), or several.
+    """
+    found: dict[nn.Module, int] = {}
+
+    def count(layer: Any, given: tuple[Tensor, ...], named: Any, output: Tensor) -> None:
+        if isinstance(layer, nn.Linear):
+            here = output.numel() * layer.in_features
+        else:  # of a transposed convolution each input is multiplied by the whole kernel
+            image = (*given, *named.values())[0] if layer.transposed else output
+            here = image[0, 0].numel() * layer.weight.numel()
+        found[layer] = found.get(layer, 0) + here  # some are used more than once
+
+    layers = [m for m in module.modules() if isinstance(m, (nn.Linear, _ConvNd))]
+    hooks = [layer.register_forward_hook(count, with_kwargs=True) for layer in layers]
+    call(module, each(example, Tensor.clone))
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def _positive(name: str, p: Tensor, kept: Mask | None, generator: torch.Generator) -> Tensor:

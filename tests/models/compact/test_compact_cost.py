@@ -153,11 +153,17 @@ def test_inputs_of_several_rows_count_each():
     assert count_multiply_adds(compact(masked(model, masks), masks), x) == 60
 
 
-def test_rows_under_batch_normalisation_are_not_followed():
+@pytest.mark.parametrize("shape", [(4,), (6, 4)])
+def test_rows_under_batch_normalisation_are_those_that_it_counts(shape):
     model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)).eval()
-    assert CompactCost(model, torch.zeros(1, 4)).multiply_adds({}) == 36
-    with pytest.raises(ValueError, match=r"got batch normalisation of \(N, C, L\)"):
-        CompactCost(model, torch.zeros(1, 6, 4))
+    masks = {"0.weight": np.ones((6, 4), bool)}
+    masks["0.weight"][2] = False
+    x, network = torch.randn(3, *shape), shaken(masked(model, masks), 0, 1.0)
+    small = compact(network, masks, x[:1])
+    torch.testing.assert_close(small(x), network(x), rtol=1e-4, atol=1e-4)
+    counted = CompactCost(model, x[:1]).multiply_adds(masks)
+    # Where it counts rows, each has numbers of all channels: these stay.
+    assert counted == count_multiply_adds(small, x[:1]) == (36 * 6 if len(shape) > 1 else 30)
 
 
 def test_images_may_be_normalised_before_they_are_flattened():
@@ -209,8 +215,7 @@ def test_residual_networks_count_what_compacting_leaves(make, density):
     assert cost.multiply_adds(masks) == count_multiply_adds(small, x)
     whole = count_multiply_adds(model, x)
     assert cost.multiply_adds(masks) == whole if density == 1 else cost.multiply_adds(masks) < whole
-    with pytest.raises(ValueError, match="got residual blocks, of which all inputs stay"):
-        cost.live_inputs(masks)
+    assert cost.live_inputs(masks) == x.numel()  # a shortcut reads all of them
 
 
 # ---- as objectives of a task
@@ -291,10 +296,19 @@ class Shared(nn.Module):
         return self.two(torch.relu(self.one(torch.relu(self.one(x)))))
 
 
-@pytest.mark.parametrize("make", [Skip, Concatenated, Functional, Shared])
-def test_inputs_that_cannot_be_followed_are_refused_before_anything_trains(make):
-    text = f"objectives must be those that the network has: .* live_inputs.*got {make.__name__}"
-    task, wanted = task_of(make()), ("val_loss", "live_inputs")
+class Deciding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.one(x)
+        return self.two(torch.relu(x) if x.sum() > -1e9 else x)
+
+
+def test_inputs_that_cannot_be_followed_are_refused_before_anything_trains():
+    text = "objectives must be those that the network has: .* live_inputs.*depends on numbers"
+    task, wanted = task_of(Deciding(), engine="loop"), ("val_loss", "live_inputs")
     with pytest.raises(ValueError, match=text):
         nets.make_toolbox(task, objectives=wanted, inherit="none")
     with pytest.raises(ValueError, match=text):
@@ -302,13 +316,38 @@ def test_inputs_that_cannot_be_followed_are_refused_before_anything_trains(make)
     assert task.ledger.networks == 0
 
 
-@pytest.mark.parametrize("make", [Skip, Concatenated, Functional, Shared])
-def test_what_cannot_be_followed_counts_its_live_kept_weights(make):
-    task = task_of(make())
+def test_what_cannot_be_followed_counts_its_live_kept_weights():
+    task = task_of(Deciding(), engine="loop")
     mask = np.random.default_rng(1).random(task.layout.size) < 0.3
     counted = measure("multiply_adds", task, mask)
     assert counted == measure("sparse_multiply_adds", task, mask)
-    assert 0 < counted == KeptCost(make(), torch.zeros(1, 8)).multiply_adds(task.layout.split(mask))
+    masks = task.layout.split(mask)
+    assert 0 < counted == KeptCost(Deciding(), torch.zeros(1, 8)).multiply_adds(masks)
+
+
+@pytest.mark.parametrize("make", [Skip, Concatenated, Functional, Shared])
+@pytest.mark.parametrize("density", [0.03, 0.3])
+def test_networks_of_their_own_forward_are_counted(make, density):
+    torch.manual_seed(0)
+    model, rng, x = make().eval(), np.random.default_rng(1), torch.randn(5, 8)
+    masks = {n: rng.random(tuple(p.shape)) < density for n, p in model.named_parameters()
+             if p.ndim > 1}  # fmt: skip
+    small, cost = compact(masked(model, masks), masks, x[:1]), CompactCost(model, x[:1])
+    torch.testing.assert_close(small(x), masked(model, masks)(x), rtol=1e-5, atol=1e-6)
+    assert cost.multiply_adds(masks) == count_multiply_adds(small, x[:1])
+    if make is not Functional:  # which takes the mean of all inputs
+        assert cost.live_inputs(masks) == by_gradient(make(), masks, (8,))
+
+
+def by_gradient(model, masks, shape):
+    """Count the inputs that any output of a network with positive weights depends on."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.uniform_(0.1, 1)
+            if name in masks:
+                parameter.mul_(torch.from_numpy(masks[name]))
+    x = torch.rand(1, *shape, requires_grad=True)
+    return int(torch.autograd.grad(model(x).sum(), x)[0].count_nonzero())
 
 
 @pytest.mark.parametrize("inherit", ["none", "weights"])

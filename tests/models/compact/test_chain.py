@@ -1,5 +1,7 @@
 """Compacting sequential networks: the same function, also at the borders of images."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,9 @@ from torch import nn
 import nets_deap as nets
 from nets_deap.models import conv, lenet5, resnet20
 from nets_deap.models.compact.compact import compact
+from nets_deap.models.compact.following import followed
 from nets_deap.models.compact.footprint import count_multiply_adds
 from nets_deap.models.compact.select_inputs import SelectInputs
-from nets_deap.models.compact.sequential import analyse, sequential_of
-from nets_deap.models.resnet import ResNet
 from nets_deap.tickets.layout_of import layout_of
 
 ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.GELU)
@@ -116,8 +117,7 @@ def test_filters_and_the_inputs_behind_them_go(make, image):
     torch.testing.assert_close(small(x), model(x), rtol=1e-5, atol=1e-5)
     found = shapes(small)
     each = 25 if make is lenet5 else 36
-    if make is conv:  # beside its borders one stands for all that training may give a bias
-        kept[0] += 1
+    # Their biases go with them: beside the borders of ``conv`` none stands for constants.
     assert [shape[0] for shape in found] == [*kept, 10]
     assert [shape[1] for shape in found] == [1, kept[0], kept[1] * each, *kept[2:]]
 
@@ -242,36 +242,62 @@ def hooked():
     return model
 
 
-REFUSED = r"module must be sequential: expected models\.MLP, or nn\.Sequential .* got "
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (resnet20(), (3, 16, 16)),
+        (tied(), (3,)),
+        (hooked(), (3,)),
+        (nn.Sequential(nn.Linear(3, 3), nn.Softmax(dim=1), nn.Linear(3, 3)), (3,)),
+        (nn.Sequential(nn.Flatten(0, 1), nn.Linear(3, 3)), (4, 3)),
+        (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.Conv2d(2, 2, 1)), (2, 8, 8)),
+        (nn.Sequential(nn.ConvTranspose2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)), (2, 8, 8)),
+        (nn.Sequential(nn.Conv1d(2, 2, 3), nn.Linear(3, 3), nn.Linear(3, 2)), (2, 5)),
+        (
+            nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2, track_running_stats=False)),
+            (2, 8, 8),
+        ),
+        (
+            nn.Sequential(nn.Flatten(), nn.Unflatten(1, (1, 6)), nn.MaxPool1d(2), nn.Linear(3, 3)),
+            (6,),
+        ),
+    ],
+)
+def test_other_layers_in_a_row_are_taken(model, shape):
+    model = shaken(copy.deepcopy(model), 0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter[0] = 0
+    x = torch.randn(4, *shape, dtype=torch.float64)
+    torch.testing.assert_close(compact(model, None, x[:1])(x), model(x), rtol=1e-9, atol=1e-9)
+
+
+class Deciding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.layer(x) if x.sum() > 0 else x
 
 
 @pytest.mark.parametrize(
     ("model", "text"),
     [
-        (nn.Sequential(), "Sequential"),
-        (nn.Sequential(nn.ReLU()), "Sequential"),
-        (resnet20(), "ResNet"),
-        (tied(), "Sequential"),
-        (hooked(), "Sequential with hooks"),
-        (nn.Sequential(nn.Linear(3, 3), nn.Softmax(dim=1), nn.Linear(3, 3)), r"'1', Softmax"),
-        (nn.Sequential(nn.Flatten(0), nn.Linear(3, 3)), r"'0', Flatten"),
-        (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)), r"'0', Conv2d"),
-        (nn.Sequential(nn.ConvTranspose2d(2, 2, 3), nn.Conv2d(2, 2, 3)), r"'0', ConvTranspose2d"),
-        (nn.Sequential(nn.Conv1d(2, 2, 3), nn.Linear(3, 3)), r"'1', Linear"),
-        (nn.Sequential(nn.Conv2d(2, 2, 3), nn.MaxPool2d(2, return_indices=True)), r"'1', MaxPool"),
-        (nn.Sequential(nn.Flatten(), nn.MaxPool1d(2), nn.Linear(3, 3)), r"'1', MaxPool1d"),
-        (
-            nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2, track_running_stats=False)),
-            r"'1', BatchNorm2d.*, which keeps no statistics",
-        ),
+        (nn.Sequential(), "Sequential, and its forward runs on no input .* Pass example="),
+        (nn.Sequential(nn.ReLU()), "Sequential, and its forward runs on no input"),
+        (Deciding(), r"what __bool__ in Deciding does next depends on numbers"),
     ],
 )
-def test_other_modules_are_refused(model, text):
-    with pytest.raises(ValueError, match=REFUSED + text):
-        sequential_of(model)
-    if not isinstance(model, ResNet):  # which has blocks that can be compacted
-        with pytest.raises(ValueError, match=REFUSED + text):
-            compact(model, {"0.weight": np.ones((3, 3))})
+def test_what_cannot_be_followed_is_refused(model, text):
+    with pytest.raises(ValueError, match=f"module must be one that can be followed: .*{text}"):
+        compact(model)
+
+
+def test_an_example_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="its forward does not run on the example"):
+        compact(nn.Sequential(nn.Linear(3, 3)), None, torch.zeros(1, 4))
 
 
 @pytest.mark.parametrize("part", [nn.BatchNorm2d(2), nn.Dropout()])
@@ -284,14 +310,13 @@ def test_what_differs_in_training_needs_evaluation_mode(part):
 
 
 def test_constants_are_told_apart_from_what_varies():
-    model = bare(0)
-    gates = {
-        step.name: step.module.weight.detach().numpy() != 0 for step in sequential_of(model)[::2]
-    }
-    inputs = analyse(sequential_of(model), gates)["2"]
-    assert inputs.varies.tolist() == [False, True, True]
-    assert inputs.constant.tolist() == [2.0, 0.0, 0.0]
-    assert inputs.live_channels.tolist() == [False, True, True]
+    found = followed(bare(0))
+    state = found.graph.state(found.gates({}, zeros=True))
+    last = found.graph.layers[-1]
+    assert state.varies[last.src].tolist() == [False, True, True]
+    assert found.tracing.numbers()[last.src][0] == 2.0
+    live, _ = found.graph.live(state)
+    assert live[last.src].tolist() == [False, True, True]
 
 
 @settings(deadline=None, max_examples=60)
