@@ -64,6 +64,43 @@ def test_what_follows_a_dead_filter_stays_zero(engine):
     assert task.train(ticket, steps=2).val_loss == pytest.approx(expected.val_loss, rel=1e-4)
 
 
+class Residual(Own):
+    """What the second convolution gives is added to what it takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.three, self.norm3 = nn.Conv2d(8, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        # In front of a normalisation a bias has a gradient of rounding alone.
+        self.one, self.head = nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.Linear(6 * 16, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.norm1(self.one(x)))
+        y = torch.relu(self.norm2(self.two(x)))
+        x = torch.relu(self.norm3(self.three(y)) + x)
+        return self.head(torch.max_pool2d(x, 2).flatten(1))
+
+
+@pytest.mark.parametrize("engine", ["compiled", "vmap"])
+def test_what_follows_coupled_filters_stays_zero(engine):
+    if engine == "compiled":
+        pytest.importorskip("numba")
+    torch.manual_seed(0)
+    model = Residual()
+    task = task_of(model, engine)
+    assert task.layout.follows["norm3.bias"] == "one.weight"
+    ticket = task.ticket(GATES)
+    found, expected = (one.train(ticket) for one in (task, task_of(model, "loop")))
+    state = found.module().state_dict()
+    for name, mask in ticket.masks().items():
+        assert (state[name][~mask] == 0).all(), name
+    assert (state["norm3.weight"] != 0).tolist() == GATES[:6].tolist()
+    assert found.val_loss == pytest.approx(expected.val_loss, rel=1e-4)
+    x = torch.randn(5, 1, 8, 8)
+    small = ticket.compact(found.module().eval(), x[:1])
+    assert (small.one.out_channels, small.three.out_channels) == (4, 4)
+    torch.testing.assert_close(small(x), found.module().eval()(x), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("engine", ["compiled", "batched", "vmap", "loop"])
 def test_the_bias_of_a_dead_neuron_stays_zero(engine):
     if engine == "compiled":

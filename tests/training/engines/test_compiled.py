@@ -271,9 +271,14 @@ def test_a_certain_output_has_no_gradient_at_all():
     assert outcome.trained[0].values.tolist() == [-500.0, 500.0]
 
 
-def test_masked_biases_are_left_to_the_engines_that_mask_them():
+@pytest.mark.parametrize("density", [0.9, 0.3])
+def test_masked_biases_are_masked_in_every_form_of_a_layer(density):
     task = make_task("mlp", RECIPES["adam"], model=deep(), maskable="*")
-    assert not suits(task.problem)
+    assert suits(task.problem)
+    bits = np.random.default_rng(0).random((2, task.layout.size)) < density
+    masks = [task.ticket(row).packed for row in bits]
+    ours, theirs = (f(task.problem, masks, PLAN) for f in (train_compiled, reference))
+    assert_same(ours, theirs, rtol=1e-8)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
