@@ -22,6 +22,7 @@ from nets_deap.baselines.magnitude import keep, plan_of
 from nets_deap.baselines.result import Baseline, Level
 from nets_deap.models.private import copied, set_state
 from nets_deap.names import NEURON
+from nets_deap.tickets.units import UnitLayout
 from nets_deap.training.batches import eval_batches
 from nets_deap.training.problem import Plan
 from nets_deap.training.task import Task, check_task
@@ -79,12 +80,17 @@ def _importance(task: Task, state: Any, library: Any) -> NDArray[np.float64]:
     _, inputs, _ = next(eval_batches(task.problem.val, 2))
     with torch.enable_grad():
         graph = library.DependencyGraph().build_dependency(model.eval(), inputs.cpu())
+    assert isinstance(task.layout, UnitLayout)
     rate, found = library.importance.GroupMagnitudeImportance(p=2, normalizer="mean"), []
     for layer in task.layout.layers:
         module: Any = model.get_submodule(layer.name.rpartition(".")[0])
         prune = library.prune_linear_out_channels
         if not isinstance(module, torch.nn.Linear):
             prune = library.prune_conv_out_channels
-        group = graph.get_pruning_group(module, prune, idxs=list(range(layer.size)))
-        found.append(rate(group).detach().numpy().astype(np.float64))
+        bits = task.layout.bits_at(layer.name) - layer.start
+        outputs = np.flatnonzero((bits >= 0) & (bits < layer.size))  # others are an earlier layer's
+        group = graph.get_pruning_group(module, prune, idxs=outputs.tolist())
+        sums, counts = np.zeros(layer.size), np.bincount(bits[outputs], minlength=layer.size)
+        np.add.at(sums, bits[outputs], rate(group).detach().numpy().astype(np.float64))
+        found.append(sums / counts)
     return np.concatenate(found)

@@ -157,6 +157,13 @@ class UnitLayout(MaskLayout):
             found[name] = ", ".join(self.names[i] for i in owners)
         return found
 
+    def bits_at(self, name: str) -> NDArray[np.int64]:
+        """Return the bit of each tile of a layer that has tiles, row by row; -1 for none."""
+        if self._ties is not None:
+            return self._ties[name]
+        own = self.layer(name)
+        return np.arange(own.start, own.stop)
+
     def _tile_sizes(self, names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
         """Return the weights of each tile of some layers that have tiles."""
         sizes = {}

@@ -12,9 +12,24 @@ from nets_deap.errors import NetsError
 from nets_deap.experiments import sanity
 
 
-def task_of(unit="filter", **options):
+class Residual(nn.Module):
+    """What comes in two layers from a convolution is added to what it gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1)
+        self.three, self.norm = nn.Conv2d(6, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.one(x)
+        x = self.norm(x + self.three(torch.relu(self.two(x))))
+        return self.out(x.mean((2, 3)))
+
+
+def task_of(unit="filter", model=None, **options):
     torch.manual_seed(0)
-    model = nn.Sequential(
+    model = model or nn.Sequential(
         *(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
         *(nn.Linear(48, 20), nn.ReLU(), nn.Linear(20, 3)),
@@ -87,6 +102,15 @@ def test_torch_pruning_ranks_coupled_weights():
     assert abs(one.density - 0.6) <= largest
     with pytest.raises(NetsError, match="task must gate neurons or filters"):
         baselines.torch_pruning(task_of("weight"), [0.5], steps=4)
+
+
+@pytest.mark.extra
+def test_torch_pruning_ranks_filters_that_are_added_as_one():
+    pytest.importorskip("torch_pruning")
+    task = task_of(model=Residual(), floor=0.5)
+    assert task.layout.names == ("one.weight", "two.weight")
+    [ticket] = baselines.torch_pruning(task, [0.5], steps=4).tickets
+    assert [int(part.sum()) for part in task.layout.split(ticket.gates).values()] == [2, 3]
 
 
 def test_a_missing_torch_pruning_is_named(monkeypatch):
