@@ -29,7 +29,9 @@ def add(parsers: Any) -> None:
         help="of evolution, in the preset's search.budget_unit (default: the preset's); IMP and "
         "evolution-adds get three times as many, which the table states",
     )
-    command.add_argument("--methods", help="names with commas between (default: all)")
+    command.add_argument(
+        "--methods", help="names with commas between (default: all that take the tickets' units)"
+    )
     command.add_argument(
         "--densities",
         help="levels with commas between (default: 0.107 to 0.0019, as far as the preset goes)",
@@ -42,7 +44,6 @@ def compare(options: Namespace) -> int:
     """Compare methods; draw and print the summary."""
     config = configured(options)
     from nets_deap.experiments import compare as experiment
-    from nets_deap.experiments.methods import METHODS
     from nets_deap.plots.comparison import comparison_figure
 
     path = _checks.path("--out", options.out or f"runs/compare-{options.preset}")
@@ -51,7 +52,7 @@ def compare(options: Namespace) -> int:
         path,
         seeds=range(options.first_seed, options.first_seed + options.seeds),
         budget=budget_of(options, config),
-        methods=options.methods.split(",") if options.methods else tuple(METHODS),
+        methods=options.methods.split(",") if options.methods else None,
         densities=numbers("--densities", options.densities, float) or None,
         on_done=functools.partial(print, flush=True),
     )

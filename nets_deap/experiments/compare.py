@@ -17,7 +17,7 @@ from nets_deap.evolution.measures import multiply_adds
 from nets_deap.evolution.operators import layer_counts
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.folder import ComparisonFolder
-from nets_deap.experiments.methods import EVOLUTION, METHODS
+from nets_deap.experiments.methods import EVOLUTION, METHODS, usual_methods
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import build_task
 from nets_deap.experiments.setting import NEAR, Setting
@@ -39,7 +39,7 @@ def compare(
     *,
     seeds: Sequence[int],
     budget: float,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] | None = None,
     densities: Sequence[float] | None = None,
     on_done: Callable[[str], None] | None = None,
 ) -> Summary:
@@ -56,7 +56,7 @@ def compare(
         seeds: One or more seeds >= 0.
         budget: Of the search, in the preset's ``search.budget_unit``; some methods get a stated
             multiple of it.
-        methods: Names of ``METHODS``.
+        methods: Names of ``METHODS``; None for all that take what the preset's tickets gate.
         densities: Levels in (0, 1), in any order; None for those of ``DENSITIES`` that the preset's
             search reaches.
         on_done: Called with a line for each method and seed.
@@ -68,7 +68,8 @@ def compare(
         InvalidValueError: An argument is out of range, or the folder holds another comparison.
         FileAccessError: The folder cannot be read or written.
     """
-    chosen = [_checks.choice("methods", name, METHODS) for name in methods]
+    given = usual_methods(config.task.unit) if methods is None else methods
+    chosen = [_checks.choice("methods", name, METHODS) for name in given]
     levels = levels_of(reached_by(config) if densities is None else densities)
     if config.search.budget_unit == STEPS:
         _checks.whole("budget", budget)

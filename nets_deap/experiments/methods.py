@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import math
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from nets_deap.experiments.controls import (
 )
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.setting import NEAR, Setting, found_at, front_of
+from nets_deap.names import NEURON, TWO_OF_FOUR, WEIGHT, parse_unit
 
 EVOLUTION = "evolution"
 EVOLUTION_ADDS = "evolution-adds"
@@ -27,14 +29,43 @@ EVOLUTION_ADDS = "evolution-adds"
 DENSEST = 0.2
 
 
+def _any(unit: str) -> bool:
+    """Whatever one bit gates."""
+    return True
+
+
+def _ranks_sizes(unit: str) -> bool:
+    """What is ranked by its size, single or whole."""
+    return unit != TWO_OF_FOUR
+
+
+def _ranks_weights(unit: str) -> bool:
+    """Single weights."""
+    return unit == WEIGHT
+
+
+def _ranks_neurons(unit: str) -> bool:
+    """Neurons and filters, where Torch-Pruning is installed."""
+    return unit == NEURON and importlib.util.find_spec("torch_pruning") is not None
+
+
 @dataclass(frozen=True)
 class Method:
-    """One method: its name, what it is, and how many budgets it may spend."""
+    """One method.
+
+    Attributes:
+        name: Its name.
+        about: What it is.
+        find: Returns what it finds within a budget.
+        budgets: How many budgets it may spend.
+        takes: Whether it can be run here on tickets whose bits gate such a unit.
+    """
 
     name: str
     about: str
     find: Callable[[Setting, float], Baseline]
     budgets: float = 1.0
+    takes: Callable[[str], bool] = _any
 
 
 def evolve(setting: Setting, budget: float) -> Baseline:
@@ -53,7 +84,10 @@ def evolve(setting: Setting, budget: float) -> Baseline:
 
 def evolve_adds(setting: Setting, budget: float) -> Baseline:
     """Search for few multiply-adds of the compact network, as the preset ``lenet-adds`` does."""
-    members, costs = front_of(setting, setting.options(PRESETS["lenet-adds"], budget))
+    options = setting.options(PRESETS["lenet-adds"], budget)
+    if setting.task.layout.unit != WEIGHT:  # whose lineages go on by swaps, without factors
+        options["sigma"] = None
+    members, costs = front_of(setting, options)
     inside = [ticket for ticket in members if ticket.density <= DENSEST]
     sparse = inside or members[-1:]
     return found_at(EVOLUTION_ADDS, sparse, costs)
@@ -133,49 +167,85 @@ _NAMED: dict[str, Method] = {
         ),
         Method("no-exchange", "the preset's search without crossover", without_exchange),
         Method("nsga2", "the preset's search with DEAP's selNSGA2", by_crowding),
-        Method("lineages", "one lineage of swaps for each density, rewound", lineages),
+        Method(
+            "lineages",
+            "one lineage of swaps for each density, rewound",
+            lineages,
+            takes=_ranks_sizes,
+        ),
         Method(
             "best-of-three",
             "three of finetune-short, chosen by validation after their final training",
             best_of_chains,
             0.0,
+            takes=_ranks_sizes,
         ),
-        Method("finetune", "prune a fifth of |w|, go on from the weights there are", _finetune),
+        Method(
+            "finetune",
+            "prune a fifth of |w|, go on from the weights there are",
+            _finetune,
+            takes=_ranks_sizes,
+        ),
         Method(
             "finetune-short",
             "finetune with the recipe's steps a round",
             lambda s, _: _near_levels(s.chain(s.task.steps), s),
             0.0,
+            takes=_ranks_sizes,
         ),
         Method(
             "finetune-lamp",
             "finetune-short by LAMP instead of |w|",
             lambda s, _: _near_levels(s.chain(s.task.steps, by="lamp"), s),
             0.0,
+            takes=_ranks_sizes,
         ),
-        Method("finetune-long", "finetune at three times the budget", _finetune, budgets=3.0),
-        Method("imp-short", "imp with three times the recipe's steps a round", _short_imp, 0.0),
-        Method("imp", "global IMP, rewound to W0 before every round", _imp, budgets=3.0),
+        Method(
+            "finetune-long",
+            "finetune at three times the budget",
+            _finetune,
+            budgets=3.0,
+            takes=_ranks_sizes,
+        ),
+        Method(
+            "imp-short",
+            "imp with three times the recipe's steps a round",
+            _short_imp,
+            0.0,
+            takes=_ranks_sizes,
+        ),
+        Method(
+            "imp",
+            "global IMP, rewound to W0 before every round",
+            _imp,
+            budgets=3.0,
+            takes=_ranks_sizes,
+        ),
         Method(
             "imp-lamp",
             "imp by LAMP instead of |w|",
             lambda s, budget: _imp(s, budget, by="lamp"),
             budgets=3.0,
+            takes=_ranks_sizes,
         ),
         Method(
             "imp-layerwise",
             "IMP layer by layer, the output layer at half the rate",
             lambda s, budget: _imp(s, budget, "layerwise"),
             budgets=3.0,
+            takes=_ranks_sizes,
         ),
         Method(
             "one-shot",
             "train dense, prune once",
             lambda s, budget: baselines.one_shot(s.task, s.densities, steps=math.floor(budget)),
+            takes=_ranks_sizes,
         ),
-        Method("snip", "|w g| at W0", _at_levels(baselines.snip), 0.0),
-        Method("grasp", "w H g at W0", _at_levels(baselines.grasp), 0.0),
-        Method("synflow", "synaptic flow at W0", _at_levels(baselines.synflow), 0.0),
+        Method("snip", "|w g| at W0", _at_levels(baselines.snip), 0.0, _ranks_weights),
+        Method("grasp", "w H g at W0", _at_levels(baselines.grasp), 0.0, _ranks_weights),
+        Method(
+            "synflow", "synaptic flow at W0", _at_levels(baselines.synflow), 0.0, _ranks_weights
+        ),
         Method(
             "same-layers", "random, as many weights of each layer as evolution", _same_layers, 0.0
         ),
@@ -188,6 +258,15 @@ _NAMED: dict[str, Method] = {
             "dynamic sparse training; its own network, nothing is rewound",
             lambda s, _: baselines.rigl(s.task, s.densities, steps=s.config.final.steps),
             0.0,
+            _ranks_weights,
+        ),
+        Method(
+            "torch-pruning",
+            "train dense, prune once by Torch-Pruning's importance",
+            lambda s, budget: baselines.torch_pruning(
+                s.task, s.densities, steps=math.floor(budget)
+            ),
+            takes=_ranks_neurons,
         ),
     )
 }
@@ -204,6 +283,12 @@ def _like_others(name: str, baseline: Callable[..., Baseline]) -> Method:
     return Method(
         name, about, lambda s, budget: baseline(s.task, s.densities, steps=math.floor(budget))
     )
+
+
+def usual_methods(unit: str) -> tuple[str, ...]:
+    """Return the names of the methods that can be run here on tickets of one kind of unit."""
+    name, _ = parse_unit("unit", unit)
+    return tuple(method.name for method in METHODS.values() if method.takes(name))
 
 
 METHODS: dict[str, Method] = _NAMED | {

@@ -333,7 +333,9 @@ def test_every_objective_can_be_pickled(name):
     task = nets.tasks.xor(hidden=3, recipe=RECIPE)
     evaluator = nets.Evaluator(task, name)
     ticket = task.dense_ticket()
-    assert copied(evaluator)(copied(ticket)) == evaluator(ticket)
+    found, expected = copied(evaluator)(copied(ticket)), evaluator(ticket)
+    # A time that is measured is never the same twice.
+    assert min(*found, *expected) > 0 if name.startswith("latency") else found == expected
 
 
 @pytest.mark.parametrize("copy_of", [copied, copy.deepcopy], ids=["pickle", "deepcopy"])

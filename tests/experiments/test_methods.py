@@ -1,5 +1,6 @@
 """Every method of a comparison: what it finds, what it spends, from what it starts."""
 
+import importlib.util
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from nets_deap.experiments import methods
 from nets_deap.experiments import setting as experiment_setting
 from nets_deap.experiments.compare import find
 from nets_deap.experiments.config import SearchConfig
-from nets_deap.experiments.methods import METHODS
+from nets_deap.experiments.methods import METHODS, usual_methods
 from nets_deap.experiments.setting import Setting
 from nets_deap.training.recipe import XOR_RECIPE
 
@@ -24,6 +25,7 @@ OWN = {"finetune-short", "finetune-lamp", "best-of-three", "imp-short"}
 ITERATIVE = {"finetune": 1, "finetune-long": 3, "imp": 3, "imp-lamp": 3, "imp-layerwise": 3}
 SEARCHES = {"evolution", "evolution-adds", "no-exchange", "nsga2"}
 CONFIG = TINY
+NAMES = usual_methods("weight")
 
 
 def share(name):
@@ -48,7 +50,7 @@ def task():
 def found(task):
     """What each method found, and the steps that the ledger saw it spend."""
     results, evolved = {}, ()
-    for name in METHODS:
+    for name in NAMES:
         before = task.ledger.network_steps
         result, seconds = find(task, CONFIG, name, share(name), LEVELS, evolved)
         assert seconds > 0
@@ -58,7 +60,7 @@ def found(task):
     return results
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_method_goes_by_its_name_and_reports_what_the_ledger_saw(name, found):
     result, spent = found[name]
     assert result.name == name == METHODS[name].name
@@ -75,6 +77,32 @@ def test_evolution_spends_exactly_what_it_may(found):
         assert found[name][0].search_steps == BUDGET
     assert found["evolution-adds"][0].search_steps == 3 * BUDGET
     assert 0.9 * BUDGET < found["lineages"][0].search_steps <= BUDGET
+
+
+@pytest.mark.parametrize(
+    ("unit", "missing"),
+    [
+        ("weight", {"torch-pruning"}),
+        ("filter", {"snip", "grasp", "synflow", "rigl"}),
+        ("2:4", set(METHODS) - SEARCHES - {"same-layers", "erk", "random"}),
+    ],
+)
+def test_usual_methods_are_those_that_take_the_unit(unit, missing):
+    if unit == "filter" and importlib.util.find_spec("torch_pruning") is None:
+        missing = missing | {"torch-pruning"}
+    assert set(usual_methods(unit)) == set(METHODS) - missing
+
+
+@pytest.mark.parametrize("unit", ["filter", "2:4"])
+def test_every_usual_method_finds_structured_tickets(unit):
+    task = nets.tasks.xor(hidden=20, recipe=XOR_RECIPE, device="cpu", unit=unit)
+    config = replace(CONFIG, search=replace(CONFIG.search, density=(0.3, 1.0)))
+    evolved = ()
+    for name in usual_methods(unit):
+        found, _ = find(task, config, name, share(name), (0.45,), evolved)
+        evolved = found.tickets if name == methods.EVOLUTION else evolved
+        assert found.tickets
+        assert {ticket.unit for ticket in found.tickets} == {task.layout.unit}
 
 
 @pytest.mark.parametrize(("name", "times"), ITERATIVE.items())
