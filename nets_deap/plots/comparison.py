@@ -17,8 +17,8 @@ from nets_deap.plots.kind import kind
 from nets_deap.plots.style import BLUE, GREY
 from nets_deap.runs.storage.reader import read_json, reading
 
-# Okabe and Ito's other colours, then the same with dashes, and with dashes and dots.
-LINES = ("-", "--", "-.")
+# Okabe and Ito's other colours, then the same with dashes, with dashes and dots, and with dots.
+LINES = ("-", "--", "-.", ":")
 COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
 

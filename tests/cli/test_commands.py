@@ -277,7 +277,7 @@ def test_ticket_compact_prints_what_is_saved_and_writes_the_network(neurons, tmp
     text, complaint = capsys.readouterr()
     assert complaint.startswith("nets-deap: trains the ticket from W0 for 3 steps first")
     lines = text.splitlines()
-    assert lines[0].startswith("Ticket(10 of 100 units 'neuron', 120 of 300 weights")
+    assert lines[0].startswith("Ticket(10 of 100 units 'neuron', 130 of 400 weights")
     assert lines[1].endswith("after 3 steps from W0")
     dense, small = (
         line.split() for line in lines if line.lstrip().startswith(("dense", "compact"))
@@ -295,7 +295,7 @@ def test_ticket_compact_prints_what_is_saved_and_writes_the_network(neurons, tmp
 def test_ticket_commands_take_the_unit_from_the_file(neurons, ticket, capsys):
     assert main(["ticket", "check", neurons, *SMALL, "--seeds", "2", "--steps", "2"]) == 0
     [row] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ticket ")]
-    assert row.split()[1] == "40.00"
+    assert row.split()[1] == "32.50"
     assert main(["ticket", "compact", ticket, *SMALL, "--repeats", "1", "--steps", "2"]) == 0
     assert "30 of 300 weights" in capsys.readouterr().out
 
