@@ -208,6 +208,7 @@ class Residual(nn.Module):
 def test_filters_that_are_added_are_one_unit(tmp_path):
     model = Residual()
     layout = layout_of(model, unit="filter")
+    assert layout_of(nn.DataParallel(model), unit="filter").key == layout.key
     assert [(la.name, la.shape) for la in layout.layers] == [
         ("stem.weight", (6,)),
         ("one.weight", (4,)),

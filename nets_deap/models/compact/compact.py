@@ -33,7 +33,8 @@ def compact(
     together or not at all. Those that no input reaches are constant: what they send is added to the
     biases of the next layer. Where zero padding surrounds constants that a bias or a normalisation
     may make other than 0, that would be wrong at the borders: of these channels one stays, and
-    stands in for all of them. Outputs always stay, and so does what cannot be cut through: what
+    stands in for all of them; of biases, factors and terms that the masks prune it is known that
+    they are 0. Outputs always stay, and so does what cannot be cut through: what
     layer normalisation or a recurrent layer counts, say. Heads of attention go whole.
 
     What is left follows from the masks and the kinds of layers alone, whatever numbers training

@@ -13,6 +13,7 @@ from nets_deap.models.compact.compact import compact
 from nets_deap.models.compact.following import followed
 from nets_deap.models.compact.labels import Atoms
 from nets_deap.models.private import copied
+from nets_deap.models.wrappers import unwrap
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ def units_of(model: nn.Module, example: Any = None) -> Units:
     Raises:
         InvalidValueError: The model cannot be followed; see ``models.compact.compact.compact``.
     """
-    network = copied(model).eval()
+    network = unwrap(copied(model)).eval()
     found = followed(network, example)
     graph, staying = found.graph, found.graph.staying()
     own = {inner: name for name, inner in found.names.items()}
