@@ -19,7 +19,7 @@ def test_scores_by_hand():
 def test_costs_divide_the_energy():
     sizes = np.array([3.0, 1.0, 4.0, 2.0, 1.0])
     found = relative(sizes, SPANS, np.array([9.0, 1.0]))
-    np.testing.assert_allclose(found[:3], relative(sizes, SPANS)[:3] / 3)
+    np.testing.assert_allclose(found[:3], relative(sizes, SPANS)[:3] / np.sqrt(3))
     np.testing.assert_allclose(found[3:], relative(sizes, SPANS)[3:])
 
 
