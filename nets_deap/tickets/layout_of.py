@@ -78,6 +78,16 @@ def _coupled(
             if gated
             else None
         )
+    if not any(tiles):
+        whys = {found.whole[name] for name in weights.names if name in found.whole} - {OUTPUTS}
+        hint = f"What reads the others keeps them whole: {'; '.join(sorted(whys))}." if whys else ""
+        raise _checks.bad_value(
+            "maskable",
+            f"leave something to gate by unit {unit!r}",
+            "a layer whose outputs can be cut, besides the network's own",
+            weights.names,
+            hint,
+        )
     plain = [bit for tie in ties if tie is not None for bit in tie]
     layout = UnitLayout(weights, unit, tiles, None if plain == list(range(len(plain))) else ties)
     layout.whole = {
