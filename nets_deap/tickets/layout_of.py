@@ -9,7 +9,7 @@ from nets_deap.models.maskable import Selector
 from nets_deap.models.wrappers import named_parameters
 from nets_deap.names import HEAD, OUTPUTS, TWO_OF_FOUR, WEIGHT, parse_unit
 from nets_deap.tickets.layout import Layer, MaskLayout
-from nets_deap.tickets.units import Tile, UnitLayout
+from nets_deap.tickets.units import Tile, UnitLayout, nothing_to_gate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,13 +81,7 @@ def _coupled(
     if not any(tiles):
         whys = {found.whole[name] for name in weights.names if name in found.whole} - {OUTPUTS}
         hint = f"What reads the others keeps them whole: {'; '.join(sorted(whys))}." if whys else ""
-        raise _checks.bad_value(
-            "maskable",
-            f"leave something to gate by unit {unit!r}",
-            "a layer whose outputs can be cut, besides the network's own",
-            weights.names,
-            hint,
-        )
+        raise nothing_to_gate(unit, weights.names, hint)
     plain = [bit for tie in ties if tie is not None for bit in tie]
     layout = UnitLayout(weights, unit, tiles, None if plain == list(range(len(plain))) else ties)
     layout.whole = {
