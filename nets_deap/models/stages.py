@@ -226,6 +226,8 @@ class _Stages:
             stage = replace(stage, activation=step.part, pools_first=first)
         elif step.kind == POOL and stage.pool is None:
             stage = replace(stage, pool=step.part)
+        elif step.kind == POOL:
+            raise Unknown(f"{step.name!r} pools twice what {stage.name!r} gives")
         else:
             raise self._odd(step)
         self._stages[end.source], self._ends[i] = stage, end

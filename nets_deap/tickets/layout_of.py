@@ -9,7 +9,7 @@ from nets_deap.models.maskable import Selector
 from nets_deap.models.wrappers import named_parameters
 from nets_deap.names import HEAD, NEURON, OUTPUTS, TWO_OF_FOUR, WEIGHT, parse_unit
 from nets_deap.tickets.layout import Layer, MaskLayout
-from nets_deap.tickets.units import Tile, UnitLayout
+from nets_deap.tickets.units import Tile, UnitLayout, nothing_to_gate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,6 +96,13 @@ def _coupled(
         weights = MaskLayout.of(model, [name for name in parameters if name in chosen])
     tiles = [_filter(la, owners.get(la.name)) if la.name in bits else None for la in weights.layers]
     ties = [bits.get(name) for name in weights.names]
+    if not any(
+        tile is not None and la.name not in found.vectors
+        for la, tile in zip(weights.layers, tiles, strict=True)
+    ):
+        whys = {found.whole[name] for name in weights.names if name in found.whole} - {OUTPUTS}
+        hint = f"What reads the others keeps them whole: {'; '.join(sorted(whys))}." if whys else ""
+        raise nothing_to_gate(unit, weights.names, hint)
     plain = [bit for tie in ties if tie is not None for bit in tie]
     own = plain == list(range(len(plain)))  # each tile has one
     layout = UnitLayout(weights, unit, tiles, None if own else ties, floor)

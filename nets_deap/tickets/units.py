@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
+from nets_deap.errors import NetsError
 from nets_deap.names import HEAD, NEURON, TWO_OF_FOUR, WEIGHT, parse_unit
 from nets_deap.tickets import bits
 from nets_deap.tickets.layout import MaskLayout
@@ -89,7 +90,7 @@ class UnitLayout(MaskLayout):
         masked = [name for name, tile in zip(weights.names, self.tiles, strict=True) if tile]
         self._vectors = [n for n in masked if loose and len(weights.layer(n).shape) == 1]
         if len(masked) == len(self._vectors):
-            raise _nothing(self.unit, weights.names)
+            raise nothing_to_gate(self.unit, weights.names)
         self._grids = {
             layer.name: (-(-layer.shape[0] // tile[0]), -(-layer.row // tile[1]))
             for layer, tile in zip(weights.layers, self.tiles, strict=True)
@@ -207,7 +208,7 @@ class UnitLayout(MaskLayout):
                 raise _checks.bad_value("ties", "count bits", expected, layer.name)
             found[layer.name], most = bit.astype(np.int64), max(most, int(bit.max()))
         if most < 0:
-            raise _nothing(self.unit, self.weights.names)
+            raise nothing_to_gate(self.unit, self.weights.names)
         return found
 
     def _first_tied(self) -> dict[str, int]:
@@ -424,13 +425,14 @@ class UnitLayout(MaskLayout):
         return self._gathered(parts)
 
 
-def _nothing(unit: str, names: Sequence[str]) -> Exception:
+def nothing_to_gate(unit: str, names: Sequence[str], hint: str = "") -> NetsError:
     """Return the error for weights that hold no unit."""
     return _checks.bad_value(
         "maskable",
         f"leave something to gate by unit {unit!r}",
-        "a layer besides the network's last, whose rows are its outputs",
+        "a layer whose outputs can be cut, besides the network's own",
         names,
+        hint,
     )
 
 

@@ -146,7 +146,10 @@ CONV, LINEAR = nn.Conv2d(1, 2, 3), nn.Linear(32, 3)
         ((CONV, nn.Flatten(2), nn.Linear(16, 3)), "'1' gives another shape"),
         ((nn.ReLU(), CONV, nn.Flatten(), LINEAR), "'0' stands where"),
         ((CONV, nn.ReLU(), nn.ReLU(), nn.Flatten(), LINEAR), "'2' stands where"),
-        ((CONV, nn.MaxPool2d(2), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 3)), "'2' stands"),
+        (
+            (CONV, nn.MaxPool2d(2), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 3)),
+            "'2' pools twice",
+        ),
         ((CONV, nn.ReLU(), nn.BatchNorm2d(2), nn.Flatten(), LINEAR), "'2' stands where"),
         ((CONV, nn.Flatten(), LINEAR, nn.Linear(3, 3)), "'3' stands where"),
         ((nn.Conv1d(1, 2, 3), nn.Flatten(), LINEAR), "conv1d"),

@@ -306,7 +306,7 @@ def test_heads_of_attention_are_units():
         ({"unit": 3}, "unit must be a known name"),
         (
             {"unit": "neuron", "maskable": "2.weight"},
-            "maskable must leave something to gate by unit 'neuron': .* a layer besides the",
+            "maskable must leave something to gate by unit 'neuron': .* besides the network's own",
         ),
         (
             {"unit": "neuron", "maskable": "*.bias"},

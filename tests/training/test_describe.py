@@ -1,11 +1,14 @@
 """The table of what a task is made of."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import nets_deap as nets
+from nets_deap.errors import InvalidValueError
 
 
 def make_task(**options):
@@ -87,3 +90,50 @@ def test_units_are_counted_beside_weights():
 def test_only_tasks_are_described():
     with pytest.raises(TypeError, match=r"task must be a task: expected a nets\.Task, got Linear"):
         nets.describe(nn.Linear(2, 2))
+
+
+def uneven():
+    """A network whose maps the engine would count wrong, beyond what it cannot take."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(4, 8, 2, padding="same"), nn.ReLU(), nn.MaxPool2d(3)),
+        *(nn.Conv2d(8, 8, 2, padding="same"), nn.ReLU(), nn.AdaptiveAvgPool2d(1)),
+        *(nn.Flatten(), nn.Linear(8, 3)),
+    )
+
+
+def twice():
+    return nn.Sequential(
+        *(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1)),
+        *(nn.Flatten(), nn.Linear(4, 3)),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Using padding=.same.")  # torch's own
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [(uneven, r"'3' \(Conv2d\) has padding 'same' that is uneven"),
+     (twice, r"'3' pools twice what '0' gives")],
+)  # fmt: skip
+def test_what_the_compiled_engine_does_not_take_is_told_and_trained_by_another(model, why):
+    x, y = torch.randn(40, 1, 8, 8), torch.randint(0, 3, (40,))
+    data = {"train": (x, y), "val": (x, y), "recipe": nets.Recipe(batch_size=16, steps=2)}
+    task = nets.Task(model(), **data, device="cpu")
+    assert re.search(why, str(nets.describe(task)))
+    assert np.isfinite(task.train(task.dense_ticket()).val_loss)
+    with pytest.raises(InvalidValueError, match=f"engine must suit the task.*Here {why}"):
+        nets.Task(model(), **data, device="cpu", engine="compiled")
+
+
+def test_why_no_unit_can_be_cut_is_told():
+    class Sorted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 12), nn.Linear(12, 3)
+
+        def forward(self, x):
+            return self.b(self.a(x).cumsum(1))
+
+    x, y = torch.randn(60, 8), torch.randint(0, 3, (60,))
+    with pytest.raises(InvalidValueError, match=r"maskable must leave something.*cumsum"):
+        nets.Task(Sorted(), train=(x, y), val=(x, y), unit="neuron", device="cpu")

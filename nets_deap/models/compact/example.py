@@ -15,6 +15,8 @@ from nets_deap.inputs.nested import each
 # Heights, widths and lengths: those of common data first.
 SIZES = (32, 28, 64, 224, 8, 16, 96, 128, 256, 299, 512)
 N = 2  # examples
+# Examples to try: some networks compute with a minibatch, and want more of them.
+MINIBATCHES = (N, 16, 128)
 
 
 def guesses(model: nn.Module) -> Iterator[Tensor]:
@@ -43,16 +45,16 @@ def guesses(model: nn.Module) -> Iterator[Tensor]:
             return
 
 
-def rows_like(example: Any) -> Any:
-    """Return inputs (N, ...) like an example (n, ...): real numbers are drawn, others repeated."""
+def rows_like(example: Any, n: int) -> Any:
+    """Return inputs (n, ...) like an example (1, ...): real numbers are drawn, others repeated."""
 
     def row(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
         first = leaf[:1].detach().cpu()
         if first.is_floating_point():
-            return _drawn(N, *first.shape[1:])
-        return first.repeat_interleave(N, dim=0)
+            return _drawn(n, *first.shape[1:])
+        return first.repeat_interleave(n, dim=0)
 
     return each(example, row)
 

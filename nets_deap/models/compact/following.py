@@ -17,9 +17,9 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from nets_deap import _checks
 from nets_deap.errors import NetsError
-from nets_deap.inputs.nested import each
+from nets_deap.inputs.nested import each, leaves_of
 from nets_deap.models.compact.chain import Chain, chain_of
-from nets_deap.models.compact.example import N, guesses, rows_like
+from nets_deap.models.compact.example import MINIBATCHES, guesses, rows_like
 from nets_deap.models.compact.graph import Graph
 from nets_deap.models.compact.program import Program
 from nets_deap.models.compact.rules import dropout, fitted, one_by_one, rule_of, same
@@ -53,6 +53,11 @@ class Followed:
     output: Any
     names: Mapping[str, str]
     double: bool
+
+    @property
+    def n_examples(self) -> int:
+        """How many examples it was given."""
+        return next(len(leaf) for leaf in leaves_of(self.inputs) if isinstance(leaf, Tensor))
 
     @property
     def graph(self) -> Graph:
@@ -132,7 +137,8 @@ def program_of(found: Followed) -> Program:
     copy = copy.double() if found.double else copy
     other = Tracing(copy, rule_of)
     other.run(more)
-    return Program(found.tracing, found.inputs, found.output, other, (N, N + 1))
+    n = found.n_examples
+    return Program(found.tracing, found.inputs, found.output, other, (n, n + 1))
 
 
 def _one_more(leaf: Any) -> Any:
@@ -144,7 +150,8 @@ def _inputs(model: nn.Module, chain: Chain | None, example: Any) -> Any:
     """Yield inputs to try, and whether features may be fitted to the layers that take them."""
     if example is not None:
         flat = chain is not None and chain.flattens
-        yield each(rows_like(example), lambda leaf: leaf.flatten(1) if flat else leaf), False
+        for n in MINIBATCHES:
+            yield each(rows_like(example, n), lambda leaf: leaf.flatten(1) if flat else leaf), False
         return
     for inputs in guesses(model):
         yield inputs, chain is not None

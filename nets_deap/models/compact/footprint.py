@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from nets_deap import _checks, _table
 from nets_deap.inputs.call import arguments, call
 from nets_deap.inputs.nested import each, leaves_of, length_of
-from nets_deap.models.compact.example import N
 from nets_deap.models.compact.following import followed
 from nets_deap.models.compact.reach import n_live_inputs
 from nets_deap.models.compact.sparse import CsrLinear
@@ -127,14 +126,15 @@ class CompactCost:
         self._model, self._example = counted, example
         self._found = followed(counted, example)
         tracing, self._rest = self._found.tracing, 0.0
+        n_examples = self._found.n_examples
         self._places: dict[str, float] = {}  # how often each weight is used
         for one in tracing.calls:
             for weight, n in uses_of(one.name, one.args, one.kwargs, one.out):
                 name = tracing.names.get(id(weight))
                 if name is None:  # computed from others: it stays whole
-                    self._rest += n / N * weight.numel()
+                    self._rest += n / n_examples * weight.numel()
                 else:
-                    self._places[name] = self._places.get(name, 0.0) + n / N
+                    self._places[name] = self._places.get(name, 0.0) + n / n_examples
         named = dict(self._found.model.named_parameters())
         self._shapes = {name: tuple(named[name].shape) for name in self._places}
 

@@ -47,9 +47,9 @@ def pick_engine(engine: str, problem: Problem) -> str:
     if not picked.suits(problem):
         if picked.extra is not None:
             require(*picked.extra, f"train with engine={picked.name!r}")
-        raise _checks.bad_value(
-            "engine", "suit the task", picked.needs, picked.name, "Use engine='auto'."
-        )
+        against = compiled.obstacle(problem) if picked.name == "compiled" else ""
+        hint = f"{against and f'Here {against}. '}Use engine='auto'."
+        raise _checks.bad_value("engine", "suit the task", picked.needs, picked.name, hint)
     if problem.precision == "bf16" and not picked.takes_bf16:
         able = ", ".join(repr(name) for name, other in ENGINES.items() if other.takes_bf16)
         raise _checks.bad_value(

@@ -4,7 +4,10 @@ Of fully connected networks, and of convolutions before fully connected layers, 
 residual links, with batch normalisation or not. Compiled with numba (an extra). Each layer of each
 network is held as it trains fastest: by its kept weights alone, or where most are kept with all of
 them. The threads share the networks of a call between them. Results agree with the other engines to
-float rounding. One file: what can be trained, in what portions, and the training.
+float rounding, but where rounding itself decides: of a filter without weights, whose bias batch
+normalisation takes off again, torch leaves some 1e-17 of either sign, by which ReLU lets its
+gradient through or not; here it is exactly 0, and nothing passes. One file: what can be trained, in
+what portions, and the training.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ the passes over them and the table that these follow are one drawing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -252,19 +252,20 @@ def refusal(stages: Sequence[Stage], image: Sequence[int]) -> str:
     return ""
 
 
-def _shapes(stages: Sequence[Stage], image: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Return channels, rows and columns of what the convolution of each stage gives."""
-    found: list[tuple[int, int, int]] = []
+def _shapes(stages: Sequence[Stage], image: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield channels, rows and columns of what the convolution of each stage gives.
+
+    One by one: of what comes after a stage that cannot be laid out they would be wrong.
+    """
     given: list[tuple[int, int, int]] = []
     for stage in stages:
         taps, channels = Taps.of(stage.convolution), stage.convolution.out_channels
         _, height, width = image if stage.source == INPUTS else given[stage.source]
         height, width = taps.outputs(0, height), taps.outputs(1, width)
-        found.append((channels, height, width))
+        yield channels, height, width
         pool = (1, 1) if stage.pool is None else _pool_size(stage.pool, (height, width))
         rows, columns = pool or (1, 1)
         given.append((channels, height // rows, width // columns))
-    return found
 
 
 def _pool_size(pool: nn.Module, size: Pair) -> Pair | None:
