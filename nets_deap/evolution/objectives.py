@@ -363,6 +363,7 @@ FACTORIES: dict[str, Callable[[float], Objective]] = {
     "steps_to_loss": steps_to_loss,
     "noise_accuracy": noise_accuracy,
     "latency": latency,
+    "latency_onnxruntime": functools.partial(latency, runtime="onnxruntime"),
 }
 
 

@@ -38,6 +38,7 @@ def test_latency_is_measured_and_says_of_what():
     assert resolve("latency:64")[0].name == "latency_64"
     other = latency(4, runtime="onnxruntime", threads=2)
     assert other.name == "latency_4_onnxruntime_threads_2"
+    assert resolve("latency_onnxruntime:4")[0].name == "latency_4_onnxruntime"
     with pytest.raises(NetsError, match="batch must be"):
         latency(0.5)
     with pytest.raises(NetsError, match="runtime must be a known name"):
