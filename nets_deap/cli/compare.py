@@ -8,7 +8,7 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap.cli import picture
-from nets_deap.cli.options import add_preset, budget_of, configured, numbers
+from nets_deap.cli.options import add_preset, budget_of, configured, label_of, numbers
 
 
 def add(parsers: Any) -> None:
@@ -46,7 +46,7 @@ def compare(options: Namespace) -> int:
     from nets_deap.experiments import compare as experiment
     from nets_deap.plots.comparison import comparison_figure
 
-    path = _checks.path("--out", options.out or f"runs/compare-{options.preset}")
+    path = _checks.path("--out", options.out or f"runs/compare-{label_of(options)}")
     summary = experiment.compare(
         config,
         path,

@@ -44,7 +44,7 @@ def resume(options: Namespace) -> int:
         from nets_deap.runs.storage.reader import RunReader
 
         facts = RunReader(path).config()
-        config = config_of(facts)
+        config = config_of(facts, path)
         if options.generations is not None:
             config = config.override({"search.generations": options.generations})
         return str(facts.get("preset", "")), config

@@ -13,7 +13,7 @@ from typing import Any
 from nets_deap import _checks
 from nets_deap._table import table
 from nets_deap.cli import picture
-from nets_deap.cli.options import PROGRESS, add_preset, add_where, configured, where
+from nets_deap.cli.options import PROGRESS, add_preset, add_where, configured, label_of, where
 from nets_deap.errors import ExecutorLostError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.presets import PRESETS
@@ -61,14 +61,13 @@ def run(options: Namespace) -> int:
             if options.out
             else _default_path(options, config.seed)
         )
-        return carry_out(
-            options, path, lambda: (options.preset, config), overwrite=options.overwrite
-        )
+        name = label_of(options)
+        return carry_out(options, path, lambda: (name, config), overwrite=options.overwrite)
 
 
 def _default_path(options: Namespace, seed: int) -> Path:
     """Return ``runs/PRESET-seedN``, with a number where that is there and is to stay."""
-    base = Path("runs") / f"{options.preset}-seed{seed}"
+    base = Path("runs") / f"{label_of(options)}-seed{seed}"
     path, number = base, 2
     while path.exists() and not options.overwrite:
         path, number = base.with_name(f"{base.name}-{number}"), number + 1

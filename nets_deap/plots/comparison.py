@@ -52,17 +52,17 @@ def accuracy_over_density(
             look = {"color": shade, "linewidth": 1.2, "linestyle": line, "zorder": 3}
         mean = 100 * one.accuracy.mean(axis=0)
         ax.plot(x, mean, marker="o", markersize=size, label=one.name, **look)
-        if len(one.seeds) > 1 and np.isfinite(one.accuracy).all():
-            ends = np.array([bootstrap_interval(column) for column in one.accuracy.T])
+        if len(one.seeds) > 1 and one.reached.any():
+            ends = np.array([bootstrap_interval(column) for column in one.accuracy.T[one.reached]])
             band = {"alpha": 0.2, "linewidth": 0}
-            ax.fill_between(x, *(100 * ends.T), color=look["color"], zorder=1, **band)
+            ax.fill_between(x[one.reached], *(100 * ends.T), color=look["color"], zorder=1, **band)
     dense = 100 * float(summary.dense.mean())
     ax.axhline(dense, color=GREY, linestyle=":", label=f"dense {dense:.2f} %")
     tops = [100 * np.nanmax(one.accuracy.mean(axis=0), initial=0) for one in summary.methods]
     if ax.get_ylim()[0] < dense - below <= max(tops):
         top = max(dense, *tops)
         ax.set_ylim(dense - below, top + 0.05 * (top - dense + below))
-    ax.set(xscale="log", xlabel="density in %", ylabel="test accuracy in %")
+    ax.set(xscale="log", xlabel="density in %", ylabel=f"{summary.split} accuracy in %")
     ticks = [f"{tick:.2g}" for tick in x]
     ax.set_xticks(x, ticks)
     ax.minorticks_off()

@@ -106,10 +106,11 @@ def test_bands_hold_the_means_and_need_more_than_one_seed(axes):
     plt.close(figure)
 
 
-def test_a_method_that_does_not_reach_a_level_has_a_shorter_line_and_no_band(axes):
+def test_a_method_that_does_not_reach_a_level_has_a_shorter_line_and_band(axes):
     accuracy_over_density(summary(["evolution", "erk"], reach=0.1), axes)
     assert np.isnan(axes.lines[1].get_ydata()).tolist() == [False, False, True]
-    assert len(axes.collections) == 1
+    ends = [band.get_paths()[0].get_extents().xmin for band in axes.collections]
+    assert ends == pytest.approx([axes.lines[0].get_xdata()[2], axes.lines[1].get_xdata()[1]])
 
 
 def test_all_methods_can_be_told_apart(axes):
