@@ -39,6 +39,7 @@ def baseline(options: Namespace) -> int:
         print(table([(one.name, one.about) for one in METHODS.values()], left=(0, 1)))
         return 0
     method = METHODS[_checks.choice("name", options.name, METHODS, "See: nets-deap baseline list")]
+    method.require()
     config = configured(options)
     budget: float = 1 if options.budget is None else options.budget
     if method.budgets > 0 and options.budget is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from argparse import Namespace
 from typing import Any
 
@@ -46,6 +47,8 @@ def compare(options: Namespace) -> int:
     from nets_deap.experiments import compare as experiment
     from nets_deap.plots.comparison import comparison_figure
 
+    if note := picture.missing("comparison.png"):
+        print(f"nets-deap: {note}", file=sys.stderr, flush=True)
     path = _checks.path("--out", options.out or f"runs/compare-{label_of(options)}")
     summary = experiment.compare(
         config,

@@ -43,7 +43,29 @@ def add_preset(
     command.add_argument(
         "--data-dir", help="folder of data sets, such as MNIST/raw (default: $NETS_DEAP_DATA)"
     )
+    add_threads(command)
     add_set(command)
+
+
+def add_threads(command: ArgumentParser) -> None:
+    """Add how many CPU threads train."""
+    command.add_argument(
+        "--threads",
+        type=int,
+        dest="cpu_threads",
+        metavar="N",
+        help="CPU threads that train (default: a thread a core)",
+    )
+
+
+def limit_threads(options: Namespace) -> None:
+    """Let torch, and with it all engines, use as many CPU threads as were asked for."""
+    threads = getattr(options, "cpu_threads", None)
+    if threads is not None:
+        _checks.whole("--threads", threads)
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def add_set(command: ArgumentParser) -> None:

@@ -105,6 +105,8 @@ def compare(
     config = compared(make_task, numbers, settings or {})
     given = usual_methods(unit_of(config)) if methods is None else methods
     chosen = [_checks.choice("methods", name, METHODS) for name in given]
+    for name in chosen:
+        METHODS[name].require()
     levels = levels_of(usual_levels(config) if densities is None else densities)
     spent = config.search.budget if budget is None else budget
     unit = config.search.budget_unit
