@@ -50,17 +50,15 @@ def add(parsers: Any) -> None:
 def ship(options: Namespace) -> int:
     """Ship a network and print the table."""
     most = None if options.max_latency is None else _seconds(options.max_latency)
-    from dataclasses import replace
-
     from nets_deap.experiments.resume import config_of
     from nets_deap.experiments.run import build_task
     from nets_deap.experiments.shipping import ship as shipped
     from nets_deap.runs.storage.reader import RunReader
 
-    config = config_of(RunReader(_checks.path("run", options.run)).config())
-    where = {"device": options.device, "data_dir": options.data_dir}
-    given = {name: value for name, value in where.items() if value is not None}
-    config = replace(config, task=replace(config.task, **given))
+    path = _checks.path("run", options.run)
+    config = config_of(RunReader(path).config(), path)
+    where = {"task.device": options.device, "task.data_dir": options.data_dir}
+    config = config.override({n: value for n, value in where.items() if value is not None})
     found = shipped(
         options.run,
         build_task(config),

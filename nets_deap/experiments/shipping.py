@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nets_deap import _atomic, _checks, _optional
+from nets_deap import _atomic, _checks
 from nets_deap._table import table
 from nets_deap.errors import InvalidValueError
 from nets_deap.models.compact.footprint import count_multiply_adds
-from nets_deap.models.compact.onnx import write_onnx
+from nets_deap.models.compact.onnx import runtime_of, write_onnx
 from nets_deap.models.compact.runtime import Runner, latencies, quantise, runner_of, session_of
 from nets_deap.runs.networks import TrainedNetwork, networks_in
 from nets_deap.training.batches import eval_batches
@@ -137,7 +137,7 @@ def ship(
     kind = _checks.choice("to", to, FORMATS)
     target = None if out is None else _atomic.place("out", _checks.path("out", out))
     if kind != "torch":
-        _optional.require("onnxruntime", "onnx", f"Shipping to {kind}")
+        runtime_of(f"Shipping to {kind}")
     networks = networks_in(path, task)
     if not networks:
         raise _checks.bad_value(
@@ -288,7 +288,7 @@ class _Writer:
     def _export(self, module: nn.Module, path: Path) -> str:
         """Write a network as ONNX; return why it cannot be, or nothing."""
         try:
-            _optional.require("onnxruntime", "onnx", "ONNX export")
+            runtime_of("ONNX export")
             write_onnx(module, path, self.inputs[:2])
         except (InvalidValueError, ImportError) as error:
             return str(error)
