@@ -30,7 +30,7 @@ from nets_deap.training.engine import Engine
 from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import Loss, loss_of
-from nets_deap.training.optimizers import make_optimizer, set_lr
+from nets_deap.training.optimizers import is_known, limit, make_optimizer, set_lr
 from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start
 from nets_deap.training.score import Score
@@ -127,7 +127,8 @@ def _train(
     model = copied(problem.model)
     pruned = _fill(model, problem, packed, start)
     trained = {n: p for n, p in model.named_parameters() if n not in problem.frozen}
-    optimizer = make_optimizer(problem.recipe, list(trained.values()), fused=fused)
+    recipe, tensors = problem.recipe, list(trained.values())
+    optimizer = make_optimizer(recipe, tensors, fused=fused)
     keys = None
     if probe(problem).drops and not probe(problem).draws:
         keys = keys_of([packed], plan.seed, problem.device)[0]
@@ -147,8 +148,13 @@ def _train(
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad.to_dense().contiguous()
             if name in pruned:  # filled, not multiplied: zero also where it is not finite
                 p.grad.masked_fill_(pruned[name], 0)
-        set_lr(optimizer, problem.recipe.lr_at(step, plan.steps))
+        limit(recipe, tensors)
+        set_lr(optimizer, recipe.lr_at(step, plan.steps))
         optimizer.step()
+        if not is_known(recipe):  # others may move also what has no gradient
+            with torch.no_grad():
+                for name in pruned.keys() & trained.keys():
+                    trained[name].masked_fill_(pruned[name], 0)
         if step >= plan.steps - plan.tail:
             # As in ``Chunk``: without labels a minibatch has no loss, and trains nothing.
             none = loss.detach().isnan() & (not isinstance(loss_function, str))
