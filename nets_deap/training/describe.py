@@ -138,6 +138,7 @@ def _recipe(task: Task) -> str:
         f"{task.steps:,} steps",
         named["loss"],
     ]
+    parts += [f"trained by {named['training_step']}"] if recipe.training_step else []
     return ", ".join(parts)
 
 

@@ -20,8 +20,8 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "linear", "step")
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mse")
 DEFAULT_STEPS = 300
-NAMED = ("optimizer", "loss")  # fields that may hold functions
-OPTIONS = ("clip_norm", "clip_value")  # None is off
+NAMED = ("optimizer", "loss", "training_step")  # fields that may hold functions
+OPTIONS = ("clip_norm", "clip_value", "training_step")  # None is off
 
 
 @_checks.signed
@@ -58,6 +58,11 @@ class Recipe:
         loss: ``"cross_entropy"``, ``"binary_cross_entropy"`` (on logits), ``"mse"``, or any
             function or module of (output, target) without parameters to train: it returns the loss
             of a minibatch, or one for each of its examples. Of a split it is called with all rows.
+        training_step: What networks descend in place of the loss: a function of (model, inputs,
+            targets) that calls the model, or parts of it, as it likes, and returns a loss; or, for
+            parts that descend different ones, as in adversarial training, a dictionary from names
+            of modules of the model to losses. ``loss`` still measures them, and is what
+            sensitivities are of. Engines ``vmap`` and ``loop`` take it.
         val_points: Points of the validation curve, when an objective asks for one.
 
     Raises:
@@ -80,6 +85,7 @@ class Recipe:
     steps: int | None = None
     epochs: float | None = None
     loss: str | Callable[..., Any] = "cross_entropy"
+    training_step: Callable[..., Any] | None = None
     val_points: int = 10
 
     def __post_init__(self) -> None:
@@ -107,6 +113,7 @@ class Recipe:
                         "recipe.loss", self.loss, LOSSES, "Or give a function of (output, target)."
                     )
                 ),
+                self._check_step,
                 lambda: _checks.whole("recipe.val_points", self.val_points),
             ),
         )
@@ -142,11 +149,18 @@ class Recipe:
         names = ("momentum", "nesterov", "betas", "weight_decay")
         return {n: getattr(self, n) for n in names if getattr(self, n) != standard[n]}
 
+    @property
+    def descends_named(self) -> bool:
+        """Whether networks descend a loss with a name, which every minibatch has."""
+        return isinstance(self.loss, str) and self.training_step is None
+
     def on(self, device: Any) -> Recipe:
-        """Return the recipe with a loss that is a module copied to a device."""
-        if not hasattr(self.loss, "to"):
-            return self
-        return replace(self, loss=copy.deepcopy(self.loss).to(device))
+        """Return the recipe with a loss or step that is a module copied to a device."""
+        held = {name: getattr(self, name) for name in ("loss", "training_step")}
+        moved = {
+            name: copy.deepcopy(one).to(device) for name, one in held.items() if hasattr(one, "to")
+        }
+        return replace(self, **moved) if moved else self
 
     def lr_at(self, step: int, total: int) -> float:
         """Return the learning rate of a step in [0, total)."""
@@ -180,7 +194,8 @@ class Recipe:
                 object.__setattr__(self, name, int(getattr(self, name)))
         for name in ("betas", "milestones"):
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
-        object.__setattr__(self, "loss", uncompiled(self.loss))  # which torch.func can batch
+        for name in ("loss", "training_step"):  # which torch.func can batch
+            object.__setattr__(self, name, uncompiled(getattr(self, name)))
 
     def _check_optimizer(self) -> None:
         """It is a known one, or one of torch that takes its settings; see ``torch_optimizers``."""
@@ -191,6 +206,16 @@ class Recipe:
 
         found = known_as("recipe.optimizer", self.optimizer, OPTIMIZERS)
         object.__setattr__(self, "optimizer", found)
+
+    def _check_step(self) -> None:
+        """A step of one's own can be called as it will be."""
+        step: Any = self.training_step  # on the command line, or out of a file, text
+        if step is None:
+            return
+        if not callable(step):
+            expected = "a function of (model, inputs, targets)"
+            raise _checks.bad_type("recipe.training_step", "be a function", expected, step)
+        _checks.takes("recipe.training_step", step, ("model", "inputs", "targets"))
 
     def _check_limits(self) -> None:
         """At most one limit of gradients, above zero."""

@@ -121,6 +121,8 @@ def test_recipes_without_the_options_are_known_as_before():
     assert Recipe(clip_norm=1).as_dict()["clip_norm"] == 1.0
     plain, clipped = (make_task("mlp", r) for r in (Recipe(), Recipe(clip_norm=1)))
     assert plain.fingerprint != clipped.fingerprint
+    assert clipped.origin()["recipe"]["clip_norm"] == 1.0  # in ticket files
+    assert clipped.as_dict()["recipe"] == clipped.recipe.as_dict()  # in run folders
 
 
 @pytest.mark.parametrize(

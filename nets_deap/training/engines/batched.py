@@ -104,8 +104,8 @@ ENGINE = Engine(
     suits,
     default_chunk,
     "nn.Sequential or models.MLP of linear layers with ReLU, tanh or sigmoid between, without "
-    "hooks or frozen parameters, the loss cross_entropy, and an optimiser that steps each weight "
-    "by itself, on data in memory without weights or augmentation",
+    "hooks or frozen parameters, the loss cross_entropy, the usual training step, and an optimiser "
+    "that steps each weight by itself, on data in memory without weights or augmentation",
     takes_bf16=True,
 )
 

@@ -68,7 +68,7 @@ class Chunk(ABC):
         self.tail = torch.zeros(networks, dtype=torch.float64, device=problem.device)
         # A function has no loss for a minibatch without labels, which trains nothing: it is no
         # divergence. Weights that are not finite show in the validation loss.
-        named = isinstance(problem.recipe.loss, str)
+        named = problem.recipe.descends_named
         self.missing = None if named else torch.zeros_like(self.tail)
         # Others than the known optimisers count their steps on the host.
         self.graph = Graph(problem.device, captures=is_known(problem.recipe))

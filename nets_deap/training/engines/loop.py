@@ -34,6 +34,7 @@ from nets_deap.training.optimizers import is_known, limit, make_optimizer, set_l
 from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start
 from nets_deap.training.score import Score
+from nets_deap.training.step import WHOLE, backward
 from nets_deap.training.threads import Stop, share_out
 
 # A forward pass of a minibatch with at least so many operations outweighs what Python costs.
@@ -132,7 +133,7 @@ def _train(
     keys = None
     if probe(problem).drops and not probe(problem).draws:
         keys = keys_of([packed], plan.seed, problem.device)[0]
-    loss_function = problem.fresh_loss()
+    loss_function, own = problem.fresh_loss(), problem.own_step(model)
     tail, curve = torch.zeros((), dtype=torch.float64, device=problem.device), []
     missing = torch.zeros_like(tail)
     problem.begin(model)
@@ -141,8 +142,11 @@ def _train(
         optimizer.zero_grad()
         inputs, targets = minibatch(problem, plan, step, rows)
         with dropping(keys, step):
-            loss = loss_of(loss_function, call(model, inputs), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+            if own is None:
+                losses = {WHOLE: loss_of(loss_function, call(model, inputs), targets)}
+            else:
+                losses = own(inputs, targets)
+        loss = backward(losses, trained)
         for name, p in trained.items():
             # Without a gradient an optimiser skips decay and momentum, which the others apply.
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad.to_dense().contiguous()
@@ -157,7 +161,7 @@ def _train(
                     trained[name].masked_fill_(pruned[name], 0)
         if step >= plan.steps - plan.tail:
             # As in ``Chunk``: without labels a minibatch has no loss, and trains nothing.
-            none = loss.detach().isnan() & (not isinstance(loss_function, str))
+            none = loss.detach().isnan() & (not recipe.descends_named)
             tail += loss.detach().masked_fill(none, 0)
             missing += none
         if step + 1 in plan.curve_steps:

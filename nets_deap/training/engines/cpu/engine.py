@@ -95,6 +95,8 @@ def obstacle(problem: Problem) -> str:
         return "numba is not installed (the extra 'fast')"
     if problem.device.type != "cpu":
         return f"it trains on the CPU, not on {problem.device}"
+    if problem.recipe.training_step is not None:
+        return "the training step is one of your own"
     if not problem.is_plain or not problem.train[0].is_floating_point():
         return "examples are not rows of two tensors, or the loss has no name"
     if problem.recipe.loss == "cross_entropy" and problem.train[1].ndim != 1:
@@ -260,8 +262,8 @@ ENGINE = Engine(
     "linear layers, the same activation between all (ReLU, tanh or sigmoid), also after 2d "
     "convolutions with strides of 1 or 2, their batch normalisation, sums, activations and pooling "
     "side by side, in any class, without hooks or frozen parameters but those of normalisation, on "
-    "the CPU, a loss with a name, and one of the optimisers sgd, adam and adamw, on data in memory "
-    "without weights or augmentation",
+    "the CPU, a loss with a name, the usual training step, and one of the optimisers sgd, adam and "
+    "adamw, on data in memory without weights or augmentation",
     extra=("numba", "fast"),
 )
 
