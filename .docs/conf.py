@@ -16,6 +16,7 @@ import nets_deap
 from nets_deap.training.engines import dispatch
 
 project = "nets_deap"
+copyright = "The nets_deap authors; MIT licence"
 version = release = nets_deap.__version__
 extensions = [
     "matplotlib.sphinxext.plot_directive",
