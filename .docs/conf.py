@@ -1,6 +1,6 @@
 """Sphinx: the pages of this folder, the notebooks and docstrings; nothing is fetched to build them.
 
-``notebooks`` is a link to those of the repository, shown with the outputs that they hold. Figures
+Notebooks are shown with the outputs that they hold, through a link that is made here. Figures
 of the gallery are drawn by matplotlib's own directive, in a folder that is thrown away.
 """
 
@@ -105,5 +105,8 @@ def _fill_in(app: Any, page: str, source: list[str]) -> None:
 
 
 def setup(app: Any) -> None:
-    """Let Sphinx fill in tables."""
+    """Let Sphinx fill in tables, and read the notebooks as if they lay among the pages."""
+    link = Path(__file__).parent / "notebooks"
+    if not link.exists():
+        link.symlink_to(Path("..", "notebooks"), target_is_directory=True)
     app.connect("source-read", _fill_in)

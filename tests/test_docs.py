@@ -259,6 +259,7 @@ def test_every_figure_is_in_the_gallery():
 def test_the_changes_begin_with_the_version_that_is_cited():
     changes = (ROOT / ".github" / "CHANGELOG.md").read_text()
     citation = (ROOT / ".github" / "CITATION.cff").read_text()
+    assert f"\nversion = {nets.__version__}\n" in (ROOT / "setup.cfg").read_text()
     assert re.search(r"^## (\S+)", changes, re.M)[1] == nets.__version__
     assert f"\nversion: {nets.__version__}\n" in citation
 
