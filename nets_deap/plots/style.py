@@ -17,6 +17,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # For what has an order; as light and dark it is told apart in print, too.
 ORDERED = "cividis"
 
+# Words in names of objectives.
+HYPHENATED = ("multiply-adds",)
+
 SIZES: dict[str, dict[str, Any]] = {
     "notebook": {
         "figure.figsize": (6.4, 4.2),
@@ -101,7 +104,14 @@ def shortened(text: str, figure: Any, share: float, size: str = "font.size") -> 
 
 def label(name: str) -> str:
     """Return an axis label for an objective."""
-    return plain(name.replace("val_", "validation ").replace("_", " "))
+    return plain(_spelt(name.replace("val_", "validation ")).replace("_", " "))
+
+
+def _spelt(name: str) -> str:
+    """Return a name with the hyphens that its words have in prose."""
+    for word in HYPHENATED:
+        name = name.replace(word.replace("-", "_"), word)
+    return name
 
 
 def density_axis(axis: Any) -> None:
