@@ -157,7 +157,7 @@ def test_every_error_is_of_the_family_and_a_builtin_one(error, builtin):
 
 def test_a_missing_extra_names_the_command():
     assert _optional.require("math", "plots", "Plotting") is math
-    text = r"^Plotting needs the package 'no_such_package'.*pip install \"nets-deap\[plots\]\"$"
+    text = r"^Plotting needs the package 'no_such_package'.*pip install -e \"\.\[plots\]\"$"
     with pytest.raises(MissingExtraError, match=text):
         _optional.require("no_such_package.sub", "plots", "Plotting")
 

@@ -115,6 +115,9 @@ def carry_out(
         has ended it.
     """
     try:
+        # At once, to who waits: what comes next takes seconds to import.
+        if options.progress in ("auto", "bar") and sys.stderr.isatty():
+            print(f"nets-deap: into {path}", file=sys.stderr, flush=True)
         from nets_deap.experiments.run import run
         from nets_deap.plots.pareto import run_figure
 
@@ -135,11 +138,13 @@ def carry_out(
     except ExecutorLostError as error:
         _print_error(f"{error} The run folder: {path}")
         return 1
-    print(f"\n{name}: front after {report.final.steps} steps from W0, densest first\n")
+    print(f"\n{name}: {report.title()}\n")
     print(report.table())
     for note in notes:
         print(f"\n{note}")
     print(f"\nrun folder: {report.path}")
+    print(f"next: nets-deap report {report.path}")
+    print(f"      nets-deap ticket check {report.final.rows[-1].ticket.digest[:8]}")
     return 0
 
 

@@ -651,6 +651,13 @@ class Evaluator(Batched):
         found = [known[key] for key in keys]
         return [self.worst if own is None else own for own in found]
 
+    @property
+    def steps_of_front(self) -> int | None:
+        """Steps from W0 that all members of a front are measured after; None where they differ."""
+        if self.inherit == "weights":
+            return self.front_steps or self.task.steps
+        return self.task.steps if self.budget is None else None
+
     def _start(self, ticket: Ticket) -> Start:
         """Return where a ticket's training starts; None for W0."""
         before = ticket.inherited

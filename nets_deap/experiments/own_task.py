@@ -124,8 +124,8 @@ def record_of(function: Callable[..., Any], source: str | None = None) -> OwnTas
     """
     _checks.takes("make_task", function, ("seed",))
     source = _source_of(function) if source is None else source
-    file = Path(source.rpartition(":")[0])
-    digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.suffix == ".py" else None
+    file = getattr(sys.modules.get(getattr(function, "__module__", "")), "__file__", None)
+    digest = _sha256(Path(file).read_bytes()) if file else None
     made = dataclasses.make_dataclass(
         "OwnTask",
         [(name, kind, setting(value, "")) for name, (kind, value) in _settable(function).items()],
@@ -138,6 +138,11 @@ def record_of(function: Callable[..., Any], source: str | None = None) -> OwnTas
     return found
 
 
+def _sha256(content: bytes) -> str:
+    """Return a digest."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def _run(file: Path) -> types.ModuleType:
     """Return the module that a file is, run anew."""
     if str(file.parent) not in sys.path:
@@ -145,7 +150,7 @@ def _run(file: Path) -> types.ModuleType:
     there = sys.modules.get(file.stem)
     # Under its own name it can be found again by what it defines, as pickle and dataclasses do.
     taken = there is not None and getattr(there, "__file__", None) != str(file)
-    name = f"{file.stem}_of_{abs(hash(file)):x}" if taken else file.stem
+    name = f"{file.stem}_{_sha256(str(file).encode())[:8]}" if taken else file.stem
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None  # of a file that ends in .py
     assert spec.loader is not None

@@ -44,13 +44,25 @@ class RunReport(Brief):
     notes: list[str]
 
     def table(self) -> str:
-        """Return the front after the final training as aligned text, densest first."""
-        names = [n for n in named_values(self.final.rows[0].ticket.fitness) if n != "density"]
-        head = ["ticket", "kept", "density", *(f"search {n}" for n in names)]
-        chain = self.final.rows[0].pruned is not None
-        head += ["test loss", "test acc.", *(["chain"] * chain), "random mask", "dense"]
-        rows = [head]
-        dense = _percent(self.final.dense.test_accuracy)
+        """Return the front after the final training as aligned text, densest first.
+
+        And, below it, what the columns are.
+        """
+        first = self.final.rows[0]
+        names = [n for n in named_values(first.ticket.fitness) if n != "density"]
+        chain = first.pruned is not None
+        rows = [
+            [
+                "ticket",
+                "kept",
+                "density",
+                *names,
+                "test loss",
+                "accuracy",
+                *(["chain"] * chain),
+                "random",
+            ]
+        ]
         for row in self.final.rows:
             values = named_values(row.ticket.fitness)
             rows.append(
@@ -58,15 +70,28 @@ class RunReport(Brief):
                     row.ticket.digest[:8],
                     str(row.ticket.kept),
                     f"{100 * row.ticket.density:.2f} %",
-                    *(f"{values[n]:.4f}" for n in names),
+                    *(_number(values[n]) for n in names),
                     f"{row.trained.test_loss:.4f}",
                     _percent(row.trained.test_accuracy),
                     *([] if row.pruned is None else [_percent(row.pruned.test_accuracy)]),
                     _percent(row.random.test_accuracy),
-                    dense,
                 ]
             )
-        return table(rows, left=())
+        notes = [f"{' and '.join(names)}: as the search measured"] * bool(names)
+        notes += [
+            f"test loss, accuracy: on test data; of the dense network "
+            f"{self.final.dense.test_loss:.4f}, {_percent(self.final.dense.test_accuracy)}",
+            "random: a random mask that keeps as many weights of each layer",
+        ]
+        if chain:
+            notes.append("chain: as many weights, left by pruning and fine-tuning at equal cost")
+        return "\n".join([table(rows, left=()), "", *notes])
+
+    def title(self) -> str:
+        """Return what the table shows."""
+        shown, front = len(self.final.rows), len(self.search.front)
+        whole = f"{shown} of {front} tickets of the front" if shown < front else "the front"
+        return f"{whole}, {self.final.steps:,} steps from W0, densest first"
 
 
 def build_task(config: Config) -> Task:
@@ -165,8 +190,12 @@ def _finish(
     """Train the front that a search found from W0, and complete its run folder."""
     show = Progress(progress)
 
+    steps = f"{config.final.steps:,} steps"
+    rivals = "dense, random masks" + ", a chain" * config.final.chain
+    show.line(f"final training from W0, {steps}: the front, {rivals}")
+
     def on_trained(done: int, total: int) -> None:
-        show.line(f"final training from W0: {done} of {total} networks, {config.final.steps} steps")
+        show.line(f"final training from W0: {done} of {total} networks, {steps}")
 
     assert result.path is not None
     folder = RunFolder.taken_up(result.path)
@@ -228,6 +257,11 @@ def final_rows(result: SearchResult, final: FinalTraining) -> list[dict[str, Any
             }
         rows.append({**row, **more})
     return rows
+
+
+def _number(value: float) -> str:
+    """Return the value of an objective: counts whole, all else with four decimals."""
+    return f"{value:,.0f}" if value >= 1000 and value == round(value) else f"{value:.4f}"
 
 
 def _percent(share: float) -> str:

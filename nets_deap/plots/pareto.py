@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks, _optional
 from nets_deap.evolution.archives import inherits
+from nets_deap.evolution.evaluator import evaluator_for
 from nets_deap.evolution.fronts import costs_of
 from nets_deap.evolution.fronts import knee as knee_of
 from nets_deap.experiments.final import FinalTraining
@@ -174,7 +175,9 @@ def run_figure(result: SearchResult, final: FinalTraining) -> Any:
     # Where weights are inherited a population has trained for longer than what the front measures.
     comparable = not any(map(inherits, result.population))
     pareto_front(result.front, left, population=result.population if comparable else ())
-    left.set_title("search: objectives after few steps from W0")
+    evaluator = evaluator_for(result.front[0])
+    steps = None if evaluator is None else evaluator.steps_of_front
+    left.set_title("search" if steps is None else f"search: after {steps:,} steps from W0")
     (final_accuracy_adds if sought_adds(final) else final_accuracy)(final, right)
-    right.set_title("final training from W0")
+    right.set_title(f"final training: {final.steps:,} steps from W0")
     return figure

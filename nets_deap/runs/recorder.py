@@ -16,7 +16,7 @@ from deap import tools
 
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
-from nets_deap.evolution.archives import ParetoFront
+from nets_deap.evolution.archives import ParetoFront, inherits
 from nets_deap.evolution.evaluator import Evaluator, evaluator_of
 from nets_deap.evolution.fronts import costs_of, hypervolume, is_finite
 from nets_deap.runs.checkpoint import random_states
@@ -29,7 +29,13 @@ from nets_deap.runs.progress import Progress
 from nets_deap.runs.storage import history
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.reader import RunReader
-from nets_deap.runs.storage.rows import facts_shown, front_rows, objective_names, spread
+from nets_deap.runs.storage.rows import (
+    best_so_far,
+    facts_shown,
+    front_rows,
+    objective_names,
+    spread,
+)
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training import interrupt
 from nets_deap.training.task import Task, Totals, check_task
@@ -72,7 +78,7 @@ class Recorder:
             left.
         reference: Reference point of the hypervolume, M values; None for the objectives' own, or
             for a fitness without any the worst values of the first population.
-        progress: ``"auto"``, ``"bar"``, ``"lines"`` or ``"none"``.
+        progress: ``"auto"``, ``"bar"``, ``"lines"`` or ``"none"``; or what shows it already.
         patience: Stop after so many generations without a larger hypervolume.
         max_steps: Stop once so many steps x networks are spent.
         max_dense_steps: Stop once so many multiply-adds are spent, in training steps of the dense
@@ -100,7 +106,7 @@ class Recorder:
         task: Task,
         generations: int | None = None,
         reference: Sequence[float] | None = None,
-        progress: str = "auto",
+        progress: str | Progress = "auto",
         patience: int | None = None,
         max_steps: int | None = None,
         max_dense_steps: float | None = None,
@@ -118,7 +124,9 @@ class Recorder:
         self.reference = (
             None if reference is None else [_checks.real("reference", r) for r in reference]
         )
-        self.progress = Progress(progress, generations)
+        if not isinstance(progress, Progress):
+            progress = Progress(progress, generations)
+        self.progress = progress
         self.task, self.callbacks = task, checked(callbacks)
         self._gap = Gap(task)
         self.front = ParetoFront() if archive is None else archive
@@ -137,6 +145,7 @@ class Recorder:
         self._last: list[Any] = []  # the last generation
         self._lost: list[Any] = []  # of it who has no finite values
         self._closed = False
+        self._best: dict[str, float] | None = None  # of the objectives, to be shown
         self.lived: list[history.Generation] = []
         if path is not None:
             self._keep_in(RunFolder(path, overwrite=overwrite))
@@ -203,7 +212,7 @@ class Recorder:
             self.folder.append_row({"generation": self.generation, **row})
             self.folder.write_front(front_rows(self.front.items))
             self.folder.write_tickets([t for t in self.front.items if t.has_layout])
-        self.progress.show(self.generation, facts_shown(row, population[0].fitness))
+        self._show(row, population[0].fitness)
         self._stopped = reason = self._reason(row)
         if self._saver is not None:
             last = reason is not None or self.generation == self.progress.generations
@@ -252,6 +261,16 @@ class Recorder:
         interrupt.check()
         return row
 
+    def _show(self, row: Mapping[str, Any], fitness: Any) -> None:
+        """Show a generation; the first time the whole log, as that of a run that goes on."""
+        new = self.logbook if self._best is None else [row]
+        self._best = best_so_far(new, fitness, self._best or {})
+        held = self.front.items
+        apart = isinstance(self.front, ParetoFront) and bool(held) and inherits(held[0])
+        self.progress.show(
+            self.generation, facts_shown(row, fitness, self._best, settled=not apart)
+        )
+
     def settle(self) -> None:
         """Measure the front alike, where that takes a training from W0, and write it down as such.
 
@@ -261,6 +280,7 @@ class Recorder:
         members = front.members if isinstance(front, ParetoFront) else front.items
         if self.generation < 0 or members is front.items:
             return
+        self._tell_front(members)
         names = objective_names(self._last[0].fitness)
         lived = history.generation_of(self.generation, self._last, members, names)
         if self.folder is None:
@@ -270,6 +290,13 @@ class Recorder:
         self.folder.append_generation(lived)
         self.folder.write_front(front_rows(members))
         self.folder.write_tickets([t for t in members if t.has_layout])
+
+    def _tell_front(self, members: Sequence[Any]) -> None:
+        """Show who is on the front, now that all are measured alike."""
+        evaluator = evaluator_of(self.task)
+        steps = None if evaluator is None else evaluator.steps_of_front
+        after = "" if steps is None else f", measured after {steps:,} steps from W0"
+        self.progress.line(f"front: {len(members)} tickets that none dominates{after}")
 
     def _is_another_run(self, population: Sequence[Any]) -> bool:
         """Return whether a population has nothing to do with the last one.

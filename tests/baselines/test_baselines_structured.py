@@ -115,5 +115,5 @@ def test_torch_pruning_ranks_filters_that_are_added_as_one():
 
 def test_a_missing_torch_pruning_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch_pruning", None)
-    with pytest.raises(NetsError, match=r'pip install "nets-deap\[torch-pruning\]"'):
+    with pytest.raises(NetsError, match=r'pip install -e "\.\[torch-pruning\]"'):
         baselines.torch_pruning(task_of(), [0.5], steps=4)

@@ -88,9 +88,9 @@ def test_a_map_gets_each_generation_and_is_the_callers_to_close(mapped, xor_task
 
 def test_without_ray_the_extra_is_named(xor_task, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(nets.NetsError, match=r'pip install "nets-deap\[ray\]"'):
+    with pytest.raises(nets.NetsError, match=r'pip install -e "\.\[ray\]"'):
         nets.RayMap(xor_task, workers=1)
-    with pytest.raises(nets.NetsError, match=r'pip install "nets-deap\[ray\]"'):
+    with pytest.raises(nets.NetsError, match=r'pip install -e "\.\[ray\]"'):
         run(PRESETS["xor-mlp10"], tmp_path / "run", map=nets.RayMap)
     assert list(tmp_path.iterdir()) == []
 
@@ -134,7 +134,7 @@ def test_a_run_on_workers_that_is_interrupted_ends_as_in_one_process(tmp_path):
     )
     out, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
-    assert "front after 20 steps from W0" in out
+    assert "front, 20 steps from W0, densest first" in out
     whole, cut = left_by(tmp_path / "whole"), left_by(tmp_path / "cut")
     assert cut["front.csv"] == whole["front.csv"]
     assert json.loads(cut["curves.json"]) == json.loads(whole["curves.json"])

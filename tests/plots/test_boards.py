@@ -162,9 +162,9 @@ def test_what_cannot_be_shown_is_refused(recorder, tmp_path, monkeypatch):
         nets.boards.to_optuna(recorder, storage)
     for name in ("optuna", "tensorboard"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
-    with pytest.raises(MissingExtraError, match=r"nets-deap\[optuna\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[optuna\]"):
         nets.boards.to_optuna(recorder)
-    with pytest.raises(MissingExtraError, match=r"nets-deap\[tensorboard\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[tensorboard\]"):
         nets.boards.to_tensorboard(recorder.folder.path, tmp_path / "tb")
 
 

@@ -52,7 +52,7 @@ def test_an_empty_front_or_a_missing_objective_is_refused(result):
 
 def test_without_matplotlib_the_error_names_the_extra(result, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "nets-deap\[plots\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install -e "\.\[plots\]"'):
         nets.plots.pareto_front(result.front)
 
 

@@ -143,7 +143,7 @@ def test_the_figure_can_be_saved_and_opens_no_window(tmp_path, levels):
 @pytest.mark.parametrize("missing", ["pyplot", "figure"])
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch, missing):
     monkeypatch.setitem(__import__("sys").modules, f"matplotlib.{missing}", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "nets-deap\[plots\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install -e "\.\[plots\]"'):
         comparison_figure(summary(["evolution"]))
 
 

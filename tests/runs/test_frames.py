@@ -78,7 +78,7 @@ def test_what_has_neither_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InvalidTypeError, match="run must have a log"):
         nets.frames.log([1])
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
-    with pytest.raises(MissingExtraError, match=r"nets-deap\[pandas\]"):
+    with pytest.raises(MissingExtraError, match=r"\.\[pandas\]"):
         nets.frames.log(tmp_path)
 
 

@@ -86,7 +86,7 @@ def test_places_that_are_not_there_are_refused(ticket, tmp_path, monkeypatch):
         nets.Ticket.from_pretrained(tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for use in (nets.Ticket.from_pretrained, ticket.push_to_hub):
-        with pytest.raises(MissingExtraError, match=r"nets-deap\[hub\]"):
+        with pytest.raises(MissingExtraError, match=r"\.\[hub\]"):
             use("me/xor")
     assert Path(tmp_path / "file").read_text() == ""
 

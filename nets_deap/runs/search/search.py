@@ -33,6 +33,7 @@ from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.diff import differences
 from nets_deap.runs.limits import SearchStopped
 from nets_deap.runs.networks import TrainedNetwork, networks_of
+from nets_deap.runs.progress import Progress
 from nets_deap.runs.recorder import Callback, Recorder, checked
 from nets_deap.runs.resume import Resumed, newest, take_up
 from nets_deap.runs.search.algorithm import Algorithm, Population, searching
@@ -199,17 +200,20 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
     try:
         run = _held_run(task, path, facts, settings) if path and settings.resume else None
         if run is None:
-            everyone.begin()
-            # After the population: what is wrong with the toolbox shows before a folder is touched.
-            recorder = Recorder(
-                path,
-                task=task,
-                progress=settings.progress,
-                overwrite=settings.overwrite or settings.resume,
-                config={"search": facts, **(settings.config or {})},
-                callbacks=settings.callbacks,
-                **settings.part(LimitSettings),
-            )
+            show = Progress(settings.progress, settings.generations)
+            with show.beginning():
+                everyone.begin()
+                # After the population: what is wrong with the toolbox shows before a folder is
+                # touched.
+                recorder = Recorder(
+                    path,
+                    task=task,
+                    progress=show,
+                    overwrite=settings.overwrite or settings.resume,
+                    config={"search": facts, **(settings.config or {})},
+                    callbacks=settings.callbacks,
+                    **settings.part(LimitSettings),
+                )
             left = settings.generations
         else:
             recorder = run.recorder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,10 +57,37 @@ def _mean(column: NDArray[np.float64]) -> float:
     return mean if math.isfinite(mean) else float((column / len(column)).sum())
 
 
-def facts_shown(row: Mapping[str, Any], fitness: Any) -> dict[str, Any]:
-    """Return what progress shows of a generation's row: the best values, and the front."""
-    best = {
-        f"best {name}": row[f"{name}_{'min' if weight < 0 else 'max'}"]
-        for name, weight in zip(objective_names(fitness), fitness.weights, strict=True)
-    }
-    return {**best, "front": row["front_size"], "hypervolume": row["hypervolume"]}
+def best_so_far(
+    rows: Iterable[Mapping[str, Any]], fitness: Any, before: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the best value of each objective, by its name, in rows of a log and before them."""
+    best = dict(before)
+    for name, weight in zip(objective_names(fitness), fitness.weights, strict=True):
+        column, choose = (f"{name}_min", min) if weight < 0 else (f"{name}_max", max)
+        known = [row[column] for row in rows if row.get(column) is not None]
+        if known:
+            best[name] = choose([*known, best[name]] if name in best else known)
+    return best
+
+
+def facts_shown(
+    row: Mapping[str, Any], fitness: Any, best: Mapping[str, float], *, settled: bool
+) -> dict[str, Any]:
+    """Return what progress shows of a generation: the best values so far, and how many are kept.
+
+    Args:
+        row: Of the log.
+        fitness: Of an individual, for the objectives' names and directions.
+        best: See ``best_so_far``.
+        settled: Whether what is kept is a front already; else it is a ticket for each niche of
+            density, of which the end makes the front.
+    """
+    facts: dict[str, Any] = {}
+    for name, weight in zip(objective_names(fitness), fitness.weights, strict=True):
+        value = best.get(name)
+        if name == "density" and weight < 0 and value is not None:
+            facts["density to"] = f"{100 * value:.2g} %"
+        else:
+            facts[f"best {name}"] = value
+    facts["front" if settled else "niches"] = row["front_size"]
+    return {**facts, "hypervolume": row["hypervolume"]}

@@ -97,7 +97,7 @@ def test_what_cannot_be_written_is_refused(tmp_path):
 
 def test_without_the_extra_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "nets-deap\[onnx\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install -e "\.\[onnx\]"'):
         onnx.write_onnx(nn.Linear(3, 2).eval(), tmp_path / "a", torch.rand(4, 3))
 
 

@@ -135,7 +135,7 @@ def test_without_numba_auto_is_batched_and_compiled_says_what_to_install(monkeyp
     assert_same(
         dispatch.train(task.problem, masks, PLAN), train_batched(task.problem, masks, PLAN), 0
     )
-    with pytest.raises(MissingExtraError, match=r'pip install "nets-deap\[fast\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install -e "\.\[fast\]"'):
         make_task("mlp", RECIPES["adam"], model=deep(), engine="compiled")
 
 
@@ -304,6 +304,23 @@ def test_code_on_disk_is_not_used_once_any_source_has_changed(monkeypatch):
     assert files._load_index(), "the compiled code was not kept"
     monkeypatch.setattr(files, "_source_stamp", "another")
     assert files._load_index() == {}
+
+
+def test_compiling_is_told_where_there_is_no_code_yet(monkeypatch, caplog):
+    from nets_deap.training.engines.cpu import _compile, _loops
+
+    train_compiled(*_small())
+    assert _compile.is_ready(_loops.train)  # of this process, whatever lies on disk
+    assert "Compiling" not in caplog.text
+    files = _loops.train._cache._cache_file
+    monkeypatch.setattr(dispatcher.Dispatcher, "signatures", [])
+    assert _compile.is_ready(_loops.train)  # on disk
+    monkeypatch.setattr(files, "_source_stamp", "another")
+    assert not _compile.is_ready(_loops.train)
+    train_compiled(*_small())
+    assert "Compiling for this processor, once" in caplog.text
+    monkeypatch.delattr(type(files), "_load_index")
+    assert _compile.is_ready(_loops.train)  # not known: no word
 
 
 def test_every_source_of_the_kernels_is_in_the_stamp(monkeypatch):

@@ -58,6 +58,17 @@ def compiled(function: Function) -> Function:
     return _njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
+def is_ready(function: Any) -> bool:
+    """Return whether a compiled function has code, in this process or on disk, as far as is known.
+
+    Reads numba's index file as loading does; see ``compiled`` on what is touched of it.
+    """
+    try:
+        return bool(function.signatures or function._cache._cache_file._load_index())
+    except Exception:  # of any kind: it is only to tell somebody that it will take a while
+        return True
+
+
 @functools.cache
 def _stamp() -> str:
     """Return what tells this folder's sources from other versions of them: a hash of their text."""

@@ -12,6 +12,7 @@ what portions, and the training.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -56,6 +57,8 @@ from nets_deap.training.problem import (
 )
 from nets_deap.training.recipe import OPTIMIZERS, Recipe, name_of
 from nets_deap.training.threads import Stop, share_out
+
+logger = logging.getLogger("nets_deap")
 
 LOSSES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY, "mse": SQUARED}
 # Compiled code sees no signals: between calls of so many steps a stop is looked for.
@@ -207,6 +210,14 @@ def _made(problem: Problem) -> Design:
     return design
 
 
+def _tell_of_compiling() -> None:
+    """Tell that the kernels are compiled first, where there is no code of them yet."""
+    from nets_deap.training.engines.cpu import _compile, _loops
+
+    if not all(map(_compile.is_ready, (_loops.train, _loops.measure))):
+        logger.warning("Compiling for this processor, once: up to half a minute.")
+
+
 def train_compiled(
     problem: Problem,
     masks: list[bits.Bytes],
@@ -221,6 +232,7 @@ def train_compiled(
     A thread holds at most ``GROUP`` networks at a time, all threads together at most ``chunk``.
     """
     require("numba", "fast", "train networks at a cost that falls with density")
+    _tell_of_compiling()
     design = _made(problem)
     batches = plan.batches(problem.n_examples, problem.recipe.batch_size).numpy()
     begin = starts or [None] * len(masks)
