@@ -40,8 +40,8 @@ def code_of(notebook):
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
-def test_there_are_seven_by_number_and_the_readme_links_them():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n}-" for n in range(1, 8)]
+def test_there_are_eight_by_number_and_the_readme_links_them():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n}-" for n in range(1, 9)]
     readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\]\((notebooks/.*?\.ipynb)\)", readme) == [
         f"notebooks/{path.name}" for path in NOTEBOOKS
