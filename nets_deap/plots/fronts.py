@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks
 from nets_deap.evolution.fronts import attainment as attained
+from nets_deap.experiments.summarise import SPLITS, split_of
 from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
 from nets_deap.plots.legend import legend
@@ -170,11 +171,12 @@ def _of_comparison(
     rows = rows_of_comparison(folder)
     methods = sorted({row["method"] for row in rows})
     _checks.choice("method", method, methods)
+    column = split_of(rows)
     by_seed: dict[Any, list[tuple[float, float]]] = {}
     for row in rows:
         if row["method"] == method:
-            by_seed.setdefault(row["seed"], []).append((row["density"], 100 * row["test_accuracy"]))
-    plane = Plane(("density", "test accuracy in %"), (0, 1), (-1.0, 1.0))
-    dense = [100 * row["test_accuracy"] for row in rows if row["method"] == "dense"]
+            by_seed.setdefault(row["seed"], []).append((row["density"], 100 * row[column]))
+    plane = Plane(("density", f"{SPLITS[column]} accuracy in %"), (0, 1), (-1.0, 1.0))
+    dense = [100 * row[column] for row in rows if row["method"] == "dense"]
     fronts = [np.array(sorted(points)) for points in by_seed.values()]
     return plane, fronts, float(np.mean(dense)) if dense else None
