@@ -25,9 +25,10 @@ from nets_deap.training.result import TrainResult
 
 Numbers = NDArray[np.float64]
 
-# Okabe and Ito's other colours, then the same with dashes, with dashes and dots, and with dots.
+# Okabe and Ito's other colours, violet for the yellow that is faint on white, then the same with
+# dashes, with dashes and dots, and with dots.
 LINES = ("-", "--", "-.", ":")
-COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#6B4C9A", "#000000")
 
 
 @dataclass(frozen=True)

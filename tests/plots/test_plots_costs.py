@@ -7,6 +7,8 @@ from torch import nn
 
 import nets_deap as nets
 from nets_deap import plots
+from nets_deap.experiments.final import train_front
+from nets_deap.plots.pareto import run_figure
 
 OBJECTIVES = ("val_loss", "density", "multiply_adds", "sparse_multiply_adds")
 
@@ -36,3 +38,27 @@ def test_a_front_is_drawn_over_whatever_it_costs(make):
         assert {one.fitness.values[i] for one in front} <= {*drawn.tolist()}
         figure.canvas.draw()
         pyplot.close(figure)
+
+
+def test_a_search_for_few_multiply_adds_has_its_accuracies_over_them():
+    figures = pytest.importorskip("matplotlib.figure")
+    x = torch.randn(60, 8)
+    model = nets.models.MLP((8, 12, 3))
+    recipe = nets.Recipe(steps=5, batch_size=10)
+    task = nets.Task(model, train=(x, x[:, :3].argmax(1)), val=0.3, test=(x, x[:, :3].argmax(1)),
+                     recipe=recipe, device="cpu")  # fmt: skip
+    found = nets.search(
+        task, objectives=("val_loss", "multiply_adds"), inherit="none", population=8,
+        generations=2, density=(0.05, 1.0), progress="none",
+    )  # fmt: skip
+    final = train_front(task, list(found.front), steps=5, members=4, chain=50)
+    ax = figures.Figure().subplots()
+    plots.final_accuracy_adds(final, ax)
+    assert ax.get_xlabel() == "multiply-adds without dead units in % of dense"
+    shares = [row.ticket.fitness.values[1] / (8 * 12 + 12 * 3) for row in final.rows]
+    lines = {line.get_label(): line.get_xdata() for line in ax.get_lines()}
+    np.testing.assert_allclose(lines["tickets"], shares)
+    random = [row.random_compact for row in final.rows]
+    np.testing.assert_allclose(lines["random, same layer densities"], random)
+    _, right = run_figure(found, final).axes
+    assert right.get_xlabel() == ax.get_xlabel()

@@ -15,7 +15,9 @@ from nets_deap import plots
 from nets_deap.errors import FileAccessError, InvalidValueError
 from nets_deap.evolution.fronts import costs_of
 from nets_deap.experiments.final import train_front
+from nets_deap.plots import style
 from nets_deap.plots.genealogy import ancestors
+from nets_deap.plots.legend import legend
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.history import Member
 from nets_deap.runs.storage.rows import front_rows
@@ -88,6 +90,57 @@ def test_every_kind_draws_on_the_axes_it_gets_or_says_what_is_missing(name, fold
     else:
         assert known.draw(folder, ax) is ax
         assert ax.has_data()
+
+
+def beneath_the_legend(ax):
+    """Return the darkness of what is drawn where the legend lies, without a grid."""
+    figure, legend = ax.figure, ax.get_legend()
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # without its legend, the axes would grow
+    box = legend.get_window_extent()
+    legend.set_visible(False)
+    ax.grid(visible=False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    figure.canvas.draw()
+    shades = np.asarray(figure.canvas.buffer_rgba())[::-1, :, :3].min(2)
+    return 255 - shades[int(box.y0) : int(box.y1), int(box.x0) : int(box.x1)]
+
+
+@pytest.mark.parametrize("name", sorted({*plots.KINDS} - NOT_OF_THIS_RUN))
+def test_nothing_is_cut_off_and_no_legend_lies_on_what_is_drawn(name, folder, final, ax):
+    figure = ax.figure  # of plain plt.subplots()
+    plots.KINDS[name].draw(folder, ax)
+    figure.draw_without_rendering()
+    box, whole = figure.get_tightbbox().padded(-0.03), figure.bbox_inches
+    assert whole.x0 <= box.x0
+    assert whole.y0 <= box.y0
+    assert box.x1 <= whole.x1
+    assert box.y1 <= whole.y1
+    if ax.get_legend() is not None:
+        assert beneath_the_legend(ax).max() == 0
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_a_legend_without_a_free_corner_stands_above(scale, ax):
+    x = np.linspace(0, 1, 50)
+    for height in (1, 2, 4, 8):
+        ax.plot(x, np.full(50, height), label=f"line {height}", drawstyle="steps-post")
+    ax.set_yscale(scale)
+    legend(ax)
+    assert ax.get_ylim()[1] > 8.5
+    assert beneath_the_legend(ax).max() == 0
+
+
+def test_a_figure_that_somebody_arranged_stays_so():
+    for layout in ("tight", None):
+        figure, ax = plt.subplots(layout=layout)
+        before = figure.get_layout_engine()
+        if before is None:
+            figure.subplots_adjust(left=0.3)
+        style.axes_or_new(ax)
+        assert figure.get_layout_engine() is before
+        plt.close(figure)
 
 
 @both
