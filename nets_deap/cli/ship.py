@@ -26,7 +26,15 @@ def add(parsers: Any) -> None:
     command.add_argument(
         "--max-latency", metavar="TIME", help="that a minibatch may take, as in 2ms or 150us"
     )
-    command.add_argument("--batch", type=int, default=1, help="examples in it (default: 1)")
+    command.add_argument(
+        "--speedup",
+        type=float,
+        metavar="X",
+        help="that it has at least over the dense network, with minibatches of 1 and of 64",
+    )
+    command.add_argument(
+        "--batch", type=int, default=1, help="examples for --max-latency (default: 1)"
+    )
     command.add_argument("--threads", type=int, default=1, help="of the runtime (default: 1)")
     command.add_argument("--to", choices=FORMATS, default="onnx", help="the file's format")
     command.add_argument("--out", metavar="FILE", help="the file (default: none is written)")
@@ -55,6 +63,7 @@ def ship(options: Namespace) -> int:
         options.run,
         build_task(config),
         max_latency=most,
+        speedup=options.speedup,
         batch=options.batch,
         threads=options.threads,
         to=options.to,

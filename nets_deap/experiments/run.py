@@ -251,6 +251,9 @@ def final_rows(result: SearchResult, final: FinalTraining) -> list[dict[str, Any
                 "dense_test_accuracy": final.dense.test_accuracy,
                 "multiply_adds_share": member.share,
                 "chain_multiply_adds_share": member.pruned_share,
+                "compact_share": member.compact,
+                "random_compact_share": member.random_compact,
+                "chain_compact_share": member.pruned_compact,
             }
         rows.append({**row, **more})
     return rows

@@ -14,6 +14,7 @@ from nets_deap.evolution.fronts import attainment as attained
 from nets_deap.experiments.summarise import SPLITS, split_of
 from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
+from nets_deap.plots.legend import legend
 from nets_deap.plots.pareto import Plane
 
 LEVELS = (10, 50, 90)
@@ -64,7 +65,7 @@ def fronts_over_generations(
     everyone = [member for one in history for member in (*one.population, *one.front)]
     plane.mark_dense(ax, style.dense_of(everyone))
     plane.finish(ax)
-    ax.legend(frameon=False, title="generation", ncols=1 + (len(chosen) > 4))
+    legend(ax, title="generation", ncols=1 + (len(chosen) > 4))
     return ax
 
 
@@ -138,7 +139,7 @@ def attainment(
     _shade(ax, surfaces[0], surfaces[-1], plane)
     plane.dense_line(ax, dense)
     plane.finish(ax)
-    ax.legend(frameon=False, title=f"attained, of {len(fronts)} run{'s' * (len(fronts) > 1)}")
+    legend(ax, title=f"attained, of {len(fronts)} run{'s' * (len(fronts) > 1)}")
     return ax
 
 

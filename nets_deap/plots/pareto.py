@@ -16,8 +16,9 @@ from nets_deap.evolution.fronts import costs_of
 from nets_deap.evolution.fronts import knee as knee_of
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.plots import source, style
-from nets_deap.plots.final import final_accuracy
+from nets_deap.plots.final import final_accuracy, final_accuracy_adds, sought_adds
 from nets_deap.plots.kind import kind
+from nets_deap.plots.legend import legend
 from nets_deap.plots.style import BLUE, GREEN, GREY, ORANGE
 from nets_deap.runs.search.search import SearchResult
 from nets_deap.runs.storage.rows import objective_names
@@ -162,7 +163,7 @@ def pareto_front(
         ax.plot(*place.T, "o", markersize=style.marker(1.8), label="knee", zorder=4, **ring)
     plane.mark_dense(ax, style.dense_of([*members, *behind]) if dense is None else dense)
     plane.finish(ax)
-    ax.legend(frameon=False)
+    legend(ax)
     return ax
 
 
@@ -177,6 +178,6 @@ def run_figure(result: SearchResult, final: FinalTraining) -> Any:
     evaluator = evaluator_for(result.front[0])
     steps = None if evaluator is None else evaluator.steps_of_front
     left.set_title("search" if steps is None else f"search: after {steps:,} steps from W0")
-    final_accuracy(final, right)
+    (final_accuracy_adds if sought_adds(final) else final_accuracy)(final, right)
     right.set_title(f"final training: {final.steps:,} steps from W0")
     return figure

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks, _optional
+from nets_deap.plots.legend import legend
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
@@ -16,9 +17,6 @@ COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # For what has an order; as light and dark it is told apart in print, too.
 ORDERED = "cividis"
-
-# Words in names of objectives.
-HYPHENATED = ("multiply-adds",)
 
 SIZES: dict[str, dict[str, Any]] = {
     "notebook": {
@@ -63,9 +61,17 @@ def sized(size: str) -> Iterator[None]:
 def axes_or_new(ax: Any) -> Any:
     """Return ``ax``, or new axes of pyplot, so that a notebook shows them."""
     if ax is not None:
+        _make_room(ax.figure.canvas.figure)
         return ax
     pyplot = _optional.require("matplotlib.pyplot", "plots", "draw figures")
     return pyplot.subplots(layout="constrained")[1]
+
+
+def _make_room(figure: Any) -> None:
+    """Let a figure lay out its axes so that no label is cut off, unless somebody else does."""
+    untouched = vars(type(figure.subplotpars)()) == vars(figure.subplotpars)
+    if figure.get_layout_engine() is None and untouched:
+        figure.set_layout_engine("constrained")
 
 
 def marker(share: float = 1.0) -> float:
@@ -104,14 +110,8 @@ def shortened(text: str, figure: Any, share: float, size: str = "font.size") -> 
 
 def label(name: str) -> str:
     """Return an axis label for an objective."""
-    return plain(_spelt(name.replace("val_", "validation ")).replace("_", " "))
-
-
-def _spelt(name: str) -> str:
-    """Return a name with the hyphens that its words have in prose."""
-    for word in HYPHENATED:
-        name = name.replace(word.replace("-", "_"), word)
-    return name
+    words = name.replace("multiply_adds", "multiply-adds").replace("val_", "validation ")
+    return plain(words.replace("_", " "))
 
 
 def density_axis(axis: Any) -> None:
@@ -198,4 +198,4 @@ def legend_of_layers(ax: Any, count: int) -> None:
     if count > len(COLOURS):
         ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="xx-small")
     else:
-        ax.legend(frameon=False)
+        legend(ax)
