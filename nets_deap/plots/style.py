@@ -18,9 +18,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # For what has an order; as light and dark it is told apart in print, too.
 ORDERED = "cividis"
 
-# Words in names of objectives.
-HYPHENATED = ("multiply-adds",)
-
 SIZES: dict[str, dict[str, Any]] = {
     "notebook": {
         "figure.figsize": (6.4, 4.2),
@@ -113,14 +110,8 @@ def shortened(text: str, figure: Any, share: float, size: str = "font.size") -> 
 
 def label(name: str) -> str:
     """Return an axis label for an objective."""
-    return plain(_spelt(name.replace("val_", "validation ")).replace("_", " "))
-
-
-def _spelt(name: str) -> str:
-    """Return a name with the hyphens that its words have in prose."""
-    for word in HYPHENATED:
-        name = name.replace(word.replace("-", "_"), word)
-    return name
+    words = name.replace("multiply_adds", "multiply-adds").replace("val_", "validation ")
+    return plain(words.replace("_", " "))
 
 
 def density_axis(axis: Any) -> None:
