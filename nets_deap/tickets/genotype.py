@@ -94,7 +94,7 @@ class Genotype(PackedList):
             InvalidValueError: What is assigned has another length, or parts of units.
         """
         units = self.units
-        return self.gates if units is None else units.mask_of(self.gates)
+        return self.gates if units is None else bits.unpack(self.packed_mask, units.weights.size)
 
     @mask.setter
     def mask(self, mask: Iterable[Any]) -> None:
@@ -106,9 +106,19 @@ class Genotype(PackedList):
 
     @property
     def packed_mask(self) -> bits.Bytes:
-        """The packed mask of weights, shape (ceil(D / 8),); ``packed`` where a bit is a weight."""
+        """The packed mask of weights, shape (ceil(D / 8),), read-only.
+
+        ``packed`` where a bit is a weight; else worked out once, and kept until bits change.
+        """
         units = self.units
-        return self.packed if units is None else units.expand(self._packed)
+        if units is None:
+            return self.packed
+        if "packed_mask" not in self._known:
+            found = units.expand(self._packed)
+            found.setflags(write=False)
+            self._known["packed_mask"] = found
+        known: bits.Bytes = self._known["packed_mask"]
+        return known
 
     @property
     def n_weights(self) -> int:

@@ -87,7 +87,7 @@ def saliency(ticket: Ticket, kept: bits.Places, by: str = "magnitude") -> Scores
     inherited = ticket.inherited
     units = ticket.units
     if units is not None:
-        sizes = magnitudes(ticket, np.ones(ticket.n_weights, dtype=np.bool_), by)
+        sizes = magnitudes(ticket, None, by)
         return None if sizes is None else units.root_mean_square(sizes)[kept].copy()
     if inherited is None:
         initial = ticket.own_values()
@@ -100,14 +100,18 @@ def saliency(ticket: Ticket, kept: bits.Places, by: str = "magnitude") -> Scores
     return inherited.spread(scores, ticket.n_weights)[kept]
 
 
-def magnitudes(ticket: Ticket, mask: bits.Mask, by: str = "magnitude") -> Scores | None:
-    """Return the saliency at all places (D,), 0 at those that ``mask`` prunes."""
+def magnitudes(ticket: Ticket, mask: bits.Mask | None, by: str = "magnitude") -> Scores | None:
+    """Return the saliency at all places (D,), 0 at those that ``mask`` prunes, if there is one."""
     inherited = ticket.inherited
     if inherited is not None:
-        return inherited.spread(_worth(inherited, by), mask.size) * mask
-    initial = ticket.layout.initial if ticket.has_layout else None
-    initial = ticket.weights if isinstance(ticket, Genome) else initial
-    return None if initial is None else np.abs(initial) * mask
+        sizes = inherited.spread(_worth(inherited, by), ticket.n_weights)
+    else:
+        initial = ticket.layout.initial if ticket.has_layout else None
+        initial = ticket.weights if isinstance(ticket, Genome) else initial
+        if initial is None:
+            return None
+        sizes = np.abs(initial)
+    return sizes if mask is None else sizes * mask
 
 
 def _worth(state: TrainedState, by: str) -> Scores:
@@ -231,10 +235,12 @@ def _unit(argument: str, value: object) -> float:
 def settle(ticket: Ticket) -> None:
     """Clear bits that the mask leaves out anyway, as beside two more of four; the mask stays."""
     units = ticket.units
-    if units is not None and units.grouped:
-        gates = units.fitting(ticket.gates)
-        if np.count_nonzero(gates) < bits.count(ticket.packed):
-            ticket.assign(bits.pack(gates))
+    if (
+        units is not None
+        and units.grouped
+        and not np.array_equal(ticket.packed_mask, ticket.packed)
+    ):
+        ticket.assign(ticket.packed_mask)
 
 
 def kept_by_bits(ticket: Ticket) -> int:
