@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets_deap.tickets import bits
-from nets_deap.tickets.choice import smallest
+from nets_deap.tickets.choice import largest_first, smallest
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.gradients import cheap_gradient
@@ -42,9 +42,8 @@ def gradients_of(problem: Problem, ticket: Ticket, state: TrainedState, rows: Te
     kept, size = bits.count(ticket.packed), len(gates)
     most = min(size - kept, CANDIDATES * kept, max(1, kept // 2, size // FEW))
     # One pass over all bits instead of sorting them: kept ones last, as 1 > -|gradient|.
-    order = np.where(gates, 1, -gradient)
-    first = np.flatnonzero(smallest(order, most) & ~gates)
-    first = first[np.argsort(order[first], kind="stable")]
+    first = np.flatnonzero(smallest(np.where(gates, 1, -gradient), most) & ~gates)
+    first = first[largest_first(gradient[first])]
     return at_kept, first, gradient[first]
 
 

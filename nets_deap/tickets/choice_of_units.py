@@ -25,6 +25,19 @@ def weights_in(units: UnitLayout | None, mask: bits.Mask, start: int = 0) -> int
     return int(units.unit_sizes[start : start + len(mask)][mask].sum())
 
 
+def places_for(
+    units: UnitLayout | None, kept: bits.Ones, inside: slice = slice(None)
+) -> bits.Places:
+    """Return the places of kept bits, or of those ``inside`` among them, where ``units`` need them.
+
+    They do for choices by what a bit gates; finding them takes long, so else any will do.
+    """
+    if units is None or not (units.grouped or units.unit_sizes is not None):
+        return inside
+    places = kept.places
+    return places[inside] if isinstance(places, np.ndarray) else inside
+
+
 def smallest_of(
     units: UnitLayout | None,
     kept: bits.Places,

@@ -75,29 +75,31 @@ def draw_fraction(argument: str, fraction: float | tuple[float, float], rng: Rng
     return _unit(argument, fraction)
 
 
-def saliency(ticket: Ticket, kept: bits.Places, by: str = "magnitude") -> Scores | None:
+def saliency(ticket: Ticket, kept: bits.Ones, by: str = "magnitude") -> Scores | None:
     """Return what all kept weights are worth, a fresh (kept,); None where no weights are known.
 
     By magnitude |w|, of the trained weights, else of the initial ones (a genome's own, or W0); by
     gradient |w * gradient|. Weights that have been regrown since the last training count as 0.
-    ``kept`` are the places of the ticket's bits that are set: in a structured ticket of units, and
-    a unit is worth the root mean square of its weights: the least go first, so that the least
-    energy is lost for the weights that are saved.
+    ``kept`` are the ticket's bits that are set: in a structured ticket of units, and a unit is
+    worth the root mean square of its weights: the least go first, so that the least energy is lost
+    for the weights that are saved.
     """
     inherited = ticket.inherited
     units = ticket.units
-    if units is not None:
+    if units is not None and units.unit_sizes is not None:
         sizes = magnitudes(ticket, None, by)
-        return None if sizes is None else units.root_mean_square(sizes)[kept].copy()
+        if sizes is None:
+            return None
+        return np.array(units.root_mean_square(sizes)[kept.places])
     if inherited is None:
         initial = ticket.own_values()
         if initial is None and ticket.has_layout and ticket.layout.initial is not None:
-            initial = ticket.layout.initial[kept]
+            initial = ticket.layout.initial[kept.places]
         return None if initial is None else np.abs(initial)
     scores = _worth(inherited, by)
     if np.array_equal(inherited.packed, ticket.packed):
         return scores
-    return inherited.spread(scores, ticket.n_weights)[kept]
+    return inherited.spread(scores, ticket.n_weights)[kept.places]
 
 
 def magnitudes(ticket: Ticket, mask: bits.Mask | None, by: str = "magnitude") -> Scores | None:
@@ -168,14 +170,15 @@ def marked(size: int, kept: bits.Places, chosen: bits.Mask) -> bits.Mask:
 
 def inherit_average(
     children: tuple[Ticket, Ticket],
-    before: tuple[bits.Bytes, bits.Bytes],
+    before: Sequence[bits.Bytes],
     *,
     unchanged_too: bool = False,
 ) -> None:
     """Let two children inherit the average of what their parents inherited.
 
-    A child whose bits are still those of its parent keeps that one's trained state, unless
-    ``unchanged_too``. Parameters that evolve are averaged likewise.
+    Or the first alone, where ``before`` holds its packed bits alone. A child whose bits are still
+    those of its parent keeps that one's trained state, unless ``unchanged_too``. Parameters that
+    evolve are averaged likewise.
     """
     first, second = (child.inherited for child in children)
     middle: TrainedState | Average | None = first or second
@@ -183,7 +186,7 @@ def inherit_average(
         middle = Average(first, second, children[0].n_weights)
     one, two = (child.adaptation for child in children)
     middling = {name: (one.get(name, 0.0) + two.get(name, 0.0)) / 2 for name in {**one, **two}}
-    for child, packed in zip(children, before, strict=True):
+    for child, packed in zip(children, before, strict=False):
         if unchanged_too or not np.array_equal(child.packed, packed):
             child.adaptation = middling
             if isinstance(middle, Average):
