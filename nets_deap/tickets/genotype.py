@@ -130,8 +130,18 @@ class Genotype(PackedList):
     def kept(self) -> int:
         """Number of kept weights."""
         if "kept" not in self._known:
-            self._known["kept"] = bits.count(self.packed_mask)
+            known = self.has_layout
+            self._known["kept"] = sum(self.layer_counts) if known else bits.count(self.packed_mask)
         found: int = self._known["kept"]
+        return found
+
+    @property
+    def layer_counts(self) -> tuple[int, ...]:
+        """Number of kept weights of each layer of the weights, in order."""
+        if "layer_counts" not in self._known:
+            counts = self.layout.weights.counts(self.packed_mask)
+            self._known["layer_counts"] = tuple(counts.tolist())
+        found: tuple[int, ...] = self._known["layer_counts"]
         return found
 
     @property
@@ -143,8 +153,8 @@ class Genotype(PackedList):
     def layer_densities(self) -> dict[str, float]:
         """Density of each layer by parameter name."""
         layout = self.layout.weights
-        counts = layout.counts(self.packed_mask)
-        return {la.name: int(n) / la.size for la, n in zip(layout.layers, counts, strict=True)}
+        pairs = zip(layout.layers, self.layer_counts, strict=True)
+        return {layer.name: n / layer.size for layer, n in pairs}
 
     # ---- within
 

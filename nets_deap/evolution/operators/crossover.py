@@ -141,8 +141,9 @@ def cx_interpolate(
     check_pair(ind1, ind2)
     source = generator(rng)
     before = ind1.packed, ind2.packed
-    one, other = ind1.gates, ind2.gates
-    both, apart = one & other, one ^ other
+    both, apart = (
+        bits.unpack(some, len(ind1)) for some in (before[0] & before[1], before[0] ^ before[1])
+    )
     k1, k2, shared = kept_by_bits(ind1), kept_by_bits(ind2), weights_in(ind1.units, both)
     first = round(k1 + source.random() * (k2 - k1))
     for child, k in ((ind1, first), (ind2, k1 + k2 - first)):

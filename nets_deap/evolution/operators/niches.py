@@ -182,7 +182,8 @@ def _key(ticket: Any) -> Any:
 
 def _neighbour(ticket: Ticket, pool: Pool, rng: Rng) -> Ticket | None:
     """Return a ticket of the pool in the next niche above or below; None where there is none."""
-    members = [other for other in _members(pool) if other.layout_key == ticket.layout_key]
+    key = ticket.layout_key
+    members = [other for other in _members(pool) if other.layout_key == key]
     if not members or not ticket.kept:
         return None
     ratio: NDArray[Any] = np.array([other.kept for other in members]) / ticket.kept
