@@ -10,7 +10,7 @@ import logging
 import os
 import uuid
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,8 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.fitness import TicketFitness, fitness_class
 from nets_deap.tickets.ticket import Ticket, check_individual
 from nets_deap.tickets.trained import TrainedState
-from nets_deap.training.cost import dense_share, gradient_share
+from nets_deap.training.cost import gradient_share, ticket_share
+from nets_deap.training.engines.dispatch import together_by
 from nets_deap.training.folds import check_folds, folded
 from nets_deap.training.problem import Fold, Outcome, Plan, Start, at_work
 from nets_deap.training.recipe import name_of
@@ -523,7 +524,7 @@ class Evaluator(Batched):
 
     def _steps(self, tickets: Sequence[Ticket]) -> list[int]:
         """Return the steps of each ticket of a generation."""
-        shares = [dense_share(self.task.problem, ticket.packed_mask) for ticket in tickets]
+        shares = [ticket_share(self.task.problem, ticket) for ticket in tickets]
         lengths = [self._length(share) for share in shares]
         usual = [max(1, round(self.task.steps * length)) for length in lengths]
         if self.budget is None:
@@ -611,9 +612,13 @@ class Evaluator(Batched):
             )
             starts = [self._start(ticket) if lamarckian else None for ticket in some]
             outcome = self.task.run(some, plan, starts=starts)
-            for at, ticket, part in zip(places, some, outcome.split(), strict=True):
-                measures, state = self._read(ticket, part, plan, lamarckian)
-                found[at] = measures, self._with_notes(ticket, state, measured) if notes else state
+            each = zip(some, outcome.split(), strict=True)
+            read = [self._read(ticket, part, plan, lamarckian) for ticket, part in each]
+            states = [state for _, state in read]
+            if notes:
+                states = self._with_notes(some, states, measured)
+            own = zip((measures for measures, _ in read), states, strict=True)
+            found.update(zip(places, own, strict=True))
         return [found[i] for i in range(len(tickets))]
 
     def note_gradients(self, ticket: Ticket) -> None:
@@ -626,7 +631,7 @@ class Evaluator(Batched):
             return
         before = self.task.ledger.totals()
         with at_work(self.task.problem):
-            state.note(*self._gradients(ticket, state, self._rows()))
+            state.note(*next(self._gradients([ticket], [state], self._rows())))
         if self.budget is not None:
             _, steps, _, dense = self.task.ledger.since(before)
             self.budget.spend(self.budget.price(steps, dense))
@@ -690,21 +695,28 @@ class Evaluator(Batched):
         )
         return measured, state
 
-    def _with_notes(self, ticket: Ticket, state: TrainedState, rows: Tensor | None) -> TrainedState:
-        """Return a trained state with what operators go by beside the weights.
+    def _with_notes(
+        self, tickets: Sequence[Ticket], states: list[TrainedState], rows: Tensor | None
+    ) -> list[TrainedState]:
+        """Return trained states with what operators go by beside the weights.
 
         Args:
-            ticket: Whose it is.
-            state: Of its training.
+            tickets: Whose they are.
+            states: Of their trainings.
             rows: The examples of the gradient; None where none is asked for.
         """
         if rows is not None:
-            gradients, candidates, scores = self._gradients(ticket, state, rows)
-            state = replace(state, gradients=gradients, candidates=candidates, scores=scores)
+            each = zip(states, self._gradients(tickets, states, rows), strict=True)
+            states = [
+                replace(state, gradients=gradients, candidates=candidates, scores=scores)
+                for state, (gradients, candidates, scores) in each
+            ]
         if self.memory:
-            pruned, remembered = memory_of(ticket)
-            state = replace(state, pruned=pruned, remembered=remembered)
-        return state
+            remembered = zip(states, map(memory_of, tickets), strict=True)
+            states = [
+                replace(s, pruned=pruned, remembered=last) for s, (pruned, last) in remembered
+            ]
+        return states
 
     def _rows(self) -> Tensor:
         """Return the examples on which a generation's gradients are measured: one minibatch."""
@@ -712,12 +724,16 @@ class Evaluator(Batched):
         n_examples = folded(self.task.problem, self.fold).n_examples
         return plan.batches(n_examples, self.task.recipe.batch_size)[0]
 
-    def _gradients(self, ticket: Ticket, state: TrainedState, rows: Tensor) -> Gradients:
-        """Measure the gradients of a ticket, and enter what that costs in the ledger."""
-        problem, ledger = folded(self.task.problem, self.fold), self.task.ledger
-        ledger.network_steps += 1
-        ledger.dense_steps += gradient_share(dense_share(problem, ticket.packed_mask))
-        return gradients_of(problem, ticket, state, rows)
+    def _gradients(
+        self, tickets: Sequence[Ticket], states: Sequence[TrainedState], rows: Tensor
+    ) -> Iterator[Gradients]:
+        """Measure the gradients of tickets, and enter what that costs in the ledger."""
+        task, problem = self.task, folded(self.task.problem, self.fold)
+        for ticket in tickets:
+            task.ledger.network_steps += 1
+            task.ledger.dense_steps += gradient_share(ticket_share(problem, ticket))
+        at_once = together_by(problem, task.engine, task.chunk)
+        return gradients_of(problem, tickets, states, rows, at_once=at_once)
 
     def _genes(self, ticket: Ticket) -> Genes:
         """Return what makes two tickets the same training: genes and inheritance."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -74,16 +75,25 @@ class Lineages:
         if self._by_gradient:
             for one in (ind1, ind2):
                 self._evaluator.note_gradients(one)
-        cx_near(ind1, ind2, cross=self._cross, pool=self._residents, rng=source)
+        cx_near(
+            ind1,
+            ind2,
+            cross=self._cross,
+            cross_one=functools.partial(self._cross, both=False),
+            pool=self._residents,
+            rng=source,
+        )
         for child in (ind1, ind2):
             self.mutate(child, rng=source)
         return ind1, ind2
 
-    def _cross(self, one: Ticket, other: Ticket, *, rng: Rng) -> tuple[Ticket, Ticket]:
+    def _cross(
+        self, one: Ticket, other: Ticket, *, rng: Rng, both: bool = True
+    ) -> tuple[Ticket, Ticket]:
         """Average a ticket with another one, whose gradients are then those of both."""
         if self._by_gradient:
             self._evaluator.note_gradients(other)
-        return cx_average(one, other, rng=rng, **self._saliency)
+        return cx_average(one, other, rng=rng, both=both, **self._saliency)
 
     def select(self, individuals: Sequence[Any], k: int) -> list[Any]:
         """Select by ``sel_lineages`` where pruning has begun to hurt."""

@@ -7,6 +7,7 @@ bytes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from typing import Any
@@ -122,6 +123,73 @@ def places(mask: Mask) -> Places:
     inside = np.flatnonzero(unpack(packed[held], 8 * len(held)))
     found: NDArray[np.int64] = (held[inside >> 3] << 3) + (inside & 7)
     return found
+
+
+def deposit(packed: Bytes, chosen: Mask) -> Bytes:
+    """Return those ones of packed bits that are chosen, packed.
+
+    Finding the places of the ones and writing to them takes twice as long where they are many.
+
+    Args:
+        packed: The bits.
+        chosen: Bool, one for each of their ones, in order.
+    """
+    n = len(packed)
+    counts = np.zeros(-(-n // 8) * 8, dtype=np.uint8)
+    counts[:n] = np.bitwise_count(packed)
+    # How many ones stand before each byte: within eight bytes one multiplication sums them up, as
+    # each byte of the product is the sum of those below it (64 at most, so that none overflows).
+    words = counts.view("<u8")
+    inside = (words * np.uint64(0x0101010101010101)).view(np.uint8).reshape(-1, 8)
+    before = np.cumsum(inside[:, 7], dtype=np.int64) - inside[:, 7]
+    start = (before[:, None] + (inside - counts.reshape(-1, 8))).reshape(-1)[:n]
+    # A byte of ``packed`` takes the next of ``chosen`` from there on, at most eight of them.
+    stream = np.zeros(n_bytes(len(chosen)) + 2, dtype=np.uint16)
+    stream[:-2] = np.packbits(chosen, bitorder="little")
+    pairs = stream[:-1] | stream[1:] << 8
+    following = (pairs.take(start >> 3) >> (start & 7).astype(np.uint16)) & 0xFF
+    found: Bytes = _deposits().take(following | packed.astype(np.uint16) << 8)
+    return found
+
+
+class Ones:
+    """The ones of a mask, whose places are found when they are first asked for.
+
+    Args:
+        mask: Bool (D,).
+    """
+
+    def __init__(self, mask: Mask) -> None:
+        self.mask = mask
+
+    @functools.cached_property
+    def places(self) -> Places:
+        """Where they stand; see ``places``."""
+        return places(self.mask)
+
+    def marked(self, chosen: Mask) -> Mask:
+        """Mark those that are chosen, bool (kept,), in the mask: bool (D,)."""
+        size = len(self.mask)
+        if len(chosen) == size:
+            return chosen
+        if "places" not in vars(self) and len(chosen) > FEW * size:
+            return unpack(deposit(pack(self.mask), chosen), size)
+        found: Mask = np.zeros(size, dtype=np.bool_)
+        found[self.places] = chosen
+        return found
+
+
+@functools.cache
+def _deposits() -> Bytes:
+    """Return the byte that each byte (its ones) makes of each other one (which of them)."""
+    ones, chosen = (grid.astype(np.uint8) for grid in np.mgrid[:256, :256])
+    found, rank = np.zeros_like(ones), np.zeros_like(ones)
+    for place in range(8):
+        one = ones >> place & 1
+        found |= (one & chosen >> rank) << place
+        rank += one
+    table: Bytes = found.reshape(-1)
+    return table
 
 
 def clear_padding(packed: Bytes, size: int) -> None:

@@ -225,6 +225,29 @@ class Exportable(Genotype):
 
         return sparse.to_csr(module, self.masks())
 
+    def to_semi_structured(
+        self, module: nn.Module, *, dtype: str = "float16", device: str = "cuda"
+    ) -> nn.Module:
+        """Return a copy of a trained, masked network on sparse tensor cores, for inference.
+
+        For tickets of ``unit="2:4"``. Linear layers that the ticket masks are computed by torch's
+        semi-structured kernels, which skip half of their products; all else, convolutions too,
+        stays dense. Nothing of that is saved to files: save the network that it is made from.
+
+        Args:
+            module: The ticket's network, as for ``compact``; it stays untouched.
+            dtype: ``"float16"`` or ``"bfloat16"``, of what is returned and of its inputs.
+            device: A CUDA GPU of compute capability 8.0 or higher. On the CPU torch has no kernels
+                for 2 of 4 weights.
+
+        Raises:
+            InvalidValueError: The device has no such kernels, no linear layer is masked, one keeps
+                more than 2 of 4 inputs, or the module is not the ticket's.
+        """
+        from nets_deap.models.compact import semi_structured
+
+        return semi_structured.to_semi_structured(module, self.masks(), dtype=dtype, device=device)
+
     def to_onnx(
         self, module: nn.Module, path: str | Path, example: Any, *, compact: bool = True
     ) -> float:

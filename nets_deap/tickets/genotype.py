@@ -94,7 +94,7 @@ class Genotype(PackedList):
             InvalidValueError: What is assigned has another length, or parts of units.
         """
         units = self.units
-        return self.gates if units is None else units.mask_of(self.gates)
+        return self.gates if units is None else bits.unpack(self.packed_mask, units.weights.size)
 
     @mask.setter
     def mask(self, mask: Iterable[Any]) -> None:
@@ -106,9 +106,19 @@ class Genotype(PackedList):
 
     @property
     def packed_mask(self) -> bits.Bytes:
-        """The packed mask of weights, shape (ceil(D / 8),); ``packed`` where a bit is a weight."""
+        """The packed mask of weights, shape (ceil(D / 8),), read-only.
+
+        ``packed`` where a bit is a weight; else worked out once, and kept until bits change.
+        """
         units = self.units
-        return self.packed if units is None else units.expand(self._packed)
+        if units is None:
+            return self.packed
+        if "packed_mask" not in self._known:
+            found = units.expand(self._packed)
+            found.setflags(write=False)
+            self._known["packed_mask"] = found
+        known: bits.Bytes = self._known["packed_mask"]
+        return known
 
     @property
     def n_weights(self) -> int:
@@ -120,8 +130,18 @@ class Genotype(PackedList):
     def kept(self) -> int:
         """Number of kept weights."""
         if "kept" not in self._known:
-            self._known["kept"] = bits.count(self.packed_mask)
+            known = self.has_layout
+            self._known["kept"] = sum(self.layer_counts) if known else bits.count(self.packed_mask)
         found: int = self._known["kept"]
+        return found
+
+    @property
+    def layer_counts(self) -> tuple[int, ...]:
+        """Number of kept weights of each layer of the weights, in order."""
+        if "layer_counts" not in self._known:
+            counts = self.layout.weights.counts(self.packed_mask)
+            self._known["layer_counts"] = tuple(counts.tolist())
+        found: tuple[int, ...] = self._known["layer_counts"]
         return found
 
     @property
@@ -133,8 +153,8 @@ class Genotype(PackedList):
     def layer_densities(self) -> dict[str, float]:
         """Density of each layer by parameter name."""
         layout = self.layout.weights
-        counts = layout.counts(self.packed_mask)
-        return {la.name: int(n) / la.size for la, n in zip(layout.layers, counts, strict=True)}
+        pairs = zip(layout.layers, self.layer_counts, strict=True)
+        return {layer.name: n / layer.size for layer, n in pairs}
 
     # ---- within
 

@@ -240,7 +240,7 @@ class Ticket(Shareable):
         for name in self._shared:
             object.__setattr__(new, name, getattr(self, name))
         if self._known:
-            new._known = copy.deepcopy(self._known)
+            new._known = dict(self._known)  # nothing of it is ever changed in place
         new.set_users_attributes(
             {n: copy.deepcopy(value, memo) for n, value in self.users_attributes().items()}
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nets_deap._table import Brief
 from nets_deap.tickets import bits
+from nets_deap.tickets.choice import largest_first
 from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.units import UnitLayout
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 Numbers = NDArray[Any]
 Places = NDArray[np.int64]
+
+# A share of all places.
+MANY = 1 / 32
 
 _NO_MASK = np.zeros(0, dtype=np.uint8)
 
@@ -180,9 +184,9 @@ class TrainedState(Brief):
         if self.candidates is not None and other.candidates is not None:
             if self.scores is not None and other.scores is not None:
                 candidates, scores, _ = _together(
-                    self.candidates, self.scores / 2, other.candidates, other.scores / 2
+                    size, self.candidates, self.scores / 2, other.candidates, other.scores / 2
                 )
-                order = np.argsort(-scores, kind="stable")
+                order = largest_first(scores)
                 candidates, scores = candidates[order], scores[order]
             else:
                 seen = np.zeros(size, dtype=np.bool_)
@@ -193,7 +197,7 @@ class TrainedState(Brief):
             assert self.remembered is not None
             assert other.remembered is not None
             pruned, total, times = _together(
-                self.pruned, self.remembered, other.pruned, other.remembered
+                size, self.pruned, self.remembered, other.pruned, other.remembered
             )
             remembered = total / times
         # Integers, such as a count of batches, stay those of the first.
@@ -218,9 +222,19 @@ class TrainedState(Brief):
 
 
 def _together(
-    one: Places, mine: Numbers, other: Places, its: Numbers
+    size: int, one: Places, mine: Numbers, other: Places, its: Numbers
 ) -> tuple[Places, Numbers, Numbers]:
-    """Return all places of two, the sums of their numbers, and how many of the two have each."""
+    """Return all places of two, the sums of their numbers, and how many of the two have each.
+
+    Places are below ``size``, those of each different.
+    """
+    if len(one) + len(other) > MANY * size:  # sorting them takes longer than a vector of that size
+        flat, has = np.zeros(size, dtype=np.result_type(mine, its)), np.zeros(size, dtype=np.uint8)
+        flat[one], has[one] = mine, 1
+        flat[other] += its
+        has[other] += 1
+        places = np.flatnonzero(has)
+        return places, flat[places], has[places].astype(flat.dtype)
     places, inside = np.unique(np.concatenate([one, other]), return_inverse=True)
     numbers = np.concatenate([mine, its])
     sums = np.bincount(inside, numbers, len(places)).astype(numbers.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nets_deap.inputs.call import call_with
 from nets_deap.models.private import copied
 from nets_deap.tickets import bits
+from nets_deap.tickets.genotype import Genotype
 from nets_deap.training.batches import rows_of, spread_rows
 from nets_deap.training.problem import Problem, once
 
@@ -30,11 +31,25 @@ def dense_share(problem: Problem, packed: bits.Bytes) -> float:
         problem: The model, and examples to count by.
         packed: The packed mask over the D weights.
     """
-    times = uses(problem)
-    layers = problem.layout.layers
-    kept = np.array([bits.count(packed, layer.start, layer.stop) for layer in layers])
-    sizes = np.array([layer.size for layer in layers])
-    return float((kept * times).sum() / (sizes * times).sum())
+    return _share(problem, problem.layout.counts(packed))
+
+
+def ticket_share(problem: Problem, ticket: Genotype) -> float:
+    """Return the ``dense_share`` of a ticket, whose weights are counted once for all who ask."""
+    if ticket.has_layout and ticket.layout.weights.key == problem.layout.key:
+        return _share(problem, np.array(ticket.layer_counts))
+    return dense_share(problem, ticket.packed_mask)
+
+
+def _share(problem: Problem, kept: NDArray[np.int64]) -> float:
+    """Return the share of kept weights (L,) of all, each as often as it is applied."""
+    return float((kept * uses(problem)).sum() / _total(problem))
+
+
+@once
+def _total(problem: Problem) -> float:
+    """Return the multiply-adds of the dense network for one example."""
+    return float((problem.layout.sizes() * uses(problem)).sum())
 
 
 def gradient_share(share: float) -> float:

@@ -11,6 +11,7 @@ from nets_deap._table import Brief, table
 from nets_deap.data.streamed import spec_of
 from nets_deap.inputs.nested import named
 from nets_deap.models.maskable import Parameter
+from nets_deap.names import TWO_OF_FOUR
 from nets_deap.tickets.units import UnitLayout
 from nets_deap.training.engines.dispatch import pick_engine, reason_for
 from nets_deap.training.task import Task, check_task
@@ -57,6 +58,21 @@ class Description(Brief):
         """The density of a single weight, of which densities are multiples."""
         return 1 / self.maskable
 
+    @property
+    def kernels(self) -> str:
+        """What makes networks of this unit faster, where that is not cutting them; else empty."""
+        if self.unit == TWO_OF_FOUR:
+            return (
+                "ticket.to_semi_structured on a CUDA GPU of compute capability 8.0 or higher; on "
+                "the CPU torch has none, and networks take as long as the dense one"
+            )
+        if self.unit.startswith("block"):
+            return (
+                "none of their own; ticket.to_csr is faster than dense below some 20 % density, on "
+                "large minibatches"
+            )
+        return ""
+
     def rows(self) -> list[dict[str, Any]]:
         """Return the table as plain data, a row for each parameter."""
         return [
@@ -84,6 +100,7 @@ class Description(Brief):
             ),
             ("mask", f"{self.units:,} bits, each of which gates a {self.unit}"),
             *[("kept whole", f"{name}: {why}") for name, why in self.whole.items()],
+            *([("kernels", self.kernels)] if self.kernels else []),
             ("data", f"{splits}; inputs {_image(self.image)}"),
             ("recipe", self.recipe),
             ("engine", f"{self.engine} on {self.device}, {self.dtype} ({self.why})"),

@@ -30,7 +30,7 @@ from nets_deap.tickets.ticket import Ticket, several
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.tickets.units import UnitLayout
 from nets_deap.training.batches import checked_augment
-from nets_deap.training.cost import dense_share, uses
+from nets_deap.training.cost import ticket_share, uses
 from nets_deap.training.engines.dispatch import pick_engine, train
 from nets_deap.training.examples import Examples
 from nets_deap.training.guard import guarded
@@ -509,7 +509,7 @@ class Task:
         )  # fmt: skip
         self.ledger.networks += len(masks)
         self.ledger.network_steps += len(masks) * plan.steps
-        self.ledger.dense_steps += plan.steps * sum(dense_share(self.problem, m) for m in masks)
+        self.ledger.dense_steps += plan.steps * sum(ticket_share(self.problem, t) for t in tickets)
         return outcome
 
     def derived_seed(self, *place: int) -> int:

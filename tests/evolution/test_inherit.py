@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import random
 
 import numpy as np
 import pytest
@@ -519,3 +520,27 @@ def test_two_children_do_not_share_parameters_that_evolve():
     operators.cx_average(one, two)
     assert one.adaptation == two.adaptation == {"a": 0.5}
     assert one.adaptation is not two.adaptation
+
+
+@pytest.mark.parametrize("unit", ["weight", "neuron", "2:4"])
+def test_gradients_of_a_generation_may_be_measured_together(unit, monkeypatch):
+    from nets_deap.evolution import evaluator as module
+
+    found = []
+    for at_once in (1, 3):
+        task = nets.tasks.xor(
+            hidden=8,
+            unit=unit,
+            recipe=nets.Recipe(lr=0.05, batch_size=4, steps=5, loss="binary_cross_entropy"),
+        )
+        monkeypatch.setattr(module, "together_by", lambda *_, n=at_once: n)
+        box = nets.make_toolbox(task, inherit="none", gradient=True)
+        random.seed(0)
+        pop = box.population(n=5)
+        box.map(box.evaluate, pop)
+        found.append([ticket.trained for ticket in pop])
+        assert task.ledger.network_steps == len({t.digest for t in pop}) * (task.steps + 1)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one.gradients, other.gradients, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-4, atol=1e-7)
+        assert set(one.candidates) == set(other.candidates)

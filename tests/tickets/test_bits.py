@@ -109,3 +109,17 @@ def test_as_mask_refuses_what_are_not_bits(values):
 def test_as_mask_refuses_what_is_not_a_vector(values):
     with pytest.raises(InvalidValueError, match=r"mask must be a vector: .*got \(.*Flatten it"):
         bits.as_mask(values)
+
+
+@unhurried
+@given(masks, st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_what_is_chosen_of_ones_is_put_where_they_stand(mask, share, seed):
+    chosen = np.random.default_rng(seed).random(np.count_nonzero(mask)) < share
+    expected = mask.copy()
+    expected[mask] = chosen
+    packed = bits.deposit(bits.pack(mask), chosen)
+    np.testing.assert_array_equal(packed, bits.pack(expected))
+    for known in (False, True):
+        ones = bits.Ones(mask)
+        assert not known or ones.places is not None
+        np.testing.assert_array_equal(ones.marked(chosen), expected)

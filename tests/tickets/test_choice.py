@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nets_deap.tickets import choice
-from nets_deap.tickets.choice import MANY, SAMPLE, choose, lognormal, smallest, subset
+from nets_deap.tickets.choice import (
+    MANY,
+    SAMPLE,
+    choose,
+    largest_first,
+    lognormal,
+    smallest,
+    subset,
+)
 
 quick = settings(deadline=None, max_examples=60)
 KINDS = ("normal", "lognormal", "equal", "few", "zeros", "sorted", "nan", "inf", "hostile")
@@ -134,3 +142,13 @@ def test_noise_of_any_size_stays_finite_and_positive():
     assert np.isfinite(factors).all()
     assert (factors > 0).all()
     assert len(lognormal(0.1, 0, np.random.default_rng(0))) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("odd", [None, -0.0, -1.0, np.inf, np.nan])
+def test_the_largest_come_first_and_equal_ones_by_place(dtype, odd):
+    scores = np.random.default_rng(0).integers(0, 40, 900).astype(dtype) / 7
+    if odd is not None:
+        scores[::9] = odd
+    np.testing.assert_array_equal(largest_first(scores), np.argsort(-scores, kind="stable"))
+    assert largest_first(scores[:0]).tolist() == []

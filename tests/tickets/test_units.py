@@ -569,3 +569,82 @@ def test_neurons_that_are_outputs_are_those_of_the_layers_that_make_them(soft):
     task = nets.Task(Turned(soft), train=data, loss=loss, unit="neuron", recipe=recipe)
     assert task.layout.names == ("body.weight",)
     assert task.layout.weights.size == 24 + 48 + 8 + (0 if soft else 16)
+
+
+@pytest.mark.parametrize(
+    "shapes", [[("a", (6, 8)), ("b", (3, 4))], [("a", (5, 7)), ("b", (3, 6, 2))]]
+)
+@pytest.mark.parametrize("kind", ["keys", "random", "initial"])
+def test_as_many_of_four_fit_as_there_is_room_for(shapes, kind):
+    rng = np.random.default_rng(0)
+    size = sum(int(np.prod(shape)) for _, shape in shapes)
+    weights = nets.MaskLayout(shapes, rng.normal(size=size).round(1))
+    layout = UnitLayout(weights, "2:4", [(1, 1)] * 2)
+    groups = [
+        part.reshape(-1)[i : i + 4]
+        for places in layout.split(np.arange(size)).values()
+        for part in np.moveaxis(places, 1, -1).reshape(-1, places.shape[1])
+        for i in range(0, len(part), 4)
+    ]
+    capacity = sum(min(2, len(group)) for group in groups)
+    assert layout.capacity().sum() == capacity
+    for share in (0.2, 0.7, 1.0):
+        held = rng.random(size) < 0.2
+        wanted = (rng.random(size) < share) & ~held
+        keys = rng.integers(0, 4, size) / 3
+        given_keys = {"keys": keys, "random": np.random.default_rng(1), "initial": None}[kind]
+        fit = layout.fitting(wanted, given_keys, held)
+        order = np.abs(weights.initial) if kind == "initial" else keys
+        for group in groups:
+            room = max(0, 2 - held[group].sum())
+            own = group[wanted[group]]
+            assert fit[group].sum() == min(room, len(own))
+            if kind != "random":
+                best = own[np.argsort(-order[own], kind="stable")][:room]
+                assert fit[best].all()
+        assert not (fit & ~wanted).any()
+
+
+@every_unit
+def test_the_packed_mask_is_worked_out_once_for_the_same_bits(unit, monkeypatch):
+    ticket, calls = drawn(LAYOUTS[unit], 0.5), []
+    plain = UnitLayout.expand
+    monkeypatch.setattr(
+        UnitLayout, "expand", lambda self, packed: calls.append(self) or plain(self, packed)
+    )
+    first = ticket.packed_mask
+    twin = copy.deepcopy(ticket)
+    assert ticket.packed_mask is first is twin.packed_mask
+    assert (len(calls), ticket.kept, twin.mask.sum()) == (1, ticket.mask.sum(), ticket.kept)
+    place = int(np.flatnonzero(ticket.mask if unit == "2:4" else ticket.gates)[0])
+    twin[place] = 0
+    assert twin.kept == twin.mask.sum() < ticket.kept == ticket.mask.sum()
+    assert len(calls) == 2
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 0
+
+
+@pytest.mark.parametrize("tile", [(4, 4), (1, 4), (4, 1), (5, 9), (3, 30)])
+def test_sums_and_order_of_blocks_are_those_of_their_weights(tile):
+    from nets_deap.tickets.choice_of_units import smallest_of
+
+    rng, (rows, columns) = np.random.default_rng(0), tile
+    weights = nets.MaskLayout([("a", (13, 22)), ("b", (4, 9))], rng.normal(size=322))
+    layout = UnitLayout(weights, f"block({rows}x{columns})", [tile] * 2)
+    blocks = [
+        part[i : i + rows, j : j + columns]
+        for part in weights.split(weights.initial).values()
+        for i in range(0, part.shape[0], rows)
+        for j in range(0, part.shape[1], columns)
+    ]
+    expected = [np.sqrt((block**2).mean()) for block in blocks]
+    scores = layout.root_mean_square(weights.initial)
+    np.testing.assert_allclose(scores, expected, rtol=1e-12)
+    sizes, kept = np.array([block.size for block in blocks]), rng.random(layout.size) < 0.8
+    places = np.flatnonzero(kept)
+    for own in (scores[kept], scores[kept].round(1)):  # with ties, too
+        order = places[np.argsort(own, kind="stable")]
+        for k in (0, 1, 20, 60, 150, 1000):
+            chosen = places[smallest_of(layout, places, own, k, at_least=True)]
+            n = np.searchsorted(np.cumsum(sizes[order]), k) + 1 if k else 0
+            assert set(chosen) == set(order[:n])

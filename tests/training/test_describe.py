@@ -87,6 +87,21 @@ def test_units_are_counted_beside_weights():
     assert "2 bits, each of which gates a neuron" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("unit", "kernels"),
+    [
+        ("weight", ""),
+        ("filter", ""),
+        ("2:4", "ticket.to_semi_structured on a CUDA GPU of .*; on the CPU torch has none"),
+        ("block(2x4)", "none of their own; ticket.to_csr is faster than dense below"),
+    ],
+)
+def test_it_says_what_makes_networks_of_a_unit_faster(unit, kernels):
+    found = nets.describe(make_task(unit=unit))
+    assert bool(found.kernels) == ("kernels" in str(found)) == bool(kernels)
+    assert re.match(kernels, found.kernels)
+
+
 def test_only_tasks_are_described():
     with pytest.raises(TypeError, match=r"task must be a task: expected a nets\.Task, got Linear"):
         nets.describe(nn.Linear(2, 2))

@@ -1,4 +1,4 @@
-"""Dense gradients: torch's own, at the masked weights."""
+"""Dense gradients: torch's own, at the masked weights, of one network or of several."""
 
 import numpy as np
 import pytest
@@ -77,3 +77,36 @@ def test_any_other_module_has_the_cheap_gradient_from_torch(module):
     mask, rows = bits.unpack(packed, task.layout.size), torch.arange(9)
     found = gradients.cheap_gradient(task.problem, mask, rows)
     np.testing.assert_array_equal(found, dense_gradient(task.problem, mask, rows))
+
+
+@pytest.mark.parametrize("module", ["mlp", "conv2d", "dropout", "frozen", "unused"])
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_several_networks_have_the_gradients_that_each_has_alone(module, at_once):
+    task = make_task(module, RECIPES["adam"], engine="vmap")
+    packed = masks_of(task, (0.1, 0.5, 1.0))
+    masks, rows = [bits.unpack(one, task.layout.size) for one in packed], torch.arange(9)
+    starts = [None, *task.run([task.ticket(mask) for mask in masks[1:]], Plan(3, 1)).trained]
+    found = gradients.gradients_together(task.problem, packed, rows, starts, at_once=at_once)
+    assert len(found) == 3
+    for own, mask, start in zip(found, masks, starts, strict=True):
+        wanted = dense_gradient(task.problem, mask, rows, start)
+        np.testing.assert_allclose(own, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_a_shortage_of_memory_makes_batches_of_gradients_smaller(monkeypatch):
+    task = make_task("mlp", RECIPES["adam"], engine="vmap")
+    packed, sizes = masks_of(task, (0.2, 0.4, 0.6, 0.8, 1.0)), []
+    whole = gradients.Weights
+
+    def weights(problem, networks):
+        sizes.append(networks)
+        if networks > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return whole(problem, networks)
+
+    rows = torch.arange(9)
+    wanted = gradients.gradients_together(task.problem, packed, rows, [None] * 5, at_once=5)
+    monkeypatch.setattr(gradients, "Weights", weights)
+    found = gradients.gradients_together(task.problem, packed, rows, [None] * 5, at_once=5)
+    assert sizes == [5, 2, 2, 1]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)

@@ -23,7 +23,7 @@ from nets_deap.evolution.toolbox import make_toolbox
 from nets_deap.runs.recorder import Recorder
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.tickets.trained import TrainedState
-from nets_deap.training.cost import dense_share
+from nets_deap.training.cost import ticket_share
 from nets_deap.training.problem import METRICS, Outcome, Plan, Start
 from nets_deap.training.task import Ledger, Task
 
@@ -101,7 +101,7 @@ class _UntrainedTask(Task):
         )
         self.ledger.networks += len(tickets)
         self.ledger.network_steps += len(tickets) * plan.steps
-        shares = (dense_share(self.problem, ticket.packed_mask) for ticket in tickets)
+        shares = (ticket_share(self.problem, ticket) for ticket in tickets)
         self.ledger.dense_steps += plan.steps * sum(shares)
         self.seconds += time.perf_counter() - start
         return outcome

@@ -75,39 +75,45 @@ def draw_fraction(argument: str, fraction: float | tuple[float, float], rng: Rng
     return _unit(argument, fraction)
 
 
-def saliency(ticket: Ticket, kept: bits.Places, by: str = "magnitude") -> Scores | None:
+def saliency(ticket: Ticket, kept: bits.Ones, by: str = "magnitude") -> Scores | None:
     """Return what all kept weights are worth, a fresh (kept,); None where no weights are known.
 
     By magnitude |w|, of the trained weights, else of the initial ones (a genome's own, or W0); by
     gradient |w * gradient|. Weights that have been regrown since the last training count as 0.
-    ``kept`` are the places of the ticket's bits that are set: in a structured ticket of units, and
-    a unit is worth the root mean square of its weights: the least go first, so that the least
-    energy is lost for the weights that are saved.
+    ``kept`` are the ticket's bits that are set: in a structured ticket of units, and a unit is
+    worth the root mean square of its weights: the least go first, so that the least energy is lost
+    for the weights that are saved.
     """
     inherited = ticket.inherited
     units = ticket.units
-    if units is not None:
-        sizes = magnitudes(ticket, np.ones(ticket.n_weights, dtype=np.bool_), by)
-        return None if sizes is None else units.root_mean_square(sizes)[kept].copy()
+    if units is not None and units.unit_sizes is not None:
+        sizes = magnitudes(ticket, None, by)
+        if sizes is None:
+            return None
+        return np.array(units.root_mean_square(sizes)[kept.places])
     if inherited is None:
         initial = ticket.own_values()
         if initial is None and ticket.has_layout and ticket.layout.initial is not None:
-            initial = ticket.layout.initial[kept]
+            initial = ticket.layout.initial[kept.places]
         return None if initial is None else np.abs(initial)
     scores = _worth(inherited, by)
     if np.array_equal(inherited.packed, ticket.packed):
         return scores
-    return inherited.spread(scores, ticket.n_weights)[kept]
+    return inherited.spread(scores, ticket.n_weights)[kept.places]
 
 
-def magnitudes(ticket: Ticket, mask: bits.Mask, by: str = "magnitude") -> Scores | None:
-    """Return the saliency at all places (D,), 0 at those that ``mask`` prunes."""
+def magnitudes(ticket: Ticket, mask: bits.Mask | None, by: str = "magnitude") -> Scores | None:
+    """Return the saliency at all places (D,), 0 at those that ``mask`` prunes, if there is one."""
     inherited = ticket.inherited
     if inherited is not None:
-        return inherited.spread(_worth(inherited, by), mask.size) * mask
-    initial = ticket.layout.initial if ticket.has_layout else None
-    initial = ticket.weights if isinstance(ticket, Genome) else initial
-    return None if initial is None else np.abs(initial) * mask
+        sizes = inherited.spread(_worth(inherited, by), ticket.n_weights)
+    else:
+        initial = ticket.layout.initial if ticket.has_layout else None
+        initial = ticket.weights if isinstance(ticket, Genome) else initial
+        if initial is None:
+            return None
+        sizes = np.abs(initial)
+    return sizes if mask is None else sizes * mask
 
 
 def _worth(state: TrainedState, by: str) -> Scores:
@@ -164,14 +170,15 @@ def marked(size: int, kept: bits.Places, chosen: bits.Mask) -> bits.Mask:
 
 def inherit_average(
     children: tuple[Ticket, Ticket],
-    before: tuple[bits.Bytes, bits.Bytes],
+    before: Sequence[bits.Bytes],
     *,
     unchanged_too: bool = False,
 ) -> None:
     """Let two children inherit the average of what their parents inherited.
 
-    A child whose bits are still those of its parent keeps that one's trained state, unless
-    ``unchanged_too``. Parameters that evolve are averaged likewise.
+    Or the first alone, where ``before`` holds its packed bits alone. A child whose bits are still
+    those of its parent keeps that one's trained state, unless ``unchanged_too``. Parameters that
+    evolve are averaged likewise.
     """
     first, second = (child.inherited for child in children)
     middle: TrainedState | Average | None = first or second
@@ -179,7 +186,7 @@ def inherit_average(
         middle = Average(first, second, children[0].n_weights)
     one, two = (child.adaptation for child in children)
     middling = {name: (one.get(name, 0.0) + two.get(name, 0.0)) / 2 for name in {**one, **two}}
-    for child, packed in zip(children, before, strict=True):
+    for child, packed in zip(children, before, strict=False):
         if unchanged_too or not np.array_equal(child.packed, packed):
             child.adaptation = middling
             if isinstance(middle, Average):
@@ -231,10 +238,12 @@ def _unit(argument: str, value: object) -> float:
 def settle(ticket: Ticket) -> None:
     """Clear bits that the mask leaves out anyway, as beside two more of four; the mask stays."""
     units = ticket.units
-    if units is not None and units.grouped:
-        gates = units.fitting(ticket.gates)
-        if np.count_nonzero(gates) < bits.count(ticket.packed):
-            ticket.assign(bits.pack(gates))
+    if (
+        units is not None
+        and units.grouped
+        and not np.array_equal(ticket.packed_mask, ticket.packed)
+    ):
+        ticket.assign(ticket.packed_mask)
 
 
 def kept_by_bits(ticket: Ticket) -> int:

@@ -21,7 +21,13 @@ from nets_deap.evolution.operators._common import (
 from nets_deap.names import BY_SIZE
 from nets_deap.tickets import bits
 from nets_deap.tickets.choice import Rng, Scores, lognormal
-from nets_deap.tickets.choice_of_units import choose_of, smallest_of, together, weights_in
+from nets_deap.tickets.choice_of_units import (
+    choose_of,
+    places_for,
+    smallest_of,
+    together,
+    weights_in,
+)
 from nets_deap.tickets.layout import Layer
 from nets_deap.tickets.relative import dearness, relative
 from nets_deap.tickets.ticket import Ticket
@@ -57,18 +63,20 @@ def least(
             mask = mask.copy()
             mask[: within.start] = mask[within.stop :] = False
         return choose_of(individual.units, mask, k, rng)
-    kept = bits.places(mask)
+    kept = bits.Ones(mask)
     scores = worth(individual, kept, by, own)
     assert scores is not None
     sizes = spread_over(individual, own) if dear and own is not None else None
     if noise:
         scores = scores * lognormal(noise, len(scores), rng)
+    inside = slice(None)
     if within is not None:
         inside = spans_of(individual)[layers_of(individual).index(within)]
-        scores = scores[inside]
-        kept = kept[inside] if isinstance(kept, np.ndarray) else inside
-    lost = smallest_of(individual.units, kept, scores, k, sizes=sizes)
-    return marked(len(individual), kept, lost)
+    units, lost = individual.units, np.zeros(len(scores), dtype=np.bool_)
+    lost[inside] = smallest_of(
+        units, places_for(units, kept, inside), scores[inside], k, sizes=sizes
+    )
+    return kept.marked(lost)
 
 
 def spread_over(individual: Ticket, costs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -77,13 +85,13 @@ def spread_over(individual: Ticket, costs: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def worth(
-    individual: Ticket, kept: bits.Places, by: str, costs: NDArray[np.float64] | None
+    individual: Ticket, kept: bits.Ones, by: str, costs: NDArray[np.float64] | None
 ) -> Scores | None:
     """Return what all kept weights are worth by a criterion, as ``saliency``, times their factors.
 
     Args:
         individual: The ticket.
-        kept: The places of its bits that are set.
+        kept: Its bits that are set.
         by: Any criterion but ``"random"``.
         costs: Multiply-adds of a weight or unit of each layer (L,), for ``"cost"``; else None.
     """

@@ -12,7 +12,6 @@ from nets_deap.evolution.operators._common import (
     inherit_average,
     kept_by_bits,
     layers_of,
-    marked,
     write,
 )
 from nets_deap.evolution.operators._criteria import OF_AVERAGES, Costs, check_costs, worth
@@ -21,6 +20,7 @@ from nets_deap.tickets.choice import Rng, lognormal, subset
 from nets_deap.tickets.choice_of_units import (
     best_together,
     choose_of,
+    places_for,
     smallest_of,
     together,
     weights_in,
@@ -141,8 +141,9 @@ def cx_interpolate(
     check_pair(ind1, ind2)
     source = generator(rng)
     before = ind1.packed, ind2.packed
-    one, other = ind1.gates, ind2.gates
-    both, apart = one & other, one ^ other
+    both, apart = (
+        bits.unpack(some, len(ind1)) for some in (before[0] & before[1], before[0] ^ before[1])
+    )
     k1, k2, shared = kept_by_bits(ind1), kept_by_bits(ind2), weights_in(ind1.units, both)
     first = round(k1 + source.random() * (k2 - k1))
     for child, k in ((ind1, first), (ind2, k1 + k2 - first)):
@@ -163,6 +164,7 @@ def cx_average(
     costs: Costs | None = None,
     noise: float = 0.0,
     allow_empty_layers: bool = False,
+    both: bool = True,
     rng: Rng | None = None,
 ) -> Pair:
     """Average what both parents inherited and keep the weights of largest saliency.
@@ -184,6 +186,7 @@ def cx_average(
         noise: Standard deviation of the logarithm of a factor on each saliency, >= 0; drawn as in
             ``mut_prune``.
         allow_empty_layers: Whether a layer may lose all its weights.
+        both: Whether ``ind2`` becomes a child, too; else it stays as it is, at half of the cost.
         rng: NumPy generator; None for one seeded from ``random``.
 
     Reference:
@@ -197,13 +200,15 @@ def cx_average(
     before = ind1.packed, ind2.packed
     counts = kept_by_bits(ind1), kept_by_bits(ind2)
     packed = ind1.packed | ind2.packed
-    for child in (ind1, ind2):
+    children = (ind1, ind2) if both else (ind1,)
+    for child in children:
         child.assign(packed)
-    inherit_average((ind1, ind2), before, unchanged_too=True)
+    inherit_average((ind1, ind2), before[: len(children)], unchanged_too=True)
     union = ind1.gates
-    kept, total = bits.places(union), int(np.count_nonzero(union))
-    scores = None if by == "random" else worth(ind1, kept, by, dear)
-    for child, k in zip((ind1, ind2), counts, strict=True):
+    ones, total = bits.Ones(union), int(np.count_nonzero(union))
+    scores = None if by == "random" else worth(ind1, ones, by, dear)
+    kept = places_for(ind1.units, ones)
+    for child, k in zip(children, counts, strict=False):
         own = source.random(total) if scores is None else scores
         if sigma:
             own = own * lognormal(sigma, total, source)
@@ -211,7 +216,7 @@ def cx_average(
         if not fit.all():  # worth less than nothing, so that they go first
             own = np.where(fit, own, -1.0)
         n = weights_in(child.units, union) - round(less * k)
-        lost = marked(len(union), kept, smallest_of(child.units, kept, own, n))
+        lost = ones.marked(smallest_of(child.units, kept, own, n))
         write(child, union ^ lost, source, allow_empty_layers)
     return ind1, ind2
 

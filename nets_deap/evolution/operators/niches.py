@@ -100,7 +100,13 @@ def sel_lineages(
 
 @_checks.signed
 def cx_near(
-    ind1: Ticket, ind2: Ticket, *, cross: Operator, pool: Pool = (), rng: Rng | None = None
+    ind1: Ticket,
+    ind2: Ticket,
+    *,
+    cross: Operator,
+    cross_one: Operator | None = None,
+    pool: Pool = (),
+    rng: Rng | None = None,
 ) -> tuple[Ticket, Ticket]:
     """Cross each of two tickets with a neighbour in density, whoever the other one is.
 
@@ -113,6 +119,8 @@ def cx_near(
         ind1: One parent.
         ind2: The other, of the same layout.
         cross: A crossover (a partial with its arguments) that takes ``rng``.
+        cross_one: What crosses a ticket with a copy of its neighbour, which nobody looks at
+            afterwards: such as ``cx_average`` with ``both=False``. None for ``cross``.
         pool: The tickets that live now, or what returns them.
         rng: NumPy generator; None for one seeded from ``random``.
     """
@@ -125,7 +133,7 @@ def cx_near(
         return ind1, ind2
     for own, other in zip((ind1, ind2), near, strict=True):
         if other is not None:
-            cross(own, copy.deepcopy(other), rng=source)
+            (cross_one or cross)(own, copy.deepcopy(other), rng=source)
     return ind1, ind2
 
 
@@ -174,7 +182,8 @@ def _key(ticket: Any) -> Any:
 
 def _neighbour(ticket: Ticket, pool: Pool, rng: Rng) -> Ticket | None:
     """Return a ticket of the pool in the next niche above or below; None where there is none."""
-    members = [other for other in _members(pool) if other.layout_key == ticket.layout_key]
+    key = ticket.layout_key
+    members = [other for other in _members(pool) if other.layout_key == key]
     if not members or not ticket.kept:
         return None
     ratio: NDArray[Any] = np.array([other.kept for other in members]) / ticket.kept

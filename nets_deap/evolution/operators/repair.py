@@ -76,8 +76,8 @@ def _repair(child: Ticket, low: float, high: float, rng: Rng | None) -> None:
         free = together(child.units, ~mask, source, mask)
         mask |= choose_of(child.units, free, least - kept, source, at_least=True)
     else:
-        places = bits.places(mask)
-        scores = saliency(child, places)
+        ones = bits.Ones(mask)
+        places, scores = ones.places, saliency(child, ones)
         if scores is None:
             scores = source.random(int(np.count_nonzero(mask)))
         scores = scores.astype(np.result_type(scores, np.float32), copy=False)

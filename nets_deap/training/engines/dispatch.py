@@ -63,6 +63,25 @@ def pick_engine(engine: str, problem: Problem) -> str:
     return picked.name
 
 
+def together_by(problem: Problem, engine: str, chunk: int | None = None) -> int:
+    """Return how many networks to differentiate as one batch, by ``torch.func``; 1 for none.
+
+    On CUDA as many as the engine trains at once, where it is one that trains several as one batch.
+    On the CPU one after the other is as fast or faster.
+
+    Args:
+        problem: Model, data and recipe.
+        engine: See ``pick_engine``.
+        chunk: Networks at once, at most; None for as many as the engine takes.
+    """
+    if problem.device.type != "cuda":
+        return 1
+    picked = ENGINES[pick_engine(engine, problem)]
+    if picked.name not in ("vmap", "batched"):
+        return 1
+    return chunk or picked.at_once(problem)
+
+
 def reason_for(engine: str, problem: Problem) -> str:
     """Return in words why the engine that ``pick_engine`` returns is the one that trains."""
     if engine != "auto":

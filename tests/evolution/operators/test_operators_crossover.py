@@ -1,5 +1,7 @@
 """Crossover: genes are conserved, wholes move whole, densities lie between the parents'."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -131,3 +133,15 @@ def test_probabilities_that_cannot_be(operator, indpb):
     text = r"indpb must be (in range|a number): expected a finite float in \[0, 1\], got"
     with pytest.raises((ValueError, TypeError), match=text):
         operator(Ticket([1, 0]), Ticket([0, 1]), indpb=indpb)
+
+
+def test_averaging_one_child_leaves_the_other_parent_as_it_is():
+    layout = MaskLayout([("a", (10, 12)), ("b", (3, 10))], np.arange(150.0) - 70)
+    parents = [operators.init_density(Ticket, layout, density=d) for d in (0.5, 0.3)]
+    for options in ({}, {"noise": 0.2}):
+        both, one = ([copy.deepcopy(parent) for parent in parents] for _ in range(2))
+        operators.cx_average(*both, rng=np.random.default_rng(0), **options)
+        operators.cx_average(*one, both=False, rng=np.random.default_rng(0), **options)
+        assert one[0] == both[0] != parents[0]
+        assert one[1] == parents[1] != both[1]
+        assert one[1].inherited is None
