@@ -34,6 +34,7 @@ _HOMES = {
     "Ticket": "tickets.ticket",
     "batch_map": "evolution.batch_map",
     "best": "runs.picks",
+    "compare": "experiments.compare",
     "describe": "training.describe",
     "hypervolume": "runs.picks",
     "knee": "runs.picks",
@@ -77,6 +78,7 @@ __all__ = [
     "batch_map",
     "best",
     "boards",
+    "compare",
     "data",
     "describe",
     "frames",
@@ -107,6 +109,7 @@ if TYPE_CHECKING:
     from nets_deap.evolution.ray_map import RayMap
     from nets_deap.evolution.toolbox import make_toolbox
     from nets_deap.experiments import sanity
+    from nets_deap.experiments.compare import compare
     from nets_deap.experiments.resume import resume
     from nets_deap.plots import boards
     from nets_deap.runs import frames

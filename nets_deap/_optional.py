@@ -16,5 +16,5 @@ def require(module: str, extra: str, purpose: str) -> Any:
         package = module.partition(".")[0]
         raise MissingExtraError(
             f"{purpose} needs the package {package!r}, which could not be imported ({error}). "
-            f'Install it with: pip install "nets-deap[{extra}]"'
+            f'Install it in the clone of nets_deap with: pip install -e ".[{extra}]"'
         ) from error

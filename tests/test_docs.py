@@ -13,6 +13,8 @@ import zlib
 from pathlib import Path
 
 import pytest
+from deap import creator
+from support.written import blocks, smaller
 
 import nets_deap as nets
 
@@ -23,13 +25,14 @@ DOCS = ROOT / ".docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 # Pages about other libraries: each section is a script of its own, for who has that library.
 APART = ("callbacks", "clusters", "libraries")
+# Pages whose numbers are those that a reader would take.
+LONG = ("baselines", "data", "deap", "export", "figures", "images", "ray", "structured")
+MADE_CLASSES = ("Fitness", "FitnessXor", "Mine", "TicketXor")
+SLOW = ("how-to/images", "how-to/ray")
 PACKAGES = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
 PACKAGES |= {"skorch": ("skorch",), "lightning": ("lightning",), "boards": ("tensorboard",)}
 PACKAGES["submitit"] = ("submitit",)
-
-
-def blocks(text):
-    return re.findall(r"```python\n(.*?)```", text, re.S)
+PACKAGES |= {name: (name,) for name in ("pymoo", "ribs", "torch_pruning")}
 
 
 def scripts():
@@ -40,28 +43,45 @@ def scripts():
             for section in re.split(r"^## ", text, flags=re.M)[1:]:
                 if blocks(section):
                     yield f"{name}: {section.splitlines()[0]}", "\n".join(blocks(section))
-        elif page.stem != "index" and blocks(text):
-            yield name, "\n".join(blocks(text))
+        elif name != "index" and blocks(text):
+            code = "\n".join(blocks(text))
+            yield (
+                name,
+                smaller(code) if page.stem in LONG and page.parent.stem == "how-to" else code,
+            )
 
 
 SCRIPTS = dict(scripts())
+WITH_OTHERS = [name for name in SCRIPTS if ":" in name]
+WITH_OTHERS += ["from/pymoo", "from/pyribs", "from/torch-pruning"]
+ALONE = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+    for name in SCRIPTS
+    if name not in WITH_OTHERS
+]
 
 
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if ":" not in name])
+@pytest.mark.parametrize("name", ALONE)
 def test_code_of_the_pages_runs_as_written(name, tmp_path, monkeypatch):
+    if name == "how-to/ray":
+        pytest.importorskip("ray", reason='workers need the extra "ray"')
     monkeypatch.chdir(tmp_path)
     (tmp_path / "page.py").write_text(SCRIPTS[name])
-    runpy.run_path(str(tmp_path / "page.py"))
+    try:
+        runpy.run_path(str(tmp_path / "page.py"))
+    finally:
+        for made in MADE_CLASSES:
+            creator.__dict__.pop(made, None)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if ":" in name])
+@pytest.mark.parametrize("name", WITH_OTHERS)
 def test_code_with_other_libraries_runs_as_written(name, tmp_path):
     (needed,) = (key for key in PACKAGES if re.search(rf"\b{key}\b", SCRIPTS[name]))
     for package in PACKAGES[needed]:
         pytest.importorskip(package)
     # In a process of its own: these libraries warn, keep threads, and change global settings.
-    (tmp_path / "page.py").write_text(SCRIPTS[name] + CHECKS[needed])
+    (tmp_path / "page.py").write_text(SCRIPTS[name] + CHECKS.get(needed, ""))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     if needed == "submitit":  # programs of SLURM that know no cluster
         environment["PATH"] = str(Path(sys.executable).parent)
@@ -158,7 +178,7 @@ def test_first_lines_of_properties_have_no_colon():
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     pytest.importorskip("sphinx")
-    for extension in ("furo", "myst_parser", "sphinxarg"):
+    for extension in ("furo", "myst_nb", "sphinxarg"):
         pytest.importorskip(extension)
     out = tmp_path_factory.mktemp("docs")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(DOCS), str(out)]
@@ -227,6 +247,28 @@ def test_every_command_is_documented(built):
     commands = list(walk(_parser()))
     assert "nets-deap ticket export" in commands
     assert not [one for one in commands if one not in text]
+
+
+def test_every_figure_is_in_the_gallery():
+    text = (DOCS / "gallery.rst").read_text()
+    names = [name for name in nets.plots.__all__ if name != "sized"]
+    assert sorted(re.findall(r"^:py:func:`~nets_deap.plots.(\w+)`", text, re.M)) == sorted(names)
+    assert all(f"   nets.plots.{name}(" in text for name in names)
+
+
+def test_the_changes_begin_with_the_version_that_is_cited():
+    changes = (ROOT / ".github" / "CHANGELOG.md").read_text()
+    citation = (ROOT / ".github" / "CITATION.cff").read_text()
+    assert f"\nversion = {nets.__version__}\n" in (ROOT / "setup.cfg").read_text()
+    assert re.search(r"^## (\S+)", changes, re.M)[1] == nets.__version__
+    assert f"\nversion: {nets.__version__}\n" in citation
+
+
+def test_every_notebook_and_page_is_in_a_list():
+    """Sphinx says so too, but only where it builds."""
+    lists = "\n".join(page.read_text() for page in DOCS.rglob("*.md"))
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        assert f"\nnotebooks/{path.stem}\n" in lists
 
 
 def test_every_objective_is_in_the_table():

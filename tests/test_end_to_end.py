@@ -6,7 +6,7 @@ import runpy
 from pathlib import Path
 
 import pytest
-from deap import creator
+from support.written import blocks, smaller
 
 from nets_deap.cli.main import main
 from nets_deap.data.download import ENVIRONMENT, default_data_dir
@@ -14,45 +14,23 @@ from nets_deap.data.download import ENVIRONMENT, default_data_dir
 README = Path(__file__).parent.parent / "README.md"
 
 
-def snippets():
-    return re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+SNIPPETS = blocks(README.read_text())
 
 
-def quick_or_slow(number, text):
-    """Mark the snippets that start workers or read a folder of images."""
-    slow = "RayMap" in text or "ImageFolder" in text
-    return pytest.param(number, marks=pytest.mark.slow) if slow else number
-
-
-@pytest.mark.parametrize("number", [quick_or_slow(*pair) for pair in enumerate(snippets())])
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
 def test_snippets_of_the_readme_run_as_written(number, tmp_path, monkeypatch):
-    import matplotlib as mpl
-
-    mpl.use("Agg")
     monkeypatch.chdir(tmp_path)
-    text = snippets()[number]
-    if "RayMap" in text:
-        pytest.importorskip("ray", reason='workers need the extra "ray"')
-    # Smaller numbers, so that the test is quick; each must be there to be replaced.
-    for pattern, small in (
-        (r"\bsteps=\d+", "steps=5"),
-        (r"\bn=\d+", "n=4"),
-        (r"\bmu=\d+", "mu=4"),
-        (r"\blambda_=\d+", "lambda_=4"),
-        (r"\bngen=\d+", "ngen=1"),
-        (r"\bpopulation=\d\d+", "population=4"),
-        (r"\bgenerations=\d+", "generations=4"),
-        (r"\bbudget=\d+", "budget=200"),
-        (r"\brounds=\d+", "rounds=2"),
-    ):
-        text = re.sub(pattern, small, text)
     script = tmp_path / "snippet.py"
-    script.write_text(text)
-    try:
-        runpy.run_path(str(script))
-    finally:
-        for name in ("Fitness", "Mine"):
-            creator.__dict__.pop(name, None)
+    script.write_text(smaller(SNIPPETS[number]))
+    runpy.run_path(str(script))
+
+
+def test_the_readme_is_short_and_what_it_links_is_there():
+    text = README.read_text()
+    assert len(text.splitlines()) <= 220
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert len(links) > 20
+    assert not [link for link in links if not (README.parent / link).exists()]
 
 
 def test_quickstart_on_real_digits(tmp_path, capsys):

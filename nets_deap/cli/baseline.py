@@ -39,15 +39,17 @@ def baseline(options: Namespace) -> int:
         print(table([(one.name, one.about) for one in METHODS.values()], left=(0, 1)))
         return 0
     method = METHODS[_checks.choice("name", options.name, METHODS, "See: nets-deap baseline list")]
+    method.require()
     config = configured(options)
     budget: float = 1 if options.budget is None else options.budget
     if method.budgets > 0 and options.budget is None:
         budget = budget_of(options, config) * method.budgets
-    from nets_deap.experiments.compare import find, levels_of, reached_by, rows_of
+    from nets_deap.experiments.compare import find, rows_of
+    from nets_deap.experiments.compared import levels_of, usual_levels
     from nets_deap.experiments.run import build_task
     from nets_deap.runs.storage.folder import RunFolder, csv_text
 
-    levels = levels_of(numbers("--densities", options.densities, float) or reached_by(config))
+    levels = levels_of(numbers("--densities", options.densities, float) or usual_levels(config))
     task = build_task(config)
     folder = None if options.out is None else RunFolder(options.out)
     found, seconds = find(task, config, method.name, budget, levels)

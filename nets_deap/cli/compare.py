@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import sys
 from argparse import Namespace
 from typing import Any
 
 from nets_deap import _checks
 from nets_deap.cli import picture
-from nets_deap.cli.options import add_preset, budget_of, configured, numbers
+from nets_deap.cli.options import add_preset, budget_of, configured, label_of, numbers
 
 
 def add(parsers: Any) -> None:
@@ -46,7 +47,9 @@ def compare(options: Namespace) -> int:
     from nets_deap.experiments import compare as experiment
     from nets_deap.plots.comparison import comparison_figure
 
-    path = _checks.path("--out", options.out or f"runs/compare-{options.preset}")
+    if note := picture.missing("comparison.png"):
+        print(f"nets-deap: {note}", file=sys.stderr, flush=True)
+    path = _checks.path("--out", options.out or f"runs/compare-{label_of(options)}")
     summary = experiment.compare(
         config,
         path,

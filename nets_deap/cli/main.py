@@ -30,6 +30,8 @@ from nets_deap.cli import (
     status,
     ticket,
 )
+from nets_deap.cli.options import limit_threads
+from nets_deap.cli.parser import Parser
 from nets_deap.errors import NetsError
 
 # In the order of the help; each adds its own arguments, does its work and prints.
@@ -44,6 +46,8 @@ examples:
   nets-deap run xor-mlp10 --seed 3
   nets-deap run lenet-mnist --data-dir ~/data --generations 10
   nets-deap run quickstart --set recipe.lr=0.002 --set search.objectives=val_loss,density
+  nets-deap run mytask.py:make_task             a function of yours: seed -> nets.Task
+  nets-deap status runs                         every run in a folder
 """
 
 
@@ -51,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 2 for bad input."""
     options = _parser().parse_args(arguments)
     try:
+        limit_threads(options)
         code: int = options.command(options)
         sys.stdout.flush()  # here, where it is known what to do if nobody reads any more
     except NetsError as error:
@@ -69,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """Return the parser; its help needs nothing beyond the standard library."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="nets-deap",
         description="Find lottery tickets by evolution: sparse masks over a network's initial "
         "weights that train as well as the dense network.",

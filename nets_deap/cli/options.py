@@ -9,10 +9,15 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap.experiments.config import Config
+from nets_deap.experiments.own_task import is_reference, label, loaded
 from nets_deap.experiments.presets import preset
 
 AS_FOUND = (
     "that of the ticket's run or comparison folder with all that was set there, else lenet-mnist"
+)
+WHICH = (
+    "which experiment: a name that 'nets-deap presets' lists, or a task of your own, as "
+    "FILE.py:FUNCTION"
 )
 PROGRESS = ("auto", "bar", "lines", "none")
 
@@ -26,11 +31,11 @@ def add_preset(
 ) -> None:
     """Add what every command on a preset takes; the preset is ``named`` or an option."""
     if named:
-        command.add_argument("preset", metavar="PRESET", help="which experiment: nets-deap presets")
+        command.add_argument("preset", metavar="PRESET", help=WHICH)
     else:
         command.add_argument(
             "--preset",
-            help=f"which experiment (default: {default})",
+            help=f"{WHICH} (default: {default})",
         )
     if seed:
         command.add_argument("--seed", type=int, help="seed of everything (default: 0)")
@@ -38,7 +43,29 @@ def add_preset(
     command.add_argument(
         "--data-dir", help="folder of data sets, such as MNIST/raw (default: $NETS_DEAP_DATA)"
     )
+    add_threads(command)
     add_set(command)
+
+
+def add_threads(command: ArgumentParser) -> None:
+    """Add how many CPU threads train."""
+    command.add_argument(
+        "--threads",
+        type=int,
+        dest="cpu_threads",
+        metavar="N",
+        help="CPU threads that train (default: a thread a core)",
+    )
+
+
+def limit_threads(options: Namespace) -> None:
+    """Let torch, and with it all engines, use as many CPU threads as were asked for."""
+    threads = getattr(options, "cpu_threads", None)
+    if threads is not None:
+        _checks.whole("--threads", threads)
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def add_set(command: ArgumentParser) -> None:
@@ -53,28 +80,47 @@ def add_set(command: ArgumentParser) -> None:
 
 
 def configured(options: Namespace, base: Config | None = None) -> Config:
-    """Return a configuration with what the command line sets: ``base``, or the preset's."""
-    config = preset(options.preset or "lenet-mnist") if base is None else base
-    overrides: dict[str, Any] = {}
+    """Return a configuration with what the command line sets: ``base``, or the preset's.
+
+    Of a task of one's own it takes what is not set from the task, which is built for that.
+    """
+    settings = settings_of(options)
+    name = options.preset or "lenet-mnist"
+    if base is None and is_reference(name):
+        from nets_deap.experiments.own import begun
+
+        return begun(loaded(name), settings)
+    return (preset(name) if base is None else base).override(settings)
+
+
+def settings_of(options: Namespace) -> dict[str, Any]:
+    """Return the fields that ``--set`` and the flags set, by dotted names."""
+    settings: dict[str, Any] = {}
     for item in options.set:
         name, equals, value = item.partition("=")
         if not equals:
             raise _checks.bad_value("--set", "be FIELD=VALUE", "an '='", repr(item))
-        overrides[name.strip()] = value
+        settings[name.strip()] = value
     given = vars(options)
     flags = {
         "seed": given.get("seed"),
         "search.generations": given.get("generations"),
         "search.population": given.get("population"),
-        "task.device": options.device,
-        "task.data_dir": options.data_dir,
+        "task.device": given.get("device"),
+        "task.data_dir": given.get("data_dir"),
     }
     for name, value in flags.items():
-        if value is not None and name in overrides:
+        if value is not None and name in settings:
             raise _checks.bad_value(name, "be set once", "its flag or --set", "both")
         if value is not None:
-            overrides[name] = value
-    return config.override(overrides)
+            settings[name] = value
+    return settings
+
+
+def label_of(options: Namespace) -> str:
+    """Return what folders of a preset, or of a task of one's own, are called by."""
+    name: str = options.preset
+    return label(name) if is_reference(name) else name
 
 
 def configured_as_found(options: Namespace) -> Config:
@@ -105,7 +151,8 @@ def _found_beside(file: Path) -> Config | None:
     elif file.parent.parent.name == TICKETS:
         facts = config_in(file.parent.parent.parent, file.parent.name)
     # What was begun in Python has a task that only Python knows.
-    return config_of(facts) if facts and isinstance(facts.get("config"), dict) else None
+    held = facts is not None and isinstance(facts.get("config"), dict)
+    return config_of(facts, file.parent.parent) if facts is not None and held else None
 
 
 def budget_of(options: Namespace, config: Config) -> float:

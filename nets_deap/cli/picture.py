@@ -7,8 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nets_deap import _atomic
+from nets_deap import _atomic, _optional
 from nets_deap.errors import MissingExtraError
+
+
+def missing(name: str) -> str:
+    """Return that a figure will not be drawn, and what to do, before anything is trained."""
+    try:
+        _optional.require("matplotlib.figure", "plots", f"Drawing {name}")
+    except MissingExtraError as error:
+        return f"{error} The run goes on without it."
+    return ""
 
 
 def save(draw: Callable[[], Any], path: Path) -> list[str]:

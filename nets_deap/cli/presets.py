@@ -6,13 +6,16 @@ from argparse import Namespace
 from typing import Any
 
 from nets_deap._table import table
+from nets_deap.experiments.own_task import is_reference, loaded
 from nets_deap.experiments.presets import PRESETS, preset
 
 
 def add(parsers: Any) -> None:
     """Add the command to the command line."""
     command = parsers.add_parser("presets", help="list the presets of 'run'")
-    command.add_argument("name", nargs="?", help="show every field of this preset, for --set")
+    command.add_argument(
+        "name", nargs="?", help="show every field of this preset, or of FILE.py:FUNCTION, for --set"
+    )
     command.set_defaults(command=presets)
 
 
@@ -22,7 +25,13 @@ def presets(options: Namespace) -> int:
         print(table([(name, config.about) for name, config in PRESETS.items()], left=(0, 1)))
         print("\nEvery field of one: nets-deap presets NAME")
         return 0
-    for name, value in preset(options.name).settable().items():
+    if is_reference(options.name):
+        from nets_deap.experiments.own import begun
+
+        config = begun(loaded(options.name), {})
+    else:
+        config = preset(options.name)
+    for name, value in config.settable().items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         print(f"{name}={text.lower() if value is None else text}")
     return 0

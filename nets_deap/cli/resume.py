@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from nets_deap import _checks
-from nets_deap.cli.options import PROGRESS, add_where
+from nets_deap.cli.options import PROGRESS, add_threads, add_where
 from nets_deap.cli.run import carry_out
 from nets_deap.experiments.config import Config
 from nets_deap.runs.signals import listening
@@ -31,6 +31,7 @@ def add(parsers: Any) -> None:
         "--generations", type=int, help="make the run longer: generations in all (without a budget)"
     )
     command.add_argument("--progress", choices=PROGRESS, default="auto")
+    add_threads(command)
     add_where(command)
     command.set_defaults(command=resume)
 
@@ -44,7 +45,7 @@ def resume(options: Namespace) -> int:
         from nets_deap.runs.storage.reader import RunReader
 
         facts = RunReader(path).config()
-        config = config_of(facts)
+        config = config_of(facts, path)
         if options.generations is not None:
             config = config.override({"search.generations": options.generations})
         return str(facts.get("preset", "")), config

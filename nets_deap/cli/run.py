@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import signal
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from nets_deap import _checks
 from nets_deap._table import table
 from nets_deap.cli import picture
-from nets_deap.cli.options import PROGRESS, add_preset, add_where, configured, where
-from nets_deap.errors import ExecutorLostError
+from nets_deap.cli.options import PROGRESS, add_preset, add_where, configured, label_of, where
+from nets_deap.errors import ExecutorLostError, FileAccessError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.runs.signals import listening
@@ -56,23 +58,45 @@ def run(options: Namespace) -> int:
     """Run an experiment and print its table."""
     with listening():
         config = configured(options)
-        path = (
-            _checks.path("--out", options.out)
-            if options.out
-            else _default_path(options, config.seed)
-        )
-        return carry_out(
-            options, path, lambda: (options.preset, config), overwrite=options.overwrite
-        )
+        name = label_of(options)
+        with _folder(options, f"{name}-seed{config.seed}") as path:
+            return carry_out(options, path, lambda: (name, config), overwrite=options.overwrite)
 
 
-def _default_path(options: Namespace, seed: int) -> Path:
-    """Return ``runs/PRESET-seedN``, with a number where that is there and is to stay."""
-    base = Path("runs") / f"{options.preset}-seed{seed}"
-    path, number = base, 2
-    while path.exists() and not options.overwrite:
-        path, number = base.with_name(f"{base.name}-{number}"), number + 1
-    return path
+@contextlib.contextmanager
+def _folder(options: Namespace, name: str) -> Iterator[Path]:
+    """Return the run folder: the one that is named, or a new one under ``runs``, with a number.
+
+    A new one is made here, so that of two that start at once each has its own; it is gone again
+    if nothing has been written into it.
+
+    Raises:
+        FileAccessError: It cannot be made.
+    """
+    base = _checks.path("--out", options.out) if options.out else Path("runs") / name
+    if options.out or options.overwrite:
+        yield base
+        return
+    there = base.parent.exists()
+    path = base
+    try:
+        base.parent.mkdir(exist_ok=True)
+        for number in itertools.count(2):
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                break
+            path = base.with_name(f"{base.name}-{number}")
+    except OSError as error:
+        raise FileAccessError(
+            f"runs must be a folder that can be written: cannot make {path} ({error.strerror}). "
+            "Name another place: --out FOLDER."
+        ) from error
+    try:
+        yield path
+    finally:
+        for folder in (path, *([] if there else [base.parent])):
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 def carry_out(
@@ -95,6 +119,8 @@ def carry_out(
         from nets_deap.plots.pareto import run_figure
 
         name, config = begin()
+        if note := picture.missing(FIGURE):
+            _print_error(note)
         report = run(config, path, preset=name, progress=options.progress, **where(options), **how)
         draw = functools.partial(run_figure, report.search, report.final)
         notes = [*report.notes, *picture.save(draw, report.path / FIGURE)]

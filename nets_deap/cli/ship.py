@@ -26,7 +26,15 @@ def add(parsers: Any) -> None:
     command.add_argument(
         "--max-latency", metavar="TIME", help="that a minibatch may take, as in 2ms or 150us"
     )
-    command.add_argument("--batch", type=int, default=1, help="examples in it (default: 1)")
+    command.add_argument(
+        "--speedup",
+        type=float,
+        metavar="X",
+        help="that it has at least over the dense network, with minibatches of 1 and of 64",
+    )
+    command.add_argument(
+        "--batch", type=int, default=1, help="examples for --max-latency (default: 1)"
+    )
     command.add_argument("--threads", type=int, default=1, help="of the runtime (default: 1)")
     command.add_argument("--to", choices=FORMATS, default="onnx", help="the file's format")
     command.add_argument("--out", metavar="FILE", help="the file (default: none is written)")
@@ -42,21 +50,20 @@ def add(parsers: Any) -> None:
 def ship(options: Namespace) -> int:
     """Ship a network and print the table."""
     most = None if options.max_latency is None else _seconds(options.max_latency)
-    from dataclasses import replace
-
     from nets_deap.experiments.resume import config_of
     from nets_deap.experiments.run import build_task
     from nets_deap.experiments.shipping import ship as shipped
     from nets_deap.runs.storage.reader import RunReader
 
-    config = config_of(RunReader(_checks.path("run", options.run)).config())
-    where = {"device": options.device, "data_dir": options.data_dir}
-    given = {name: value for name, value in where.items() if value is not None}
-    config = replace(config, task=replace(config.task, **given))
+    path = _checks.path("run", options.run)
+    config = config_of(RunReader(path).config(), path)
+    where = {"task.device": options.device, "task.data_dir": options.data_dir}
+    config = config.override({n: value for n, value in where.items() if value is not None})
     found = shipped(
         options.run,
         build_task(config),
         max_latency=most,
+        speedup=options.speedup,
         batch=options.batch,
         threads=options.threads,
         to=options.to,

@@ -5,6 +5,7 @@ One file: all six begin with a ticket's file, from which preset and W0 are found
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from argparse import Namespace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nets_deap import _checks
 from nets_deap._table import table
+from nets_deap.cli.named import ticket_file
 from nets_deap.cli.options import AS_FOUND, add_preset, configured_as_found
 
 if TYPE_CHECKING:
@@ -33,12 +35,31 @@ def add(parsers: Any) -> None:
         add_one(what)
 
 
-def _add(what: Any, command: Callable[[Namespace], int], about: str, more: str = "") -> Any:
-    """Add one command on a ticket file, of the name of its function."""
+def _add(
+    what: Any,
+    command: Callable[[Namespace], int],
+    about: str,
+    more: str = "",
+    *,
+    many: bool = False,
+) -> Any:
+    """Add one command on a ticket file, or on several, of the name of its function."""
     added = what.add_parser(command.__name__, help=about, description=more or None)
-    added.set_defaults(command=command)
-    added.add_argument("file", metavar="FILE", help="a ticket file (.safetensors)")
+    added.set_defaults(command=functools.partial(_with_files, command))
+    text = "a ticket file (.safetensors), or its id as tables print it"
+    added.add_argument("file", metavar="FILE", nargs="+" if many else None, help=text)
     return added
+
+
+def _with_files(command: Callable[[Namespace], int], options: Namespace) -> int:
+    """Carry out a command with files in the place of ids."""
+    if isinstance(options.file, list):
+        options.file = [str(ticket_file("FILE", one)) for one in options.file]
+    else:
+        options.file = str(ticket_file("FILE", options.file))
+    if "other" in options:
+        options.other = str(ticket_file("OTHER", options.other))
+    return command(options)
 
 
 def _add_show(what: Any) -> None:
@@ -199,12 +220,11 @@ def _export_pruned(options: Namespace, ticket: Ticket) -> Path:
 
 def _export_onnx(options: Namespace, ticket: Ticket) -> Path:
     """Train a ticket, write its compact network as ONNX; return the file."""
-    from nets_deap import _optional
     from nets_deap.experiments.compacting import check_suffix
     from nets_deap.models.compact import onnx
 
     out = check_suffix(options.out, (".onnx",))
-    _optional.require("onnxruntime", "onnx", "ONNX export")  # before anything is trained
+    onnx.runtime_of("ONNX export")  # before anything is trained
     report = _compacted(options, ticket, needed=False)
     if "compact" not in report.footprints:
         print("It cannot be compacted: the whole network is written, with its zeros.")
@@ -229,8 +249,9 @@ def _add_check(what: Any) -> None:
         what,
         check,
         "is it a winning ticket? shuffled, re-initialised, inverted, dense",
-        "Train a ticket beside its mask shuffled within layers, its mask over other initial "
+        "Train each ticket beside its mask shuffled within layers, its mask over other initial "
         "weights, an inverted mask and the dense network, and judge whether it wins.",
+        many=True,
     )
     add_preset(command, named=False, default=AS_FOUND)
     command.add_argument(
@@ -239,30 +260,39 @@ def _add_check(what: Any) -> None:
     command.add_argument("--seeds", type=int, default=5, help="replicates (default: 5)")
     command.add_argument("--tolerance", type=float, default=0.1, help="in pp (default: 0.1)")
     command.add_argument("--margin", type=float, default=0.5, help="in pp (default: 0.5)")
-    command.add_argument("--json", help="also write the report to this file")
+    command.add_argument(
+        "--json", help="also write the report to this file; of several tickets a report by file"
+    )
 
 
 def check(options: Namespace) -> int:
-    """Check a ticket and print the report."""
+    """Check tickets and print the reports."""
     from nets_deap import _atomic
     from nets_deap.experiments import sanity
     from nets_deap.runs.storage.folder import RunFolder
     from nets_deap.tickets.ticket import Ticket
 
-    ticket = Ticket.load(options.file)
+    tickets = {file: Ticket.load(file) for file in options.file}
     target = options.json and _atomic.place("--json", options.json)
-    config, task = _task(options, ticket)
-    report = sanity.check(
-        ticket,
-        task,
-        steps=config.final.steps if options.steps is None else options.steps,
-        seeds=options.seeds,
-        tolerance=options.tolerance / 100,
-        margin=options.margin / 100,
-    )
-    print(report.table())
+    reports = {}
+    for file, ticket in tickets.items():
+        config, task = _task(Namespace(**{**vars(options), "file": file}), ticket)
+        reports[file] = report = sanity.check(
+            ticket,
+            task,
+            steps=config.final.steps if options.steps is None else options.steps,
+            seeds=options.seeds,
+            tolerance=options.tolerance / 100,
+            margin=options.margin / 100,
+        )
+        print(report.table() if len(tickets) == 1 else f"{file}\n{report.table()}\n", flush=True)
+    if len(tickets) > 1:
+        won = sum(report.winning for report in reports.values())
+        print(f"{won} of {len(tickets)} are winning tickets")
     if target:
-        RunFolder.existing(target.parent).write_json(target.name, report.as_dict())
+        plain = {file: report.as_dict() for file, report in reports.items()}
+        content = plain if len(tickets) > 1 else next(iter(plain.values()))
+        RunFolder.existing(target.parent).write_json(target.name, content)
     return 0
 
 

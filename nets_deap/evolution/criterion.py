@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.measures import multiply_adds
+from nets_deap.evolution.objectives import Objective
 from nets_deap.names import NEURON, WEIGHT
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.cost import uses
 from nets_deap.training.task import Task
 
+# Of what a neuron of the layer saves where it saves most, what one of any other counts at least.
+LEAST = 0.01
+# What is saved of measured times, by task and objective: measuring takes a while.
+_timed: weakref.WeakKeyDictionary[Task, dict[str, dict[str, float]]] = weakref.WeakKeyDictionary()
 
-def criterion(task: Task, by: str, ticket: Ticket | None = None) -> dict[str, Any]:
+
+def criterion(
+    task: Task, by: str, ticket: Ticket | None = None, objectives: Sequence[Objective] = ()
+) -> dict[str, Any]:
     """Return a criterion as ``mut_prune``, ``mut_swap`` and ``cx_average`` take it, by keyword.
 
     Args:
         task: The task.
         by: The criterion.
         ticket: See ``costs_of``.
+        objectives: See ``costs_of``.
     """
-    return {"by": by, "costs": costs_of(task, ticket) if by == "cost" else None}
+    return {"by": by, "costs": costs_of(task, ticket, objectives) if by == "cost" else None}
 
 
 def usual_criterion(task: Task) -> str:
@@ -40,36 +52,74 @@ def usual_criterion(task: Task) -> str:
     return "lamp" if unlike and task.layout.unit == WEIGHT else "magnitude"
 
 
-def costs_of(task: Task, ticket: Ticket | None = None) -> dict[str, float]:
+def costs_of(
+    task: Task, ticket: Ticket | None = None, objectives: Sequence[Objective] = ()
+) -> dict[str, float]:
     """Return what is saved with a weight of each layer, or with a neuron or filter, by name.
 
-    In multiply-adds. With a filter goes what reads it as well: its worth is what one filter less
-    of the ticket saves, so that it depends on how many there are of the layers about it.
+    With a filter goes what reads it as well: its worth is what one filter less of the ticket saves,
+    so that it depends on how many there are of the layers about it. It saves what the search makes
+    small: multiply-adds, or parameters, memory or measured time, this once for all tickets, of the
+    dense network; without such an objective, multiply-adds.
 
     Args:
         task: The task.
         ticket: Of neurons or filters the ticket that loses one; None for the dense one.
+        objectives: Of the search.
+
+    Returns:
+        Multiply-adds; of another objective, millionths of what the ticket has of it.
     """
     if task.layout.unit != NEURON:
         return task.weight_costs
-    gates = np.ones(task.layout.size, dtype=np.bool_) if ticket is None else ticket.gates
+    dense = np.ones(task.layout.size, dtype=np.bool_)
+    gates = dense if ticket is None else ticket.gates
+    for one in objectives:
+        if one.direction == "min" and one.reference == "dense" and one.measure is not multiply_adds:
+            known = _timed.setdefault(task, {}) if one.timed else {}
+            if one.name not in known:
+                known[one.name] = _shares(task, dense if one.timed else gates, one.measure)
+            if known[one.name]:
+                return known[one.name]
+    return {name: max(saved, 1.0) for name, saved in _saved(task, gates, multiply_adds).items()}
 
-    def count() -> float:
-        return multiply_adds(Measured(task.ticket(gates), {}, 0, task=task))
 
-    whole, found = count(), {}
+def _shares(
+    task: Task, gates: NDArray[np.bool_], measure: Callable[[Measured], float]
+) -> dict[str, float]:
+    """Return what is saved of something in millionths of it, by layer; nothing where none does."""
+    found = _saved(task, gates, measure)
+    most = max(found.values())
+    if most <= 0:
+        return {}
+    # A measured time may be less with a filter more, and of some layers nothing counts.
+    whole, least = measure(_of(task, gates)), LEAST * most
+    return {name: 1e6 * max(saved, least) / whole for name, saved in found.items()}
+
+
+def _saved(
+    task: Task, gates: NDArray[np.bool_], measure: Callable[[Measured], float]
+) -> dict[str, float]:
+    """Return how much less there is of something with a neuron or filter less, by layer.
+
+    The mean of half of those that are kept, as time is measured and a single one is lost in it.
+    """
+    found = {}
     for layer in task.layout.layers:
-        # The second one: where the first stays, to stand in for the constants of all, it saves
-        # nothing.
-        before, kept, saved = (
-            whole,
-            layer.start + np.flatnonzero(gates[layer.start : layer.stop]),
-            1.0,
-        )
-        for place in kept[:2].tolist() if len(kept) > 1 else []:
-            gates[place] = False
-            after = count()
-            before, saved = after, max(before - after, 1.0)
-        gates[kept] = True
-        found[layer.name] = saved
+        kept = layer.start + np.flatnonzero(gates[layer.start : layer.stop])
+        # From the second one on: where the first stays, to stand in for the constants of all, it
+        # saves nothing.
+        gone = kept[1 : 1 + max(1, len(kept) // 2)]
+        found[layer.name] = 0.0
+        if len(gone):
+            fewer = gates.copy()
+            fewer[kept[0]] = False
+            before = measure(_of(task, fewer))
+            fewer[gone] = False
+            found[layer.name] = (before - measure(_of(task, fewer))) / len(gone)
     return found
+
+
+def _of(task: Task, gates: NDArray[np.bool_]) -> Measured:
+    """Return a ticket as an objective takes it that needs nothing but the mask."""
+    return Measured(task.ticket(gates), {}, 0, task=task)

@@ -137,7 +137,7 @@ class Descent:
         """Return a copy of a ticket that keeps ``size`` weights, rounded; see ``_sizes``."""
         ticket = copy.deepcopy(ticket)
         fraction = self._fraction if self._by_cost else max(0.0, 1 - round(size) / ticket.kept)
-        by = criterion(self._evaluator.task, self._by, ticket)
+        by = criterion(self._evaluator.task, self._by, ticket, self._evaluator.objectives)
         mut_prune(ticket, fraction=fraction, rng=rng, **by)
         return ticket
 

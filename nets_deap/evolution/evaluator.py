@@ -278,7 +278,7 @@ class Evaluator(Batched):
 
     def restart(self) -> None:
         """Begin at generation 0 again, with the budget unspent."""
-        _latest[self.task] = weakref.ref(self)
+        _note_latest(self)
         self._home = os.getpid()
         self.generation = 0
         self.again, self.residents = [], []
@@ -342,7 +342,7 @@ class Evaluator(Batched):
             for ticket in tickets:
                 self._check(ticket)
             self.open(tickets)
-            _latest[self.task] = weakref.ref(self)
+            _note_latest(self)
             if not tickets:
                 return []
             values = self._with_again(tickets)
@@ -387,7 +387,7 @@ class Evaluator(Batched):
             return
         for each in spent:
             self.task.ledger.add(each.networks, each.network_steps, each.diverged, each.dense_steps)
-        _latest[self.task] = weakref.ref(self)
+        _note_latest(self)
         with at_work(self.task.problem):
             self._with_again([])
 
@@ -754,6 +754,12 @@ def warn_of_last_units(tickets: Iterable[Ticket]) -> None:
                     layer.name,
                     layer.size,
                 )
+
+
+def _note_latest(evaluator: Evaluator) -> None:
+    """Let an evaluator be the latest of its task, and its task the last."""
+    _latest.pop(evaluator.task, None)  # else its place would stay that of the task's first
+    _latest[evaluator.task] = weakref.ref(evaluator)
 
 
 def evaluator_of(task: Task) -> Evaluator | None:

@@ -43,7 +43,7 @@ class Lineages:
     ) -> None:
         self._evaluator, self._low = evaluator, low
         self._noise = NOISE if settings.noise is None else settings.noise
-        self._saliency = criterion(evaluator.task, by)
+        self._saliency = criterion(evaluator.task, by, objectives=evaluator.objectives)
         self._by_gradient = BY_GRADIENT if getattr(settings, "gradient", None) is not False else 0.0
 
     def mutate(self, individual: Ticket, *, rng: Rng | None = None) -> tuple[Ticket]:

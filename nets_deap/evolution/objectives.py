@@ -47,6 +47,7 @@ class Objective:
         reference_offset: Added to the reference.
         needs_state: Whether it needs the trained network itself (``Measured.state``).
         needs_accuracy: Whether it is defined only for losses that have an accuracy.
+        timed: Whether it is a measured time, never twice the same.
         about: What it is, in a phrase, for the table in the documentation.
     """
 
@@ -59,6 +60,7 @@ class Objective:
     reference_offset: float = 0.0
     needs_state: bool = False
     needs_accuracy: bool = False
+    timed: bool = False
     about: str = ""
 
     def __post_init__(self) -> None:
@@ -253,7 +255,9 @@ def latency(batch: float = 1, *, runtime: str = "torch", threads: int = 1) -> Ob
     name = f"latency_{n}" + ("" if kind == "torch" else f"_{kind}")
     name += "" if cores == 1 else f"_threads_{cores}"
     about = "measured milliseconds of a minibatch of that size through the compact network"
-    return Objective(name, "min", measures.WORST_COUNT, measure, reference="dense", about=about)
+    return Objective(
+        name, "min", measures.WORST_COUNT, measure, reference="dense", timed=True, about=about
+    )
 
 
 #: What is known by its name.
@@ -359,6 +363,7 @@ FACTORIES: dict[str, Callable[[float], Objective]] = {
     "steps_to_loss": steps_to_loss,
     "noise_accuracy": noise_accuracy,
     "latency": latency,
+    "latency_onnxruntime": functools.partial(latency, runtime="onnxruntime"),
 }
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nets_deap import _atomic, _checks
 from nets_deap.errors import FileAccessError, InvalidValueError
-from nets_deap.experiments.config import Config
+from nets_deap.experiments.config import Config, TaskConfig
 from nets_deap.experiments.run import build_task
 from nets_deap.models.compact.footprint import Footprint, measure_footprints, table
 from nets_deap.models.compact.sparse import has_linears
@@ -69,7 +69,9 @@ def task_for(config: Config, ticket: Ticket, *, any_initial: bool = False) -> Ta
     Raises:
         InvalidValueError: Its network has other layers than the ticket's, or another W0.
     """
-    task = build_task(replace(config, task=replace(config.task, unit=ticket.unit)))
+    if isinstance(config.task, TaskConfig):
+        config = replace(config, task=replace(config.task, unit=ticket.unit))
+    task = build_task(config)
     own, its = task.layout.weights, ticket.layout.weights
     hint = "Name its preset and what was set: --preset, --seed, --set."
     rule = "belong to this task"

@@ -3,85 +3,126 @@
 from __future__ import annotations
 
 import json
+import math
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nets_deap import _checks
 from nets_deap.baselines import Baseline
-from nets_deap.evolution.budget import STEPS
+from nets_deap.errors import InvalidValueError
+from nets_deap.evolution.budget import STEPS, Budget
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.measures import multiply_adds
 from nets_deap.evolution.operators import layer_counts
+from nets_deap.experiments.compared import (
+    compared,
+    identity,
+    levels_of,
+    source,
+    unit_of,
+    usual_levels,
+)
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.folder import ComparisonFolder
 from nets_deap.experiments.methods import EVOLUTION, METHODS, usual_methods
-from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import build_task
-from nets_deap.experiments.setting import NEAR, Setting
-from nets_deap.experiments.summarise import summarise
+from nets_deap.experiments.setting import Setting
+from nets_deap.experiments.summarise import split_of, summarise
 from nets_deap.experiments.summary import Summary
+from nets_deap.runs.progress import Progress
 from nets_deap.runs.storage.folder import csv_text
+from nets_deap.runs.storage.history import SHORT
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.recipe import name_of
 from nets_deap.training.task import Task
 
-# After 10 to 28 rounds of pruning a fifth: 10.7, 6.9, 4.4, 2.8, 1.8, 1.2, 0.74, 0.47, 0.30 and
-# 0.19 %.
-DENSITIES = tuple(0.8**level for level in range(10, 29, 2))
 Row = dict[str, Any]
 
 
+@_checks.signed
 def compare(
-    config: Config,
-    path: str | Path,
+    make_task: Callable[..., Task] | str | Config,
+    path: str | Path | None = None,
     *,
-    seeds: Sequence[int],
-    budget: float,
+    seeds: int | Sequence[int] = 10,
     methods: Sequence[str] | None = None,
     densities: Sequence[float] | None = None,
+    budget: float | None = None,
+    settings: Mapping[str, Any] | None = None,
     on_done: Callable[[str], None] | None = None,
 ) -> Summary:
-    """Run methods over seeds, each once, and summarise them.
+    """Run evolution and baselines over seeds, paired by seed, and summarise what they find.
 
     For each seed all methods share model, W0, data and the minibatches of the final training.
     What a folder holds already, finished, is not run again; so an interrupted comparison goes on,
-    and a finished one is summarised anew at once.
+    and a finished one is summarised anew at once. The table is ``print(summary)``, the figure
+    ``nets.plots.accuracy_over_density(summary)``.
 
     Args:
-        config: A preset: task, recipe, search and final training.
+        make_task: A function that takes the seed and returns a ``nets.Task`` of that seed; what
+            names one, ``"FILE.py:FUNCTION"``; or a preset's name or configuration.
         path: The folder: ``comparison.json``, ``results/*.json``, ``rows.csv``, ``summary.txt``
-            and ``summary.json``.
-        seeds: One or more seeds >= 0.
-        budget: Of the search, in the preset's ``search.budget_unit``; some methods get a stated
-            multiple of it.
-        methods: Names of ``METHODS``; None for all that take what the preset's tickets gate.
-        densities: Levels in (0, 1), in any order; None for those of ``DENSITIES`` that the preset's
-            search reaches.
-        on_done: Called with a line for each method and seed.
+            and ``summary.json``; None keeps nothing.
+        seeds: How many, from 0 on; or one or more seeds >= 0.
+        methods: Names of ``METHODS``; None for all that take what the tickets gate, less those that
+            the task is not for, each with a line.
+        densities: Levels in (0, 1), in any order; None for those of ``DENSITIES`` that the search
+            reaches.
+        budget: Of the search, in its ``search.budget_unit``, dense steps by default; some methods
+            get a stated multiple of it. None for the preset's, or 20 times the recipe's steps.
+        settings: Fields by dotted names, as ``nets-deap compare --set`` has them, such as
+            ``{"search.population": 24, "final.steps": 2000}``; final trainings take 5 times the
+            recipe's steps if nothing else is set.
+        on_done: Called with a line for each method and seed; None writes it to standard error.
 
     Returns:
         The summary over everything that the folder holds for these methods and seeds.
 
     Raises:
-        InvalidValueError: An argument is out of range, or the folder holds another comparison.
+        InvalidValueError: An argument is out of range, the folder holds another comparison, or the
+            task has no accuracy.
+        InvalidTypeError: ``make_task`` makes no task.
         FileAccessError: The folder cannot be read or written.
     """
-    given = usual_methods(config.task.unit) if methods is None else methods
+    if path is None:
+        with tempfile.TemporaryDirectory() as there:
+            return compare(
+                make_task,
+                there,
+                seeds=seeds,
+                methods=methods,
+                densities=densities,
+                budget=budget,
+                settings=settings,
+                on_done=on_done,
+            )
+    numbers = [*range(seeds)] if isinstance(seeds, int) else [*seeds]
+    numbers = [_checks.whole("seeds", seed, low=0) for seed in numbers]
+    config = compared(make_task, numbers, settings or {})
+    given = usual_methods(unit_of(config)) if methods is None else methods
     chosen = [_checks.choice("methods", name, METHODS) for name in given]
-    levels = levels_of(reached_by(config) if densities is None else densities)
-    if config.search.budget_unit == STEPS:
-        _checks.whole("budget", budget)
-    _checks.real("budget", budget, low=0, open_low=True)
-    if not chosen or not levels or not len(seeds) or len(set(seeds)) < len(seeds):
+    for name in chosen:
+        METHODS[name].require()
+    levels = levels_of(usual_levels(config) if densities is None else densities)
+    spent = config.search.budget if budget is None else budget
+    unit = config.search.budget_unit
+    if spent is None:
+        raise _checks.bad_value("budget", "be given", f"a number of {unit}", None)
+    assert not isinstance(spent, Budget)  # a configuration takes it apart
+    if unit == STEPS:
+        _checks.whole("budget", spent)
+    _checks.real("budget", spent, low=0, open_low=True)
+    if not chosen or not levels or not numbers or len(set(numbers)) < len(numbers):
         raise _checks.bad_value(
-            "compare", "have work", "methods, densities and distinct seeds", [chosen, [*seeds]]
+            "compare", "have work", "methods, densities and distinct seeds", [chosen, numbers]
         )
     # Evolution first: same-layers needs its tickets.
     chosen = sorted(set(chosen), key=list(METHODS).index)
-    numbers = [_checks.whole("seeds", seed, low=0) for seed in seeds]
-    folder = ComparisonFolder(path, _identity(config, budget, levels))
+    folder = ComparisonFolder(path, identity(config, spent, levels), source(config))
     if "same-layers" in chosen and EVOLUTION not in chosen:
         missing = [seed for seed in numbers if not folder.has(seed, EVOLUTION)]
         if missing:
@@ -92,20 +133,31 @@ def compare(
                 f"none for {missing}",
                 "Add evolution to the methods.",
             )
+    tell = Progress("lines").line if on_done is None else on_done
     for seed in numbers:
         waiting = [name for name in ("dense", *chosen) if not folder.has(seed, name)]
         if not waiting:
             continue
         task = build_task(replace(config, seed=seed))
+        _check_task(task, folder, [n for n in ("dense", *chosen) if folder.has(seed, n)])
         for level in levels:
             layer_counts(task.layout, level)  # raises before anything is trained
         for name in waiting:
-            rows = _measure(task, config, name, budget, levels, folder)
+            try:
+                rows = _measure(task, config, name, spent, levels, folder)
+            except InvalidValueError as error:
+                if methods is not None or name in ("dense", EVOLUTION):
+                    raise
+                tell(f"seed {seed}  {name:<14} left out: {error}")
+                continue
             folder.put(seed, name, rows)
-            if on_done is not None:
-                on_done(_line(seed, name, rows))
+            tell(_line(seed, name, rows))
     rows = [
-        row for seed in numbers for name in ("dense", *chosen) for row in folder.get(seed, name)
+        row
+        for seed in numbers
+        for name in ("dense", *chosen)
+        if folder.has(seed, name)
+        for row in folder.get(seed, name)
     ]
     summary = summarise(rows, levels)
     folder.write_text("rows.csv", csv_text(rows))
@@ -114,17 +166,26 @@ def compare(
     return summary
 
 
-def reached_by(config: Config) -> tuple[float, ...]:
-    """Return the usual density levels, as far down as a configuration's search goes."""
-    low = min(config.search.density) / NEAR
-    return tuple(level for level in DENSITIES if level >= low) or DENSITIES[:1]
-
-
-def levels_of(densities: Sequence[float]) -> tuple[float, ...]:
-    """Return distinct density levels in (0, 1), densest first."""
-    limits: Any = {"low": 0, "high": 1, "open_low": True, "open_high": True}
-    distinct = {_checks.real("densities", density, **limits) for density in densities}
-    return tuple(sorted(distinct, reverse=True))
+def _check_task(task: Task, folder: ComparisonFolder, done: Sequence[str]) -> None:
+    """Refuse a task without an accuracy, and another one than results of its seed were found on."""
+    if not task.has_accuracy:
+        raise _checks.bad_value(
+            "the task",
+            "have an accuracy to compare by",
+            "cross_entropy or binary_cross_entropy",
+            f"the loss {name_of(task.recipe.loss)}",
+            "Compare losses by nets.baselines and task.train_all.",
+        )
+    for name in done:
+        held = {row.get("task", task.fingerprint[:SHORT]) for row in folder.get(task.seed, name)}
+        if held != {task.fingerprint[:SHORT]}:
+            raise _checks.bad_value(
+                "the task",
+                f"be that of {name} with seed {task.seed}",
+                f"fingerprint {', '.join(sorted(held))}",
+                task.fingerprint[:SHORT],
+                f"It has changed since {folder.path} was begun: choose another folder.",
+            )
 
 
 def find(
@@ -156,14 +217,15 @@ def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: flo
             "density": level.ticket.density,
             "kept": level.ticket.kept,
             "multiply_adds": int(multiply_adds(Measured(level.ticket, {}, 0, task=task))),
-            "test_accuracy": result.test_accuracy,
-            "test_loss": result.test_loss,
+            "test_accuracy": _known(result.test_accuracy),
+            "test_loss": _known(result.test_loss),
             "val_accuracy": result.val_accuracy,
             "search_steps": found.search_steps,
             "search_dense_steps": round(found.search_dense_steps, 3),
             "search_seconds": round(seconds, 2),
             "final_steps": config.final.steps,
-            "ticket": level.ticket.digest[:16],
+            "ticket": level.ticket.digest[:SHORT],
+            "task": task.fingerprint[:SHORT],
         }
         for level, result in zip(found.levels, results, strict=True)
     ]
@@ -192,19 +254,15 @@ def _measure(
     return rows_of(task, config, name, found, seconds)
 
 
-def _identity(config: Config, budget: float, densities: tuple[float, ...]) -> dict[str, Any]:
-    """Return what must be the same for results to belong to one comparison."""
-    plain = config.as_dict()
-    plain["task"] = {k: v for k, v in plain["task"].items() if k not in ("data_dir", "device")}
-    plain["final"] = {"steps": config.final.steps}
-    del plain["seed"], plain["about"]
-    adds = asdict(PRESETS["lenet-adds"].search)  # what evolution-adds runs, whatever the preset
-    return {"config": plain, "adds": adds, "budget": budget, "densities": list(densities)}
+def _known(number: float) -> float | None:
+    """Return a number; None where there is none, as without a test split."""
+    return None if math.isnan(number) else number
 
 
 def _line(seed: int, name: str, rows: Sequence[Row]) -> str:
     """Return a line of progress."""
     first = rows[0]
     costs = f"{first['search_steps']:>7} steps {first['search_dense_steps']:>7.0f} dense steps"
-    accuracy = ", ".join(f"{100 * r['test_accuracy']:.2f} @ {100 * r['density']:.2f}" for r in rows)
+    column = split_of(rows)
+    accuracy = ", ".join(f"{100 * r[column]:.2f} @ {100 * r['density']:.2f}" for r in rows)
     return f"seed {seed}  {name:<14} {costs}  {accuracy} %"

@@ -14,6 +14,7 @@ from nets_deap.errors import InvalidValueError, NetsError
 from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.settings import Settings, at_least_0, one_of, setting
 from nets_deap.experiments.overrides import read_field
+from nets_deap.experiments.own_task import OwnTask
 from nets_deap.names import (
     DATASETS,
     ENGINES,
@@ -71,6 +72,10 @@ class TaskConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_pair()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return every field as plain data."""
+        return asdict(self)
 
     def _check_pair(self) -> None:
         """Refuse what the kind does not use, and data that it does not take."""
@@ -173,10 +178,10 @@ class FinalConfig(Settings):
 
 @dataclass(frozen=True)
 class Config:
-    """One experiment: a task, a recipe, a search and a final training."""
+    """One experiment: a task, of a preset or one's own, a recipe, a search and a final training."""
 
     about: str
-    task: TaskConfig = field(default_factory=TaskConfig)
+    task: TaskConfig | OwnTask = field(default_factory=TaskConfig)
     recipe: Recipe = field(default_factory=Recipe)
     search: SearchConfig = field(default_factory=SearchConfig)
     final: FinalConfig = field(default_factory=FinalConfig)
@@ -200,7 +205,30 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {**asdict(self), "recipe": self.recipe.as_dict()}
+        return {**asdict(self), "task": self.task.as_dict(), "recipe": self.recipe.as_dict()}
+
+    def _check_name(self, name: str) -> None:
+        """Refuse what is not the name of a field, and guess what was meant."""
+        known = self.settable()
+        if name in known:
+            return
+        section, _, key = name.rpartition(".")
+        same = [one for one in known if one.rpartition(".")[2] == key]
+        near = [one for one in known if section and one.startswith(f"{section}.")]
+        if section == "task" and isinstance(self.task, OwnTask):
+            raise _checks.bad_value(
+                name,
+                f"be a parameter of {self.task.source}",
+                ", ".join(one.removeprefix("task.") for one in near) or "none but the seed",
+                key,
+                f"Let the function take it, with a default: def make_task(seed, {key}=...).",
+            )
+        if near and not same:
+            _checks.choice("--set", name, near)
+        meant = " or ".join(map(repr, same))
+        guess = f"Did you mean {meant}?" if same else _checks.meant_by(name, known)
+        expected = "SECTION.FIELD, as 'nets-deap presets NAME' lists them"
+        raise _checks.bad_value("--set", "name a field", expected, name, guess)
 
     def override(self, settings: Mapping[str, Any]) -> Config:
         """Return the configuration with fields replaced, given by dotted name.
@@ -216,7 +244,7 @@ class Config:
         parts: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             try:
-                _checks.choice("--set", name, self.settable())
+                self._check_name(name)
                 section, _, key = name.rpartition(".")
                 owner = getattr(self, section) if section else self
                 parts.setdefault(section, {})[key] = read_field(name, value, type(owner), key)

@@ -14,6 +14,8 @@ from nets_deap import _checks
 from nets_deap._table import Brief
 from nets_deap.evolution.criterion import criterion
 from nets_deap.evolution.descent import rounds_to
+from nets_deap.evolution.measured import Measured
+from nets_deap.evolution.measures import multiply_adds
 from nets_deap.evolution.operators import mut_prune, random_mask
 from nets_deap.experiments.chain import chain, steps_a_round
 from nets_deap.tickets import bits
@@ -39,6 +41,10 @@ class FinalRow(Brief):
         share: Multiply-adds of the kept weights over those of the dense network, of the member and
             of its random mask; see ``training.cost.dense_share``.
         pruned_share: The same of the chain's ticket.
+        compact: Multiply-adds of the member without its dead units over those of the dense network,
+            as the objective ``"multiply_adds"`` counts them.
+        random_compact: The same of its random mask.
+        pruned_compact: The same of the chain's ticket.
     """
 
     ticket: Ticket
@@ -47,6 +53,9 @@ class FinalRow(Brief):
     pruned: TrainResult | None = None
     share: float = math.nan
     pruned_share: float | None = None
+    compact: float = math.nan
+    random_compact: float = math.nan
+    pruned_compact: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,6 +127,9 @@ def train_front(
     dense, *results = (by_digest[ticket.digest] for ticket in everyone)
     ours, random, theirs = (results[i * len(chosen) : (i + 1) * len(chosen)] for i in range(3))
     shares = [dense_share(task.problem, ticket.packed_mask) for ticket in (*chosen, *rivals)]
+    whole = _compact_adds(task, everyone[0])
+    compact = [_compact_adds(task, ticket) / whole for ticket in everyone[1:]]
+    n = len(chosen)
     rows = [
         FinalRow(
             ticket,
@@ -125,11 +137,19 @@ def train_front(
             random[i],
             theirs[i] if rivals else None,
             shares[i],
-            shares[len(chosen) + i] if rivals else None,
+            shares[n + i] if rivals else None,
+            compact[i],
+            compact[n + i],
+            compact[2 * n + i] if rivals else None,
         )
         for i, ticket in enumerate(chosen)
     ]
     return FinalTraining(rows, dense, steps)
+
+
+def _compact_adds(task: Task, ticket: Ticket) -> float:
+    """Return the multiply-adds of a ticket's network without its dead units."""
+    return multiply_adds(Measured(ticket, {}, 0, task=task))
 
 
 def prune_alike(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task
 
+logger = logging.getLogger("nets_deap")
+
 HEAD, RESULTS = "comparison.json", "results"
 
 
@@ -29,6 +32,7 @@ class ComparisonFolder(RunFolder):
     Args:
         path: The folder; made with its parents if it is not there.
         identity: What must be the same for results to belong together.
+        beside: What is noted and may change; that it has is told.
 
     Raises:
         InvalidValueError: It holds another comparison, or something else.
@@ -37,7 +41,9 @@ class ComparisonFolder(RunFolder):
 
     locked = False
 
-    def __init__(self, path: str | Path, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: str | Path, identity: Mapping[str, Any], beside: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = _checks.path("path", path)
         plain = json.loads(json.dumps(identity))
         if (self.path / HEAD).exists():
@@ -55,9 +61,14 @@ class ComparisonFolder(RunFolder):
                     "Choose another folder, or compare with the settings of this one.",
                 )
             self._written = {}
+            if any(held.get(name, value) != value for name, value in (beside or {}).items()):
+                logger.warning(
+                    "The file of the task has changed since %s was begun: results of other seeds "
+                    "count only if it makes the same tasks.", self.path
+                )  # fmt: skip
         else:
             super().__init__(path)
-            self.write_json(HEAD, plain)
+            self.write_json(HEAD, {**plain, **(beside or {})})
         try:
             for name in (RESULTS, TICKETS):
                 (self.path / name).mkdir(exist_ok=True)

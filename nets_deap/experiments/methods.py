@@ -1,4 +1,7 @@
-"""The methods that a comparison runs: evolution and every baseline, by name and cost."""
+"""The methods that a comparison runs: evolution and every baseline, by name and cost.
+
+One file: most of it is the table, a few lines a method, and the functions that it names.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nets_deap import _checks, baselines
+from nets_deap import _checks, _optional, baselines
 from nets_deap.baselines import Baseline
 from nets_deap.evolution.descent import FRACTION
 from nets_deap.experiments.controls import (
@@ -59,6 +62,7 @@ class Method:
         find: Returns what it finds within a budget.
         budgets: How many budgets it may spend.
         takes: Whether it can be run here on tickets whose bits gate such a unit.
+        extra: The module that it needs, and the extra that brings it; None for none.
     """
 
     name: str
@@ -66,6 +70,12 @@ class Method:
     find: Callable[[Setting, float], Baseline]
     budgets: float = 1.0
     takes: Callable[[str], bool] = _any
+    extra: tuple[str, str] | None = None
+
+    def require(self) -> None:
+        """Raise if the package that it needs is not installed; before anything is trained."""
+        if self.extra is not None:
+            _optional.require(*self.extra, f"The method {self.name!r}")
 
 
 def evolve(setting: Setting, budget: float) -> Baseline:
@@ -267,6 +277,7 @@ _NAMED: dict[str, Method] = {
                 s.task, s.densities, steps=math.floor(budget)
             ),
             takes=_ranks_neurons,
+            extra=("torch_pruning", "torch-pruning"),
         ),
     )
 }

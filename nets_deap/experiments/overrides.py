@@ -35,4 +35,6 @@ def _parse(text: str, kind: Any) -> Any:
         if text.lower() in ("true", "yes", "1", "false", "no", "0"):
             return text.lower() in ("true", "yes", "1")
         raise ValueError(text)
+    if origin is not None:  # a function, say, which no text is
+        raise ValueError(text)
     return kind(text)

@@ -169,4 +169,5 @@ PRESETS: dict[str, Config] = {
 
 def preset(name: str) -> Config:
     """Return a preset by name."""
-    return PRESETS[_checks.choice("preset", name, PRESETS, "See: nets-deap presets")]
+    hint = "See: nets-deap presets. A task of your own is FILE.py:FUNCTION."
+    return PRESETS[_checks.choice("preset", name, PRESETS, hint)]

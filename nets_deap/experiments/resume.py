@@ -12,6 +12,7 @@ from nets_deap import _checks
 from nets_deap.errors import CallOrderError, NetsError, RunFileError
 from nets_deap.evolution.budget import STEPS
 from nets_deap.experiments.config import Config
+from nets_deap.experiments.own import taken_up
 from nets_deap.runs.resume import Resumed, newest, take_up
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.reader import RunReader
@@ -35,11 +36,13 @@ def resume(
     the uninterrupted run.
 
     Python's, NumPy's and torch's global random states are set to what they were. Nothing in the
-    files is executed.
+    folder is executed; the task of a run that was begun with a function of one's own is made by
+    that function, in a file elsewhere.
 
     Args:
         path: The run folder.
-        task: The same task as then; None builds it from the configuration of ``nets-deap run``.
+        task: The same task as then; None builds it from the configuration of ``nets-deap run``, or
+            by the function that was named there.
         archive: An empty hall of fame of the class that the recorder had, where it is none of
             ``nets.ParetoFront``, ``nets.NicheArchive`` and DEAP's own.
         generations: How many there will be in all, to go on for longer than planned, also with
@@ -59,7 +62,7 @@ def resume(
     if task is None:
         from nets_deap.experiments.run import build_task
 
-        task = build_task(config_of(facts))
+        task = build_task(config_of(facts, _checks.path("path", path)))
     else:
         check_task("task", task)
     folder = RunFolder.taken_up(path, force=force)
@@ -89,11 +92,16 @@ def resume(
         raise
 
 
-def config_of(facts: Mapping[str, Any]) -> Config:
+def config_of(facts: Mapping[str, Any], folder: Path | None = None) -> Config:
     """Return the configuration of a run that ``nets-deap run`` began.
+
+    Args:
+        facts: What its ``config.json`` holds.
+        folder: The run folder, of which no file is executed.
 
     Raises:
         CallOrderError: It was begun in Python.
+        InvalidValueError: The function that makes its task is not where it was.
         RunFileError: It is not a valid configuration.
     """
     plain = facts.get("config")
@@ -103,13 +111,19 @@ def config_of(facts: Mapping[str, Any]) -> Config:
             "with nets.resume(path, task=task) or nets.search(task, path=path, resume=True)."
         )
     settings: dict[str, Any] = {}
+    own = plain.get("task")
+    own = own if isinstance(own, dict) and "source" in own else None
     for section, value in plain.items():
+        if section == "task" and own is not None:
+            continue
         if isinstance(value, dict):
             settings.update({f"{section}.{n}": _field(v) for n, v in value.items()})
         elif section != "about":
             settings[section] = value
     if settings.get("search.budget") is not None:  # before there were units, it was steps
         settings.setdefault("search.budget_unit", STEPS)
+    if own is not None:
+        return taken_up(own, settings, folder)
     try:
         return Config(about=str(plain.get("about", ""))).override(settings)
     except (NetsError, TypeError, ValueError, AttributeError) as error:

@@ -18,6 +18,8 @@ from nets_deap.evolution.objectives import resolve
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.final import FinalTraining, train_front
 from nets_deap.experiments.nets2023 import search_options
+from nets_deap.experiments.own import own_task
+from nets_deap.experiments.own_task import OwnTask
 from nets_deap.models.maskable import Selector
 from nets_deap.runs.checkpoint.partial import Partial
 from nets_deap.runs.progress import Progress
@@ -69,6 +71,8 @@ class RunReport(Brief):
 
 def build_task(config: Config) -> Task:
     """Return the task of a configuration."""
+    if isinstance(config.task, OwnTask):
+        return own_task(config)
     shared: dict[str, Any] = {
         "recipe": config.recipe,
         "seed": config.seed,
@@ -218,6 +222,9 @@ def final_rows(result: SearchResult, final: FinalTraining) -> list[dict[str, Any
                 "dense_test_accuracy": final.dense.test_accuracy,
                 "multiply_adds_share": member.share,
                 "chain_multiply_adds_share": member.pruned_share,
+                "compact_share": member.compact,
+                "random_compact_share": member.random_compact,
+                "chain_compact_share": member.pruned_compact,
             }
         rows.append({**row, **more})
     return rows

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nets_deap import _atomic, _checks, _optional
+from nets_deap import _atomic, _checks
 from nets_deap._table import table
 from nets_deap.errors import InvalidValueError
 from nets_deap.models.compact.footprint import count_multiply_adds
-from nets_deap.models.compact.onnx import write_onnx
+from nets_deap.models.compact.onnx import runtime_of, write_onnx
 from nets_deap.models.compact.runtime import Runner, latencies, quantise, runner_of, session_of
 from nets_deap.runs.networks import TrainedNetwork, networks_in
 from nets_deap.training.batches import eval_batches
@@ -96,6 +96,7 @@ def ship(
     task: Task,
     *,
     max_latency: float | None = None,
+    speedup: float | None = None,
     batch: int = 1,
     threads: int = 1,
     to: str = "onnx",
@@ -107,14 +108,16 @@ def ship(
 ) -> Shipment:
     """Write the best network of a run's lineages that is fast enough, and measure it.
 
-    The best by validation accuracy, else by validation loss, of those that take at most
-    ``max_latency`` in the runtime of the file; the first of them where several are level.
+    The best by validation accuracy, else by validation loss, of those that are fast enough in
+    float32 in the runtime of the file; the first of them where several are level.
 
     Args:
         path: The run folder.
         task: The task of the run.
         max_latency: Seconds that a minibatch may take; None for any.
-        batch: Examples in that minibatch.
+        speedup: How many times as fast as the dense network it is at least, with minibatches of all
+            sizes in ``batches``; None for any.
+        batch: Examples in the minibatch that ``max_latency`` is for.
         threads: That the runtime may use.
         to: ``"onnx"``; ``"int8"``: ONNX with int8 weights and activations; or ``"torch"``: the
             tensors of the small network.
@@ -134,7 +137,7 @@ def ship(
     kind = _checks.choice("to", to, FORMATS)
     target = None if out is None else _atomic.place("out", _checks.path("out", out))
     if kind != "torch":
-        _optional.require("onnxruntime", "onnx", f"Shipping to {kind}")
+        runtime_of(f"Shipping to {kind}")
     networks = networks_in(path, task)
     if not networks:
         raise _checks.bad_value(
@@ -142,7 +145,9 @@ def ship(
         )
     inputs = _examples(task)
     runtime = "torch" if kind == "torch" else "onnxruntime"
-    chosen = _fastest_enough(networks, inputs, runtime, max_latency, batch, threads, repeats)
+    clock = _Clock(inputs, runtime, threads, repeats)
+    fits = clock.within(networks, batch, max_latency)
+    chosen = min(clock.faster(fits, task, tuple(batches), speedup), key=_worth)
     if steps:
         trained = task.train(chosen.ticket, start="inherited", steps=steps)
         chosen = TrainedNetwork(chosen.ticket, trained)
@@ -157,36 +162,69 @@ def _examples(task: Task) -> Tensor:
     return inputs.cpu()
 
 
-def _fastest_enough(
-    networks: Sequence[TrainedNetwork],
-    inputs: Tensor,
-    runtime: str,
-    most: float | None,
-    batch: int,
-    threads: int,
-    repeats: int,
-) -> TrainedNetwork:
-    """Return the best network that is fast enough; measured in turns with all others."""
-    fits = list(networks)
-    if most is not None:
+@dataclass(frozen=True)
+class _Clock:
+    """Times networks in turns, and says which are fast enough."""
+
+    inputs: Tensor
+    runtime: str
+    threads: int
+    repeats: int
+
+    def within(
+        self, networks: Sequence[TrainedNetwork], batch: int, most: float | None
+    ) -> list[TrainedNetwork]:
+        """Return the networks that take at most so many seconds for a minibatch."""
+        if most is None:
+            return list(networks)
         _checks.real("max_latency", most, low=0, open_low=True)
-        runners = {
-            str(i): runner_of(one.compact(), inputs[:2], runtime, threads)
-            for i, one in enumerate(networks)
-        }
-        found = latencies(runners, _batch(inputs, batch), repeats=repeats, threads=threads)
-        fits = [one for i, one in enumerate(networks) if found[str(i)] <= most]
-        if not fits:
-            fastest = min(found.values())
+        found = self._seconds([one.compact() for one in networks], batch)
+        if min(found) > most:
             raise _checks.bad_value(
                 "max_latency",
                 "be within reach",
-                f"at least {1e3 * fastest:.3g} ms, what the fastest of {len(found)} networks takes "
-                f"for {batch} in {runtime} with {threads} threads",
+                f"at least {1e3 * min(found):.3g} ms, what the fastest of {len(found)} networks "
+                f"takes for {batch} in {self.runtime} with {self.threads} threads",
                 f"{1e3 * most:.3g} ms",
                 "Allow more, or search for smaller networks: a lower density or floor.",
             )
-    return min(fits, key=_worth)
+        return [one for one, seconds in zip(networks, found, strict=True) if seconds <= most]
+
+    def faster(
+        self,
+        networks: Sequence[TrainedNetwork],
+        task: Task,
+        batches: Sequence[int],
+        least: float | None,
+    ) -> list[TrainedNetwork]:
+        """Return those that are so many times as fast as the dense one, whatever the minibatch."""
+        if least is None:
+            return list(networks)
+        _checks.real("speedup", least, low=0, open_low=True)
+        modules = [task.model.cpu().eval(), *(one.compact() for one in networks)]
+        found = np.array([self._seconds(modules, n) for n in batches])
+        ratios = (found[:, :1] / found[:, 1:]).min(axis=0)
+        if ratios.max() < least:
+            sizes = " and ".join(map(str, batches))
+            raise _checks.bad_value(
+                "speedup",
+                "be within reach",
+                f"at most {ratios.max():.3g}, what the fastest of {len(networks)} networks reaches "
+                f"for {sizes} in {self.runtime} with {self.threads} threads",
+                f"{least:.3g}",
+                "Ask for less, or search for smaller networks: a lower density or floor.",
+            )
+        return [one for one, ratio in zip(networks, ratios, strict=True) if ratio >= least]
+
+    def _seconds(self, modules: Sequence[nn.Module], batch: int) -> list[float]:
+        """Return the median seconds of networks for a minibatch."""
+        runners = {
+            str(i): runner_of(module, self.inputs[:2], self.runtime, self.threads)
+            for i, module in enumerate(modules)
+        }
+        inputs = _batch(self.inputs, batch)
+        found = latencies(runners, inputs, repeats=self.repeats, threads=self.threads)
+        return list(found.values())
 
 
 def _worth(one: TrainedNetwork) -> tuple[float, float]:
@@ -250,7 +288,7 @@ class _Writer:
     def _export(self, module: nn.Module, path: Path) -> str:
         """Write a network as ONNX; return why it cannot be, or nothing."""
         try:
-            _optional.require("onnxruntime", "onnx", "ONNX export")
+            runtime_of("ONNX export")
             write_onnx(module, path, self.inputs[:2])
         except (InvalidValueError, ImportError) as error:
             return str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from nets_deap.experiments.summary import REFERENCE_ERROR, SHARES, MethodSummary
 
 Row = dict[str, Any]
 
+# Columns of rows, by what is said of them.
+SPLITS = {"test_accuracy": "test", "val_accuracy": "validation"}
+
 # Shares of the dense network's multiply-adds over which the hypervolume is taken.
 GRID: NDArray[np.float64] = 0.8 ** np.arange(21, dtype=np.float64)
 
@@ -29,13 +33,19 @@ def summarise(rows: Sequence[Row], densities: Sequence[float]) -> Summary:
     """
     levels = tuple(densities)
     present = {row["method"] for row in rows}
-    methods = tuple(_one(name, rows, levels) for name in METHODS if name in present)
+    column = split_of(rows)
+    methods = tuple(_one(name, rows, levels, column) for name in METHODS if name in present)
     by_name = {one.name: one for one in methods}
     ours, small = by_name.get(EVOLUTION), by_name.get(EVOLUTION_ADDS)
     return Summary(
         densities=levels,
         methods=methods,
-        tests=tuple(_test(ours, one) for one in methods if ours is not None and _fair(ours, one)),
+        tests=tuple(
+            _test(ours, one, np.array(levels))
+            for one in methods
+            if ours is not None and one is not ours and one.seeds == ours.seeds
+            if (ours.reached & one.reached).any()
+        ),
         adds_tests={
             one.name: wilcoxon(small.adds_hypervolume, one.adds_hypervolume)
             for one in methods
@@ -44,12 +54,21 @@ def summarise(rows: Sequence[Row], densities: Sequence[float]) -> Summary:
             and one.seeds == small.seeds
             and np.isfinite([small.adds_hypervolume, one.adds_hypervolume]).all()
         },
-        dense=np.array([row["test_accuracy"] for row in rows if row["method"] == "dense"]),
+        dense=np.array([row[column] for row in rows if row["method"] == "dense"]),
         final_steps=rows[0]["final_steps"],
+        split=SPLITS[column],
     )
 
 
-def _one(name: str, rows: Sequence[Row], densities: Sequence[float]) -> MethodSummary:
+def split_of(rows: Sequence[Row]) -> str:
+    """Return the column of the accuracies that methods are compared by: test, if all rows have it.
+
+    A task without a test split is compared on validation data, by which searches have chosen.
+    """
+    return next(name for name in SPLITS if all(row[name] is not None for row in rows))
+
+
+def _one(name: str, rows: Sequence[Row], densities: Sequence[float], column: str) -> MethodSummary:
     """Summarise one method."""
     own = [row for row in rows if row["method"] == name]
     seeds = tuple(dict.fromkeys(row["seed"] for row in own))
@@ -58,7 +77,7 @@ def _one(name: str, rows: Sequence[Row], densities: Sequence[float]) -> MethodSu
     for seed in seeds:
         part = [row for row in own if row["seed"] == seed]
         places = np.array([row["density"] for row in part])
-        heights = np.array([row["test_accuracy"] for row in part])
+        heights = np.array([row[column] for row in part])
         # Masks hold whole weights: a hair beside a level is on it.
         snapped = [next((d for d in densities if 1 / NEAR < p / d < NEAR), p) for p in places]
         accuracy.append(interpolate_front(snapped, heights, densities))
@@ -108,21 +127,20 @@ def _volume(accuracies: NDArray[np.float64], sizes: NDArray[np.float64]) -> floa
     return hypervolume(costs, (100 * REFERENCE_ERROR, 0.0))
 
 
-def _fair(ours: MethodSummary, other: MethodSummary) -> bool:
-    """Return whether two methods can be compared pair by pair on all levels."""
-    whole = not (np.isnan(ours.accuracy).any() or np.isnan(other.accuracy).any())
-    return other is not ours and other.seeds == ours.seeds and whole
-
-
-def _test(ours: MethodSummary, other: MethodSummary) -> Test:
-    """Compare evolution with a baseline."""
-    difference = ours.overall - other.overall
-    low, high = bootstrap_interval(difference)
+def _test(ours: MethodSummary, other: MethodSummary, densities: NDArray[np.float64]) -> Test:
+    """Compare evolution with a baseline on the levels that both reach."""
+    both = ours.reached & other.reached
+    mine, theirs = ours.accuracy[:, both], other.accuracy[:, both]
+    difference = mine.mean(axis=1) - theirs.mean(axis=1)
+    volumes = ([_volume(row, densities[both]) for row in one] for one in (mine, theirs))
+    # One seed shows no spread: an interval would look certain.
+    low, high = bootstrap_interval(difference) if len(difference) > 1 else (math.nan, math.nan)
     return Test(
         other.name,
-        wilcoxon(ours.overall, other.overall),
-        wilcoxon(ours.hypervolume, other.hypervolume),
+        wilcoxon(mine.mean(axis=1), theirs.mean(axis=1)),
+        wilcoxon(*volumes),
         float(difference.mean()),
         low,
         high,
+        int(both.sum()),
     )

@@ -52,8 +52,14 @@ class MethodSummary(Brief):
     search_seconds: float
 
     @property
+    def reached(self) -> NDArray[np.bool_]:
+        """Whether every seed's front reaches a level, shape (K,)."""
+        found: NDArray[np.bool_] = np.asarray(np.isfinite(self.accuracy).all(axis=0))
+        return found
+
+    @property
     def overall(self) -> NDArray[np.float64]:
-        """Mean accuracy over the levels of each seed, shape (R,)."""
+        """Mean accuracy over the levels of each seed, shape (R,); NaN where one is not reached."""
         means: NDArray[np.float64] = self.accuracy.mean(axis=1)
         return means
 
@@ -62,13 +68,16 @@ class MethodSummary(Brief):
 class Test(Brief):
     """Evolution against one baseline, paired by seed, one-sided (evolution greater).
 
+    On the levels that the fronts of both reach, of every seed.
+
     Attributes:
         baseline: Its name.
         accuracy: Of the mean accuracy over the levels.
         hypervolume: Of the hypervolumes.
         difference: Mean difference of the mean accuracy, evolution - baseline.
-        low: Lower end of its 95 % bootstrap interval.
+        low: Lower end of its 95 % bootstrap interval; NaN for one seed.
         high: Upper end.
+        levels: How many levels both reach.
     """
 
     baseline: str
@@ -77,6 +86,7 @@ class Test(Brief):
     difference: float
     low: float
     high: float
+    levels: int
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,11 +96,13 @@ class Summary(Brief):
     Attributes:
         densities: The K levels, densest first.
         methods: One for each method, in the order of ``METHODS``.
-        tests: Evolution against each baseline, where both have a number on every level.
+        tests: Evolution against each baseline of as many seeds, where both reach some level.
         adds_tests: Of ``adds_hypervolume``, by method: the search for few multiply-adds against
             every other method.
         dense: Test accuracy of the dense network, one for each seed.
         final_steps: Steps of the final training.
+        split: Where accuracies were measured: ``"test"``, or ``"validation"`` of a task without a
+            test split.
     """
 
     densities: tuple[float, ...]
@@ -99,6 +111,10 @@ class Summary(Brief):
     adds_tests: dict[str, WilcoxonResult]
     dense: NDArray[np.float64]
     final_steps: int
+    split: str = "test"
+
+    def __str__(self) -> str:
+        return self.text()
 
     def text(self) -> str:
         """Return everything as aligned text."""
@@ -112,20 +128,31 @@ class Summary(Brief):
             in_dense = "-" if math.isnan(dense) else f"{dense:.0f}"
             cost = [f"{one.search_steps:.0f}", in_dense, f"{one.search_seconds:.1f}"]
             lines.append([one.name, *cells, mean, volume, *cost])
+        spread = f"mean and 95 % bootstrap interval over {n} seeds" if n > 1 else "one seed"
         parts = [
-            f"Test accuracy in % after {self.final_steps:,} steps from W0, mean and 95 % bootstrap "
-            f"interval over {n} seed{'s' if n > 1 else ''}; dense: "
-            f"{_mean_and_interval(self.dense)}",
+            f"{self.split.capitalize()} accuracy in % after {self.final_steps:,} steps from W0, "
+            f"{spread}; dense: {_mean_and_interval(self.dense)}",
             table(lines),
         ]
+        short = {one.name: int((~one.reached).sum()) for one in self.methods}
+        if any(short.values()):
+            named = ", ".join(f"{name} {count}" for name, count in short.items() if count)
+            parts.append(
+                f"-: a level that a front does not reach, of some seed at least ({named} of "
+                f"{len(self.densities)}); such levels are left out of that method alone."
+            )
         if self.tests:
-            rows = [["evolution -", "pp", "95 % interval", "wins", "p", "hv wins", "hv p"]]
+            rows = [
+                ["evolution -", "levels", "pp", "95 % interval", "wins", "p", "hv wins", "hv p"]
+            ]
             for test in self.tests:
+                interval = f"[{100 * test.low:+.3f}, {100 * test.high:+.3f}]"
                 rows.append(
                     [
                         test.baseline,
+                        str(test.levels),
                         f"{100 * test.difference:+.3f}",
-                        f"[{100 * test.low:+.3f}, {100 * test.high:+.3f}]",
+                        "-" if math.isnan(test.low) else interval,
                         f"{test.accuracy.wins}/{test.accuracy.n}",
                         f"{test.accuracy.p_value:.4f}",
                         f"{test.hypervolume.wins}/{test.hypervolume.n}",
@@ -133,15 +160,15 @@ class Summary(Brief):
                     ]
                 )
             parts.append(
-                "Mean accuracy over the levels and hypervolume, paired by seed; p: Wilcoxon "
-                "signed-rank test, one-sided\n" + table(rows)
+                "Mean accuracy over the levels that both reach, and hypervolume there, paired by "
+                "seed; p: Wilcoxon signed-rank test, one-sided\n" + table(rows)
             )
         others = {one.name for one in self.methods} - {test.baseline for test in self.tests}
         left = sorted(others - {EVOLUTION}) if self.tests or EVOLUTION in others else []
         if left:
             parts.append(
-                f"Not tested against {EVOLUTION}: {', '.join(left)} (one of the two does not reach "
-                "a level, or has other seeds)."
+                f"Not tested against {EVOLUTION}: {', '.join(left)} (no level that both reach, or "
+                "other seeds)."
             )
         if not all(np.isnan(one.adds_hypervolume).any() for one in self.methods):
             parts.append(self._adds_text())
@@ -166,6 +193,7 @@ class Summary(Brief):
         return {
             "densities": list(self.densities),
             "final_steps": self.final_steps,
+            "split": self.split,
             "dense": self.dense.tolist(),
             "methods": {
                 one.name: {
@@ -195,7 +223,8 @@ class Summary(Brief):
             "tests": {
                 test.baseline: {
                     "difference": test.difference,
-                    "interval": [test.low, test.high],
+                    "interval": None if math.isnan(test.low) else [test.low, test.high],
+                    "levels": test.levels,
                     "accuracy": vars(test.accuracy),
                     "hypervolume": vars(test.hypervolume),
                 }

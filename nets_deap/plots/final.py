@@ -13,16 +13,22 @@ from nets_deap import _checks
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
+from nets_deap.plots.legend import legend
 from nets_deap.plots.style import BLUE, GREEN, GREY, ORANGE
 from nets_deap.runs.storage.paths import FRONT
 from nets_deap.runs.storage.reader import reading
+from nets_deap.runs.storage.rows import objective_names
 
 Numbers = NDArray[np.float64]
 
 # Columns of a front's table after a final training.
 ACCURACIES = ("test_accuracy", "random_test_accuracy", "chain_test_accuracy")
 ALWAYS = ("density", "test_accuracy", "random_test_accuracy")
-FINAL = ("density", *ACCURACIES, "multiply_adds_share", "chain_multiply_adds_share")
+SHARES = ("multiply_adds_share", "chain_multiply_adds_share")
+COMPACT = ("compact_share", "random_compact_share", "chain_compact_share")
+FINAL = ("density", *ACCURACIES, *SHARES, *COMPACT)
+# The objective that is worth a figure over what it counts.
+ADDS = "multiply_adds"
 
 
 @kind("accuracy", "Accuracy after the final training, from W0.")
@@ -41,7 +47,7 @@ def final_accuracy(final: FinalTraining | str | Path, ax: Any = None) -> Any:
     """
     rows, dense, steps = _final_rows(final)
     ax = style.axes_or_new(ax)
-    _draw_final(ax, rows["density"], rows["density"], rows, dense, steps)
+    _draw_final(ax, [rows["density"]] * 3, rows, dense, steps)
     ax.set_xlabel("density in %")
     return ax
 
@@ -51,7 +57,8 @@ def final_accuracy_adds(final: FinalTraining | str | Path, ax: Any = None) -> An
     """Draw test accuracy over multiply-adds after the final training, as ``final_accuracy`` does.
 
     Those of the kept weights, as a share of the dense network's: what sparse training costs. A
-    weight of a convolution counts at every position of its output.
+    weight of a convolution counts at every position of its output. Of a search with the objective
+    ``"multiply_adds"`` those that are left once dead units are gone, each mask by its own.
 
     Args:
         final: See ``final_accuracy``.
@@ -64,6 +71,12 @@ def final_accuracy_adds(final: FinalTraining | str | Path, ax: Any = None) -> An
         InvalidValueError: The run had no final training, or its shares are the densities.
     """
     rows, dense, steps = _final_rows(final)
+    compact = [rows[name] for name in COMPACT]
+    if sought_adds(final) and np.isfinite(compact[:2]).all():
+        ax = style.axes_or_new(ax)
+        _draw_final(ax, compact, rows, dense, steps)
+        ax.set_xlabel("multiply-adds without dead units in % of dense")
+        return ax
     ours, theirs = rows["multiply_adds_share"], rows["chain_multiply_adds_share"]
     if not np.isfinite(ours).all() or np.allclose(ours, rows["density"]):
         raise _checks.bad_value(
@@ -74,15 +87,19 @@ def final_accuracy_adds(final: FinalTraining | str | Path, ax: Any = None) -> An
             "Draw 'accuracy'.",
         )
     ax = style.axes_or_new(ax)
-    _draw_final(ax, ours, theirs, rows, dense, steps)
+    _draw_final(ax, [ours, ours, theirs], rows, dense, steps)
     ax.set_xlabel("multiply-adds of kept weights in % of dense")
     return ax
 
 
 def _draw_final(
-    ax: Any, x: Numbers, chain_x: Numbers, rows: dict[str, Numbers], dense: float, steps: int
+    ax: Any, over: list[Numbers], rows: dict[str, Numbers], dense: float, steps: int
 ) -> None:
-    """Draw the accuracies of a final training over ``x``, those of the chain over ``chain_x``."""
+    """Draw the accuracies of a final training: of members, random masks and the chain.
+
+    ``over`` has where each of the three stands.
+    """
+    x, controls_x, chain_x = over
     tickets, controls, chain = (rows[name] for name in ACCURACIES)
     size = {"markersize": style.marker(0.7)}
     ax.axhline(dense, color=GREEN, linestyle="--", label="dense baseline")
@@ -91,11 +108,18 @@ def _draw_final(
         name = "chain of pruning, equal cost"
         ax.plot(chain_x, chain, color=GREY, marker="^", label=name, **size)
     name = "random, same layer densities"
-    ax.plot(x, controls, color=ORANGE, marker="s", label=name, **size)
+    ax.plot(controls_x, controls, color=ORANGE, marker="s", label=name, **size)
     style.density_axis(ax.xaxis)
     ax.set_ylabel(f"test accuracy after\n{steps:,} steps from W0 in %")
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+    legend(ax)
+
+
+def sought_adds(final: FinalTraining | str | Path) -> bool:
+    """Return whether multiply-adds were an objective of the search before a final training."""
+    if isinstance(final, FinalTraining):
+        return any(ADDS in objective_names(row.ticket.fitness) for row in final.rows)
+    return any(ADDS in row for row in source.reader_of(final, FRONT).front())
 
 
 def _final_rows(final: FinalTraining | str | Path) -> tuple[dict[str, Numbers], float, int]:
@@ -112,6 +136,9 @@ def _final_rows(final: FinalTraining | str | Path) -> tuple[dict[str, Numbers], 
                 math.nan if one.pruned is None else one.pruned.test_accuracy,
                 one.share,
                 math.nan if one.pruned_share is None else one.pruned_share,
+                one.compact,
+                one.random_compact,
+                math.nan if one.pruned_compact is None else one.pruned_compact,
             ]
             for one in final.rows
         ]

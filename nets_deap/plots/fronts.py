@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks
 from nets_deap.evolution.fronts import attainment as attained
+from nets_deap.experiments.summarise import SPLITS, split_of
 from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
+from nets_deap.plots.legend import legend
 from nets_deap.plots.pareto import Plane
 
 LEVELS = (10, 50, 90)
@@ -63,7 +65,7 @@ def fronts_over_generations(
     everyone = [member for one in history for member in (*one.population, *one.front)]
     plane.mark_dense(ax, style.dense_of(everyone))
     plane.finish(ax)
-    ax.legend(frameon=False, title="generation", ncols=1 + (len(chosen) > 4))
+    legend(ax, title="generation", ncols=1 + (len(chosen) > 4))
     return ax
 
 
@@ -137,7 +139,7 @@ def attainment(
     _shade(ax, surfaces[0], surfaces[-1], plane)
     plane.dense_line(ax, dense)
     plane.finish(ax)
-    ax.legend(frameon=False, title=f"attained, of {len(fronts)} run{'s' * (len(fronts) > 1)}")
+    legend(ax, title=f"attained, of {len(fronts)} run{'s' * (len(fronts) > 1)}")
     return ax
 
 
@@ -169,11 +171,12 @@ def _of_comparison(
     rows = rows_of_comparison(folder)
     methods = sorted({row["method"] for row in rows})
     _checks.choice("method", method, methods)
+    column = split_of(rows)
     by_seed: dict[Any, list[tuple[float, float]]] = {}
     for row in rows:
         if row["method"] == method:
-            by_seed.setdefault(row["seed"], []).append((row["density"], 100 * row["test_accuracy"]))
-    plane = Plane(("density", "test accuracy in %"), (0, 1), (-1.0, 1.0))
-    dense = [100 * row["test_accuracy"] for row in rows if row["method"] == "dense"]
+            by_seed.setdefault(row["seed"], []).append((row["density"], 100 * row[column]))
+    plane = Plane(("density", f"{SPLITS[column]} accuracy in %"), (0, 1), (-1.0, 1.0))
+    dense = [100 * row[column] for row in rows if row["method"] == "dense"]
     fronts = [np.array(sorted(points)) for points in by_seed.values()]
     return plane, fronts, float(np.mean(dense)) if dense else None

@@ -8,6 +8,7 @@ from nets_deap import _checks
 from nets_deap.evolution.fronts import knee
 from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
+from nets_deap.plots.legend import legend
 from nets_deap.runs.storage.history import SHORT, Generation, Member
 
 
@@ -67,7 +68,7 @@ def genealogy(run: Any, ax: Any = None, *, ticket: Any = None) -> Any:
     ax.set(xlabel="generation", ylabel="density in %")
     ax.set_title(f"ticket {digest[:8]}, {100 * member.density:.3g} %")
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+    legend(ax)
     return ax
 
 

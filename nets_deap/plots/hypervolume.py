@@ -9,6 +9,7 @@ from typing import Any
 from nets_deap import _checks
 from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
+from nets_deap.plots.legend import legend
 from nets_deap.runs.storage.paths import LOG
 from nets_deap.runs.storage.reader import reading
 
@@ -63,7 +64,7 @@ def hypervolume(runs: Any, ax: Any = None, *, cost: str | None = None) -> Any:
     style.large_numbers(ax.xaxis)
     ax.grid(alpha=0.3)
     if isinstance(runs, Mapping):
-        ax.legend(frameon=False)
+        legend(ax)
     return ax
 
 

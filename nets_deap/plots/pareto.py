@@ -15,8 +15,9 @@ from nets_deap.evolution.fronts import costs_of
 from nets_deap.evolution.fronts import knee as knee_of
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.plots import source, style
-from nets_deap.plots.final import final_accuracy
+from nets_deap.plots.final import final_accuracy, final_accuracy_adds, sought_adds
 from nets_deap.plots.kind import kind
+from nets_deap.plots.legend import legend
 from nets_deap.plots.style import BLUE, GREEN, GREY, ORANGE
 from nets_deap.runs.search.search import SearchResult
 from nets_deap.runs.storage.rows import objective_names
@@ -161,7 +162,7 @@ def pareto_front(
         ax.plot(*place.T, "o", markersize=style.marker(1.8), label="knee", zorder=4, **ring)
     plane.mark_dense(ax, style.dense_of([*members, *behind]) if dense is None else dense)
     plane.finish(ax)
-    ax.legend(frameon=False)
+    legend(ax)
     return ax
 
 
@@ -174,6 +175,6 @@ def run_figure(result: SearchResult, final: FinalTraining) -> Any:
     comparable = not any(map(inherits, result.population))
     pareto_front(result.front, left, population=result.population if comparable else ())
     left.set_title("search: objectives after few steps from W0")
-    final_accuracy(final, right)
+    (final_accuracy_adds if sought_adds(final) else final_accuracy)(final, right)
     right.set_title("final training from W0")
     return figure

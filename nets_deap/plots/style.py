@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nets_deap import _checks, _optional
+from nets_deap.plots.legend import legend
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
@@ -60,9 +61,17 @@ def sized(size: str) -> Iterator[None]:
 def axes_or_new(ax: Any) -> Any:
     """Return ``ax``, or new axes of pyplot, so that a notebook shows them."""
     if ax is not None:
+        _make_room(ax.figure.canvas.figure)
         return ax
     pyplot = _optional.require("matplotlib.pyplot", "plots", "draw figures")
     return pyplot.subplots(layout="constrained")[1]
+
+
+def _make_room(figure: Any) -> None:
+    """Let a figure lay out its axes so that no label is cut off, unless somebody else does."""
+    untouched = vars(type(figure.subplotpars)()) == vars(figure.subplotpars)
+    if figure.get_layout_engine() is None and untouched:
+        figure.set_layout_engine("constrained")
 
 
 def marker(share: float = 1.0) -> float:
@@ -101,7 +110,8 @@ def shortened(text: str, figure: Any, share: float, size: str = "font.size") -> 
 
 def label(name: str) -> str:
     """Return an axis label for an objective."""
-    return plain(name.replace("val_", "validation ").replace("_", " "))
+    words = name.replace("multiply_adds", "multiply-adds").replace("val_", "validation ")
+    return plain(words.replace("_", " "))
 
 
 def density_axis(axis: Any) -> None:
@@ -188,4 +198,4 @@ def legend_of_layers(ax: Any, count: int) -> None:
     if count > len(COLOURS):
         ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="xx-small")
     else:
-        ax.legend(frameon=False)
+        legend(ax)

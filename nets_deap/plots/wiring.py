@@ -26,10 +26,11 @@ NAMED = 4
 def wiring(ticket: Any, ax: Any = None) -> Any:
     """Draw a small network: a column of units for each layer, a line for each weight.
 
-    Kept weights are blue where they are positive initially, red where they are negative, the wider
-    the larger; black where initial weights are not known. Pruned ones are pale. A unit is filled
-    if it lies on a path of kept weights from an input to an output; outputs always are. Of networks
-    with more than 64 units in a layer only these are drawn, and the kept weights between them.
+    Kept weights are blue where they are positive initially, orange where they are negative, the
+    wider the larger; black where initial weights are not known. Pruned ones are pale. A unit is
+    filled if it lies on a path of kept weights from an input to an output; outputs always are. Of
+    networks with more than 64 units in a layer only these are drawn, and the kept weights between
+    them.
 
     Args:
         ticket: A ticket of a fully connected network, its file, or a run, whose front's

@@ -11,7 +11,6 @@ import numpy as np
 from torch import nn
 
 from nets_deap import _checks
-from nets_deap.evolution import fronts
 from nets_deap.runs.resume import newest
 from nets_deap.runs.storage.reader import RunReader
 from nets_deap.tickets.ticket import Ticket
@@ -49,12 +48,14 @@ class TrainedNetwork:
 
 
 def networks_of(front: Any, task: Task) -> list[TrainedNetwork]:
-    """Return the trained networks of tickets, none of which another one dominates.
+    """Return the trained networks of tickets, one for each niche of size that a search has kept.
 
-    By what the search measured of them as it trained them, not from W0.
+    Larger ones may be the worse ones: they were trained for fewer steps. Which one is the best of
+    those that are small enough shows once they are trained on.
 
     Args:
-        front: A hall of fame, or any tickets; those that hold no weights are left out.
+        front: A hall of fame, or any tickets; those that hold no weights, or have diverged, are
+            left out.
         task: Theirs.
 
     Returns:
@@ -64,15 +65,16 @@ def networks_of(front: Any, task: Task) -> list[TrainedNetwork]:
     held = [
         one
         for one in tickets
-        if isinstance(one, Ticket) and one.trained is not None and one.fitness.valid
+        if isinstance(one, Ticket)
+        and one.trained is not None
+        and one.fitness.valid
+        and np.isfinite(one.fitness.values).all()
     ]
     if not held:
         return []
-    costs = fronts.costs_of(held)
-    best = np.flatnonzero(fronts.nondominated(costs) & np.isfinite(costs).all(axis=1))
-    chosen = [held[i] for i in best[np.argsort(costs[best, 0], kind="stable")]]
-    results = task.train_all(chosen, steps=0, start="inherited")
-    return [TrainedNetwork(*pair) for pair in zip(chosen, results, strict=True)]
+    held.sort(key=lambda one: one.fitness.wvalues, reverse=True)
+    results = task.train_all(held, steps=0, start="inherited")
+    return [TrainedNetwork(*pair) for pair in zip(held, results, strict=True)]
 
 
 def networks_in(path: str | Path, task: Task) -> list[TrainedNetwork]:

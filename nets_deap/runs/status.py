@@ -12,7 +12,7 @@ from nets_deap._table import table
 from nets_deap.errors import NetsError, RunFileError
 from nets_deap.runs.checkpoint.checkpoints import Checkpoints
 from nets_deap.runs.storage.lock import holder, is_held
-from nets_deap.runs.storage.paths import LOG
+from nets_deap.runs.storage.paths import CONFIG, LOG
 from nets_deap.runs.storage.plain import BROKEN
 from nets_deap.runs.storage.reader import RunReader
 
@@ -46,7 +46,7 @@ class Status:
     def text(self) -> str:
         """Return it as lines."""
         of = "" if self.generations is None else f" of {self.generations}"
-        left = "" if self.left is None else f", about {_duration(self.left)} left"
+        left = "" if not self.left else f", about {_duration(self.left)} left"
         saved = "none"
         if self.checkpoint is not None and self.age is not None:
             saved = f"generation {self.checkpoint}, {_duration(self.age)} ago"
@@ -75,6 +75,25 @@ def status(path: str | Path) -> Status:
         if isinstance(error, NetsError):
             raise
         raise RunFileError(f"the log or a checkpoint in {path} is none: {error!r}.") from error
+
+
+def table_of_runs(path: Path) -> str:
+    """Return a table with a line for each run in a folder; nothing where it holds none."""
+    if not path.is_dir() or RunReader(path).holds(CONFIG):
+        return ""
+    rows = [("run", "state", "generation", "time", "left")]
+    for folder in sorted(one for one in path.iterdir() if RunReader(one).holds(CONFIG)):
+        try:
+            found = status(folder)
+        except NetsError:
+            rows.append((str(folder), "damaged: see 'nets-deap status' of it", "", "", ""))
+            continue
+        of = "" if found.generations is None else f" of {found.generations}"
+        left = "" if not found.left else _duration(found.left)
+        state = found.state.partition(" ")[0]
+        generation = f"{max(found.generation, 0)}{of}"
+        rows.append((str(folder), state, generation, _duration(found.seconds), left))
+    return table(rows, left=(0, 1)) if len(rows) > 1 else ""
 
 
 def _status(folder: Path, facts: dict[str, Any], path: str | Path) -> Status:

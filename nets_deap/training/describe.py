@@ -143,14 +143,19 @@ def describe(task: Task) -> Description:
 def _recipe(task: Task) -> str:
     """Format a recipe."""
     recipe = task.recipe
-    parts = [f"{recipe.optimizer} {recipe.lr:g}", f"{recipe.schedule} schedule"]
+    named = recipe.as_dict()
+    parts = [f"{named['optimizer']} {recipe.lr:g}", f"{recipe.schedule} schedule"]
+    parts += [f"warm-up of {recipe.warmup_steps:,} steps"] if recipe.warmup_steps else []
     parts += [f"momentum {recipe.momentum:g}"] if recipe.momentum else []
     parts += [f"weight decay {recipe.weight_decay:g}"] if recipe.weight_decay else []
+    parts += [f"gradients of norm <= {recipe.clip_norm:g}"] if recipe.clip_norm else []
+    parts += [f"gradients <= {recipe.clip_value:g}"] if recipe.clip_value else []
     parts += [
         f"minibatches of {recipe.batch_size}",
         f"{task.steps:,} steps",
-        recipe.as_dict()["loss"],
+        named["loss"],
     ]
+    parts += [f"trained by {named['training_step']}"] if recipe.training_step else []
     return ", ".join(parts)
 
 

@@ -31,6 +31,7 @@ from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cache import Cache
 from nets_deap.training.precision import products
 from nets_deap.training.recipe import Recipe
+from nets_deap.training.step import OwnStep
 
 # Examples that a split is measured by at a time.
 EVAL_ROWS = 1000
@@ -128,9 +129,12 @@ class Problem(Brief):
 
     @property
     def is_plain(self) -> bool:
-        """Whether a minibatch is rows of two tensors as they are, and the loss one with a name."""
+        """Whether a minibatch is rows of two tensors as they are, and the loss one with a name.
+
+        And nothing else than that is descended.
+        """
         plain = all(isinstance(part, Tensor) for part in self.train)
-        return self.is_resident and plain and isinstance(self.recipe.loss, str)
+        return self.is_resident and plain and self.recipe.descends_named
 
     @property
     def hooked(self) -> str:
@@ -150,8 +154,12 @@ class Problem(Brief):
 
     def fresh_loss(self) -> Any:
         """Return the loss, a module as a copy: it may keep things from call to call."""
-        loss = self.recipe.loss
-        return copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
+        return _fresh(self.recipe.loss)
+
+    def own_step(self, model: nn.Module) -> OwnStep | None:
+        """Return a copy of the model under the recipe's own training step; None for none."""
+        step = self.recipe.training_step
+        return None if step is None else OwnStep(model, _fresh(step))
 
     def unmasked_of(self, state: State) -> dict[str, NDArray[Any]]:
         """Return what training changes outside of the mask: copies, by name."""
@@ -161,6 +169,11 @@ class Problem(Brief):
             for name, tensor in state.items()
             if name not in masked and name not in frozen
         }
+
+
+def _fresh(function: Any) -> Any:
+    """Return a function as it is, a module as a copy."""
+    return copy.deepcopy(function) if isinstance(function, nn.Module) else function
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""``Recipe``: how a masked network is trained."""
+"""``Recipe``: how a masked network is trained.
+
+One file: what a recipe holds, what it may hold, and what its functions are called, by which a
+recipe is known.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,8 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "linear", "step")
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mse")
 DEFAULT_STEPS = 300
+NAMED = ("optimizer", "loss", "training_step")  # fields that may hold functions
+OPTIONS = ("clip_norm", "clip_value", "training_step")  # None is off
 
 
 @_checks.signed
@@ -27,12 +33,20 @@ class Recipe:
     out; a minibatch may span two passes.
 
     Args:
-        optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``, as ``torch.optim`` defines them.
+        optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``, as ``torch.optim`` defines them; the name
+            of another of its classes, such as ``"rmsprop"``; or what makes one of (parameters, lr):
+            a class, ``functools.partial(torch.optim.RMSprop, alpha=0.9)`` or a function. Others
+            than the first three get the settings below that are not at their defaults here, and
+            train with the engines ``vmap`` and ``loop``, fully connected networks with ``batched``;
+            those that do not step each weight by itself with ``loop`` alone.
         lr: Learning rate, > 0.
         momentum: For sgd, in [0, 1).
         nesterov: For sgd with momentum.
         betas: For adam and adamw.
         weight_decay: >= 0; an L2 term for sgd and adam, decoupled for adamw.
+        clip_norm: Greatest norm of a network's gradient, all its trained parameters together, > 0;
+            None for no limit. Each network is scaled by its own norm.
+        clip_value: Greatest magnitude of each number of a gradient, > 0; None for no limit.
         schedule: ``"constant"``, ``"cosine"`` or ``"linear"`` (both to 0 at the end), or
             ``"step"`` (times ``gamma`` at each of ``milestones``).
         milestones: For the step schedule, as fractions of all steps.
@@ -44,18 +58,25 @@ class Recipe:
         loss: ``"cross_entropy"``, ``"binary_cross_entropy"`` (on logits), ``"mse"``, or any
             function or module of (output, target) without parameters to train: it returns the loss
             of a minibatch, or one for each of its examples. Of a split it is called with all rows.
+        training_step: What networks descend in place of the loss: a function of (model, inputs,
+            targets) that calls the model, or parts of it, as it likes, and returns a loss; or, for
+            parts that descend different ones, as in adversarial training, a dictionary from names
+            of modules of the model to losses. ``loss`` still measures them, and is what
+            sensitivities are of. Engines ``vmap`` and ``loop`` take it.
         val_points: Points of the validation curve, when an objective asks for one.
 
     Raises:
         InvalidValueError: Any field is out of range; all bad fields are listed together.
     """
 
-    optimizer: str = "adam"
+    optimizer: str | Callable[..., Any] = "adam"
     lr: float = 1.2e-3
     momentum: float = 0.0
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
     schedule: str = "constant"
     milestones: tuple[float, ...] = (0.5, 0.75)
     gamma: float = 0.1
@@ -64,13 +85,14 @@ class Recipe:
     steps: int | None = None
     epochs: float | None = None
     loss: str | Callable[..., Any] = "cross_entropy"
+    training_step: Callable[..., Any] | None = None
     val_points: int = 10
 
     def __post_init__(self) -> None:
         _checks.together(
             "Recipe",
             (
-                lambda: _checks.choice("recipe.optimizer", self.optimizer, OPTIMIZERS),
+                self._check_optimizer,
                 lambda: _checks.real("recipe.lr", self.lr, low=0, open_low=True),
                 lambda: _checks.real(
                     "recipe.momentum", self.momentum, low=0, high=1, open_high=True
@@ -78,6 +100,7 @@ class Recipe:
                 self._check_nesterov,
                 self._check_pairs,
                 lambda: _checks.real("recipe.weight_decay", self.weight_decay, low=0),
+                self._check_limits,
                 lambda: _checks.choice("recipe.schedule", self.schedule, SCHEDULES),
                 lambda: _checks.real("recipe.gamma", self.gamma, low=0, high=1, open_low=True),
                 lambda: _checks.whole("recipe.warmup_steps", self.warmup_steps, low=0),
@@ -90,10 +113,15 @@ class Recipe:
                         "recipe.loss", self.loss, LOSSES, "Or give a function of (output, target)."
                     )
                 ),
+                self._check_step,
                 lambda: _checks.whole("recipe.val_points", self.val_points),
             ),
         )
         self._make_plain()
+        if self.optimizer not in OPTIMIZERS:
+            from nets_deap.training.torch_optimizers import check_given
+
+            check_given("recipe.optimizer", self.optimizer, self.set_beyond_lr())
 
     def total_steps(self, n_examples: int) -> int:
         """Return the optimiser steps for a training set of N examples."""
@@ -106,15 +134,33 @@ class Recipe:
         return replace(self, steps=_checks.whole("steps", steps), epochs=None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every field as plain data; a loss that is not a name by what it is called."""
+        """Return the fields as plain data; functions by what they are called.
+
+        Without options that are off, which recipes did not always have: they are what they were.
+        """
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**plain, "loss": name_of(self.loss)}
+        for name in NAMED:
+            plain[name] = None if plain[name] is None else name_of(plain[name])
+        return {n: value for n, value in plain.items() if n not in OPTIONS or value is not None}
+
+    def set_beyond_lr(self) -> dict[str, Any]:
+        """Return the optimiser's settings that are not at their defaults, but for ``lr``."""
+        standard = {field.name: field.default for field in fields(self)}
+        names = ("momentum", "nesterov", "betas", "weight_decay")
+        return {n: getattr(self, n) for n in names if getattr(self, n) != standard[n]}
+
+    @property
+    def descends_named(self) -> bool:
+        """Whether networks descend a loss with a name, which every minibatch has."""
+        return isinstance(self.loss, str) and self.training_step is None
 
     def on(self, device: Any) -> Recipe:
-        """Return the recipe with a loss that is a module copied to a device."""
-        if not hasattr(self.loss, "to"):
-            return self
-        return replace(self, loss=copy.deepcopy(self.loss).to(device))
+        """Return the recipe with a loss or step that is a module copied to a device."""
+        held = {name: getattr(self, name) for name in ("loss", "training_step")}
+        moved = {
+            name: copy.deepcopy(one).to(device) for name, one in held.items() if hasattr(one, "to")
+        }
+        return replace(self, **moved) if moved else self
 
     def lr_at(self, step: int, total: int) -> float:
         """Return the learning rate of a step in [0, total)."""
@@ -132,7 +178,15 @@ class Recipe:
 
     def _make_plain(self) -> None:
         """Turn NumPy numbers and lists into plain ones: equal recipes serialise equally."""
-        for name in ("lr", "momentum", "weight_decay", "gamma", "epochs"):
+        for name in (
+            "lr",
+            "momentum",
+            "weight_decay",
+            "clip_norm",
+            "clip_value",
+            "gamma",
+            "epochs",
+        ):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, float(getattr(self, name)))
         for name in ("warmup_steps", "batch_size", "steps", "val_points"):
@@ -140,13 +194,43 @@ class Recipe:
                 object.__setattr__(self, name, int(getattr(self, name)))
         for name in ("betas", "milestones"):
             object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
-        object.__setattr__(self, "loss", uncompiled(self.loss))  # which torch.func can batch
+        for name in ("loss", "training_step"):  # which torch.func can batch
+            object.__setattr__(self, name, uncompiled(getattr(self, name)))
+
+    def _check_optimizer(self) -> None:
+        """It is a known one, or one of torch that takes its settings; see ``torch_optimizers``."""
+        if isinstance(self.optimizer, str) and self.optimizer in OPTIMIZERS:
+            return
+        # torch takes seconds to import, and the usual recipe needs none of it.
+        from nets_deap.training.torch_optimizers import known_as
+
+        found = known_as("recipe.optimizer", self.optimizer, OPTIMIZERS)
+        object.__setattr__(self, "optimizer", found)
+
+    def _check_step(self) -> None:
+        """A step of one's own can be called as it will be."""
+        step: Any = self.training_step  # on the command line, or out of a file, text
+        if step is None:
+            return
+        if not callable(step):
+            expected = "a function of (model, inputs, targets)"
+            raise _checks.bad_type("recipe.training_step", "be a function", expected, step)
+        _checks.takes("recipe.training_step", step, ("model", "inputs", "targets"))
+
+    def _check_limits(self) -> None:
+        """At most one limit of gradients, above zero."""
+        for name in ("clip_norm", "clip_value"):
+            limit = getattr(self, name)
+            _checks.unless_none(_checks.real, f"recipe.{name}", limit, low=0, open_low=True)
+        if self.clip_norm is not None and self.clip_value is not None:
+            got = f"clip_norm {self.clip_norm} and clip_value {self.clip_value}"
+            raise _checks.bad_value("recipe.clip_norm", "stand alone", "one of the two", got)
 
     def _check_nesterov(self) -> None:
         """Nesterov needs momentum."""
         if not isinstance(self.nesterov, bool):
             raise _checks.bad_type("recipe.nesterov", "be a switch", "True or False", self.nesterov)
-        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
+        if self.nesterov and (self.optimizer in ("adam", "adamw") or not self.momentum):
             got = f"optimizer {self.optimizer!r}, momentum {self.momentum}"
             raise _checks.bad_value("recipe.nesterov", "have momentum", "sgd, momentum > 0", got)
 

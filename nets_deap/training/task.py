@@ -360,6 +360,31 @@ class Task:
         share_between(later.problem, self._devices)
         return later
 
+    def with_recipe(self, recipe: Recipe) -> Task:
+        """Return the same task, trained by another recipe; its ledger begins anew.
+
+        Args:
+            recipe: With the loss of this task's, which decides what its data must be.
+
+        Raises:
+            InvalidValueError: The loss is another one, or a minibatch is larger than the data.
+        """
+        if recipe.loss is not self.recipe.loss and recipe.loss != self.recipe.loss:
+            expected, got = name_of(self.recipe.loss), name_of(recipe.loss)
+            hint = "Give it to the task itself."
+            raise _checks.bad_value("recipe.loss", "stay that of the task", expected, got, hint)
+        n = self.problem.n_examples
+        if recipe.batch_size > n:
+            rule, most = "fit the training data", f"at most N = {n}"
+            raise _checks.bad_value("recipe.batch_size", rule, most, recipe.batch_size)
+        other = copy.copy(self)
+        other.recipe, other.ledger = recipe, Ledger()
+        other.problem = replace(self.problem, recipe=recipe.on(self.device))
+        if recipe != self.recipe:  # else the same engine trains it, and has been told of
+            pick_engine(other.engine, other.problem)
+        share_between(other.problem, self._devices)
+        return other
+
     def ticket(self, mask: Any) -> Ticket:
         """Return a ticket of this task from its bits: a mask (D,), or one bit a unit (G,)."""
         return Ticket(mask, layout=self.layout)

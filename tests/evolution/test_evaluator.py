@@ -14,6 +14,7 @@ from torch import nn
 import nets_deap as nets
 from nets_deap import Evaluator, Objective, Recipe, Task, Ticket, batch_map, tasks
 from nets_deap.errors import InvalidValueError
+from nets_deap.evolution.evaluator import evaluator_for
 from nets_deap.models import MLP
 from nets_deap.tickets.fitness import fitness_class
 from nets_deap.training.problem import Plan
@@ -45,6 +46,15 @@ def toolbox(evaluator):
     toolbox.register("evaluate", evaluator)
     toolbox.register("map", batch_map)
     return toolbox
+
+
+def test_of_tasks_that_are_alike_the_one_in_use_last_measures_new_tickets(task):
+    again = tasks.xor(**OPTIONS)
+    first, _, last = (Evaluator(one, ("val_loss", "density")) for one in (task, again, task))
+    assert task.layout.key == again.layout.key
+    assert evaluator_for(task.ticket(np.ones(18, dtype=bool))) is last
+    first.restart()
+    assert evaluator_for(task.ticket(np.ones(18, dtype=bool))) is first
 
 
 @pytest.fixture

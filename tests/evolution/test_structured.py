@@ -11,6 +11,8 @@ import nets_deap as nets
 from nets_deap import operators
 from nets_deap.evolution.criterion import costs_of, criterion
 from nets_deap.evolution.evaluator import evaluator_of
+from nets_deap.evolution.measured import Measured
+from nets_deap.evolution.objectives import Objective, resolve
 
 
 def task_of(unit="filter", **options):
@@ -103,3 +105,43 @@ def test_a_layer_that_is_down_to_one_unit_is_told_once(caplog):
     told = [r.getMessage() for r in caplog.records if "down to one" in r.getMessage()]
     assert len(told) == 1
     assert told[0].startswith("Layer '0.weight' is down to one of its 6 units")
+
+
+def test_what_a_search_prunes_by_is_what_its_objectives_save():
+    task = task_of()
+    adds, parameters = (
+        costs_of(task, None, resolve(name)) for name in ("multiply_adds", "parameters")
+    )
+    assert adds == costs_of(task)
+    names = list(adds)
+    assert set(parameters) == set(names)
+    dense = task.dense_ticket()
+
+    def value(gates):
+        return resolve("parameters")[0].measure(Measured(task.ticket(gates), {}, 0, task=task))
+
+    whole = value(dense.gates)
+    for layer in task.layout.layers:
+        gates = dense.gates
+        gates[layer.start + 1] = False
+        expected = 1e6 * (whole - value(gates)) / whole
+        assert parameters[layer.name] == pytest.approx(expected, rel=1e-6), layer.name
+
+
+def test_measured_time_is_asked_for_once_and_no_saving_is_nothing():
+    task, asked = task_of(), []
+
+    def measure(measured):
+        asked.append(measured)
+        return 100.0 - (measured.ticket.gates.size - measured.ticket.gates.sum()) * 0.5
+
+    timed = Objective("t", "min", 1e9, measure, reference="dense", timed=True)
+    first = costs_of(task, None, [timed])
+    n = len(asked)
+    ticket = task.dense_ticket()
+    assert costs_of(task, ticket, [timed]) == first
+    assert len(asked) == n > 0
+    flat = Objective("f", "min", 1e9, lambda measured: 1.0, reference="dense")
+    assert costs_of(task, None, [flat]) == costs_of(task)
+    slower = Objective("s", "min", 1e9, lambda m: float(m.ticket.kept % 7), reference="dense")
+    assert min(costs_of(task, None, [slower]).values()) > 0

@@ -8,6 +8,7 @@ from nets_deap.cli.ship import _seconds
 from nets_deap.errors import NetsError
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import latency, resolve
+from nets_deap.experiments import shipping
 from nets_deap.experiments.shipping import ship
 
 
@@ -37,6 +38,7 @@ def test_latency_is_measured_and_says_of_what():
     assert resolve("latency:64")[0].name == "latency_64"
     other = latency(4, runtime="onnxruntime", threads=2)
     assert other.name == "latency_4_onnxruntime_threads_2"
+    assert resolve("latency_onnxruntime:4")[0].name == "latency_4_onnxruntime"
     with pytest.raises(NetsError, match="batch must be"):
         latency(0.5)
     with pytest.raises(NetsError, match="runtime must be a known name"):
@@ -67,6 +69,26 @@ def test_the_best_network_that_is_fast_enough_is_written(run, tmp_path):
     assert "one thread" in text
     with pytest.raises(NetsError, match="max_latency must be within reach: expected at least"):
         ship(path, task, max_latency=1e-9, to="torch", repeats=1)
+    with pytest.raises(NetsError, match="speedup must be within reach: expected at most"):
+        ship(path, task, speedup=1e6, to="torch", repeats=1)
+
+
+def test_a_speedup_is_over_the_dense_network_at_every_size(run, monkeypatch):
+    path, task = run
+    networks = sorted(nets_of(path, task), key=lambda one: one.ticket.kept)
+    assert len(networks) > 1
+
+    def made_up(runners, inputs, **_):
+        # Dense first: the others are twice as fast, at 64 the largest alone.
+        times = [2.0, *(1.0 if len(inputs) == 1 or one is networks[-1] else 1.5 for one in order)]
+        return dict(zip(runners, times, strict=True))
+
+    order = nets_of(path, task)
+    order = [next(n for n in networks if n.ticket.digest == one.ticket.digest) for one in order]
+    monkeypatch.setattr("nets_deap.experiments.shipping.latencies", made_up)
+    monkeypatch.setattr(shipping._Writer, "ship", lambda self, chosen, *rest: chosen)
+    found = ship(path, task, speedup=2, to="torch", batches=(1, 64))
+    assert found.ticket.digest == networks[-1].ticket.digest
 
 
 def nets_of(path, task):

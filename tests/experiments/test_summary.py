@@ -208,16 +208,46 @@ def test_wilcoxon_pairs_by_seed_and_is_one_sided():
     assert turned.difference == pytest.approx(-test.difference)
 
 
-def test_evolution_is_tested_only_where_both_reach_every_level_with_the_same_seeds():
+def test_evolution_is_tested_on_the_levels_that_both_reach_with_the_same_seeds():
     rows = [
-        *pairs([0.9, 0.9], [0.8, 0.85]),
-        *[row("snip", seed, 0.2, 0.9) for seed in (0, 1)],  # does not reach 0.1
+        *pairs([0.9, 0.94], [0.8, 0.85]),
+        *[row("snip", seed, 0.2, 0.91) for seed in (0, 1)],  # does not reach 0.1
+        *[row("random", seed, 0.2 if seed else 0.1, 0.5) for seed in (0, 1)],  # one seed does
         row("grasp", 0, 0.1, 0.9),  # misses a seed
         *dense([0, 1]),
     ]
     summary = summarise(rows, (0.2, 0.1))
-    assert [test.baseline for test in summary.tests] == ["erk"]
+    tests = {test.baseline: test for test in summary.tests}
+    assert {name: test.levels for name, test in tests.items()} == {"snip": 1, "random": 1, "erk": 2}
+    snip = tests["snip"]
+    assert snip.difference == pytest.approx(0.01)  # 0.90 and 0.94 beside 0.91 at 0.2 alone
+    assert (snip.accuracy.wins, snip.accuracy.losses) == (1, 1)
+    # The hypervolumes, too, are those of that level: at 0.1 snip would have none.
+    assert (snip.hypervolume.wins, snip.hypervolume.losses) == (1, 1)
+    assert "grasp 0" not in summary.text()
+    assert "(snip 1, random 1 of 2); such levels are left out" in summary.text()
+    far = summarise([row("evolution", 0, 0.2, 0.9), row("erk", 0, 0.4, 0.9), *dense([0])], (0.2,))
+    assert far.tests == ()
+    assert "Not tested against evolution: erk (no level that both reach" in far.text()
     assert summarise(rows[4:], (0.2, 0.1)).tests == ()
+
+
+def test_one_seed_has_no_interval_rather_than_one_without_width():
+    summary = summarise([*pairs([0.9], [0.8]), *dense([0])], (0.2, 0.1))
+    (test,) = summary.tests
+    assert math.isnan(test.low)
+    assert math.isnan(test.high)
+    assert summary.text().splitlines()[-1].split()[:5] == ["erk", "2", "+10.000", "-", "1/1"]
+    assert summary.as_dict()["tests"]["erk"]["interval"] is None
+
+
+def test_without_accuracies_on_test_data_those_of_validation_are_compared():
+    rows = [*pairs([0.9], [0.8]), *dense([0])]
+    blank = [{**one, "test_accuracy": None, "val_accuracy": 0.5} for one in rows]
+    summary = summarise(blank, (0.2, 0.1))
+    assert summary.split == "validation"
+    assert summary.methods[0].accuracy.tolist() == [[0.5, 0.5]]
+    assert summary.text().startswith("Validation accuracy in %")
 
 
 def test_the_search_for_few_multiply_adds_is_tested_by_its_hypervolume():
@@ -250,13 +280,15 @@ def full():
 
 def test_the_text_has_every_method_in_each_of_its_tables(full):
     parts = full.text().split("\n\n")
-    title, means, tests, untested, adds = parts
-    assert untested.startswith("Not tested against evolution: grasp (one of the two does not reach")
+    title, means, short, tests, adds = parts
+    assert "(grasp 1 of 2)" in short
     assert "after 1,234 steps from W0" in title
     assert "over 3 seeds; dense: 98.00 [" in title
     assert [line.split()[0] for line in means.splitlines()[1:]] == list(METHODS)
     paired = [line.split()[0] for line in tests.splitlines()[2:]]
-    assert paired == [name for name in METHODS if name not in ("evolution", "grasp")]
+    assert paired == [name for name in METHODS if name != "evolution"]
+    levels = {line.split()[0]: line.split()[1] for line in tests.splitlines()[2:]}
+    assert {name for name, count in levels.items() if count == "1"} == {"grasp"}
     assert [line.split()[0] for line in adds.splitlines()[2:]] == list(METHODS)
     head, first = means.splitlines()[:2]
     assert head.split("  ")[-1].strip() == "seconds"
@@ -266,7 +298,7 @@ def test_the_text_has_every_method_in_each_of_its_tables(full):
 
 def test_text_of_one_seed_has_no_intervals():
     text = summarise([*pairs([0.9], [0.8]), *dense([0])], (0.2, 0.1)).text()
-    assert "over 1 seed; dense: 97.00\n" in text
+    assert "from W0, one seed; dense: 97.00\n" in text
     first = next(line for line in text.splitlines() if line.startswith("evolution "))
     assert first.split()[1:4] == ["90.00", "88.00", "89.00"]
 
@@ -281,8 +313,10 @@ def test_the_dictionary_is_strict_json_with_none_for_nan(full):
     ]
     assert plain["methods"]["erk"]["about"] == METHODS["erk"].about
     assert plain["tests"]["erk"]["accuracy"]["wins"] == 3
-    assert set(plain["tests"]["erk"]) == {"difference", "interval", "accuracy", "hypervolume"}
-    assert "grasp" not in plain["tests"]
+    assert set(plain["tests"]["erk"]) == {
+        *("difference", "interval", "levels", "accuracy", "hypervolume")
+    }
+    assert plain["tests"]["grasp"]["levels"] == 1
     assert plain["adds_tests"]["imp"]["n"] == 3
 
 

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import matplotlib as mpl
@@ -7,12 +8,15 @@ import pytest
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
+from torch import nn
 
-from nets_deap.errors import MissingExtraError
+import nets_deap as nets
+from nets_deap.errors import MissingExtraError, NetsError
 from nets_deap.experiments.methods import METHODS
 from nets_deap.experiments.summarise import summarise
 from nets_deap.plots import style
 from nets_deap.plots.comparison import accuracy_over_density, comparison_figure
+from nets_deap.training.result import TrainResult
 
 LEVELS = (0.3, 0.1, 0.03)
 
@@ -106,10 +110,11 @@ def test_bands_hold_the_means_and_need_more_than_one_seed(axes):
     plt.close(figure)
 
 
-def test_a_method_that_does_not_reach_a_level_has_a_shorter_line_and_no_band(axes):
+def test_a_method_that_does_not_reach_a_level_has_a_shorter_line_and_band(axes):
     accuracy_over_density(summary(["evolution", "erk"], reach=0.1), axes)
     assert np.isnan(axes.lines[1].get_ydata()).tolist() == [False, False, True]
-    assert len(axes.collections) == 1
+    ends = [band.get_paths()[0].get_extents().xmin for band in axes.collections]
+    assert ends == pytest.approx([axes.lines[0].get_xdata()[2], axes.lines[1].get_xdata()[1]])
 
 
 def test_all_methods_can_be_told_apart(axes):
@@ -146,3 +151,67 @@ def test_without_matplotlib_no_axes_are_made(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
     with pytest.raises(MissingExtraError, match="matplotlib"):
         accuracy_over_density(summary(["evolution"]))
+
+
+def results(*points, test=True):
+    """Results of these densities and accuracies in %."""
+    loose = {"steps": 1, "train_loss": 0.1, "val_loss": 0.1, "test_loss": 0.1}
+    return [
+        TrainResult(
+            density=density,
+            val_accuracy=height / 100,
+            test_accuracy=height / 100 if test else math.nan,
+            _model=nn.Identity(),
+            _state={},
+            **loose,
+        )
+        for density, height in points
+    ]
+
+
+def test_results_of_seeds_have_error_bars_and_those_of_one_have_none(axes):
+    imp = [results((0.5, 90 + seed), (0.1, 80 + 2 * seed)) for seed in range(3)]
+    evolved = results((0.3, 95), (0.1004, 91), (0.01, 80))
+    given = {"evolution": evolved, "imp": imp, "dense": results((1, 97), (1, 99))}
+    assert accuracy_over_density(given, axes) is axes
+    ours, theirs, dense = axes.lines[0], axes.lines[1], axes.lines[-1]
+    assert ours.get_xdata() == pytest.approx([30, 10.04, 1])
+    assert theirs.get_ydata() == pytest.approx([91, 82])
+    assert (dense.get_label(), dense.get_ydata()[0]) == ("dense 98.00 %", 98)
+    (bars,) = axes.collections
+    at = [segment[:, 1] for segment in bars.get_segments()]
+    for (low, high), mean, column in zip(at, (91, 82), ([90, 91, 92], [80, 82, 84]), strict=True):
+        assert min(column) <= low < mean < high <= max(column)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        *("evolution", "imp", "dense 98.00 %")
+    ]
+
+
+def test_seeds_are_read_off_at_the_densities_of_the_first(axes):
+    two = [results((0.4, 90), (0.1, 80)), results((0.2, 70), (0.05, 60))]
+    accuracy_over_density({"imp": two}, axes)
+    # The second front ends denser, and between 0.2 and 0.05 half way in the logarithm.
+    assert axes.lines[0].get_ydata() == pytest.approx([80, 72.5])
+    axes.clear()
+    accuracy_over_density({"imp": [results((0.4, 90), (0.1, 80)), results((0.2, 70))]}, axes)
+    assert np.isnan(axes.lines[0].get_ydata()).tolist() == [False, True]
+
+
+def test_without_test_data_validation_is_drawn(axes):
+    accuracy_over_density({"imp": results((0.4, 90), test=False)}, axes)
+    assert axes.get_ylabel() == "validation accuracy in %"
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({}, "summary must hold accuracies"),
+        ({"imp": []}, "imp must be what a method gave"),
+        ({"imp": [3]}, "imp must be what a method gave"),
+        ({"imp": [*results((0.1, 90)), results((0.1, 90))]}, "imp must be what a method gave"),
+        ({"rnd": nets.baselines.random_erk(nets.tasks.xor(seed=0), 0.5)}, r"baseline.train\(task"),
+    ],
+)
+def test_what_has_no_results_is_told(given, text, axes):
+    with pytest.raises(NetsError, match=text):
+        accuracy_over_density(given, axes)

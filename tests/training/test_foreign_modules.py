@@ -173,7 +173,8 @@ def test_structured_units_leave_out_what_has_none(unit, caplog):
     task = task_of(model, data_of((3, 6)), unit=unit)
     why = {p.name: p.why for p in task.parameters}
     assert why["read.weight_ih_l0"].startswith("has no units")
-    assert task.layout.weights.names == ("middle.weight", "out.weight")
+    biases = () if unit == "2:4" else ("middle.bias",)  # a neuron's goes with it
+    assert task.layout.weights.names == ("middle.weight", *biases, "out.weight")
     assert "unit='weight'" in caplog.text
     with pytest.raises(InvalidValueError, match=r"units '.*got 'read\.weight_ih_l0'"):
         task_of(model, data_of((3, 6)), unit=unit, maskable=nn.GRU)

@@ -19,9 +19,10 @@ def add(parsers: Any) -> None:
     )
     command.add_argument(
         "what",
-        choices=["training", "evolution", "scaling", "all"],
+        choices=["training", "evolution", "scaling", "structured", "all"],
         help="training: network-steps a second; evolution: a generation less training; scaling: "
-        "workers of Ray, by number; all: the first two",
+        "workers of Ray, by number; structured: filters of a small network beside Torch-Pruning, "
+        "and their latency; all: the first two",
     )
     training = command.add_argument_group("training")
     training.add_argument(
@@ -47,6 +48,12 @@ def add(parsers: Any) -> None:
     evolution.add_argument("--generations", type=int, default=30, help="how many (default: 30)")
     scaling = command.add_argument_group("scaling")
     scaling.add_argument("--workers", default="1,2", help="numbers of workers (default: 1,2)")
+    structured = command.add_argument_group("structured")
+    structured.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
+    structured.add_argument("--dataset", default="mnist5k", help="or mnist (default: mnist5k)")
+    structured.add_argument(
+        "--schedule", default="cosine", help="of the learning rate, for all (default: cosine)"
+    )
     command.add_argument("--out", help="JSON file (default: runs/bench-WHAT.json)")
     command.set_defaults(command=bench)
 
@@ -86,6 +93,15 @@ def bench(options: Namespace) -> int:
             workers=workers,
             repeats=options.repeats,
             device="cpu" if options.device == "auto" else options.device,
+        )
+    if options.what == "structured":
+        from nets_deap.cli.bench.structured import structured_report
+
+        found["structured"] = structured_report(
+            seeds=_checks.whole("--seeds", options.seeds),
+            dataset=options.dataset,
+            schedule=options.schedule,
+            repeats=100,
         )
     folder.write_json(target.name, found)
     print(f"written: {target}")

@@ -9,12 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from nets_deap.cli.bench.cost import Cost, Term, kept_cost, step_cost
 from nets_deap.models.feedforward import feedforward_of
 from nets_deap.training.engines.cpu.network import DENSE_FROM
-from nets_deap.training.engines.cuda.optimizer import has_triton
+from nets_deap.training.engines.cuda.optimizer import has_triton, moments_of
 from nets_deap.training.engines.cuda.traffic import kept_below
 from nets_deap.training.losses import loss_of
 from nets_deap.training.task import Task
-
-MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}
 
 
 def cost_of(task: Task, engine: str, density: float, networks: int) -> Cost:
@@ -29,7 +27,7 @@ def cost_of(task: Task, engine: str, density: float, networks: int) -> Cost:
     feedforward, recipe, problem = feedforward_of(task.problem.model), task.recipe, task.problem
     if feedforward is None:
         return _counted(task, density if engine == "compiled" else 1.0)
-    sizes, moments = feedforward.sizes.tolist(), MOMENTS[recipe.optimizer]
+    sizes, moments = feedforward.sizes.tolist(), max(1, moments_of(recipe))
     if engine == "compiled":
         share = 1.0 if density >= DENSE_FROM else density
         return kept_cost(sizes, recipe.batch_size, share, moments=moments, networks=networks)
@@ -64,7 +62,7 @@ def _counted(task: Task, share: float) -> Cost:
     for hook in hooks:
         hook.remove()
     parameters = share * sum(p.numel() * p.element_size() for p in model.parameters())
-    moments = MOMENTS[recipe.optimizer]
+    moments = max(1, moments_of(recipe))
     return Cost(
         {
             "products": Term(share * counter.get_total_flops(), 3 * parameters),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from argparse import Namespace, RawDescriptionHelpFormatter
 from typing import Any
 
-from nets_deap.cli.options import add_set
+from nets_deap.cli.options import WHICH, add_set, settings_of
 from nets_deap.cli.slurm.jobs import KINDS, job
+from nets_deap.experiments.config import Config
+from nets_deap.experiments.own_task import is_reference, loaded
 from nets_deap.experiments.presets import preset
 
 NUMBERS = (
@@ -32,7 +34,7 @@ def add(parsers: Any) -> None:
         formatter_class=RawDescriptionHelpFormatter,
     )
     command.add_argument("kind", metavar="KIND", choices=KINDS, help=" or ".join(KINDS))
-    command.add_argument("preset", metavar="PRESET", help="which experiment: nets-deap presets")
+    command.add_argument("preset", metavar="PRESET", help=WHICH)
     for name, default, text in NUMBERS:
         shown = text if default is None else f"{text} (default: {default})"
         command.add_argument(name, type=int, default=default, help=shown)
@@ -45,11 +47,12 @@ def add(parsers: Any) -> None:
 
 def slurm(options: Namespace) -> int:
     """Print the script."""
-    fields = dict(text.partition("=")[::2] for text in options.set)
-    preset(options.preset).override(fields)  # raises before anything is queued
+    name = options.preset  # raises before anything is queued
+    base = Config(about=name, task=loaded(name)) if is_reference(name) else preset(name)
+    base.override(settings_of(options))
     given = {n: v for n, v in vars(options).items() if n not in ("command", "set", "kind")}
     settings = [word for text in options.set for word in ("--set", text)]
-    name = given.pop("preset")
+    del given["preset"]
     print(job(options.kind, name, **given, settings=settings).rstrip("\n"))
     return 0
 

@@ -21,7 +21,7 @@ mkdir -p $out
 if [ -e "$$run/config.json" ]; then
     srun nets-deap resume "$$run" --progress lines
 else
-    srun nets-deap run $preset --seed "$$seed" --out "$$run" --progress lines$settings
+    srun nets-deap run $experiment --seed "$$seed" --out "$$run" --progress lines$settings
 fi
 status=$$?
 

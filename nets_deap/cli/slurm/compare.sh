@@ -19,4 +19,4 @@ else
     part="--seeds $count --first-seed $first"
 fi
 # shellcheck disable=SC2086
-srun nets-deap compare $preset $$part --out $out/compare-$preset$settings
+srun nets-deap compare $experiment $$part --out $out/compare-$preset$settings

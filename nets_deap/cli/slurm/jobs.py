@@ -9,6 +9,7 @@ from importlib import resources
 from string import Template
 
 from nets_deap import _checks
+from nets_deap.experiments.own_task import is_reference, label
 
 KINDS = ("array", "compare", "ray")
 
@@ -34,7 +35,7 @@ def job(
         kind: ``"array"``: a run for each seed, which queues again when its time is over and goes on
             exactly; ``"compare"``: evolution and the baselines, a job for each seed and one for
             the table; ``"ray"``: one run over several nodes.
-        preset: Which experiment.
+        preset: Which experiment: the name of one, or ``FILE.py:FUNCTION``.
         seeds: How many; None for 10. A ``"ray"`` job has one.
         first_seed: The first.
         time: Time limit of a job, as ``sbatch --time`` takes it.
@@ -52,13 +53,15 @@ def job(
     name = _checks.choice("kind", kind, KINDS)
     count = _alone("seeds", seeds, 10, only=name != "ray")
     last = _checks.whole("first_seed", first_seed, low=0) + count - 1
-    _check_word("preset", preset, r"[\w-]+", "letters, digits and hyphens")
+    title = preset if not is_reference(preset) else label(preset)
+    _check_word("preset", title, r"[\w-]+", "letters, digits and hyphens")
     _check_word("time", time, r"(\d+-)?\d+(:\d+){0,2}", "[DAYS-]HOURS:MINUTES:SECONDS")
     _check_word("memory", memory, r"\d+[KMGT]?", "a number with K, M, G or T")
     if not isinstance(out, str) or not out or out.startswith("-"):
         raise _checks.bad_value("out", "be a folder", "a path such as 'runs'", repr(out))
     values = {
-        "preset": preset,
+        "preset": title,
+        "experiment": shlex.quote(preset),
         "seeds": f"{first_seed}-{last}",
         "first": first_seed,
         "count": count,

@@ -43,7 +43,7 @@ if [ -e "$$run/config.json" ]; then
     nets-deap resume "$$run" --progress lines \
         --map ray --address "$$address:$$port" --workers "$$workers" &
 else
-    nets-deap run $preset --seed $first --out "$$run" --progress lines$settings \
+    nets-deap run $experiment --seed $first --out "$$run" --progress lines$settings \
         --map ray --address "$$address:$$port" --workers "$$workers" &
 fi
 search=$$!

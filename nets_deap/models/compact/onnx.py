@@ -18,6 +18,13 @@ TOLERANCE = 1e-4  # of outputs, relative to the largest: kernels add up in other
 
 
 @neutral()
+def runtime_of(purpose: str) -> Any:
+    """Return the runtime; raise where it, or what writes its files, is not installed."""
+    for module in ("onnx", "onnxscript"):
+        _optional.require(module, "onnx", purpose)
+    return _optional.require("onnxruntime", "onnx", purpose)
+
+
 def write_onnx(module: nn.Module, path: str | Path, example: Any) -> float:
     """Write a network as ONNX and run it in onnxruntime beside torch.
 
@@ -37,8 +44,7 @@ def write_onnx(module: nn.Module, path: str | Path, example: Any) -> float:
         MissingExtraError: The extra ``onnx`` is not installed.
         FileAccessError: The file cannot be written.
     """
-    runtime = _optional.require("onnxruntime", "onnx", "ONNX export")
-    _optional.require("onnxscript", "onnx", "ONNX export")
+    runtime = runtime_of("ONNX export")
     if module.training:
         raise _checks.bad_value(
             "module", "be in evaluation mode", "module.eval()", "one in training mode"

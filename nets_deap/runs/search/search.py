@@ -78,7 +78,7 @@ class SearchResult:
 
     @functools.cached_property
     def networks(self) -> list[TrainedNetwork]:
-        """The front of the networks themselves, as their lineages have trained them.
+        """The networks themselves, as their lineages have trained them, one for each niche of size.
 
         Beside ``front``, whose tickets are measured from W0; see ``runs.networks.networks_of``.
         Measured on all splits when first asked for.

@@ -18,7 +18,9 @@ from nets_deap.tickets import bits
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines.chunk import Chunk, fitting, train_chunks
 from nets_deap.training.engines.cuda import optimizer
+from nets_deap.training.engines.cuda.limits import limited
 from nets_deap.training.engines.cuda.traffic import INDEX_BYTES
+from nets_deap.training.optimizers import stackable
 from nets_deap.training.problem import (
     OnPart,
     Outcome,
@@ -53,7 +55,8 @@ def suits(problem: Problem) -> bool:
     """Return whether the batched engine can train this problem.
 
     It takes ``models.MLP`` and ``nn.Sequential`` of ``Flatten``, ``Linear`` and ``ReLU``, ``Tanh``
-    or ``Sigmoid``, with cross entropy and nothing frozen, on any device.
+    or ``Sigmoid``, with cross entropy and nothing frozen, on any device, and optimisers that step
+    each weight by itself.
     """
     feedforward = feedforward_of(problem.model)
     return (
@@ -66,6 +69,7 @@ def suits(problem: Problem) -> bool:
         and not problem.buffers
         and not problem.hooked
         and (feedforward.flattens or problem.train[0].ndim == 2)
+        and stackable(problem)
     )
 
 
@@ -100,8 +104,8 @@ ENGINE = Engine(
     suits,
     default_chunk,
     "nn.Sequential or models.MLP of linear layers with ReLU, tanh or sigmoid between, without "
-    "hooks or frozen parameters, and the loss cross_entropy, on data in memory without weights or "
-    "augmentation",
+    "hooks or frozen parameters, the loss cross_entropy, the usual training step, and an optimiser "
+    "that steps each weight by itself, on data in memory without weights or augmentation",
     takes_bf16=True,
 )
 
@@ -140,10 +144,10 @@ class BatchedChunk(Chunk):
         """Return the bytes that one network of a chunk needs.
 
         For each parameter: the weight and its moments, and in the products' precision the
-        gradient and, where that is lower, a copy of the weight. For each unit and column:
-        activation and delta. For each maskable weight: its place where state is kept for kept
-        weights alone, its mask bit, and while a chunk is filled or handed over three bytes and
-        the weight again.
+        gradient and, where that is lower, a copy of the weight; with a limit of gradients two more
+        of these and a byte. For each unit and column: activation and delta. For each maskable
+        weight: its place where state is kept for kept weights alone, its mask bit, and while a
+        chunk is filled or handed over three bytes and the weight again.
         """
         feedforward = feedforward_of(problem.model)
         assert feedforward is not None
@@ -151,10 +155,11 @@ class BatchedChunk(Chunk):
         itemsize = problem.dtype.itemsize
         low = problem.precision == "bf16"
         product = 2 if low else itemsize
+        limits = 2 * product + 1 if limited(problem.recipe) else 0
         units = sum(linear.out_features for linear in feedforward.linears)
         return (
             parameters
-            * (itemsize * (1 + optimizer.moments_of(problem.recipe)) + product * (1 + low))
+            * (itemsize * (1 + optimizer.moments_of(problem.recipe)) + product * (1 + low) + limits)
             + 2 * units * BatchedChunk.width(problem) * product
             + problem.layout.n_bytes
             + problem.layout.size * (INDEX_BYTES + 3 + itemsize)

@@ -24,9 +24,11 @@ from nets_deap.training.batches import minibatch
 from nets_deap.training.device import memory_of, threads_for
 from nets_deap.training.engines.cuda import optimizer
 from nets_deap.training.engines.cuda.graph import Graph
+from nets_deap.training.engines.cuda.limits import Limits, limited
 from nets_deap.training.engines.cuda.schedule import Schedule
 from nets_deap.training.engines.cuda.weights import Weights, counts_of
 from nets_deap.training.engines.memory import Pieces
+from nets_deap.training.optimizers import is_known
 from nets_deap.training.problem import (
     EVAL_ROWS,
     METRICS,
@@ -66,10 +68,12 @@ class Chunk(ABC):
         self.tail = torch.zeros(networks, dtype=torch.float64, device=problem.device)
         # A function has no loss for a minibatch without labels, which trains nothing: it is no
         # divergence. Weights that are not finite show in the validation loss.
-        named = isinstance(problem.recipe.loss, str)
+        named = problem.recipe.descends_named
         self.missing = None if named else torch.zeros_like(self.tail)
-        self.graph = Graph(problem.device)
+        # Others than the known optimisers count their steps on the host.
+        self.graph = Graph(problem.device, captures=is_known(problem.recipe))
         self._pieces: Pieces | None = None
+        self.limits = Limits(self.weights) if limited(problem.recipe) else None
         self.optimiser = optimizer.make(self.weights, self.schedule, listed, self.halves())
 
     @staticmethod
@@ -143,6 +147,8 @@ class Chunk(ABC):
     def step(self) -> None:
         """Take one step at the schedule's counter; the same work every time."""
         loss, gradients = self.gradients(self.schedule.rows())
+        if self.limits is not None:
+            gradients = self.limits.of(gradients)
         self.optimiser.step(gradients)
         self.schedule.advance(self.tail, loss, self.missing)
 
@@ -181,6 +187,8 @@ class Chunk(ABC):
         self.schedule.begin(plan)
         self.schedule.fill(0)
         self.weights.refill(packed, starts, counts)
+        if self.limits is not None:
+            self.limits.reset()
         self.optimiser.reset()
         self.tail.zero_()
         if self.missing is not None:

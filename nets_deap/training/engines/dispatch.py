@@ -20,7 +20,9 @@ from nets_deap.training.engines.memory import capacity_of, free, unfit
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.executor import executor_of, journal_of
 from nets_deap.training.folds import folded
+from nets_deap.training.optimizers import stackable
 from nets_deap.training.problem import Outcome, Plan, Problem, Start, at_work, once
+from nets_deap.training.recipe import name_of
 from nets_deap.training.shortage import is_shortage
 
 logger = logging.getLogger("nets_deap")
@@ -192,6 +194,10 @@ def _fastest(problem: Problem) -> str:
     layer = probe(problem).draws
     if layer:
         _warn(problem, f"{layer}, or what follows it, draws random numbers of its own")
+        return "loop"
+    if not stackable(problem):
+        name = name_of(problem.recipe.optimizer)
+        _warn(problem, f"the optimiser {name} may step a weight by others than its own gradient")
         return "loop"
     place = stuck_at(problem)
     if place:

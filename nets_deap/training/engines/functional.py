@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, grad_and_value, vmap
+from torch.func import functional_call, grad, grad_and_value, vjp, vmap
 
 from nets_deap import _checks
 from nets_deap.errors import NetsError
@@ -26,6 +26,7 @@ from nets_deap.training.problem import EVAL_ROWS, Problem, Split, State, once
 from nets_deap.training.recipe import name_of
 from nets_deap.training.score import OUTPUT_BYTES, Score
 from nets_deap.training.shortage import is_shortage
+from nets_deap.training.step import OwnStep, parts_of
 
 Stacked = tuple[State, State, State, Tensor]  # trained, fixed, buffers and keys, each (P, ...)
 
@@ -90,6 +91,7 @@ class Functional:
         self._drops = probe(problem).drops
         # Copies: modules may keep what they see, and would keep batched tensors.
         self.model, self._loss_of = copied(problem.model), problem.fresh_loss()
+        self._own = problem.own_step(self.model)
 
     def watch_loss(self, entered: list[str]) -> None:
         """Name the loss at the end of a list while it is called, and for good if it fails."""
@@ -119,7 +121,8 @@ class Functional:
         It gives the gradients, and the losses (P,) with the buffers after the step; ``keys`` (P, 2)
         are those of the step, see ``dropout``.
         """
-        batched = vmap(grad_and_value(self._loss, has_aux=True), in_dims=(0, 0, 0, 0, None, None))
+        one = grad_and_value(self._loss, has_aux=True) if self._own is None else self._descent
+        batched = vmap(one, in_dims=(0, 0, 0, 0, None, None))
 
         def gradients_of(*batch: Any) -> Any:
             with plain_attention():
@@ -252,6 +255,29 @@ class Functional:
             # Buffers may have been written in place or set anew; ``state`` holds both.
             loss = loss_of(self._loss_of, output, y)
         return loss, {name: state[name] for name in fresh}
+
+    def _descent(
+        self, trained: State, fixed: State, buffers: State, key: Tensor, x: Any, y: Any
+    ) -> tuple[State, tuple[Tensor, State]]:
+        """Return the gradients by each part's own loss, and the losses' sum with the buffers."""
+        own = self._own
+        assert own is not None
+
+        def losses_of(trained: State) -> tuple[State, State]:
+            fresh = {name: buffer.clone() for name, buffer in buffers.items()}
+            full = self._full(trained, fixed, fresh)
+            state = {OwnStep.PREFIX + name: tensor for name, tensor in full.items()}
+            with keyed(key) if self._drops else nullcontext():
+                losses = functional_call(own, state, (x, y))
+            return losses, {name: state[OwnStep.PREFIX + name] for name in fresh}
+
+        losses, pull, after = vjp(losses_of, trained, has_aux=True)  # type: ignore[misc]
+        gradients: State = {}
+        for part, names in parts_of(losses, trained).items():
+            ones = {name: torch.full_like(loss, name == part) for name, loss in losses.items()}
+            (slopes,) = pull(ones)
+            gradients |= {name: slopes[name] for name in names}
+        return {name: gradients[name] for name in trained}, (sum(losses.values()), after)
 
     def _score(
         self, trained: State, fixed: State, buffers: State, key: Tensor, x: Any, y: Any

@@ -30,10 +30,11 @@ from nets_deap.training.engine import Engine
 from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import Loss, loss_of
-from nets_deap.training.optimizers import make_optimizer, set_lr
+from nets_deap.training.optimizers import is_known, limit, make_optimizer, set_lr
 from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start
 from nets_deap.training.score import Score
+from nets_deap.training.step import WHOLE, backward
 from nets_deap.training.threads import Stop, share_out
 
 # A forward pass of a minibatch with at least so many operations outweighs what Python costs.
@@ -127,11 +128,12 @@ def _train(
     model = copied(problem.model)
     pruned = _fill(model, problem, packed, start)
     trained = {n: p for n, p in model.named_parameters() if n not in problem.frozen}
-    optimizer = make_optimizer(problem.recipe, list(trained.values()), fused=fused)
+    recipe, tensors = problem.recipe, list(trained.values())
+    optimizer = make_optimizer(recipe, tensors, fused=fused)
     keys = None
     if probe(problem).drops and not probe(problem).draws:
         keys = keys_of([packed], plan.seed, problem.device)[0]
-    loss_function = problem.fresh_loss()
+    loss_function, own = problem.fresh_loss(), problem.own_step(model)
     tail, curve = torch.zeros((), dtype=torch.float64, device=problem.device), []
     missing = torch.zeros_like(tail)
     problem.begin(model)
@@ -140,18 +142,26 @@ def _train(
         optimizer.zero_grad()
         inputs, targets = minibatch(problem, plan, step, rows)
         with dropping(keys, step):
-            loss = loss_of(loss_function, call(model, inputs), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+            if own is None:
+                losses = {WHOLE: loss_of(loss_function, call(model, inputs), targets)}
+            else:
+                losses = own(inputs, targets)
+        loss = backward(losses, trained)
         for name, p in trained.items():
             # Without a gradient an optimiser skips decay and momentum, which the others apply.
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad.to_dense().contiguous()
             if name in pruned:  # filled, not multiplied: zero also where it is not finite
                 p.grad.masked_fill_(pruned[name], 0)
-        set_lr(optimizer, problem.recipe.lr_at(step, plan.steps))
+        limit(recipe, tensors)
+        set_lr(optimizer, recipe.lr_at(step, plan.steps))
         optimizer.step()
+        if not is_known(recipe):  # others may move also what has no gradient
+            with torch.no_grad():
+                for name in pruned.keys() & trained.keys():
+                    trained[name].masked_fill_(pruned[name], 0)
         if step >= plan.steps - plan.tail:
             # As in ``Chunk``: without labels a minibatch has no loss, and trains nothing.
-            none = loss.detach().isnan() & (not isinstance(loss_function, str))
+            none = loss.detach().isnan() & (not recipe.descends_named)
             tail += loss.detach().masked_fill(none, 0)
             missing += none
         if step + 1 in plan.curve_steps:

@@ -26,6 +26,7 @@ from nets_deap.training.problem import EVAL_ROWS, Problem, once
 from nets_deap.training.recipe import name_of
 from nets_deap.training.score import OUTPUT_BYTES, bytes_of, joined
 from nets_deap.training.shortage import is_shortage
+from nets_deap.training.step import ARGUMENT, WHOLE, backward
 
 logger = logging.getLogger("nets_deap")
 
@@ -89,6 +90,7 @@ def probe(problem: Problem) -> Probe:
             of its own.
     """
     model, loss = copied(problem.model), problem.fresh_loss()
+    own = problem.own_step(model)
     rows = spread_rows(length_of(problem.train[0]), problem.recipe.batch_size).to(problem.device)
     inputs, targets = (rows_of(part, rows) for part in problem.train)
     key = torch.zeros(2, dtype=torch.int32, device=problem.device)
@@ -99,11 +101,15 @@ def probe(problem: Problem) -> Probe:
             with keyed(key) as drawn:
                 problem.begin(model)
                 with FlopCounterMode(display=False) as counter:
-                    output = call(model, inputs)
-                found = loss_of(loss, output, targets)
+                    output = call(model, inputs) if own is None else None
+                    losses = {} if own is None else own(inputs, targets)
+                if own is None:
+                    losses = {WHOLE: loss_of(loss, output, targets)}
                 drops = drawn() > 0
-            _check_gradient(problem, model, output, found)
-            found.backward()  # type: ignore[no-untyped-call]
+            for found in losses.values():
+                _check_gradient(problem, model, output, found)
+            trained = {n: p for n, p in model.named_parameters() if n not in problem.frozen}
+            backward(losses, trained)
             with keyed(key), torch.no_grad():
                 output = call(model.eval(), inputs)
                 output_bytes = bytes_of(output) / len(rows)
@@ -129,9 +135,11 @@ def probe(problem: Problem) -> Probe:
 
 def _check_gradient(problem: Problem, model: nn.Module, output: Any, loss: Tensor) -> None:
     """Raise where a loss has no gradient, or gradients by other things than its output."""
-    name = name_of(problem.recipe.loss)
+    own = problem.recipe.training_step
+    name = name_of(problem.recipe.loss if own is None else own)
+    whose = "loss" if own is None else ARGUMENT
     if not loss.requires_grad:
-        whose = "model" if isinstance(problem.recipe.loss, str) else "loss"
+        whose = "model" if problem.recipe.descends_named else whose
         raise _checks.bad_value(
             whose,
             "have a gradient",
@@ -154,9 +162,9 @@ def _check_gradient(problem: Problem, model: nn.Module, output: Any, loss: Tenso
         # Of this kind are the ends: tensors that require a gradient themselves.
         if type(node).__name__ == "AccumulateGrad" and id(node.variable) not in known:
             raise _checks.bad_value(
-                "loss",
+                whose,
                 "have nothing to train",
-                "a function of (output, target)",
+                "a function of (output, target)" if own is None else "a function of the model",
                 f"{name}, of a tensor of shape {tuple(node.variable.shape)} that requires a "
                 "gradient",
                 "Training changes copies of the model's parameters: let the model hold what is "

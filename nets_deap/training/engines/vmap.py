@@ -29,6 +29,7 @@ from nets_deap.training.engines.cuda.weights import counts_of
 from nets_deap.training.engines.dropout import keys_of
 from nets_deap.training.engines.functional import Functional, some_of
 from nets_deap.training.engines.probe import probe
+from nets_deap.training.optimizers import stackable
 from nets_deap.training.problem import (
     EVAL_ROWS,
     OnPart,
@@ -50,9 +51,10 @@ _EVERYTHING = 2**62
 def suits(problem: Problem) -> bool:
     """Return whether the engine can train this problem.
 
-    Nothing random in it but dropout, and no hooks on parameters.
+    Nothing random in it but dropout, no hooks on parameters, and an optimiser that steps each
+    weight by itself.
     """
-    return not problem.hooked and not probe(problem).draws
+    return not problem.hooked and not probe(problem).draws and stackable(problem)
 
 
 def train_vmap(
@@ -79,7 +81,8 @@ ENGINE = Engine(
     train_vmap,
     suits,
     default_chunk,
-    "no random numbers in module and loss but dropout's, and no hooks on parameters",
+    "no random numbers in module and loss but dropout's, no hooks on parameters, and an optimiser "
+    "that steps each weight by itself",
 )
 
 

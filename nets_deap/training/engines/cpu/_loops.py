@@ -1,11 +1,9 @@
-"""Compiled loops over steps and networks: minibatches, optimiser, validation.
+"""Compiled loops over steps and networks: minibatches, validation.
 
 How a network is held: see ``_layers`` and ``_conv_layers``; what the arguments are: ``arguments``.
 """
 
 from __future__ import annotations
-
-import numpy as np
 
 from nets_deap.training.engines.cpu._compile import compiled
 from nets_deap.training.engines.cpu._conv_layers import convolve, convolve_back, lists_of
@@ -18,6 +16,7 @@ from nets_deap.training.engines.cpu._norm_layers import (
     measure_together,
     take_slopes,
 )
+from nets_deap.training.engines.cpu._optimizer import clip, optimizer_step
 from nets_deap.training.engines.cpu.arguments import (
     Array,
     Buffers,
@@ -41,48 +40,6 @@ def network_of(kept: Kept, p: int) -> Kept:
         kept.dense[p], kept.starts[p] - kept.starts[p, 0], kept.col_starts[p], kept.mask_starts[p],
         kept.rows[p], kept.cols, kept.masks, kept.live,
     )  # fmt: skip
-
-
-@compiled
-def optimizer_step(
-    optimizer: Optimizer, own: Parameters, grad: Array, mask: Array, lr: float, step: int
-) -> None:
-    """Take one step of a layer's parameters; ``step`` counts from 1.
-
-    A layer with a mask has its pruned weights' gradients set to zero first.
-    """
-    theta, m, v = own
-    one, zero = theta.dtype.type(1), theta.dtype.type(0)
-    # A pruned weight starts at 0. With no gradient its momentum stays 0, and decay of 0 is 0, so
-    # that it stays exactly 0 under every rule. Sparse layers hold no pruned weights, and have no
-    # mask unless biases or the like are pruned; nor has a whole matrix that keeps all.
-    if len(mask):
-        for i in range(len(mask)):
-            grad[i] = grad[i] if mask[i] else zero
-    # The settings are float64; ``one *`` rounds them to the networks' dtype, without which numba
-    # would widen a float32 loop to float64, at half the lanes. What needs powers and roots is
-    # rounded only after those, as in torch.
-    b1, l2, keep = one * optimizer.momentum, one * optimizer.l2, one * (1 - lr * optimizer.decay)
-    if optimizer.adam:
-        # The corrections of both means for having started at 0, taken out of the loop over the
-        # weights: that of m goes into the step's size, that of v into a factor of its root (not
-        # into v, because eps is added to the corrected root).
-        size = one * (lr / (1 - optimizer.momentum**step))
-        root = one * (1 / np.sqrt(1 - optimizer.beta2**step))
-        b2, eps = one * optimizer.beta2, one * 1e-8
-        for i in range(len(theta)):
-            w = theta[i] * keep
-            g = grad[i] + l2 * w
-            m[i] += (g - m[i]) * (one - b1)
-            v[i] = v[i] * b2 + g * g * (one - b2)
-            theta[i] = w - size * m[i] / (np.sqrt(v[i]) * root + eps)
-    else:
-        # Nesterov's step is g + b1 m, the plain one m: a factor 0 or 1 instead of a branch.
-        rate, ahead = one * lr, one * optimizer.nesterov
-        for i in range(len(theta)):
-            g = grad[i] + l2 * theta[i]
-            m[i] = m[i] * b1 + g
-            theta[i] -= rate * (m[i] + ahead * (g + m[i] * b1 - m[i]))
 
 
 @compiled
@@ -210,6 +167,8 @@ def train(
                         layers, own, together, lists, theta, work.inputs,
                         first // together.net.lanes, grad, size,
                     )  # fmt: skip
+                if optimizer.clip_norm > 0 or optimizer.clip_value > 0:
+                    clip(layers, own, convolutions, together, optimizer, grad)
                 for layer in range(len(own.starts) - 1):
                     i, j = own.starts[layer], own.starts[layer + 1]
                     mask = own.masks[own.mask_starts[layer] : own.mask_starts[layer + 1]]

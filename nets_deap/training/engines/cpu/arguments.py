@@ -124,6 +124,8 @@ class Optimizer(NamedTuple):
         nesterov: Whether SGD's momentum is Nesterov's; Adam ignores it.
         l2: Weight decay as a term of the gradient.
         decay: Weight decay apart from the gradient (AdamW), in units of the learning rate.
+        clip_norm: Greatest norm of a network's gradient; 0 for no limit.
+        clip_value: Greatest magnitude of a number of it; 0 for no limit.
     """
 
     adam: bool
@@ -132,6 +134,8 @@ class Optimizer(NamedTuple):
     nesterov: bool
     l2: float
     decay: float
+    clip_norm: float
+    clip_value: float
 
 
 class Schedule(NamedTuple):

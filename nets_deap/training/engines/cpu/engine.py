@@ -54,7 +54,7 @@ from nets_deap.training.problem import (
     Start,
     once,
 )
-from nets_deap.training.recipe import Recipe
+from nets_deap.training.recipe import OPTIMIZERS, Recipe, name_of
 from nets_deap.training.threads import Stop, share_out
 
 LOSSES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY, "mse": SQUARED}
@@ -95,12 +95,16 @@ def obstacle(problem: Problem) -> str:
         return "numba is not installed (the extra 'fast')"
     if problem.device.type != "cpu":
         return f"it trains on the CPU, not on {problem.device}"
+    if problem.recipe.training_step is not None:
+        return "the training step is one of your own"
     if not problem.is_plain or not problem.train[0].is_floating_point():
         return "examples are not rows of two tensors, or the loss has no name"
     if problem.recipe.loss == "cross_entropy" and problem.train[1].ndim != 1:
         return "targets are not classes, one for each example"
     if problem.hooked:
         return f"{problem.hooked!r} has hooks"
+    if problem.recipe.optimizer not in OPTIMIZERS:
+        return f"it has no optimiser {name_of(problem.recipe.optimizer)}"
     design = _design(problem)
     if isinstance(design, str):
         return design
@@ -258,7 +262,8 @@ ENGINE = Engine(
     "linear layers, the same activation between all (ReLU, tanh or sigmoid), also after 2d "
     "convolutions with strides of 1 or 2, their batch normalisation, sums, activations and pooling "
     "side by side, in any class, without hooks or frozen parameters but those of normalisation, on "
-    "the CPU, and a loss with a name, on data in memory without weights or augmentation",
+    "the CPU, a loss with a name, the usual training step, and one of the optimisers sgd, adam and "
+    "adamw, on data in memory without weights or augmentation",
     extra=("numba", "fast"),
 )
 
@@ -417,8 +422,9 @@ def _optimizer(recipe: Recipe) -> Optimizer:
     l2, apart = (0.0, decay) if decoupled else (decay, 0.0)
     # float() and bool(): a setting given as a whole number would have the kernels compiled again.
     return Optimizer(
-        adam, float(momentum), float(beta2), bool(recipe.nesterov), float(l2), float(apart)
-    )
+        adam, float(momentum), float(beta2), bool(recipe.nesterov), float(l2), float(apart),
+        recipe.clip_norm or 0.0, recipe.clip_value or 0.0,
+    )  # fmt: skip
 
 
 def product_to_time(rows: int = 300, steps: int = 256) -> tuple[Callable[[], None], int]:

@@ -81,15 +81,16 @@ class Graph:
 
     Args:
         device: Where the step runs.
+        captures: Whether the step does all of its work on the device; else it is called.
 
     Attributes:
         untried: Whether the step is still to be captured.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, captures: bool = True) -> None:
         self._device = device
         self._graph: torch.cuda.CUDAGraph | None = None
-        self.untried = device.type == "cuda"
+        self.untried = device.type == "cuda" and captures
 
     @property
     def captured(self) -> bool:

@@ -22,7 +22,7 @@ from torch import Tensor
 from nets_deap.training.engines.cuda.schedule import Schedule
 from nets_deap.training.engines.cuda.traffic import kept_below
 from nets_deap.training.engines.cuda.weights import Weights
-from nets_deap.training.optimizers import make_optimizer, set_lr
+from nets_deap.training.optimizers import is_known, make_optimizer, set_lr
 from nets_deap.training.problem import Problem, State
 from nets_deap.training.recipe import Recipe
 from nets_deap.training.shortage import is_shortage
@@ -59,7 +59,9 @@ class Optimiser(Protocol):
 
 
 def moments_of(recipe: Recipe) -> int:
-    """Return how many numbers of state a recipe's optimiser holds for each weight."""
+    """Return how many numbers of state a recipe's optimiser holds for each weight, at most."""
+    if not is_known(recipe):
+        return 3
     return 2 if recipe.optimizer != "sgd" else int(recipe.momentum > 0)
 
 
@@ -104,7 +106,8 @@ def listed_of(problem: Problem, kept: Mapping[str, float], networks: int) -> fro
     return frozenset(
         name
         for name, share in kept.items()
-        if name not in problem.frozen
+        if is_known(problem.recipe)
+        and name not in problem.frozen
         and share < limit
         and SMALL <= problem.initial[name].numel() * networks <= GREATEST_TENSOR
     )
@@ -113,7 +116,7 @@ def listed_of(problem: Problem, kept: Mapping[str, float], networks: int) -> fro
 def make(
     weights: Weights, schedule: Schedule, listed: Collection[str], halves: State | None = None
 ) -> Optimiser:
-    """Return the optimiser of a recipe: by Triton where that runs.
+    """Return the optimiser of a recipe: by Triton where that runs and has it.
 
     Args:
         weights: What it steps.
@@ -121,7 +124,7 @@ def make(
         listed: See ``listed_of``; only Triton's uses them.
         halves: Copies in lower precision that follow the weights, by name.
     """
-    if has_triton(weights.problem.device):
+    if is_known(weights.problem.recipe) and has_triton(weights.problem.device):
         return TritonOptimiser(weights, schedule, listed, halves or {})
     return TorchOptimiser(weights, schedule, halves or {})
 
@@ -162,15 +165,16 @@ def _padded(size: int) -> int:
 
 
 class TorchOptimiser:
-    """``torch.optim``'s fused optimiser after a pass of the masks over the gradients."""
+    """``torch.optim``'s optimiser, fused if it is known, after the masks' pass over gradients."""
 
     def __init__(self, weights: Weights, schedule: Schedule, halves: State) -> None:
         self._weights, self._schedule, self._halves = weights, schedule, halves
         recipe, device = weights.problem.recipe, weights.problem.device
-        self._optimizer = make_optimizer(recipe, list(weights.trained.values()), fused=True)
+        self._optimizer, self._known = self._made(), is_known(recipe)
         # A captured step reads what a tensor holds by then; where steps are called a number is
         # quicker, and loses no digits.
-        self._lr = torch.zeros((), device=device) if device.type == "cuda" else None
+        captured = device.type == "cuda" and self._known
+        self._lr = torch.zeros((), device=device) if captured else None
         if self._lr is not None:
             for group in self._optimizer.param_groups:
                 group["lr"] = self._lr
@@ -181,7 +185,9 @@ class TorchOptimiser:
 
     def reset(self) -> None:
         """Forget all moments, and take over the present masks."""
-        for state in self._optimizer.state.values():
+        if not self._known:  # whose state may begin otherwise than at 0
+            self._optimizer = self._made()
+        for state in self._optimizer.state.values() if self._known else ():
             for value in state.values():
                 if isinstance(value, Tensor):
                     value.zero_()
@@ -212,11 +218,18 @@ class TorchOptimiser:
 
     def moments(self) -> list[State]:
         """Return the moments as dense stacked tensors, by name."""
-        names = [(), ("momentum_buffer",), ("exp_avg", "exp_avg_sq")]
-        return [
-            {name: self._optimizer.state[t][kind] for name, t in self._weights.trained.items()}
-            for kind in names[moments_of(self._weights.problem.recipe)]
-        ]
+        found: dict[str, State] = {}
+        for name, tensor in self._weights.trained.items():
+            for kind, value in sorted(self._optimizer.state[tensor].items()):
+                if isinstance(value, Tensor) and value.shape == tensor.shape:
+                    found.setdefault(kind, {})[name] = value
+        return list(found.values())
+
+    def _made(self) -> torch.optim.Optimizer:
+        """Return the recipe's optimiser over the stacked weights."""
+        trained, problem = self._weights.trained, self._weights.problem
+        one = [problem.initial[name] for name in trained]
+        return make_optimizer(problem.recipe, list(trained.values()), fused=True, like=one)
 
 
 class TritonOptimiser:
