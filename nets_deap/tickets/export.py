@@ -1,4 +1,7 @@
-"""``Exportable``: what a ticket goes into: files, models, masks by name, other formats."""
+"""``Exportable``: what a ticket goes into: files, models, masks by name, other formats.
+
+One file: each way out is a few lines, and what it takes and gives is most of them.
+"""
 
 from __future__ import annotations
 

@@ -16,9 +16,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import nn
+from torch.func import grad, vmap
 
 from nets_deap.inputs.call import call_with
 from nets_deap.models.feedforward import Feedforward, feedforward_of
+from nets_deap.models.modes import quiet
+from nets_deap.models.private import copied
 from nets_deap.tickets import bits
 from nets_deap.training.batches import rows_of
 from nets_deap.training.device import threads_for
@@ -26,11 +29,11 @@ from nets_deap.training.engines.cpu.arguments import RELU, TANH
 from nets_deap.training.engines.cpu.engine import suits
 from nets_deap.training.engines.cpu.geometry import ACTIVATIONS
 from nets_deap.training.engines.cuda.weights import Weights
-from nets_deap.training.engines.functional import Functional
+from nets_deap.training.engines.functional import NO_RULE
 from nets_deap.training.engines.memory import Pieces
 from nets_deap.training.losses import loss_of
 from nets_deap.training.precision import plain_attention
-from nets_deap.training.problem import Problem, Start, once, working
+from nets_deap.training.problem import Problem, Start, State, once, working
 
 # A layer that keeps less than this share of its weights is quicker as a sparse matrix.
 SPARSE_BELOW = 0.1
@@ -111,7 +114,13 @@ def gradients_together(
         Of each network shape (D,), as ``dense_gradient``.
     """
     pieces = Pieces(max(1, min(at_once, len(masks))), 1, problem.device)
-    functional = Functional(problem, {})
+    # Copies: both may keep what they see, and would keep batched tensors.
+    model, loss_function = copied(problem.model).eval(), problem.fresh_loss()
+
+    def loss(leaves: State, others: State, buffers: State, x: Any, y: Any) -> torch.Tensor:
+        # A module may write to its buffers, even in evaluation mode.
+        fresh = {name: buffer.clone() for name, buffer in buffers.items()}
+        return loss_of(loss_function, call_with(model, {**others, **leaves, **fresh}, x), y)
 
     def of(some: slice, _: int) -> NDArray[Any]:
         packed = np.stack(masks[some])
@@ -120,10 +129,14 @@ def gradients_together(
         inputs, targets = (rows_of(part, rows) for part in problem.train)
         own = {**weights.fixed, **weights.trained}
         leaves = {name: own.pop(name) for name in problem.layout.names}
-        with differentiable(functional.model):
-            found = functional.dense_gradients(weights.shared)(
-                leaves, own, weights.buffers, inputs, targets
-            )
+
+        def of_one(leaves: State, own: State, buffers: State) -> State:
+            others = {**weights.shared, **own}
+            one: State = grad(loss)(leaves, others, buffers, inputs, targets)
+            return one
+
+        with differentiable(model), quiet.held(NO_RULE):
+            found: State = vmap(of_one)(leaves, own, weights.buffers)
         flat = [found[name].reshape(len(packed), -1) for name in problem.layout.names]
         together: NDArray[Any] = torch.cat(flat, 1).cpu().numpy()
         return together

@@ -618,7 +618,8 @@ def test_the_packed_mask_is_worked_out_once_for_the_same_bits(unit, monkeypatch)
     assert (len(calls), ticket.kept, twin.mask.sum()) == (1, ticket.mask.sum(), ticket.kept)
     place = int(np.flatnonzero(ticket.mask if unit == "2:4" else ticket.gates)[0])
     twin[place] = 0
-    assert twin.kept == twin.mask.sum() < ticket.kept == ticket.mask.sum()
+    assert (twin.kept, ticket.kept) == (twin.mask.sum(), ticket.mask.sum())
+    assert not np.array_equal(twin.mask, ticket.mask)
     assert len(calls) == 2
     with pytest.raises(ValueError, match="read-only"):
         first[0] = 0

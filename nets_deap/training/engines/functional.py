@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, grad_and_value, vjp, vmap
+from torch.func import functional_call, grad_and_value, vjp, vmap
 
 from nets_deap import _checks
 from nets_deap.errors import NetsError
@@ -127,28 +127,6 @@ class Functional:
         def gradients_of(*batch: Any) -> Any:
             with plain_attention():
                 return batched(*batch)
-
-        return gradients_of
-
-    def dense_gradients(self, shared: State) -> Callable[..., State]:
-        """Return a function of (leaves, others, buffers, x, y): the loss's gradient by the leaves.
-
-        In evaluation mode; leaves, others and buffers are stacked, (P, ...), ``shared`` is not.
-        """
-        self.model.eval()
-
-        def loss(leaves: State, others: State, buffers: State, x: Any, y: Any) -> Tensor:
-            # A module may write to its buffers, even in this mode.
-            fresh = {name: buffer.clone() for name, buffer in buffers.items()}
-            output = call_with(self.model, {**shared, **others, **leaves, **fresh}, x)
-            return loss_of(self._loss_of, output, y)
-
-        batched = vmap(grad(loss), in_dims=(0, 0, 0, None, None))
-
-        def gradients_of(*batch: Any) -> State:
-            with plain_attention(), self.explained():
-                found: State = batched(*batch)
-            return found
 
         return gradients_of
 
