@@ -240,7 +240,9 @@ class Ticket(Shareable):
         for name in self._shared:
             object.__setattr__(new, name, getattr(self, name))
         if self._known:
-            new._known = dict(self._known)  # nothing of it is ever changed in place
+            new._known = dict(self._known)
+            if "origin" in self._known:  # nothing else of it is ever changed in place
+                new._known["origin"] = copy.deepcopy(self._known["origin"])
         new.set_users_attributes(
             {n: copy.deepcopy(value, memo) for n, value in self.users_attributes().items()}
         )
