@@ -42,6 +42,7 @@ _HOMES = {
     "penalised": "evolution.objectives",
     "resume": "experiments.resume",
     "search": "runs.search.search",
+    "ship": "experiments.shipping",
     "steps_to_loss": "evolution.objectives",
 }
 _MODULES = {
@@ -93,6 +94,7 @@ __all__ = [
     "resume",
     "sanity",
     "search",
+    "ship",
     "steps_to_loss",
     "tasks",
 ]
@@ -111,6 +113,7 @@ if TYPE_CHECKING:
     from nets_deap.experiments import sanity
     from nets_deap.experiments.compare import compare
     from nets_deap.experiments.resume import resume
+    from nets_deap.experiments.shipping import ship
     from nets_deap.plots import boards
     from nets_deap.runs import frames
     from nets_deap.runs.limits import SearchStopped

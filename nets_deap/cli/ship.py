@@ -7,6 +7,7 @@ from argparse import Namespace
 from typing import Any
 
 from nets_deap import _checks
+from nets_deap.errors import CallOrderError
 
 FORMATS = ("onnx", "int8", "torch")
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s)")
@@ -41,6 +42,11 @@ def add(parsers: Any) -> None:
     command.add_argument(
         "--steps", type=int, default=0, help="of fine-tuning the network first (default: 0)"
     )
+    command.add_argument(
+        "--dense-steps",
+        type=int,
+        help="of training the dense network beside it (default: as many as the network has had)",
+    )
     command.add_argument("--repeats", type=int, default=100, help="timed calls (default: 100)")
     command.add_argument("--device", help="auto (CUDA when there), cpu or cuda:N")
     command.add_argument("--data-dir", help="folder of data sets (default: as the run had it)")
@@ -56,7 +62,13 @@ def ship(options: Namespace) -> int:
     from nets_deap.runs.storage.reader import RunReader
 
     path = _checks.path("run", options.run)
-    config = config_of(RunReader(path).config(), path)
+    try:
+        config = config_of(RunReader(path).config(), path)
+    except CallOrderError as error:
+        raise CallOrderError(
+            "The run was begun in Python, with a task that only Python knows: ship it there, with "
+            "nets.ship(path, task)."
+        ) from error
     where = {"task.device": options.device, "task.data_dir": options.data_dir}
     config = config.override({n: value for n, value in where.items() if value is not None})
     found = shipped(
@@ -69,7 +81,7 @@ def ship(options: Namespace) -> int:
         to=options.to,
         out=options.out,
         steps=options.steps,
-        dense_steps=config.final.steps,
+        dense_steps=options.dense_steps,
         repeats=options.repeats,
     )
     print(found.table())

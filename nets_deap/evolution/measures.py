@@ -28,7 +28,7 @@ from nets_deap.models.compact.runtime import Runner, activation_bytes, latencies
 from nets_deap.models.private import copied, set_state
 from nets_deap.models.tensors import Mask
 from nets_deap.tickets import live
-from nets_deap.training.batches import eval_batches
+from nets_deap.training.batches import eval_batches, example_of
 from nets_deap.training.losses import n_correct, n_labelled
 from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import Problem, once, working
@@ -155,7 +155,7 @@ def live_inputs(measured: Measured) -> float:
 def _compact_cost(problem: Problem) -> CompactCost | str:
     """Return what counts for a problem's model once compact, or why it cannot be compacted."""
     try:
-        return CompactCost(problem.model, _example_of(problem))
+        return CompactCost(problem.model, example_of(problem))
     except InvalidValueError as error:
         return str(error)
 
@@ -169,7 +169,7 @@ def _kept_multiply_adds(problem: Problem, masks: Mapping[str, Mask]) -> float:
 @once
 def _kept_cost(problem: Problem) -> KeptCost:
     """Return what counts live kept weights of a problem's model."""
-    return KeptCost(problem.model, _example_of(problem))
+    return KeptCost(problem.model, example_of(problem))
 
 
 def parameters(measured: Measured) -> float:
@@ -191,7 +191,7 @@ def activation_memory(measured: Measured) -> float:
     """
     small = _small(measured, "activation_memory")
     assert measured.task is not None
-    return float(activation_bytes(small, _example_of(measured.task.problem).cpu()))
+    return float(activation_bytes(small, example_of(measured.task.problem)))
 
 
 def latency(batch: int, runtime: str, threads: int, measured: Measured) -> float:
@@ -250,18 +250,13 @@ def _small(measured: Measured, objective: str) -> nn.Module:
     key = ticket.packed_mask.tobytes()
     if known is None or known[0] != key:
         try:
-            known = key, ticket.compact(ticket.apply(_module_of(problem)))
+            network = ticket.apply(_module_of(problem))
+            known = key, ticket.compact(network, example_of(problem))
         except InvalidValueError as error:
             raise _not_followed(objective, str(error)) from error
         problem.cache.facts[_small] = known
     small: nn.Module = known[1]
     return small
-
-
-def _example_of(problem: Problem) -> Any:
-    """Return one input (1, ...)."""
-    _, example, _ = next(eval_batches(problem.val, 1))
-    return example
 
 
 def _not_followed(objective: str, why: str) -> NetsError:

@@ -153,22 +153,23 @@ def compact(
     return CompactReport(ticket, trained, small, footprints, difference, inputs)
 
 
-def check_suffix(path: str | Path, suffixes: Collection[str]) -> Path:
+def check_suffix(path: str | Path, suffixes: Collection[str], argument: str = "--out") -> Path:
     """Return a path in a folder, whose suffix, if any, names a format that can be written.
 
     Args:
-        path: What a user gave as ``--out``.
+        path: What a user gave.
         suffixes: Those formats, such as ``TENSORS``; without a suffix it is the first.
+        argument: As what.
 
     Raises:
         InvalidValueError: The suffix promises another format.
         FileAccessError: There is no such folder.
     """
-    target = _checks.path("--out", path)
+    target = _checks.path(argument, path)
     if target.suffix and target.suffix.lower() not in suffixes:
         expected = f"the suffix {' or '.join(suffixes)}, or none for {next(iter(suffixes))}"
-        raise _checks.bad_value("--out", "name a format that is written", expected, str(target))
-    return _atomic.place("--out", target)
+        raise _checks.bad_value(argument, "name a format that is written", expected, str(target))
+    return _atomic.place(argument, target)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from nets_deap import _atomic, _checks
 from nets_deap._table import table
 from nets_deap.errors import InvalidValueError
+from nets_deap.experiments.compacting import TENSORS, check_suffix, write_tensors
 from nets_deap.models.compact.footprint import count_multiply_adds
 from nets_deap.models.compact.onnx import runtime_of, write_onnx
 from nets_deap.models.compact.runtime import Runner, latencies, quantise, runner_of, session_of
 from nets_deap.runs.networks import TrainedNetwork, networks_in
 from nets_deap.training.batches import eval_batches
+from nets_deap.training.result import TrainResult
 from nets_deap.training.task import Task
 
 FORMATS = ("onnx", "int8", "torch")
@@ -55,8 +57,9 @@ class Shipment:
 
     Attributes:
         network: The one that was chosen.
-        versions: The dense network, trained from W0 for the same final steps; the chosen one, cut;
-            in onnxruntime; with int8 weights and activations.
+        versions: The dense network, trained from W0; the chosen one, cut; both in onnxruntime; with
+            int8 weights and activations.
+        dense_steps: That the dense network was trained for.
         threads: That each might use.
         notes: What is not in the table, and why.
         path: The file; None where none was asked for.
@@ -64,6 +67,7 @@ class Shipment:
 
     network: TrainedNetwork
     versions: list[Version]
+    dense_steps: int
     threads: int
     notes: list[str] = field(default_factory=list)
     path: Path | None = None
@@ -79,14 +83,17 @@ class Shipment:
                 + ("" if one is first else f" ({first.latency[n] / one.latency[n]:.1f}x)")
                 for n in sizes
             ]
-            accuracy = f"{100 * one.accuracy:.2f} %"
+            accuracy = "-" if np.isnan(one.accuracy) else f"{100 * one.accuracy:.2f} %"
             rows.append([one.name, accuracy, f"{one.bytes:,}", f"{one.multiply_adds:,}", *times])
         many = "one thread" if self.threads == 1 else f"{self.threads} threads"
         trained = self.network.trained
         steps = f"{trained.inherited_steps} steps with its lineage"
         if trained.steps:
             steps += f", {trained.steps} more"
-        foot = f"The network had {steps}. Medians in turns, {many}."
+        foot = (
+            f"The network had {steps}; dense had {self.dense_steps} from W0. "
+            f"Medians in turns, {many}."
+        )
         return "\n".join([table(rows, left=(0,)), foot, *self.notes])
 
 
@@ -121,9 +128,11 @@ def ship(
         threads: That the runtime may use.
         to: ``"onnx"``; ``"int8"``: ONNX with int8 weights and activations; or ``"torch"``: the
             tensors of the small network.
-        out: The file; None for no file.
+        out: The file, ``.onnx``; with ``to="torch"`` ``.safetensors``, ``.pt`` or ``.pth``;
+            None for no file. It takes what the network takes: normalised inputs.
         steps: Of fine-tuning the chosen network first; 0 for none.
-        dense_steps: Of training the dense network that it is compared with; None for the recipe's.
+        dense_steps: Of training the dense network that it is compared with, from W0; None for as
+            many as the chosen one has had, with its lineage and now.
         batches: Sizes of the minibatches that are timed.
         repeats: Timed calls of each.
 
@@ -131,11 +140,18 @@ def ship(
         What was shipped, with a table.
 
     Raises:
-        InvalidValueError: Nothing is fast enough, or the run holds no trained networks.
+        InvalidValueError: Nothing is fast enough, the run holds no trained networks, or those take
+            several inputs.
         MissingExtraError: onnxruntime is not installed.
     """
     kind = _checks.choice("to", to, FORMATS)
-    target = None if out is None else _atomic.place("out", _checks.path("out", out))
+    sizes = _check_numbers(
+        max_latency, speedup, batch, threads, steps, dense_steps, batches, repeats
+    )
+    target = None
+    if out is not None:
+        formats = TENSORS if kind == "torch" else (".onnx",)
+        target = _atomic.place("out", check_suffix(out, formats, "out"))
     if kind != "torch":
         runtime_of(f"Shipping to {kind}")
     networks = networks_in(path, task)
@@ -147,19 +163,53 @@ def ship(
     runtime = "torch" if kind == "torch" else "onnxruntime"
     clock = _Clock(inputs, runtime, threads, repeats)
     fits = clock.within(networks, batch, max_latency)
-    chosen = min(clock.faster(fits, task, tuple(batches), speedup), key=_worth)
+    chosen = min(clock.faster(fits, task, sizes, speedup), key=_worth)
     if steps:
         trained = task.train(chosen.ticket, start="inherited", steps=steps)
-        chosen = TrainedNetwork(chosen.ticket, trained)
-    dense = task.train(task.dense_ticket(), steps=dense_steps).module()
-    return _Writer(task, inputs, threads, tuple(batches), repeats).ship(chosen, dense, kind, target)
+        chosen = replace(chosen, trained=trained)
+    as_many = chosen.trained.inherited_steps + chosen.trained.steps
+    dense = task.train(task.dense_ticket(), steps=as_many if dense_steps is None else dense_steps)
+    return _Writer(task, inputs, threads, sizes, repeats).ship(chosen, dense, kind, target)
+
+
+def _check_numbers(
+    max_latency: float | None,
+    speedup: float | None,
+    batch: int,
+    threads: int,
+    steps: int,
+    dense_steps: int | None,
+    batches: Sequence[int],
+    repeats: int,
+) -> tuple[int, ...]:
+    """Complain before anything takes long; return the sizes of minibatches."""
+    for name, number in (("max_latency", max_latency), ("speedup", speedup)):
+        if number is not None:
+            _checks.real(name, number, low=0, open_low=True)
+    for name, count in (("batch", batch), ("threads", threads), ("repeats", repeats)):
+        _checks.whole(name, count)
+    _checks.whole("steps", steps, low=0)
+    if dense_steps is not None:
+        _checks.whole("dense_steps", dense_steps)
+    if not isinstance(batches, (tuple, list)) or not batches:
+        raise _checks.bad_type("batches", "be sizes of minibatches", "one or more", batches)
+    return tuple(_checks.whole("batches", n) for n in batches)
 
 
 def _examples(task: Task) -> Tensor:
     """Return the inputs that networks are timed and compared on, on the CPU."""
     split = task.problem.test or task.problem.val
-    inputs = torch.cat([x for _, x, _ in eval_batches(split) if isinstance(x, Tensor)] or [])
-    return inputs.cpu()
+    parts = [x for _, x, _ in eval_batches(split)]
+    if not all(isinstance(part, Tensor) for part in parts):
+        raise _checks.bad_value(
+            "task",
+            "have networks of one input, to be timed",
+            "a tensor",
+            "several inputs",
+            "found.networks has the trained networks; network.compact() cuts one, and "
+            "network.ticket.to_onnx(network.module(), path, inputs) writes it.",
+        )
+    return torch.cat(parts).cpu()
 
 
 @dataclass(frozen=True)
@@ -177,7 +227,6 @@ class _Clock:
         """Return the networks that take at most so many seconds for a minibatch."""
         if most is None:
             return list(networks)
-        _checks.real("max_latency", most, low=0, open_low=True)
         found = self._seconds([one.compact() for one in networks], batch)
         if min(found) > most:
             raise _checks.bad_value(
@@ -200,7 +249,6 @@ class _Clock:
         """Return those that are so many times as fast as the dense one, whatever the minibatch."""
         if least is None:
             return list(networks)
-        _checks.real("speedup", least, low=0, open_low=True)
         modules = [task.model.cpu().eval(), *(one.compact() for one in networks)]
         found = np.array([self._seconds(modules, n) for n in batches])
         ratios = (found[:, :1] / found[:, 1:]).min(axis=0)
@@ -250,10 +298,10 @@ class _Writer:
     repeats: int
 
     def ship(
-        self, chosen: TrainedNetwork, dense: nn.Module, kind: str, target: Path | None
+        self, chosen: TrainedNetwork, trained: TrainResult, kind: str, target: Path | None
     ) -> Shipment:
         """Write the file, and return the table."""
-        small, notes = chosen.compact(), []
+        dense, small, notes = trained.module(), chosen.compact(), []
         with tempfile.TemporaryDirectory() as folder:
             files = {"onnx": Path(folder) / "a.onnx", "int8": Path(folder) / "b.onnx"}
             runners: dict[str, Runner] = {
@@ -262,11 +310,14 @@ class _Writer:
             }
             sizes = {"dense": _bytes(dense), "cut": _bytes(small)}
             whole = Path(folder) / "dense.onnx"
-            why = self._export(dense, whole) or self._export(small, files["onnx"])
-            if not why:
+            if lacking := self._export(dense, whole):
+                notes.append(f"Not measured, dense in onnxruntime: {lacking}.")
+            else:
                 runners["dense, onnxruntime"] = session_of(whole, self.threads)
-                runners["cut, onnxruntime"] = session_of(files["onnx"], self.threads)
                 sizes["dense, onnxruntime"] = whole.stat().st_size
+            why = self._export(small, files["onnx"])
+            if not why:
+                runners["cut, onnxruntime"] = session_of(files["onnx"], self.threads)
                 sizes["cut, onnxruntime"] = files["onnx"].stat().st_size
                 why = quantise(files["onnx"], files["int8"], _batch(self._calibration(), 200))
             if not why:
@@ -277,7 +328,7 @@ class _Writer:
             if target is not None:
                 self._write(small, kind, files, target, why)
             versions = self._measured(runners, sizes, dense, small)
-        return Shipment(chosen, versions, self.threads, notes, target)
+        return Shipment(chosen, versions, trained.steps, self.threads, notes, target)
 
     def _calibration(self) -> Tensor:
         """Return training inputs, on the CPU."""
@@ -299,8 +350,6 @@ class _Writer:
     ) -> None:
         """Write the file that was asked for."""
         if kind == "torch":
-            from nets_deap.experiments.compacting import write_tensors
-
             write_tensors(small.state_dict(), target, str(small))
         elif not files[kind].exists():
             raise _checks.bad_value("to", "be possible for this network", "'torch'", kind, why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from nets_deap import _checks
 from nets_deap.runs.resume import newest
 from nets_deap.runs.storage.reader import RunReader
 from nets_deap.tickets.ticket import Ticket
+from nets_deap.training.batches import example_of
 from nets_deap.training.result import TrainResult
 from nets_deap.training.task import Task
 
@@ -29,10 +31,12 @@ class TrainedNetwork:
         ticket: Its mask, with the weights that it holds and what the search measured of them.
         trained: Its numbers on all splits, and the network itself; ``trained.start`` is
             ``"inherited"``.
+        example: An input (1, ...) of the task, or several, to follow the network by.
     """
 
     ticket: Ticket
     trained: TrainResult
+    example: Any
 
     def module(self) -> nn.Module:
         """Return the masked network, on the CPU, in evaluation mode."""
@@ -40,10 +44,12 @@ class TrainedNetwork:
 
     def compact(self) -> nn.Module:
         """Return it without what is dead; see ``Ticket.compact``."""
-        return self.ticket.compact(self.module())
+        return self.ticket.compact(self.module(), self.example)
 
     def __repr__(self) -> str:
         accuracy = f"test accuracy {100 * self.trained.test_accuracy:.2f} %"
+        if math.isnan(self.trained.test_accuracy):  # no test data, or a loss that has none
+            accuracy = f"validation loss {self.trained.val_loss:.4g}"
         return f"TrainedNetwork({self.ticket}, {accuracy}, {self.trained.inherited_steps} steps)"
 
 
@@ -74,7 +80,8 @@ def networks_of(front: Any, task: Task) -> list[TrainedNetwork]:
         return []
     held.sort(key=lambda one: one.fitness.wvalues, reverse=True)
     results = task.train_all(held, steps=0, start="inherited")
-    return [TrainedNetwork(*pair) for pair in zip(held, results, strict=True)]
+    example = example_of(task.problem)
+    return [TrainedNetwork(*pair, example) for pair in zip(held, results, strict=True)]
 
 
 def networks_in(path: str | Path, task: Task) -> list[TrainedNetwork]:

@@ -96,3 +96,9 @@ def eval_batches(split: Split, size: int = EVAL_ROWS) -> Iterator[tuple[int, Any
     for start in range(0, n, step):
         rows = slice(start, start + step)
         yield min(step, n - start), rows_of(inputs, rows), rows_of(targets, rows)
+
+
+def example_of(problem: Problem) -> Any:
+    """Return one input (1, ...) of the validation split, or several, on the CPU."""
+    _, example, _ = next(eval_batches(problem.val, 1))
+    return each(example, lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf)

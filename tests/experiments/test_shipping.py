@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 import nets_deap as nets
 from nets_deap.cli.ship import _seconds
@@ -95,6 +96,60 @@ def nets_of(path, task):
     from nets_deap.runs.networks import networks_in
 
     return networks_in(path, task)
+
+
+def test_dense_has_as_many_steps_as_the_network_and_the_table_says_so(run):
+    path, task = run
+    found = ship(path, task, to="torch", steps=3, repeats=1)
+    as_many = found.network.trained.inherited_steps + 3
+    assert found.dense_steps == as_many
+    assert f"dense had {as_many} from W0" in found.table()
+    assert ship(path, task, to="torch", dense_steps=7, repeats=1).dense_steps == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"threads": 0}, "threads must be in range"),
+        ({"repeats": 0}, "repeats must be in range"),
+        ({"batch": 0}, "batch must be in range"),
+        ({"batches": ()}, "batches must be sizes"),
+        ({"batches": (1, 0)}, "batches must be in range"),
+        ({"steps": -1}, "steps must be in range"),
+        ({"max_latency": 0.0}, "max_latency must be"),
+        ({"speedup": -1.0}, "speedup must be"),
+        ({"out": "a.onnx"}, "out must name a format that is written"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(run, monkeypatch, options, text):
+    path, task = run
+    monkeypatch.setattr(shipping, "networks_in", lambda *_: pytest.fail("too late"))
+    with pytest.raises(NetsError, match=text):
+        ship(path, task, **{"to": "torch", **options})
+
+
+def test_networks_of_several_inputs_are_cut_and_not_timed(tmp_path):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other, self.out = nn.Linear(3, 6), nn.Linear(2, 6), nn.Linear(6, 2)
+
+        def forward(self, one, other):
+            return self.out(torch.relu(self.one(one) + self.other(other)))
+
+    torch.manual_seed(0)
+    inputs, targets = (torch.randn(16, 3), torch.randn(16, 2)), torch.arange(16) % 2
+    recipe = nets.Recipe(batch_size=8, steps=4)
+    split = (inputs, targets)
+    task = nets.Task(Two(), train=split, val=split, unit="neuron", recipe=recipe, engine="loop")
+    found = nets.search(
+        task, objectives=("val_loss", "multiply_adds"), population=3, generations=1,
+        path=tmp_path / "run", progress="none",
+    )  # fmt: skip
+    for one in found.networks:
+        torch.testing.assert_close(one.compact()(*inputs), one.module()(*inputs))
+    with pytest.raises(NetsError, match="task must have networks of one input"):
+        ship(tmp_path / "run", task, to="torch")
 
 
 @pytest.mark.extra

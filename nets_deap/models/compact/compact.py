@@ -12,11 +12,13 @@ from torch import fx, nn
 from nets_deap.inputs.call import arguments, call
 from nets_deap.inputs.parts import tensors_of
 from nets_deap.models.compact.cut import Cut
+from nets_deap.models.compact.example import guesses
 from nets_deap.models.compact.following import Followed, followed, program_of, refused
 from nets_deap.models.compact.select_inputs import SelectInputs
 from nets_deap.models.compact.tracing import Unfollowed
 from nets_deap.models.masking import check_masked
 from nets_deap.models.modes import neutral
+from nets_deap.models.private import copied
 
 TOLERANCE = 1e-5  # of outputs, relative to the largest, where the network computes in less
 
@@ -72,6 +74,8 @@ def compact(
             program = program_of(found)
             again = program.of(cut, checked, *_kind(checked))
             problem = _differs(found, again)
+            if not problem and example is None:
+                problem = _differs_elsewhere(found, again)
             own = program.of(cut, own, *_kind(module))
         except Unfollowed as why:
             problem = f"{problem}, and {why}"
@@ -123,16 +127,47 @@ def _differs(found: Followed, small: nn.Module) -> str:
         found: The one that was followed.
         small: In evaluation mode, in float64, on the CPU.
     """
+    return _differs_on(found.inputs, found.output, small)
+
+
+def _differs_elsewhere(found: Followed, small: nn.Module) -> str:
+    """Return how it differs on inputs of another size, where the one that was followed was guessed.
+
+    What a forward has read of its input's size stands in the program that was made of it.
+    """
+    model = copied(found.model).cpu().eval()
+    model = model.double() if found.double else model
+    (seen,) = {leaf.shape[1:] for leaf in tensors_of(found.inputs)}
+    for inputs in guesses(model):
+        given = inputs.to(tensors_of(found.inputs)[0].dtype)
+        if given.shape[1:] == seen:
+            continue
+        try:
+            with torch.no_grad():
+                expected = call(model, given)
+        except Exception:  # it does not take this size, and its own code may raise anything
+            continue
+        if problem := _differs_on(given, expected, small):
+            sizes = f"{tuple(given.shape[1:])}, followed on {tuple(seen)}"
+            return (
+                f"{problem} on inputs {sizes}: pass example=, an input (1, ...) of the right size"
+            )
+        return ""
+    return ""
+
+
+def _differs_on(inputs: Any, expected: Any, small: nn.Module) -> str:
+    """Return in words how what a network gives differs from what is expected."""
     with torch.no_grad():
         try:
             if isinstance(small, fx.GraphModule):  # which itself would print errors
-                positional, keywords = arguments(small, found.inputs)
+                positional, keywords = arguments(small, inputs)
                 output = small.forward(*positional, **keywords)
             else:
-                output = call(small, found.inputs)
+                output = call(small, inputs)
         except Exception as error:  # its own code may raise anything
             return f"does not run: {error}"
-    for one, other in zip(tensors_of(found.output), tensors_of(output), strict=True):
+    for one, other in zip(tensors_of(expected), tensors_of(output), strict=True):
         if one.is_floating_point():
             bound = TOLERANCE * max(1e-30, float(one.abs().max()))
             if one.shape != other.shape or not torch.allclose(

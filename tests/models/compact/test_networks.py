@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 from support.networks_cut import NETWORKS
+from torch import nn
 
+import nets_deap as nets
+from nets_deap.errors import NetsError
 from nets_deap.models.compact.compact import compact
 from nets_deap.models.compact.footprint import CompactCost, count_multiply_adds
 from nets_deap.models.compact.units import units_of
@@ -176,3 +179,41 @@ def test_networks_of_torchvision(name):
     # Of a shifted window hardly anything but heads can be cut.
     most = 0.9 if name == "swin_t" else 0.75
     assert cost.multiply_adds(masks) == counts[0] < most * counts[1]
+
+
+class OfItsSize(nn.Module):
+    """Its forward reads the size of its input, and names how many channels there are."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.out = nn.Conv2d(1, 8, 3), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        return self.out(x.sum((2, 3)).view(-1, 8) / (x.shape[2] * x.shape[3]))
+
+
+def test_what_holds_for_a_guessed_size_alone_is_refused():
+    torch.manual_seed(0)
+    model, example = OfItsSize().eval(), torch.randn(1, 1, 28, 28)
+    mask = np.ones((8, 1, 3, 3), dtype=bool)
+    mask[2:5] = False
+    with torch.no_grad():
+        model.first.weight[2:5] = 0
+        model.first.bias[2:5] = 0
+    masks = {"first.weight": mask}
+    with pytest.raises(NetsError, match=r"gives something else on inputs .*pass example="):
+        compact(model, masks)
+    small = compact(model, masks, example)
+    x = torch.randn(5, 1, 28, 28)
+    torch.testing.assert_close(small(x), model(x))
+    ticket_of = nets.Task(
+        model.train(), train=(x, torch.arange(5) % 3), val=(x, torch.arange(5) % 3),
+        unit="filter", recipe=nets.Recipe(batch_size=5, steps=2), engine="loop",
+    )  # fmt: skip
+    found = nets.search(
+        ticket_of, objectives=("val_loss", "parameters"), population=2, generations=1,
+        progress="none",
+    )  # fmt: skip
+    for one in found.networks:
+        torch.testing.assert_close(one.compact()(x), one.module()(x))
