@@ -19,6 +19,7 @@ from nets_deap.cli.options import PROGRESS, add_preset, add_where, configured, l
 from nets_deap.errors import ExecutorLostError, FileAccessError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.presets import PRESETS
+from nets_deap.names import NEURON
 from nets_deap.runs.signals import listening
 from nets_deap.runs.storage.paths import CONFIG, FIGURE
 
@@ -144,7 +145,10 @@ def carry_out(
         print(f"\n{note}")
     print(f"\nrun folder: {report.path}")
     print(f"next: nets-deap report {report.path}")
-    print(f"      nets-deap ticket check {report.final.rows[-1].ticket.digest[:8]}")
+    ticket = report.final.rows[-1].ticket
+    print(f"      nets-deap ticket check {ticket.digest[:8]}")
+    if ticket.unit == NEURON and report.search.networks:  # which the search trained further
+        print(f"      nets-deap ship {report.path} --speedup 2")
     return 0
 
 
