@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from nets_deap import _checks, _optional
 from nets_deap.evolution.archives import inherits
-from nets_deap.evolution.evaluator import evaluator_for
 from nets_deap.evolution.fronts import costs_of
 from nets_deap.evolution.fronts import knee as knee_of
 from nets_deap.experiments.final import FinalTraining
@@ -175,8 +174,7 @@ def run_figure(result: SearchResult, final: FinalTraining) -> Any:
     # Where weights are inherited a population has trained for longer than what the front measures.
     comparable = not any(map(inherits, result.population))
     pareto_front(result.front, left, population=result.population if comparable else ())
-    evaluator = evaluator_for(result.front[0])
-    steps = None if evaluator is None else evaluator.steps_of_front
+    steps = result.front_steps
     left.set_title("search" if steps is None else f"search: after {steps:,} steps from W0")
     (final_accuracy_adds if sought_adds(final) else final_accuracy)(final, right)
     right.set_title(f"final training: {final.steps:,} steps from W0")

@@ -66,6 +66,8 @@ class SearchResult:
         lived: Who lived in each generation, where no run folder was written.
         islands: The last population of each island; without islands the one population.
         task: What it searched on.
+        front_steps: Steps from W0 that all of the front was measured after; None where they differ,
+            or nobody knows.
     """
 
     front: tools.HallOfFame
@@ -76,6 +78,7 @@ class SearchResult:
     lived: list[Generation] = field(default_factory=list, repr=False)
     islands: list[list[Ticket]] = field(default_factory=list, repr=False)
     task: Task | None = field(default=None, repr=False)
+    front_steps: int | None = field(default=None, repr=False)
 
     @functools.cached_property
     def networks(self) -> list[TrainedNetwork]:
@@ -239,6 +242,7 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
         stopped=stopped,
         lived=recorder.lived,
         task=task,
+        front_steps=None if evaluator is None else evaluator.steps_of_front,
     )
 
 
