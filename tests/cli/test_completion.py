@@ -108,7 +108,8 @@ def test_zsh_completes(script, tmp_path):
         for line, expected in CASES.items():
             if len(expected) == 1:
                 (word,) = expected
-                assert f"{line.rpartition(' ')[0]} {word}" in ask(terminal, f"\x15{line}\t")
+                whole = f"{line.rpartition(' ')[0]} {word}"
+                assert whole in ask(terminal, f"\x15{line}\t", whole)
         shown = ask(terminal, "\x15nets-deap run \t")
         assert {name for name in PRESETS if name in shown} == set(PRESETS)
     finally:
@@ -117,11 +118,16 @@ def test_zsh_completes(script, tmp_path):
         process.wait()
 
 
-def ask(terminal, text):
-    """Type something; return what the terminal shows until it has been silent for a while."""
+def ask(terminal, text, until=None):
+    """Type something; return what the terminal shows until that is there, or it is silent."""
     os.write(terminal, text.encode())
     shown, end = b"", time.monotonic() + 20
-    while time.monotonic() < end and select.select([terminal], [], [], 5 if not shown else 1)[0]:
+    patience = 5 if until else 1  # a busy machine answers late
+    while (
+        time.monotonic() < end
+        and (until is None or until.encode() not in shown)
+        and select.select([terminal], [], [], patience if shown else 5)[0]
+    ):
         shown += os.read(terminal, 65536)
     return shown.decode(errors="replace")
 
