@@ -9,8 +9,7 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap.experiments.config import Config
-from nets_deap.experiments.own_task import is_reference, label, loaded
-from nets_deap.experiments.presets import preset
+from nets_deap.experiments.own_task import is_reference, label
 
 AS_FOUND = (
     "that of the ticket's run or comparison folder with all that was set there, else lenet-mnist"
@@ -85,12 +84,11 @@ def configured(options: Namespace, base: Config | None = None) -> Config:
     Of a task of one's own it takes what is not set from the task, which is built for that.
     """
     settings = settings_of(options)
-    name = options.preset or "lenet-mnist"
-    if base is None and is_reference(name):
-        from nets_deap.experiments.own import begun
+    if base is not None:
+        return base.override(settings)
+    from nets_deap.experiments.own import configuration
 
-        return begun(loaded(name), settings)
-    return (preset(name) if base is None else base).override(settings)
+    return configuration(options.preset or "lenet-mnist", settings)
 
 
 def settings_of(options: Namespace) -> dict[str, Any]:

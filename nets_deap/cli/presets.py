@@ -6,8 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from nets_deap._table import table
-from nets_deap.experiments.own_task import is_reference, loaded
-from nets_deap.experiments.presets import PRESETS, preset
+from nets_deap.experiments.presets import PRESETS
 
 
 def add(parsers: Any) -> None:
@@ -25,13 +24,9 @@ def presets(options: Namespace) -> int:
         print(table([(name, config.about) for name, config in PRESETS.items()], left=(0, 1)))
         print("\nEvery field of one: nets-deap presets NAME")
         return 0
-    if is_reference(options.name):
-        from nets_deap.experiments.own import begun
+    from nets_deap.experiments.own import configuration
 
-        config = begun(loaded(options.name), {})
-    else:
-        config = preset(options.name)
-    for name, value in config.settable().items():
+    for name, value in configuration(options.name, {}).settable().items():
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         print(f"{name}={text.lower() if value is None else text}")
     return 0

@@ -121,6 +121,7 @@ def carry_out(
             print(f"nets-deap: into {path}", file=sys.stderr, flush=True)
         from nets_deap.experiments.run import run
         from nets_deap.plots.pareto import run_figure
+        from nets_deap.runs.networks import trained_of
 
         name, config = begin()
         if note := picture.missing(FIGURE):
@@ -147,7 +148,7 @@ def carry_out(
     print(f"next: nets-deap report {report.path}")
     ticket = report.final.rows[-1].ticket
     print(f"      nets-deap ticket check {ticket.digest[:8]}")
-    if ticket.unit == NEURON and report.search.networks:  # which the search trained further
+    if ticket.unit == NEURON and trained_of(report.search.front):
         print(f"      nets-deap ship {report.path} --speedup 2")
     return 0
 

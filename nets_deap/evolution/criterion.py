@@ -122,4 +122,4 @@ def _saved(
 
 def _of(task: Task, gates: NDArray[np.bool_]) -> Measured:
     """Return a ticket as an objective takes it that needs nothing but the mask."""
-    return Measured(task.ticket(gates), {}, 0, task=task)
+    return Measured.untrained(task.ticket(gates), task)

@@ -39,6 +39,11 @@ class Measured:
     state: Callable[[], dict[str, Any]] | None = None
     fold: Fold | None = None
 
+    @classmethod
+    def untrained(cls, ticket: Ticket, task: Any) -> Measured:
+        """Return what there is of a ticket for objectives that need nothing but the mask."""
+        return cls(ticket, {}, 0, task=task)
+
     @property
     def problem(self) -> Problem:
         """What it was trained and measured on: ``task.problem``, or with folds that of its fold.

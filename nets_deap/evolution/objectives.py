@@ -85,7 +85,7 @@ class Objective:
     def reference_for(self, chance: float, dense: Ticket, task: Any = None) -> float:
         """Return the reference value, given the loss of the best constant output."""
         if self.reference == "dense":
-            base = _number(self, self.measure(Measured(dense, {}, 0, task=task)))
+            base = _number(self, self.measure(Measured.untrained(dense, task)))
         else:
             base = chance if self.reference == "chance" else float(self.reference)
         return base + self.reference_offset

@@ -216,7 +216,7 @@ def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: flo
             "method": name,
             "density": level.ticket.density,
             "kept": level.ticket.kept,
-            "multiply_adds": int(multiply_adds(Measured(level.ticket, {}, 0, task=task))),
+            "multiply_adds": int(multiply_adds(Measured.untrained(level.ticket, task))),
             "test_accuracy": _known(result.test_accuracy),
             "test_loss": _known(result.test_loss),
             "val_accuracy": result.val_accuracy,

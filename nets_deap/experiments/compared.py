@@ -11,9 +11,9 @@ from nets_deap import _checks
 from nets_deap.errors import InvalidValueError
 from nets_deap.evolution.operators import layer_counts
 from nets_deap.experiments.config import Config
-from nets_deap.experiments.own import begun
-from nets_deap.experiments.own_task import OwnTask, is_reference, loaded, record_of
-from nets_deap.experiments.presets import PRESETS, preset
+from nets_deap.experiments.own import begun, configuration
+from nets_deap.experiments.own_task import OwnTask, record_of
+from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import build_task
 from nets_deap.experiments.setting import NEAR
 
@@ -26,13 +26,13 @@ def compared(make_task: Any, seeds: Sequence[int], settings: Mapping[str, Any]) 
     """Return the configuration that a comparison is asked for with."""
     if isinstance(make_task, Config):
         return make_task.override(settings)
-    if isinstance(make_task, str) and not is_reference(make_task):
-        return preset(make_task).override(settings)
-    if not isinstance(make_task, str) and not callable(make_task):
+    own = {"seed": seeds[0] if seeds else 0, **settings}
+    if isinstance(make_task, str):
+        return configuration(make_task, own)
+    if not callable(make_task):
         expected = "a function that takes the seed and returns a nets.Task, or a preset's name"
         raise _checks.bad_type("make_task", "make a task for each seed", expected, make_task)
-    made = loaded(make_task) if isinstance(make_task, str) else record_of(make_task)
-    return begun(made, {"seed": seeds[0] if seeds else 0, **settings})
+    return begun(record_of(make_task), own)
 
 
 def unit_of(config: Config) -> str:

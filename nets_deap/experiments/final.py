@@ -149,7 +149,7 @@ def train_front(
 
 def _compact_adds(task: Task, ticket: Ticket) -> float:
     """Return the multiply-adds of a ticket's network without its dead units."""
-    return multiply_adds(Measured(ticket, {}, 0, task=task))
+    return multiply_adds(Measured.untrained(ticket, task))
 
 
 def prune_alike(

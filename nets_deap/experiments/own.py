@@ -13,6 +13,7 @@ from nets_deap import _checks
 from nets_deap.errors import CallOrderError
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.own_task import OwnTask, is_reference, loaded
+from nets_deap.experiments.presets import preset
 
 if TYPE_CHECKING:
     from nets_deap.training.task import Task
@@ -47,6 +48,21 @@ def begun(make: OwnTask, settings: Mapping[str, Any]) -> Config:
     return config.override({n: v for n, v in settings.items() if n not in first})
 
 
+def configuration(name: str, settings: Mapping[str, Any]) -> Config:
+    """Return the configuration of a preset, or of a task of one's own by its reference."""
+    if is_reference(name):
+        return begun(loaded(name), settings)
+    return preset(name).override(settings)
+
+
+def begun_in_python(more: str = "") -> CallOrderError:
+    """Return the error for a run whose task the command line cannot make."""
+    return CallOrderError(
+        f"The run was begun in Python, with a task that only Python knows{more}: resume it there, "
+        "with nets.resume(path, task=task) or nets.search(task, path=path, resume=True)."
+    )
+
+
 def taken_up(
     held: Mapping[str, Any], settings: Mapping[str, Any], folder: Path | None = None
 ) -> Config:
@@ -64,11 +80,7 @@ def taken_up(
     source, sha256, arguments = str(held["source"]), held.get("sha256"), held.get("arguments")
     place = source.rpartition(":")[0]
     if not is_reference(source) or place == "__main__" or "<" in source:
-        raise CallOrderError(
-            f"The run was begun in Python, with a task that only Python knows ({source}): resume "
-            "it there, with nets.resume(path, task=task) or nets.search(task, path=path, "
-            "resume=True)."
-        )
+        raise begun_in_python(f" ({source})")
     if folder is not None and folder.resolve() in Path(place).resolve().parents:
         # Whoever passes a run folder on could pass a program along.
         rule = "lie outside of the run folder"

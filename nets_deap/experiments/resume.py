@@ -12,7 +12,7 @@ from nets_deap import _checks
 from nets_deap.errors import CallOrderError, NetsError, RunFileError
 from nets_deap.evolution.budget import STEPS
 from nets_deap.experiments.config import Config
-from nets_deap.experiments.own import taken_up
+from nets_deap.experiments.own import begun_in_python, taken_up
 from nets_deap.runs.resume import Resumed, newest, take_up
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.reader import RunReader
@@ -106,10 +106,7 @@ def config_of(facts: Mapping[str, Any], folder: Path | None = None) -> Config:
     """
     plain = facts.get("config")
     if not isinstance(plain, dict):
-        raise CallOrderError(
-            "The run was begun in Python, with a task that only Python knows: resume it there, "
-            "with nets.resume(path, task=task) or nets.search(task, path=path, resume=True)."
-        )
+        raise begun_in_python()
     settings: dict[str, Any] = {}
     own = plain.get("task")
     own = own if isinstance(own, dict) and "source" in own else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,12 @@ from nets_deap.training.task import Task
 
 # Masks hold whole weights: a member this near to a density level, as a ratio, is on it.
 NEAR = 1.01
+
+
+def snapped(density: float, levels: Iterable[float]) -> float:
+    """Return a density, or the level that it is a hair beside: masks hold whole weights."""
+    return next((float(d) for d in levels if 1 / NEAR < density / d < NEAR), density)
+
 
 Costs = tuple[int, float]  # steps x networks, dense steps
 

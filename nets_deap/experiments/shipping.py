@@ -148,10 +148,8 @@ def ship(
     sizes = _check_numbers(
         max_latency, speedup, batch, threads, steps, dense_steps, batches, repeats
     )
-    target = None
-    if out is not None:
-        formats = TENSORS if kind == "torch" else (".onnx",)
-        target = _atomic.place("out", check_suffix(out, formats, "out"))
+    formats = TENSORS if kind == "torch" else (".onnx",)
+    target = None if out is None else check_suffix(out, formats, "out")
     if kind != "torch":
         runtime_of(f"Shipping to {kind}")
     networks = networks_in(path, task)
@@ -161,9 +159,9 @@ def ship(
         )
     inputs = _examples(task)
     runtime = "torch" if kind == "torch" else "onnxruntime"
-    clock = _Clock(inputs, runtime, threads, repeats)
+    clock = _Clock(task, inputs, runtime, threads, repeats)
     fits = clock.within(networks, batch, max_latency)
-    chosen = min(clock.faster(fits, task, sizes, speedup), key=_worth)
+    chosen = min(clock.faster(fits, sizes, speedup), key=_worth)
     if steps:
         trained = task.train(chosen.ticket, start="inherited", steps=steps)
         chosen = replace(chosen, trained=trained)
@@ -212,14 +210,15 @@ def _examples(task: Task) -> Tensor:
     return torch.cat(parts).cpu()
 
 
-@dataclass(frozen=True)
 class _Clock:
-    """Times networks in turns, and says which are fast enough."""
+    """Times networks in turns, and says which are fast enough; each is cut and exported once."""
 
-    inputs: Tensor
-    runtime: str
-    threads: int
-    repeats: int
+    def __init__(
+        self, task: Task, inputs: Tensor, runtime: str, threads: int, repeats: int
+    ) -> None:
+        self.inputs, self.runtime, self.threads, self.repeats = inputs, runtime, threads, repeats
+        self._task = task
+        self._known: dict[str, Runner] = {}
 
     def within(
         self, networks: Sequence[TrainedNetwork], batch: int, most: float | None
@@ -227,7 +226,7 @@ class _Clock:
         """Return the networks that take at most so many seconds for a minibatch."""
         if most is None:
             return list(networks)
-        found = self._seconds([one.compact() for one in networks], batch)
+        found = self._seconds([self._runner(one) for one in networks], batch)
         if min(found) > most:
             raise _checks.bad_value(
                 "max_latency",
@@ -242,15 +241,14 @@ class _Clock:
     def faster(
         self,
         networks: Sequence[TrainedNetwork],
-        task: Task,
         batches: Sequence[int],
         least: float | None,
     ) -> list[TrainedNetwork]:
         """Return those that are so many times as fast as the dense one, whatever the minibatch."""
         if least is None:
             return list(networks)
-        modules = [task.model.cpu().eval(), *(one.compact() for one in networks)]
-        found = np.array([self._seconds(modules, n) for n in batches])
+        runners = [self._made(self._task.model.cpu().eval()), *map(self._runner, networks)]
+        found = np.array([self._seconds(runners, n) for n in batches])
         ratios = (found[:, :1] / found[:, 1:]).min(axis=0)
         if ratios.max() < least:
             sizes = " and ".join(map(str, batches))
@@ -264,14 +262,21 @@ class _Clock:
             )
         return [one for one, ratio in zip(networks, ratios, strict=True) if ratio >= least]
 
-    def _seconds(self, modules: Sequence[nn.Module], batch: int) -> list[float]:
-        """Return the median seconds of networks for a minibatch."""
-        runners = {
-            str(i): runner_of(module, self.inputs[:2], self.runtime, self.threads)
-            for i, module in enumerate(modules)
-        }
-        inputs = _batch(self.inputs, batch)
-        found = latencies(runners, inputs, repeats=self.repeats, threads=self.threads)
+    def _runner(self, network: TrainedNetwork) -> Runner:
+        """Return a network, cut, as a function."""
+        key = network.ticket.digest
+        if key not in self._known:
+            self._known[key] = self._made(network.compact())
+        return self._known[key]
+
+    def _made(self, module: nn.Module) -> Runner:
+        """Return a module as a function in the runtime."""
+        return runner_of(module, self.inputs[:2], self.runtime, self.threads)
+
+    def _seconds(self, runners: Sequence[Runner], batch: int) -> list[float]:
+        """Return the median seconds of functions for a minibatch."""
+        named, inputs = {str(i): run for i, run in enumerate(runners)}, _batch(self.inputs, batch)
+        found = latencies(named, inputs, repeats=self.repeats, threads=self.threads)
         return list(found.values())
 
 
@@ -372,7 +377,7 @@ class _Writer:
         return [
             Version(
                 name,
-                _accuracy(run, split),
+                accuracy_of(run, split),
                 sizes[name],
                 adds[dense if name.startswith("dense") else small],
                 {n: found[name] for n, found in times.items()},
@@ -381,7 +386,7 @@ class _Writer:
         ]
 
 
-def _accuracy(run: Runner, split: Any) -> float:
+def accuracy_of(run: Runner, split: Any) -> float:
     """Return the share of examples that are right; NaN where targets are no classes."""
     if not isinstance(split[1], Tensor) or split[1].is_floating_point():
         return float("nan")

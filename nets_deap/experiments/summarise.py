@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nets_deap.evolution.fronts import hypervolume
 from nets_deap.experiments.methods import EVOLUTION, EVOLUTION_ADDS, METHODS
-from nets_deap.experiments.setting import NEAR
+from nets_deap.experiments.setting import snapped
 from nets_deap.experiments.statistics import bootstrap_interval, interpolate_front, wilcoxon
 from nets_deap.experiments.summary import REFERENCE_ERROR, SHARES, MethodSummary, Summary, Test
 
@@ -78,9 +78,8 @@ def _one(name: str, rows: Sequence[Row], densities: Sequence[float], column: str
         part = [row for row in own if row["seed"] == seed]
         places = np.array([row["density"] for row in part])
         heights = np.array([row[column] for row in part])
-        # Masks hold whole weights: a hair beside a level is on it.
-        snapped = [next((d for d in densities if 1 / NEAR < p / d < NEAR), p) for p in places]
-        accuracy.append(interpolate_front(snapped, heights, densities))
+        levels = [snapped(place, densities) for place in places.tolist()]
+        accuracy.append(interpolate_front(levels, heights, densities))
         volumes.append(_volume(accuracy[-1], np.array(densities)))
         if any(row["multiply_adds"] is None for row in part):
             adds_accuracy.append(np.full(len(SHARES), np.nan))

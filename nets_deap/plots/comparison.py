@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nets_deap import _checks, _optional
 from nets_deap.baselines import Baseline
 from nets_deap.experiments.folder import HEAD, by_present_names, results_in
-from nets_deap.experiments.setting import NEAR
+from nets_deap.experiments.setting import snapped
 from nets_deap.experiments.statistics import bootstrap_interval, interpolate_front
 from nets_deap.experiments.summarise import SPLITS, summarise
 from nets_deap.experiments.summary import Summary
@@ -149,8 +149,7 @@ def _of_results(given: Mapping[str, Any]) -> tuple[list[Line], float | None, str
             whole += [height for front in fronts for _, height in front]
             continue
         x = np.unique([density for density, _ in fronts[0]])[::-1]
-        # Masks hold whole weights: seeds a hair beside a level are on it.
-        at = [[_snapped(density, x) for density, _ in front] for front in fronts]
+        at = [[snapped(density, x) for density, _ in front] for front in fronts]
         heights = [[height for _, height in front] for front in fronts]
         rows = [interpolate_front(a, h, x) for a, h in zip(at, heights, strict=True)]
         lines.append(Line(name, 100 * x, np.array(rows)))
@@ -171,11 +170,6 @@ def _seeds_of(name: str, given: Any) -> list[list[TrainResult]]:
     hint = "Train a baseline's tickets: baseline.train(task, steps=...)."
     expected = "results of training, or a list of them for each seed"
     raise _checks.bad_type(name, "be what a method gave", expected, given, hint)
-
-
-def _snapped(density: float, levels: Numbers) -> float:
-    """Return a density, or the level that it is a hair beside."""
-    return next((float(d) for d in levels if 1 / NEAR < density / d < NEAR), density)
 
 
 def rows_of_comparison(folder: str | Path) -> list[dict[str, Any]]:

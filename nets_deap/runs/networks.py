@@ -67,8 +67,19 @@ def networks_of(front: Any, task: Task) -> list[TrainedNetwork]:
     Returns:
         As many as there are, best first objective first.
     """
+    held = trained_of(front)
+    if not held:
+        return []
+    held.sort(key=lambda one: one.fitness.wvalues, reverse=True)
+    results = task.train_all(held, steps=0, start="inherited")
+    example = example_of(task.problem)
+    return [TrainedNetwork(*pair, example) for pair in zip(held, results, strict=True)]
+
+
+def trained_of(front: Any) -> list[Ticket]:
+    """Return the tickets of a hall of fame, or of any, that hold trained weights."""
     tickets: Iterable[Any] = getattr(front, "items", front)
-    held = [
+    return [
         one
         for one in tickets
         if isinstance(one, Ticket)
@@ -76,12 +87,6 @@ def networks_of(front: Any, task: Task) -> list[TrainedNetwork]:
         and one.fitness.valid
         and np.isfinite(one.fitness.values).all()
     ]
-    if not held:
-        return []
-    held.sort(key=lambda one: one.fitness.wvalues, reverse=True)
-    results = task.train_all(held, steps=0, start="inherited")
-    example = example_of(task.problem)
-    return [TrainedNetwork(*pair, example) for pair in zip(held, results, strict=True)]
 
 
 def networks_in(path: str | Path, task: Task) -> list[TrainedNetwork]:

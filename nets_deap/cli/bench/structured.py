@@ -22,13 +22,14 @@ from torch import nn
 
 from nets_deap._table import line
 from nets_deap.data import DataSplits, load
-from nets_deap.experiments.shipping import Shipment, ship
+from nets_deap.experiments.shipping import Shipment, accuracy_of, ship
 from nets_deap.models.compact.footprint import count_multiply_adds
+from nets_deap.models.compact.runtime import runner_of
 from nets_deap.runs.networks import TrainedNetwork
 from nets_deap.runs.search.search import SearchResult, search
-from nets_deap.training.batches import eval_batches
+from nets_deap.training.batches import example_of
 from nets_deap.training.losses import loss_of
-from nets_deap.training.optimizers import make_optimizer
+from nets_deap.training.optimizers import make_optimizer, set_lr
 from nets_deap.training.recipe import Recipe
 from nets_deap.training.task import Task
 
@@ -200,7 +201,7 @@ def _rivals(task: Task) -> dict[int, tuple[int, float]]:
     import torch_pruning as library
 
     dense, found = _train(task, task.model, 0), {}
-    _, inputs, _ = next(eval_batches(task.problem.val, 1))
+    inputs, split = example_of(task.problem), task.problem.test or task.problem.val
     for goal in GOALS:
         for ratio in np.arange(0.01, 1, 0.01).tolist():
             small = copy.deepcopy(dense)
@@ -214,35 +215,21 @@ def _rivals(task: Task) -> dict[int, tuple[int, float]]:
             adds = count_multiply_adds(small, inputs)
             if adds <= goal:
                 break
-        found[goal] = adds, _accuracy(task, _train(task, small, 1))
+        run = runner_of(_train(task, small, 1), inputs, "torch", 1)
+        found[goal] = adds, accuracy_of(run, split)
     return found
 
 
 def _train(task: Task, model: Any, place: int) -> Any:
     """Train a network for ``STEPS`` steps of the task's recipe, in plain torch."""
     recipe, (inputs, targets) = task.recipe, task.problem.train
-    source = torch.Generator().manual_seed(task.derived_seed(place))
+    source, n = torch.Generator().manual_seed(task.derived_seed(place)), STEPS * recipe.batch_size
+    passes = [torch.randperm(len(inputs), generator=source) for _ in range(n // len(inputs) + 1)]
     optimizer = make_optimizer(recipe, list(model.parameters()), fused=False)
     model.train()
-    rows = torch.cat(
-        [
-            torch.randperm(len(inputs), generator=source)
-            for _ in range(STEPS * recipe.batch_size // len(inputs) + 1)
-        ]
-    )
-    for step in range(STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr_at(step, STEPS)
-        batch = rows[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+    for step, rows in enumerate(torch.cat(passes)[:n].view(STEPS, -1)):
+        set_lr(optimizer, recipe.lr_at(step, STEPS))
         optimizer.zero_grad()
-        loss_of(recipe.loss, model(inputs[batch]), targets[batch]).backward()  # type: ignore[no-untyped-call]
+        loss_of(recipe.loss, model(inputs[rows]), targets[rows]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return model.eval()
-
-
-def _accuracy(task: Task, model: Any) -> float:
-    """Return the share of test examples that are right."""
-    split = task.problem.test or task.problem.val
-    with torch.no_grad():
-        right = sum(int((model(x).argmax(1) == y).sum()) for _, x, y in eval_batches(split))
-    return right / len(split[0])
