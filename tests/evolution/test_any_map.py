@@ -326,11 +326,22 @@ def test_a_whole_search_may_run_elsewhere(monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    [*OBJECTIVES, *(f"{name}:{3 if name.startswith('latency') else 0.3}" for name in FACTORIES)],
+    [
+        *OBJECTIVES,
+        *(
+            pytest.param(
+                f"{name}:{3 if name.startswith('latency') else 0.3}",
+                marks=[pytest.mark.extra] * ("onnxruntime" in name),
+            )
+            for name in FACTORIES
+        ),
+    ],
 )
 def test_every_objective_can_be_pickled(name):
     (objective,) = nets.objectives.resolve(name)
     assert copied(objective).name == objective.name
+    for module in ("onnxruntime", "onnxscript") if "onnxruntime" in name else ():
+        pytest.importorskip(module)
     task = nets.tasks.xor(hidden=3, recipe=RECIPE)
     evaluator = nets.Evaluator(task, name)
     ticket = task.dense_ticket()
