@@ -24,11 +24,19 @@ from nets_deap.training.workers.ray_session import TempFolder
 pytestmark = pytest.mark.extra
 
 
-def left_over():
-    """Return what a Ray of ours leaves: processes, shared memory, files."""
+@pytest.fixture
+def place(monkeypatch):
+    """A folder for temporary files that no other test has, with a name short enough for Ray."""
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield folder
+
+
+def left_over(place):
+    """Return what a Ray with its files in this place leaves: processes, files."""
     processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    found = [line for line in processes.stdout.splitlines() if "nets-ray-" in line]
-    return found + [str(file) for file in Path("/tmp").glob("nets-ray-*")]
+    found = [line for line in processes.stdout.splitlines() if f"{place}/nets-ray-" in line]
+    return found + [str(file) for file in Path(place).glob("nets-ray-*")]
 
 
 def test_a_map_is_not_an_engine(xor_task):
@@ -112,9 +120,8 @@ def test_what_a_killed_program_left_is_swept_and_what_is_in_use_is_not(tmp_path)
 
 
 @pytest.mark.slow  # Ray starts twice
-def test_a_run_on_workers_that_is_interrupted_ends_as_in_one_process(tmp_path):
+def test_a_run_on_workers_that_is_interrupted_ends_as_in_one_process(tmp_path, place):
     pytest.importorskip("ray", reason='workers need the extra "ray"')
-    before = left_over()
     more = ["run", "xor-mlp10", *TINY, "--set", "task.dtype=float64"]
     for name in ("whole", "cut"):
         where = [] if name == "whole" else ["--map", "ray", "--workers", 2]
@@ -123,10 +130,11 @@ def test_a_run_on_workers_that_is_interrupted_ends_as_in_one_process(tmp_path):
             log = tmp_path / "cut" / "log.jsonl"
             while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 1):
                 time.sleep(0.02)
+            assert process.poll() is not None or left_over(place)
             process.send_signal(signal.SIGTERM)
         _, error = process.communicate(timeout=120)
         assert process.returncode in ((0,) if name == "whole" else (0, 128 + signal.SIGTERM)), error
-    assert left_over() == before
+    assert left_over(place) == []
     if process.returncode:
         assert "go on with: nets-deap resume" in error
     process = start(
@@ -138,18 +146,19 @@ def test_a_run_on_workers_that_is_interrupted_ends_as_in_one_process(tmp_path):
     whole, cut = left_by(tmp_path / "whole"), left_by(tmp_path / "cut")
     assert cut["front.csv"] == whole["front.csv"]
     assert json.loads(cut["curves.json"]) == json.loads(whole["curves.json"])
-    assert left_over() == before
+    assert left_over(place) == []
     assert not any("nets-ray" in name for name in os.listdir("/dev/shm"))
 
 
 TWO = """
-import ray, sys
+import pathlib, ray, sys, tempfile
 import nets_deap as nets
 
 first, second = (nets.tasks.xor(hidden=3) for _ in range(2))
 ahead = nets.RayMap(first, workers=2)
 behind = nets.RayMap(second, workers=1)
 ahead.close()
+print(len(list(pathlib.Path(tempfile.gettempdir()).glob("nets-ray-*"))))
 toolbox = nets.make_toolbox(second, inherit="none")
 assert len(behind(toolbox.evaluate, toolbox.population(n=2))) == 2
 ray.shutdown()
@@ -163,16 +172,16 @@ print(ray.is_initialized())
 
 
 @pytest.mark.slow  # Ray starts
-def test_the_last_of_two_ends_ray_and_none_starts_it_again():
+def test_the_last_of_two_ends_ray_and_none_starts_it_again(place):
     pytest.importorskip("ray", reason='workers need the extra "ray"')
-    before = left_over()
     done = subprocess.run([sys.executable, "-c", TWO], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
+        "1",  # while it runs, there is such a folder
         "Ray was shut down. Make a new nets.RayMap.",
         "False",
     ]
-    assert left_over() == before
+    assert left_over(place) == []
 
 
 def test_without_a_place_for_files_that_is_said(monkeypatch, tmp_path):
