@@ -12,6 +12,8 @@ DENSE_STEPS = "dense steps"
 STEPS = "steps"
 UNITS = (DENSE_STEPS, STEPS)
 
+DEARER = 1.5  # times what a generation needs, the next one may need
+
 
 def price(unit: str, steps: float, dense_steps: float) -> float:
     """Return what something costs in a unit, of what it costs in both."""
@@ -25,7 +27,8 @@ class Budget:
     Generation 0 is the first population. Generation g of G gets a share that grows linearly from
     the first to the last. What a generation of few or no new tickets leaves, the later ones get;
     what was spent before the first one, they lack. What the generations so far have cost beside
-    their training is kept back for those to come.
+    their training is kept back for those to come. Where a share is too small for each network of
+    its generation, it takes from the last ones; a recorder stops the run once that is gone.
 
     Args:
         total: How much, > 0.
@@ -40,6 +43,7 @@ class Budget:
     Attributes:
         spent: How much has been spent.
         between: How much of it between the generations, as each to come will spend it again.
+        needed: The least that the networks of the last generation could have cost.
 
     >>> budget = Budget(1000, unit="steps", generations=2, growth=3)
     >>> [budget.allocate([1, 1], generation) for generation in range(3)]
@@ -67,6 +71,7 @@ class Budget:
         self.growth = _checks.real("growth", growth, low=0, open_low=True)
         self.spent: float = 0
         self.between: float = 0
+        self.needed: float = 0
 
     def __repr__(self) -> str:
         return f"Budget({self.spent:g} of {self.total:g} {self.unit})"
@@ -82,10 +87,23 @@ class Budget:
         return min(1.0, self.spent / self.total)
 
     def planned(self, generations: int) -> Budget:
-        """Return the same budget, unspent, for so many generations where it has no plan."""
-        known = self.generations
-        many = generations if known is None else known
-        return Budget(self.total, unit=self.unit, generations=many, growth=self.growth)
+        """Return the same budget, unspent, for so many generations."""
+        return Budget(self.total, unit=self.unit, generations=generations, growth=self.growth)
+
+    def check_plan(self, generations: int, name: str = "budget") -> None:
+        """Refuse a plan for another number of generations: the run would end without a front.
+
+        Raises:
+            InvalidValueError: It has such a plan.
+        """
+        if self.generations not in (None, generations):
+            raise _checks.bad_value(
+                name,
+                "be planned for the generations of the search",
+                f"{generations} or None",
+                self.generations,
+                f"Give the search generations={self.generations}, or the budget none.",
+            )
 
     def price(self, steps: float, dense_steps: float) -> float:
         """Return what something costs in the budget's unit, of what it costs in both."""
@@ -93,7 +111,7 @@ class Budget:
 
     def begin(self, ahead: float = 0) -> None:
         """Begin a run, unspent but for what was spent ahead of it."""
-        self.spent, self.between = ahead, 0
+        self.spent, self.between, self.needed = ahead, 0, 0
 
     def spend(self, amount: float) -> None:
         """Enter what was spent between two generations, as others will spend it again."""
@@ -139,6 +157,9 @@ class Budget:
         else:
             due = self._due(generation) - beside
         needed = least * sum(costs)
+        self.needed = needed + beside
+        if generation and due < needed:  # what the first one could do with, the later ones can
+            due = max(due, min(needed, self._free(generation) - beside))
         if due < needed * (1 - 1e-9):
             if self.generations is None:
                 raise CallOrderError(
@@ -155,16 +176,32 @@ class Budget:
             )
         scale = due / _sum(long, costs)
         steps = [max(least, math.floor(scale * one + 1e-9)) for one in long]
-        _spare(steps, costs, due)
+        _spare(steps, costs, due, least)
         # Networks that are alike train as a batch only if they take as many steps: single ones that
         # would fit are left to the generations that come, but for the last one.
         if self.unit == STEPS or self.generations in (None, generation):
             _fill(steps, costs, due)
         spent = _sum(steps, costs) + beside
         self.spent += round(spent) if self.unit == STEPS else spent
-        if self.generations is None and self.left < least * sum(costs):
+        if self.generations is None and self.left < needed:
             self.spent = self.total  # what is left is too little for another generation like it
         return steps
+
+    def ends_before(self, generation: int) -> bool:
+        """Whether too little is left for a generation, if it is like the one before it."""
+        if self.generations is None:
+            return self.left <= 1e-9 * self.total
+        # Not all generations are alike: one that turned out dearer would be refused.
+        coming = self._usually_between(generation - 1) + DEARER * self.needed
+        return generation <= self.generations and self._free(generation) < coming
+
+    def _free(self, generation: int) -> float:
+        """Return what a generation may take at most: not what is spent before the next one."""
+        return max(0.0, self.left - self._usually_between(generation))
+
+    def _usually_between(self, generations: int) -> float:
+        """Return what was spent before a generation, on average over those after the first."""
+        return self.between / max(1, generations)
 
     def _due(self, generation: int) -> float:
         """Return what a generation gets: of what is left, its share of the generations to come."""
@@ -193,12 +230,13 @@ def _sum(steps: Sequence[float], costs: Sequence[float]) -> float:
     return sum(one * cost for one, cost in zip(steps, costs, strict=True))
 
 
-def _spare(steps: list[int], costs: Sequence[float], due: float) -> None:
+def _spare(steps: list[int], costs: Sequence[float], due: float, least: int) -> None:
     """Take steps from those that cost most, where the least steps were more than others' part."""
     left = due - _sum(steps, costs)
     while left < -1e-9 * max(1.0, due):
-        i = max(range(len(steps)), key=lambda at: steps[at] * costs[at])
-        take = max(1, min(steps[i] - 1, math.ceil(-left / costs[i] - 1e-9)))
+        more = [at for at, own in enumerate(steps) if own > least]
+        i = max(more, key=lambda at: steps[at] * costs[at])
+        take = max(1, min(steps[i] - least, math.ceil(-left / costs[i] - 1e-9)))
         steps[i] -= take
         left += take * costs[i]
 

@@ -125,13 +125,6 @@ class SearchConfig(SearchSettings):
         budget = self.budget
         if not isinstance(budget, Budget):
             return
-        if budget.generations not in (None, self.generations):
-            raise _checks.bad_value(
-                "search.budget",
-                "be planned for the generations of the search",
-                f"{self.generations} or None",
-                budget.generations,
-            )
         for name, value in (
             ("budget", budget.total),
             ("budget_unit", budget.unit),

@@ -463,10 +463,10 @@ class Recorder:
         )
 
     def _spent_up(self) -> str | None:
-        """Return that a budget without a plan for the generations has nothing left."""
+        """Return that a budget has too little left for another generation."""
         evaluator = evaluator_of(self.task)
         budget = None if evaluator is None else evaluator.budget
-        if budget is None or budget.generations is not None or budget.left > 1e-9 * budget.total:
+        if budget is None or not budget.ends_before(self.generation + 1):
             return None
         return f"the budget of {budget.total:g} {budget.unit} is spent"
 

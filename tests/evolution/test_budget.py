@@ -48,6 +48,52 @@ def test_dense_steps_are_kept_to_a_step_and_never_exceeded(total, generations, g
     assert spent <= total * (1 + 1e-9)
 
 
+@given(
+    st.lists(st.tuples(st.floats(0.001, 1), st.floats(0.2, 5)), min_size=1, max_size=20),
+    st.floats(1, 3),
+)
+def test_each_network_trains_where_there_is_just_enough(networks, times):
+    shares, lengths = zip(*networks, strict=True)
+    total = sum(shares) * times * (1 + 1e-12)
+    steps = Budget(total, generations=0).allocate(shares, 0, lengths=lengths)
+    assert min(steps) >= 1
+    assert sum(n * share for n, share in zip(steps, shares, strict=True)) <= total * (1 + 1e-6)
+
+
+def test_a_generation_with_too_small_a_share_takes_from_the_last_ones():
+    budget = Budget(12, generations=9)
+    assert budget.allocate([1.0], 0) == [1]
+    assert budget.allocate([1.0] * 4, 1) == [1] * 4
+    assert budget.left == 7
+    assert not budget.ends_before(2)
+    budget.spend(2)  # and as much before the next one
+    assert budget.ends_before(2)
+    assert not budget.ends_before(10)  # after the last one of the plan
+    budget.spend(2)
+    with pytest.raises(nets.NetsError, match=r"at least 4 dense steps for P = 4 in generation 2"):
+        budget.allocate([1.0] * 4, 2)
+    assert budget.allocate([1.0], 2) == [1]
+
+
+def test_a_search_ends_with_what_it_has_where_a_plan_is_too_much_for_the_budget(xor_task):
+    found = nets.search(xor_task, budget=60, population=6, generations=30, progress="none")
+    assert found.stopped == "the budget of 60 dense steps is spent"
+    assert len(found.front) >= 1
+    assert len(found.logbook) < 31
+    assert found.logbook[-1]["dense_steps"] <= 60
+
+
+def test_a_budget_that_was_planned_for_another_search_is_refused_before_it(xor_task):
+    planned = Budget(900, generations=5, growth=2)
+    for options in ({"budget": planned}, {"toolbox": nets.make_toolbox(xor_task, budget=planned)}):
+        with pytest.raises(nets.NetsError, match=r"expected 4 or None, got 5. Give the search gen"):
+            nets.search(xor_task, generations=4, progress="none", **options)
+    with pytest.raises(nets.NetsError, match=r"growth must stand in the budget, .* expected 2"):
+        nets.search(xor_task, budget=planned, generations=5, growth=3)
+    with pytest.raises(nets.NetsError, match=r"budget_unit must stand in the budget"):
+        nets.search(xor_task, budget=planned, generations=5, budget_unit="steps")
+
+
 def test_equal_lengths_and_equal_multiply_adds_by_hand():
     even = Budget(150, generations=0)
     assert even.allocate([1.0, 0.5], 0) == [100, 100]

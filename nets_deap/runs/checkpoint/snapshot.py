@@ -61,6 +61,7 @@ class Moment:
                 "generation": evaluator.generation,
                 "spent": spent,
                 "between": 0 if evaluator.budget is None else evaluator.budget.between,
+                "needed": 0 if evaluator.budget is None else evaluator.budget.needed,
                 "worst": worst,
                 "active_below": evaluator.active_below,
                 "active_share": evaluator.active_share,
@@ -178,6 +179,7 @@ class Snapshot:
         if evaluator.budget is not None and held["spent"] is not None:
             evaluator.budget.spent = held["spent"]
             evaluator.budget.between = held.get("between") or 0
+            evaluator.budget.needed = held.get("needed") or 0
         evaluator.active_below = held.get("active_below")
         evaluator.active_share = held.get("active_share")  # older ones have none
         evaluator.front_steps = held.get("front_steps")

@@ -179,6 +179,8 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
     box = toolbox_of(task, settings)
     found = unwrap(box.evaluate)
     evaluator = found if isinstance(found, Evaluator) else None
+    if evaluator is not None and evaluator.budget is not None:  # of a toolbox that was given
+        evaluator.budget.check_plan(settings.generations, "toolbox's budget")
     shrinks = evaluator is not None and shrinks_tickets(evaluator)
     main = Algorithm.of(settings, shrinks=shrinks)
     seed = task.seed if settings.seed is None else settings.seed

@@ -111,6 +111,28 @@ class SearchSettings(OperatorSettings, EvaluationSettings, LimitSettings, Algori
         above_0,
     )
 
+    def _rules(self) -> Iterable[Callable[[], object]]:
+        return (*super()._rules(), self._check_budget)
+
+    def _check_budget(self) -> None:
+        """Refuse a ``nets.Budget`` that was planned for another search."""
+        if not isinstance(self.budget, Budget):
+            return
+        name = f"{self.prefix}budget"
+        self.budget.check_plan(self.generations, name)
+        for field, default, own in (
+            ("budget_unit", DENSE_STEPS, self.budget.unit),
+            ("growth", 1.0, self.budget.growth),
+        ):
+            if getattr(self, field) not in (default, own):
+                raise _checks.bad_value(
+                    f"{self.prefix}{field}",
+                    "stand in the budget, where that is a nets.Budget",
+                    own,
+                    getattr(self, field),
+                    f"Give nets.Budget({self.budget.total:g}, ...) it, or a number as {name}.",
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings(Settings):
