@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import textwrap
 from argparse import Namespace
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from nets_deap.experiments.config import Config
     from nets_deap.tickets.ticket import Ticket
     from nets_deap.training.task import Task
+
+TOGETHER = "\N{NO-BREAK SPACE}"
 
 
 def add(parsers: Any) -> None:
@@ -84,10 +87,15 @@ def show(options: Namespace) -> int:
         + ("at hand" if layout.initial is not None else "not in the file"),
     }
     if ticket.fitness is not None and ticket.fitness.valid:
-        facts |= {name: f"{value:.6g}" for name, value in named_values(ticket.fitness).items()}
+        values = named_values(ticket.fitness).items()
+        facts |= {name: f"{value:.6g}" for name, value in values if name not in facts}
     facts |= ticket.origin
     known = {name: value for name, value in facts.items() if value not in (None, [], {})}
-    cells = [(n, v if isinstance(v, str) else json.dumps(v)) for n, v in known.items()]
+    cells = [
+        (name if not i else "", line)
+        for name, value in known.items()
+        for i, line in enumerate(_lines(_in_words(value)))
+    ]
     print(f"{_table_of(cells, left=(0, 1))}\n")
     rows = [["layer", "shape", "kept", "weights", "density"]]
     for layer, kept in zip(layout.layers, layout.counts(ticket.packed_mask), strict=True):
@@ -95,6 +103,22 @@ def show(options: Namespace) -> int:
         rows.append([layer.name, shape, f"{kept:,}", f"{layer.size:,}", share])
     print(_table_of(rows))
     return 0
+
+
+def _lines(text: str) -> list[str]:
+    """Return a text in lines that leave room for a name in a terminal of 80 columns."""
+    lines = textwrap.wrap(text, 62, break_long_words=False)
+    return [line.replace(TOGETHER, " ") for line in lines] or [""]
+
+
+def _in_words(value: Any) -> str:
+    """Return what a file holds as text, without what is not set."""
+    if isinstance(value, dict):
+        set_ = {name: own for name, own in value.items() if own is not None}
+        return ", ".join(f"{name}{TOGETHER}{_in_words(own)}" for name, own in set_.items())
+    if isinstance(value, list) and all(isinstance(own, str) for own in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _add_diff(what: Any) -> None:

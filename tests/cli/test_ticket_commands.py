@@ -56,7 +56,14 @@ def test_show_prints_the_facts_and_the_layers(task, ticket, path, capsys):
         assert expected in rows
     assert ["layers.0.weight", "10x2", "7", "20", "35.000", "%"] in rows
     assert ["layers.1.weight", "1x10", "3", "10", "30.000", "%"] in rows
-    assert '"name": "xor"' in text
+    assert "name xor" in text
+    assert "optimizer adam" in " ".join(text.split())
+    assert max(len(line) for line in text.splitlines()) <= 89  # "digest", and one of 64
+    measured = nets.make_toolbox(task, inherit="none").population(n=1, density=(1 / 3, 1 / 3))[0]
+    measured.fitness.values = 0.25, measured.density
+    text = run(capsys, "show", measured.save(path, overwrite=True))
+    assert ["density", "33.333", "%"] in rows_of(text)
+    assert ["val_loss", "0.25"] in rows_of(text)
 
 
 def test_diff_counts_what_both_keep(task, path, tmp_path, capsys):

@@ -128,7 +128,7 @@ class SearchSettings(OperatorSettings, EvaluationSettings, LimitSettings, Algori
                 raise _checks.bad_value(
                     f"{self.prefix}{field}",
                     "stand in the budget, where that is a nets.Budget",
-                    own,
+                    f"{own}",
                     getattr(self, field),
                     f"Give nets.Budget({self.budget.total:g}, ...) it, or a number as {name}.",
                 )
