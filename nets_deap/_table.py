@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 MOST_SHOWN, MOST_LETTERS = 6, 100  # of a collection, and of what it or anything else says
 FIRST = (0,)
 GAP = "  "
+WIDE = 100  # letters, of a table that is not cut
 
 
 def table(rows: Sequence[Sequence[str]], *, left: Collection[int] = FIRST) -> str:
@@ -20,6 +22,28 @@ def table(rows: Sequence[Sequence[str]], *, left: Collection[int] = FIRST) -> st
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(line(row, widths, left=left) for row in rows)
+
+
+def narrow_tables(rows: Sequence[Sequence[str]], *, most: int = WIDE) -> list[str]:
+    """Return rows as tables side by side in turn, each of at most so many letters if it can be.
+
+    Each begins with the first column, and has as many of the others as fit, at least one.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    parts: list[list[int]] = []
+    room = 0
+    for i, width in enumerate(widths[1:], 1):
+        if not parts or room < len(GAP) + width:
+            parts.append([])
+            room = most - widths[0]
+        parts[-1].append(i)
+        room -= len(GAP) + width
+    return [table([[row[0], *(row[i] for i in part)] for row in rows]) for part in parts]
+
+
+def folded(words: str, below: str = "") -> str:
+    """Return a sentence in lines as long as tables may be, and what stands below it."""
+    return "\n".join([textwrap.fill(words, WIDE), below] if below else [textwrap.fill(words, WIDE)])
 
 
 def line(cells: Sequence[str], widths: Sequence[int], *, left: Collection[int] = FIRST) -> str:

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nets_deap._table import Brief, table
+from nets_deap._table import Brief, folded, narrow_tables, table
 from nets_deap.experiments.methods import EVOLUTION, EVOLUTION_ADDS, METHODS
 from nets_deap.experiments.statistics import WilcoxonResult, bootstrap_interval
 
-# The hypervolumes' reference: an error of 20 %, and the dense network's size.
-REFERENCE_ERROR = 0.2
 # Shares of the dense network's multiply-adds at which accuracy is read off.
 SHARES = (0.225, 0.075)
 
@@ -29,8 +27,8 @@ class MethodSummary(Brief):
         accuracy: Test accuracy interpolated at the levels, shape (R, K); NaN where a front does
             not reach a level.
         hypervolume: Shape (R,): the area that the accuracies at the levels dominate in the plane
-            of test error and log10 density, up to an error of 20 % and density 1, in per cent x
-            decades.
+            of test error and log10 density, up to ``Summary.reference_error`` and density 1, in
+            per cent x decades.
         adds_accuracy: Test accuracy interpolated at ``SHARES`` of the dense network's
             multiply-adds once compact, shape (R, 2); NaN where it does not reach them. Of
             the members that no smaller one matches or beats on the validation split.
@@ -103,6 +101,7 @@ class Summary(Brief):
         final_steps: Steps of the final training.
         split: Where accuracies were measured: ``"test"``, or ``"validation"`` of a task without a
             test split.
+        reference_error: Up to which error hypervolumes reach, in [0, 1].
     """
 
     densities: tuple[float, ...]
@@ -112,6 +111,7 @@ class Summary(Brief):
     dense: NDArray[np.float64]
     final_steps: int
     split: str = "test"
+    reference_error: float = 0.2
 
     def __str__(self) -> str:
         return self.text()
@@ -119,28 +119,40 @@ class Summary(Brief):
     def text(self) -> str:
         """Return everything as aligned text."""
         n = len(self.dense)
-        head = ["method", *(f"{100 * d:.2f} %" for d in self.densities), "mean", "hypervolume"]
-        lines = [[*head, "steps", "dense steps", "seconds"]]
+        levels = [f"{100 * d:.2f} %" for d in self.densities]
+        accuracies = [["method", *levels, "mean"]]
+        costs = [["method", "hypervolume", "steps", "dense steps", "seconds"]]
         for one in self.methods:
             cells = [_mean_and_interval(column) for column in one.accuracy.T]
-            mean, volume = _mean_and_interval(one.overall), f"{one.hypervolume.mean():.2f}"
+            accuracies.append([one.name, *cells, _mean_and_interval(one.overall)])
             dense = one.search_dense_steps
             in_dense = "-" if math.isnan(dense) else f"{dense:.0f}"
             cost = [f"{one.search_steps:.0f}", in_dense, f"{one.search_seconds:.1f}"]
-            lines.append([one.name, *cells, mean, volume, *cost])
+            costs.append([one.name, f"{one.hypervolume.mean():.2f}", *cost])
         spread = f"mean and 95 % bootstrap interval over {n} seeds" if n > 1 else "one seed"
         parts = [
-            f"{self.split.capitalize()} accuracy in % after {self.final_steps:,} steps from W0, "
-            f"{spread}; dense: {_mean_and_interval(self.dense)}",
-            table(lines),
+            folded(
+                f"{self.split.capitalize()} accuracy in % after {self.final_steps:,} steps from "
+                f"W0, {spread}; dense: {_mean_and_interval(self.dense)}"
+            ),
+            *narrow_tables(accuracies),
         ]
         short = {one.name: int((~one.reached).sum()) for one in self.methods}
         if any(short.values()):
             named = ", ".join(f"{name} {count}" for name, count in short.items() if count)
             parts.append(
-                f"-: a level that a front does not reach, of some seed at least ({named} of "
-                f"{len(self.densities)}); such levels are left out of that method alone."
+                folded(
+                    f"-: a level that a front does not reach, of some seed at least ({named} of "
+                    f"{len(self.densities)}); such levels are left out of that method alone."
+                )
             )
+        parts.append(
+            folded(
+                "Hypervolume: in % error x decades of density, up to an error of "
+                f"{100 * self.reference_error:.3g} %; what the search cost",
+                table(costs),
+            )
+        )
         if self.tests:
             rows = [
                 ["evolution -", "levels", "pp", "95 % interval", "wins", "p", "hv wins", "hv p"]
@@ -160,15 +172,20 @@ class Summary(Brief):
                     ]
                 )
             parts.append(
-                "Mean accuracy over the levels that both reach, and hypervolume there, paired by "
-                "seed; p: Wilcoxon signed-rank test, one-sided\n" + table(rows)
+                folded(
+                    "Mean accuracy over the levels that both reach, and hypervolume there, paired "
+                    "by seed; p: Wilcoxon signed-rank test, one-sided",
+                    table(rows),
+                )
             )
         others = {one.name for one in self.methods} - {test.baseline for test in self.tests}
         left = sorted(others - {EVOLUTION}) if self.tests or EVOLUTION in others else []
         if left:
             parts.append(
-                f"Not tested against {EVOLUTION}: {', '.join(left)} (no level that both reach, or "
-                "other seeds)."
+                folded(
+                    f"Not tested against {EVOLUTION}: {', '.join(left)} (no level that both reach, "
+                    "or other seeds)."
+                )
             )
         if not all(np.isnan(one.adds_hypervolume).any() for one in self.methods):
             parts.append(self._adds_text())
@@ -176,16 +193,18 @@ class Summary(Brief):
 
     def _adds_text(self) -> str:
         """Return the part about multiply-adds as aligned text."""
-        rows = [["method", *(f"<= {100 * s:.1f} %" for s in SHARES), "hypervolume", "wins", "p"]]
+        tests = ["wins", "p"] if self.adds_tests else []
+        rows = [["method", *(f"<= {100 * s:.1f} %" for s in SHARES), "hypervolume", *tests]]
         for one in self.methods:
             test = self.adds_tests.get(one.name)
-            tested = ["", ""] if test is None else [f"{test.wins}/{test.n}", f"{test.p_value:.4f}"]
+            tested = [f"{test.wins}/{test.n}", f"{test.p_value:.4f}"] if test else [""] * len(tests)
             cells = [_mean_and_interval(column) for column in one.adds_accuracy.T]
             rows.append([one.name, *cells, f"{one.adds_hypervolume.mean():.2f}", *tested])
-        return (
-            "Test accuracy in % at shares of the dense network's multiply-adds, after dead inputs "
-            f"and neurons are gone; wins and p: hypervolume of {EVOLUTION_ADDS} against it\n"
-            + table(rows)
+        return folded(
+            f"{self.split.capitalize()} accuracy in % at shares of the dense network's "
+            "multiply-adds, after dead inputs and neurons are gone"
+            + (f"; wins and p: hypervolume of {EVOLUTION_ADDS} against it" if tests else ""),
+            table(rows),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -194,6 +213,7 @@ class Summary(Brief):
             "densities": list(self.densities),
             "final_steps": self.final_steps,
             "split": self.split,
+            "reference_error": self.reference_error,
             "dense": self.dense.tolist(),
             "methods": {
                 one.name: {

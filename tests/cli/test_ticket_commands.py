@@ -59,9 +59,9 @@ def test_show_prints_the_facts_and_the_layers(task, ticket, path, capsys):
     assert "name xor" in text
     assert "optimizer adam" in " ".join(text.split())
     assert max(len(line) for line in text.splitlines()) <= 89  # "digest", and one of 64
-    measured = nets.make_toolbox(task, inherit="none").population(n=1, density=(1 / 3, 1 / 3))[0]
+    measured = nets.make_toolbox(task, inherit="none").population(n=1, low=1 / 3, high=1 / 3)[0]
     measured.fitness.values = 0.25, measured.density
-    text = run(capsys, "show", measured.save(path, overwrite=True))
+    text = run(capsys, "show", measured.save(path))
     assert ["density", "33.333", "%"] in rows_of(text)
     assert ["val_loss", "0.25"] in rows_of(text)
 

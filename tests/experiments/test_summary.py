@@ -100,6 +100,25 @@ def test_the_hypervolume_of_a_staircase():
     assert one.hypervolume == pytest.approx([hand])
 
 
+def test_the_hypervolume_of_a_hard_task_reaches_to_twice_the_dense_error():
+    rows = [row("erk", 0, 0.1, 0.7), {**row("dense", 0, 1.0, 0.8)}]
+    summary = summarise(rows, (0.1,))
+    assert summary.reference_error == pytest.approx(0.4)
+    assert by_name(summary)["erk"].hypervolume == pytest.approx([10.0])  # 30 of 40 %, one decade
+    assert "up to an error of 40 %" in summary.text()
+
+
+def test_the_text_fits_a_terminal():
+    levels = tuple(0.5**k for k in range(10))
+    rows = [row(name, seed, d, 0.9) for name in ("erk", "snip") for seed in (0, 1) for d in levels]
+    text = summarise([*rows, *dense([0, 1])], levels).text()
+    assert max(map(len, text.splitlines())) <= 100
+    heads = [line.split()[1::2] for line in text.splitlines() if line.startswith("method ")]
+    assert [float(one) for head in heads[:-1] for one in head if one[0].isdigit()] == [
+        pytest.approx(100 * level, abs=0.006) for level in levels
+    ]
+
+
 def test_more_members_do_not_make_a_larger_hypervolume():
     few = [row("erk", 0, d, a) for d, a in ((0.1, 0.9), (0.01, 0.8))]
     # Between the levels, above the line through them: lucky, but not on a level.
@@ -156,7 +175,7 @@ def test_costs_are_means_over_seeds_and_dense_is_listed():
     summary = summarise([*rows, *dense([0, 1])], (0.1,))
     one = summary.methods[0]
     assert (one.search_steps, one.search_dense_steps, one.search_seconds) == (100.5, 40.5, 1.5)
-    head, line = (one.split() for one in summary.text().splitlines()[2:4])
+    head, line = (one.split() for one in summary.text().split("\n\n")[2].splitlines()[1:])
     assert (head[-4:], line[-3:]) == (["steps", "dense", "steps", "seconds"], ["100", "40", "1.5"])
     assert summary.as_dict()["methods"]["imp"]["search_dense_steps"] == 40.5
     assert summary.dense == pytest.approx([0.97, 0.98])
@@ -168,7 +187,7 @@ def test_rows_of_before_do_not_say_what_they_cost_in_multiply_adds():
     for one in old:
         del one["search_dense_steps"]
     summary = summarise(old, (0.1,))
-    line = next(line for line in summary.text().splitlines() if line.startswith("imp"))
+    line = next(line for line in reversed(summary.text().splitlines()) if line.startswith("imp"))
     assert line.split()[-3:] == ["100", "-", "0.0"]
     assert summary.as_dict()["methods"]["imp"]["search_dense_steps"] is None
 
@@ -225,7 +244,7 @@ def test_evolution_is_tested_on_the_levels_that_both_reach_with_the_same_seeds()
     # The hypervolumes, too, are those of that level: at 0.1 snip would have none.
     assert (snip.hypervolume.wins, snip.hypervolume.losses) == (1, 1)
     assert "grasp 0" not in summary.text()
-    assert "(snip 1, random 1 of 2); such levels are left out" in summary.text()
+    assert "(snip 1, random 1 of 2); such levels are left out" in " ".join(summary.text().split())
     far = summarise([row("evolution", 0, 0.2, 0.9), row("erk", 0, 0.4, 0.9), *dense([0])], (0.2,))
     assert far.tests == ()
     assert "Not tested against evolution: erk (no level that both reach" in far.text()
@@ -280,18 +299,20 @@ def full():
 
 def test_the_text_has_every_method_in_each_of_its_tables(full):
     parts = full.text().split("\n\n")
-    title, means, short, tests, adds = parts
+    title, means, short, costs, tests, adds = parts
+    title = " ".join(title.split())
+    assert [line.split()[0] for line in costs.splitlines()[2:]] == list(METHODS)
     assert "(grasp 1 of 2)" in short
     assert "after 1,234 steps from W0" in title
     assert "over 3 seeds; dense: 98.00 [" in title
     assert [line.split()[0] for line in means.splitlines()[1:]] == list(METHODS)
-    paired = [line.split()[0] for line in tests.splitlines()[2:]]
+    paired = [line.split()[0] for line in tests.split("hv p\n")[1].splitlines()]
     assert paired == [name for name in METHODS if name != "evolution"]
-    levels = {line.split()[0]: line.split()[1] for line in tests.splitlines()[2:]}
+    levels = {line.split()[0]: line.split()[1] for line in tests.split("hv p\n")[1].splitlines()}
     assert {name for name, count in levels.items() if count == "1"} == {"grasp"}
-    assert [line.split()[0] for line in adds.splitlines()[2:]] == list(METHODS)
+    assert [line.split()[0] for line in adds.split("  p\n")[1].splitlines()] == list(METHODS)
     head, first = means.splitlines()[:2]
-    assert head.split("  ")[-1].strip() == "seconds"
+    assert head.split()[-1] == "mean"
     assert "95.10 [95.00, 95.20]" in first
     assert "nan" not in full.text()
 
