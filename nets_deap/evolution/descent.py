@@ -74,7 +74,7 @@ class Descent:
         Args:
             n: How many, >= 0. More than there are stations are copies of the sparser ones.
             seeds: Tickets to begin with instead of a descent, or a baseline's or search's result;
-                see ``init_from``.
+                see ``init_from``. Fewer than ``n`` stand more than once.
         """
         _checks.whole("n", n, low=0)
         if not n:

@@ -42,6 +42,7 @@ from nets_deap.evolution.settings import (
 from nets_deap.evolution.ticket_toolbox import TicketToolbox
 from nets_deap.models.feedforward import feedforward_of
 from nets_deap.tickets.fitness import TicketFitness
+from nets_deap.tickets.layout import MaskLayout
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task, check_task
 
@@ -56,8 +57,9 @@ def make_toolbox(task: Task, settings: ToolboxSettings) -> base.Toolbox:
     """Return a ``deap.base.Toolbox`` with everything an evolution of tickets needs.
 
     Registers ``individual``, ``population(n=...)``, ``mate``, ``mutate`` (density is kept within
-    its range), ``select``, ``evaluate`` and ``map``. Register others over them one by one; see
-    ``TicketToolbox`` for what it does then.
+    its range), ``select``, ``evaluate`` and ``map``. ``individual(mask)`` makes a ticket of bits of
+    your own, to put into a population; without any it draws one. Register others over them one by
+    one; see ``TicketToolbox`` for what it does then.
 
     With ``inherit="weights"`` (Lamarckian) the search of a child goes on from its parent's trained
     weights; the ticket is still its mask over W0, and what counts is ``task.train(ticket)``, from
@@ -170,7 +172,8 @@ def _register_first(
     make = functools.partial(_ticket, evaluator.fitness())
     layout = evaluator.task.layout
     draw = functools.partial(init_log_spaced, make, layout, distribution=settings.distribution)
-    toolbox.register("individual", _individual, draw, low, high)
+    drawn_one = functools.partial(_drawn, draw, low, high)
+    toolbox.register("individual", functools.partial(_individual, make, layout, drawn_one))
     seeded = functools.partial(init_from, make, layout)
     toolbox.register("population", _population, drawn=draw, seeded=seeded, low=low, high=high)
 
@@ -192,7 +195,29 @@ def _population(
     return drawn(n, **ends) if seeds is None else seeded(n, seeds=seeds)
 
 
-def _individual(draw: Callable[..., list[Ticket]], low: float, high: float) -> Ticket:
+def _individual(
+    make: Callable[..., Ticket],
+    layout: MaskLayout,
+    drawn: Callable[[], Ticket],
+    mask: Any = None,
+) -> Ticket:
+    """Return one ticket with a fitness: of a mask, or drawn at random.
+
+    Args:
+        make: Gives a ticket of bits its fitness.
+        layout: The layout of the mask.
+        drawn: Draws one.
+        mask: Its bits, (D,) or one a unit (G,): a list, an array, or a ticket of the same layout,
+            whose trained weights it inherits. None draws one, its density log-uniform.
+    """
+    if mask is None:
+        return drawn()
+    if isinstance(mask, Ticket):
+        return init_from(make, layout, 1, seeds=[mask])[0]
+    return make(mask, layout=layout)
+
+
+def _drawn(draw: Callable[..., list[Ticket]], low: float, high: float) -> Ticket:
     """Return one ticket, its density log-uniform between ``low`` and ``high``."""
     rng = generator(None)
     d = float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -296,8 +296,9 @@ def _check_state(argument: str, state: object) -> None:
 
 # What to give where tickets of a population are meant.
 OWN_CLASS = (
-    "Take toolbox.population of nets.make_toolbox, or a class of your own over nets.Ticket, as "
-    "creator.create('Individual', nets.Ticket, fitness=...)."
+    "Take toolbox.population of nets.make_toolbox, its toolbox.individual(mask) for bits of your "
+    "own, or a class of your own over nets.Ticket, as creator.create('Individual', nets.Ticket, "
+    "fitness=...)."
 )
 
 

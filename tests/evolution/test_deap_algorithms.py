@@ -8,6 +8,7 @@ from deap import algorithms, base, creator, tools
 
 from nets_deap import (
     Evaluator,
+    NetsError,
     Objective,
     ParetoFront,
     Recipe,
@@ -291,3 +292,25 @@ def test_evolution_finds_sparse_tickets_that_solve_xor():
     assert volumes[-1] > 1.1 * volumes[0]
     solved = [r.density for r in task.train_all(front) if r.test_accuracy == 1.0]
     assert min(solved) <= 0.5
+
+
+@pytest.mark.parametrize("inherit", ["weights", "none"])
+def test_a_mask_of_ones_own_joins_a_population(inherit):
+    task = tasks.xor(hidden=4)
+    toolbox = make_toolbox(task, inherit=inherit)
+    bits = [i % 3 == 0 for i in range(task.layout.size)]
+    mine = [toolbox.individual(bits), toolbox.individual(task.ticket(bits))]
+    assert [list(one) for one in mine] == [bits, bits]
+    population = toolbox.population(n=4) + mine
+    front = ParetoFront()
+    algorithms.eaMuPlusLambda(
+        population, toolbox, 6, 6, 0.3, 0.6, ngen=2, halloffame=front, verbose=False
+    )
+    assert len(front)
+    drawn = toolbox.individual()
+    assert 0 < drawn.density <= 1
+    assert drawn.fitness.weights == mine[0].fitness.weights
+    with pytest.raises(NetsError, match=r"toolbox\.individual\(mask\)"):
+        toolbox.population(n=2, seeds=[bits])
+    with pytest.raises(NetsError, match=r"task\.ticket\(mask\)"):
+        toolbox.population(n=2, seeds=[Ticket(bits)])

@@ -88,8 +88,10 @@ def init_from(container: Callable[..., T], layout: MaskLayout, n: int, *, seeds:
     """Return a population of ``n`` tickets that others have found: the masks of its seeds.
 
     Spread evenly over the seeds in order of density, densest first; where there are fewer seeds
-    than ``n`` the sparser ones stand more than once. They inherit the trained weights that the
-    seeds have, those that a baseline's tickets were pruned from or that a search ended with.
+    than ``n`` the sparser ones stand more than once: for one of your own among others, use
+    ``toolbox.population(n=19) + [toolbox.individual(mask)]``. They inherit the trained weights
+    that the seeds have, those that a baseline's tickets were pruned from or that a search ended
+    with.
 
     Args:
         container: The ticket class; called as ``container(mask, layout=layout)``.
@@ -116,7 +118,8 @@ def init_from(container: Callable[..., T], layout: MaskLayout, n: int, *, seeds:
                 "have the layout of the task",
                 layout.key[:12],
                 ticket.layout_key[:12] or "none",
-                "Take tickets over the same initial weights.",
+                "Take tickets over the same initial weights, with the task's layout: "
+                "task.ticket(mask), or nets.Ticket(mask, layout=task.layout).",
             )
     ordered = sorted(tickets, key=lambda ticket: -ticket.kept)
     if n > len(ordered):
