@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,24 +136,25 @@ def compare(
                 "Add evolution to the methods.",
             )
     tell = Progress("lines").line if on_done is None else on_done
-    for seed in numbers:
-        waiting = [name for name in ("dense", *chosen) if not folder.has(seed, name)]
-        if not waiting:
-            continue
-        task = build_task(replace(config, seed=seed))
-        _check_task(task, folder, [n for n in ("dense", *chosen) if folder.has(seed, n)])
-        for level in levels:
-            layer_counts(task.layout, level)  # raises before anything is trained
-        for name in waiting:
-            try:
-                rows = _measure(task, config, name, spent, levels, folder)
-            except InvalidValueError as error:
-                if methods is not None or name in ("dense", EVOLUTION):
-                    raise
-                tell(f"seed {seed}  {name:<14} left out: {error}")
+    with _said_once():
+        for seed in numbers:
+            waiting = [name for name in ("dense", *chosen) if not folder.has(seed, name)]
+            if not waiting:
                 continue
-            folder.put(seed, name, rows)
-            tell(_line(seed, name, rows))
+            task = build_task(replace(config, seed=seed))
+            _check_task(task, folder, [n for n in ("dense", *chosen) if folder.has(seed, n)])
+            for level in levels:
+                layer_counts(task.layout, level)  # raises before anything is trained
+            for name in waiting:
+                try:
+                    rows = _measure(task, config, name, spent, levels, folder)
+                except InvalidValueError as error:
+                    if methods is not None or name in ("dense", EVOLUTION):
+                        raise
+                    tell(f"seed {seed}  {name:<14} left out: {error}")
+                    continue
+                folder.put(seed, name, rows)
+                tell(_line(seed, name, rows))
     rows = [
         row
         for seed in numbers
@@ -164,6 +167,23 @@ def compare(
     folder.write_text("summary.txt", summary.text() + "\n")
     folder.write_text("summary.json", json.dumps(summary.as_dict(), indent=2) + "\n")
     return summary
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Let what is said of the task of one seed be said once, not again of each seed's."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return not (text in said or said.add(text))
+
+    logger = logging.getLogger("nets_deap")
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)
 
 
 def _check_task(task: Task, folder: ComparisonFolder, done: Sequence[str]) -> None:

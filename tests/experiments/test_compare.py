@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from nets_deap.errors import FileAccessError, InvalidTypeError, InvalidValueErro
 from nets_deap.experiments import compare as module
 from nets_deap.experiments.compare import compare
 from nets_deap.experiments.methods import METHODS, Method, usual_methods
+from nets_deap.experiments.run import build_task
 from nets_deap.training.recipe import XOR_RECIPE
 
 # Minibatches of 3 of the 4 points, so that they differ.
@@ -400,3 +402,15 @@ def test_densities_that_leave_a_layer_empty_are_refused_before_anything_is_train
     with pytest.raises(InvalidValueError, match="density must leave every layer a weight"):
         compare(CONFIG, tmp_path, **settings)
     assert not list((tmp_path / "results").iterdir())
+
+
+def test_what_is_said_of_every_seeds_task_is_said_once(tmp_path, monkeypatch, caplog):
+    def build(config):
+        logging.getLogger("nets_deap").warning("slow here")
+        return build_task(config)
+
+    monkeypatch.setattr(module, "build_task", build)
+    compare(CONFIG, tmp_path / "c", **{**CHEAP, "seeds": [0, 1], "methods": ["erk"]})
+    assert caplog.messages.count("slow here") == 1
+    logging.getLogger("nets_deap").warning("slow here")
+    assert caplog.messages.count("slow here") == 2  # of others nothing is kept back
