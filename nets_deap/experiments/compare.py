@@ -175,8 +175,9 @@ def _said_once() -> Iterator[None]:
     said: set[str] = set()
 
     def is_new(record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        return not (text in said or said.add(text))
+        before = len(said)
+        said.add(record.getMessage())
+        return len(said) > before
 
     logger = logging.getLogger("nets_deap")
     logger.addFilter(is_new)
