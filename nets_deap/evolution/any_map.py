@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from nets_deap import _checks
-from nets_deap.evolution.batch_map import Batched, by_key, evaluator_in
+from nets_deap.evolution.batch_map import Batched, by_key, evaluator_in, unwrap
 from nets_deap.evolution.carrying import Answer, Carrying, Spent, tickets_in
 
 
@@ -64,7 +64,9 @@ class AnyMap:
         for call, answer in zip(calls, answers, strict=True):
             for ticket, learnt in zip(tickets_in(call), answer.learnt, strict=False):
                 ticket.take_notes(learnt)
+        inner = unwrap(function)
         for evaluator, generation in used.items():
+            evaluator.around = None if isinstance(inner, Batched) else function
             evaluator.settle(away.get(evaluator.key, ()))
             evaluator.close(generation)
         return [answer.result for answer in answers]

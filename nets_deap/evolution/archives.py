@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from operator import eq
@@ -16,6 +17,8 @@ from nets_deap.evolution.evaluator import evaluator_for
 from nets_deap.evolution.fronts import costs_of, is_finite, nondominated
 from nets_deap.evolution.measures import STRUCTURAL
 from nets_deap.tickets.ticket import Ticket
+
+logger = logging.getLogger("nets_deap")
 
 # Ratio of the ends of a niche of log density: eight niches for a factor of two.
 WIDTH = 1.09
@@ -35,7 +38,10 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
     in ``items``; and when the front is read, all of them are trained from W0 by their evaluator,
     for the same steps and on the same minibatches. What that measured is the fitness of the
     members, those that it dominates are left out, and so it is a Pareto front. The training takes
-    as long as a few generations; it is done once, and again only for what has changed.
+    as long as a few generations; it is done once, and again only for what has changed. Where
+    ``evaluate`` is a function around the evaluator (``toolbox.decorate``), what that measures goes
+    through the function; values that others than an evaluator have given (an ``evaluate`` of your
+    own, the penalty of ``tools.DeltaPenalty``) stay as they are, and are compared as in DEAP's.
     """
 
     def __init__(self, similar: Any = eq) -> None:
@@ -45,25 +51,32 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
             )
         super().__init__(similar)
         self._front: list[Any] | None = None
+        # Of a run that was begun in another process: it alone knows the function around.
+        self.lacks_function = False
 
     def update(self, population: Iterable[Any]) -> None:
         """Take in ``population``; what is dominated leaves or never enters."""
         fresh = list(population)
         if not fresh:
             return
-        self._front = None
-        if inherits(fresh[0]):
-            by = _spread_over(fresh[0].fitness)
+        self._front, self.lacks_function = None, False
+        own, others = _parted(fresh)
+        held, held_others = _parted(self.items)
+        if own:
+            by = _spread_over(own[0].fitness)
             if not self.items:
-                fresh = [*_stations_for(fresh[0]), *fresh]
-            self._keep(list(_succeeded(self.items, fresh, by).values()))
-            return
+                stations, instead = _stations_for(own[0])
+                own, others = [*stations, *own], [*instead, *others]
+            held = list(_succeeded(held, own, by).values())
         # A ticket that has been evaluated again replaces its earlier, perhaps luckier, self.
-        held: list[Any] = list(self.items)
-        renewed = {t.network_key for t in fresh if isinstance(t, Ticket) and t.evaluations > 1}
+        renewed = {t.network_key for t in others if isinstance(t, Ticket) and t.evaluations > 1}
         if renewed:
-            held = [one for one in held if getattr(one, "network_key", None) not in renewed]
-        self._keep(_undominated(held, fresh, self.similar))
+            held_others = [
+                one for one in held_others if getattr(one, "network_key", None) not in renewed
+            ]
+        if others:
+            held_others = _undominated(held_others, others, self.similar)
+        self._keep([*held, *held_others])
 
     def clear(self) -> None:
         """Forget all members."""
@@ -79,18 +92,27 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
     def members(self) -> list[Any]:
         """The members, measured alike."""
         if self._front is None:
-            apart = bool(self.items) and inherits(self.items[0])
-            self._front = self._measure() if apart else self.items
+            own, others = _parted(self.items)
+            self._front = self._measure(own, others) if own else self.items
         return self._front
 
-    def _measure(self) -> list[Any]:
-        """Measure all tickets from W0, where they have not been yet; return whom none dominates."""
-        evaluator = evaluator_for(self.items[0])
+    def _measure(self, own: list[Any], others: list[Any]) -> list[Any]:
+        """Measure tickets from W0, where they have not been yet; return whom none dominates."""
+        # After a resume only those that came since know who has trained them.
+        evaluator = evaluator_for(max(own, key=lambda one: bool(one.evaluator_key)))
         if evaluator is None:  # nobody can measure them any more
             return self.items
-        found = [copy.deepcopy(one) for one in self.items]
+        if self.lacks_function:
+            logger.warning(
+                "The front is as the search trained it, not measured from W0: its values go "
+                "through a function of your own around the evaluator. Let an algorithm evaluate a "
+                "generation with the run's toolbox, then read it."
+            )
+            return self.items
+        found = [copy.deepcopy(one) for one in own]
         for one, values in zip(found, evaluator.measure(found), strict=True):
             one.fitness.values = values
+        found += others
         costs = costs_of(found)
         best = nondominated(costs) & np.isfinite(costs).all(axis=1)
         front = [found[i] for i in np.flatnonzero(best)]
@@ -131,22 +153,43 @@ def _undominated(held: list[Any], fresh: list[Any], similar: Any) -> list[Any]:
     return [member for twins in by_values.values() for member in twins]
 
 
+def _parted(individuals: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """Part those whose fitness an evaluator can measure anew, from W0, from all others."""
+    parts: tuple[list[Any], list[Any]] = [], []
+    for one in individuals:
+        parts[0 if inherits(one) and one.evaluations else 1].append(one)
+    return parts
+
+
 def inherits(individual: Any) -> bool:
     """Return whether an individual is a ticket whose evaluator lets it inherit weights."""
     evaluator = evaluator_for(individual) if isinstance(individual, Ticket) else None
     return evaluator is not None and evaluator.inherit == "weights"
 
 
-def _stations_for(ticket: Ticket) -> list[Ticket]:
-    """Return the tickets that a descent has passed through, where a ticket's run began with one."""
+def _stations_for(ticket: Ticket) -> tuple[list[Ticket], list[Ticket]]:
+    """Return the tickets that a descent has passed through, where a ticket's run began with one.
+
+    Also those to which a function around the evaluator has given values of its own, apart.
+    """
     evaluator = evaluator_for(ticket)
     if evaluator is None:
-        return []
+        return [], []
     names = getattr(ticket.fitness, "names", None)
     found = [one for stations in evaluator.stations.values() for one in stations]
-    return [
+    found = [
         one for one in found if one.fitness.valid and getattr(one.fitness, "names", ()) == names
     ]
+    if evaluator.around is None:
+        return found, []
+    found = [copy.deepcopy(one) for one in found]
+    passed = evaluator.through_around(found, [one.fitness.values for one in found])
+    parts: tuple[list[Ticket], list[Ticket]] = [], []
+    for one, (values, asked) in zip(found, passed, strict=True):
+        one.fitness.values = values
+        one.note_evaluations(int(asked))
+        parts[0 if asked else 1].append(one)
+    return parts
 
 
 def _spread_over(fitness: Any) -> str:

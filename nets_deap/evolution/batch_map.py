@@ -22,10 +22,13 @@ class Batched(ABC):
 
     Attributes:
         key: What it and its copies in other processes are known by.
+        around: The function around it through which tickets were evaluated last, such as a
+            decorated ``evaluate``; None for itself.
     """
 
-    __slots__ = ("key",)
+    __slots__ = ("around", "key")
     key: str
+    around: Callable[..., Any] | None
 
     def __call__(self, ticket: Ticket, *more: Any, **options: Any) -> Values:
         """Train one ticket and return its objectives, M plain floats."""
@@ -90,6 +93,7 @@ def batch_map(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[A
     if isinstance(inner, Batched):
         if len(iterables) != 1 or (function is not inner and has_arguments(function)):
             raise _further()
+        inner.around = None
         return inner.batch(iterables[0])
     trained: dict[Batched, int] = {}
     known, calls = evaluator_in(function), list(zip(*iterables, strict=False))
@@ -114,6 +118,7 @@ def batch_map(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[A
             if own is not None:
                 trained.setdefault(own, spent.generation)
         for evaluator, its in trained.items():
+            evaluator.around = function
             evaluator.close(its)
     if known is not None and generation is not None and known not in trained:
         known.close(generation)  # a generation in which nothing had to be trained

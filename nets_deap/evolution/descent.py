@@ -120,6 +120,7 @@ class Descent:
             if values is not None:
                 ticket.note_training(state)
                 ticket.note_evaluator(evaluator.key)
+                ticket.note_evaluations(1)
                 ticket.fitness.values = values
             else:  # the next ones go on from what was before
                 ledger.diverged += 1

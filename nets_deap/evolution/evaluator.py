@@ -21,6 +21,7 @@ from nets_deap.errors import CallOrderError
 from nets_deap.evolution.batch_map import Batched, Values, by_key, make_known
 from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.carrying import Spent, carried_home
+from nets_deap.evolution.coroutines import Calls
 from nets_deap.evolution.generations import Generations
 from nets_deap.evolution.hints import Gradients, gradients_of, memory_of
 from nets_deap.evolution.measured import Measured
@@ -46,7 +47,7 @@ _latest: weakref.WeakKeyDictionary[Task, weakref.ref[Evaluator]] = weakref.WeakK
 INHERIT = ("none", "weights")
 HOLDOUT = ("fixed", "folds")
 # Of an evaluator, what no copy in another process has.
-_AT_HOME = ("__weakref__", "again", "residents", "stations")
+_AT_HOME = ("__weakref__", "again", "around", "residents", "stations")
 # Places in the random sequence beside those of generations.
 AHEAD, FRONT = 2, 3
 # Exponent of a network's training with the sparsity that it has beyond ``active_below``. At equal
@@ -200,7 +201,7 @@ class Evaluator(Batched):
                 f"losses only under {name_of(task.recipe.loss)}",
                 [objective.name for objective in self.objectives],
             )
-        self.key = uuid.uuid4().hex
+        self.key, self.around = uuid.uuid4().hex, None
         self.restart()
         make_known(self)
 
@@ -219,7 +220,7 @@ class Evaluator(Batched):
         # Who is to be evaluated again, or lives now, has stayed where it lives.
         self.again: list[Ticket] = []
         self.residents: list[Ticket] = []
-        self.stations = {}
+        self.stations, self.around = {}, None
         make_known(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Evaluator:
@@ -641,8 +642,43 @@ class Evaluator(Batched):
 
         For ``front_steps``, or the recipe's; all on the same minibatches, whatever generation they
         are of, so that their values compare. Nothing of it is taken down in the tickets. As for a
-        final training, no budget pays for it; the task's ledger has it.
+        final training, no budget pays for it; the task's ledger has it. Where tickets are evaluated
+        through a function around the evaluator, so are these.
         """
+        return [values for values, _ in self.through_around(tickets, self._measure(tickets))]
+
+    def through_around(
+        self, tickets: Sequence[Ticket], values: Sequence[Values]
+    ) -> list[tuple[Values, bool]]:
+        """Return what the function around makes of the evaluator's values, if there is one.
+
+        Args:
+            tickets: P of them, which the function may change.
+            values: What the evaluator has measured of each.
+
+        Returns:
+            Of each the values, and whether the function has asked for the evaluator's.
+        """
+        if self.around is None:
+            return [(own, True) for own in values]
+        known = {t.network_key: own for t, own in zip(tickets, values, strict=True)}
+        asked: set[Any] = set()
+
+        def answer(questions: list[tuple[Evaluator, Ticket]]) -> list[Values]:
+            asked.update(ticket.network_key for _, ticket in questions)
+            return [
+                known[ticket.network_key]
+                if evaluator is self and ticket.network_key in known
+                else evaluator._measure([ticket])[0]
+                for evaluator, ticket in questions
+            ]
+
+        keys = [ticket.network_key for ticket in tickets]
+        found = Calls(self.around, [(ticket,) for ticket in tickets], answer).run()
+        return [(own, key in asked) for own, key in zip(found, keys, strict=True)]
+
+    def _measure(self, tickets: Sequence[Ticket]) -> list[Values]:
+        """Return what the evaluator itself measures of tickets from W0."""
         steps, known = self.front_steps or self.task.steps, self._front_values
         keys = [(ticket.network_key, steps) for ticket in tickets]
         with at_work(self.task.problem):

@@ -18,11 +18,12 @@ from nets_deap.names import WEIGHT
 from nets_deap.tickets import bits
 from nets_deap.tickets.hub import Shareable
 from nets_deap.tickets.layout import MaskLayout, known_layout
+from nets_deap.tickets.packed_list import PackedList
 from nets_deap.tickets.trained import Average, TrainedState
 
 Self = TypeVar("Self", bound="Ticket")
 
-_NOTES = "_evaluations", "_diverged", "_parent_digests", "_evaluator"
+_NOTES = "_evaluations", "_evaluated", "_diverged", "_parent_digests", "_evaluator"
 
 
 @_checks.signed
@@ -61,6 +62,7 @@ class Ticket(Shareable):
     __slots__ = (
         "_adaptation",
         "_diverged",
+        "_evaluated",
         "_evaluations",
         "_evaluator",
         "_parent_digests",
@@ -73,6 +75,7 @@ class Ticket(Shareable):
     _shared: ClassVar[tuple[str, ...]] = ("_layout", "_layout_key", "_unit", *__slots__)
     _adaptation: Mapping[str, float]
     _diverged: bool
+    _evaluated: str  # digest of the bits that were evaluated last
     _evaluations: int
     _evaluator: str
     _parent_digests: tuple[str, ...]
@@ -83,7 +86,7 @@ class Ticket(Shareable):
         new = super().__new__(cls)
         new._adaptation, new._parent_digests = {}, ()
         new._evaluations, new._diverged, new._trained = 0, False, None
-        new._evaluator = ""
+        new._evaluator = new._evaluated = ""
         return new
 
     def __init__(
@@ -159,8 +162,8 @@ class Ticket(Shareable):
 
     @property
     def evaluations(self) -> int:
-        """How often its fitness has been measured; an evaluator notes it."""
-        return self._evaluations
+        """How often an evaluator has measured it with the mask that it has now, >= 0."""
+        return self._evaluations if self._evaluated == self._digest_of_bits() else 0
 
     @property
     def diverged(self) -> bool:
@@ -186,8 +189,14 @@ class Ticket(Shareable):
         self._evaluator = key
 
     def note_evaluations(self, times: int) -> None:
-        """Take down how often the fitness has been measured by now."""
+        """Take down how often this mask has been measured by now."""
         self._evaluations = _checks.whole("times", times, low=0)
+        self._evaluated = self._digest_of_bits()
+
+    def _digest_of_bits(self) -> str:
+        """Return the digest of the bits alone."""
+        digest: str = PackedList.digest.__get__(self)
+        return digest
 
     def note_training(self, state: TrainedState | None) -> None:
         """Take down what a training ended with; None if it diverged.
@@ -256,7 +265,9 @@ class Ticket(Shareable):
             have set, fitness among them.
         """
         # Keys of evaluators mean nothing in another process.
-        own = {n: getattr(self, n) for n in self._shared if n not in ("_layout", "_evaluator")}
+        away = "_layout", "_evaluator", "_evaluated"
+        own = {n: getattr(self, n) for n in self._shared if n not in away}
+        own |= {"_evaluations": self.evaluations}  # which tells whether these bits were evaluated
         own |= {"_size": self._size, "_packed": self._packed, "_trained": self.inherited}
         return {"own": {**own, "origin": dict(self.origin)}, "users": self.users_attributes()}
 
@@ -266,6 +277,8 @@ class Ticket(Shareable):
         origin = own.pop("origin")
         for name, value in own.items():
             setattr(self, name, value)
+        if self._evaluations:
+            self._evaluated = self._digest_of_bits()
         if origin:
             self.origin = origin
         self._layout = known_layout(self._layout_key)

@@ -12,6 +12,7 @@ from typing import Any
 from deap import tools
 
 from nets_deap.errors import RunFileError
+from nets_deap.evolution.archives import ParetoFront
 from nets_deap.evolution.evaluator import Evaluator, evaluator_of
 from nets_deap.runs.checkpoint import archives, random_states
 from nets_deap.runs.checkpoint.tickets import TicketReader, TicketWriter
@@ -63,6 +64,7 @@ class Moment:
                 "between": 0 if evaluator.budget is None else evaluator.budget.between,
                 "needed": 0 if evaluator.budget is None else evaluator.budget.needed,
                 "worst": worst,
+                "around": evaluator.around is not None,
                 "active_below": evaluator.active_below,
                 "active_share": evaluator.active_share,
                 "front_steps": evaluator.front_steps,
@@ -167,7 +169,10 @@ class Snapshot:
 
     def archive(self, empty: tools.HallOfFame | None) -> tools.HallOfFame:
         """Return the hall of fame; ``empty`` is filled if given."""
-        return archives.fill(empty, self.content["archive"], self.tickets)
+        found = archives.fill(empty, self.content["archive"], self.tickets)
+        if isinstance(found, ParetoFront):
+            found.lacks_function = bool((self.content["evaluator"] or {}).get("around"))
+        return found
 
     def set_evaluator(self, evaluator: Evaluator) -> None:
         """Put an evaluator to where it was."""
