@@ -16,7 +16,7 @@ from nets_deap.training.engine import Engine
 from nets_deap.training.engines import batched, loop
 from nets_deap.training.engines.cpu import engine as compiled
 from nets_deap.training.engines.functional import stuck_at
-from nets_deap.training.engines.memory import capacity_of, free, unfit
+from nets_deap.training.engines.memory import capacity_of, free, unfit, with_room
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.executor import executor_of, journal_of
 from nets_deap.training.folds import folded
@@ -120,7 +120,8 @@ def train(
     """
     if not masks:
         raise _checks.bad_value("masks", "name networks to train", "at least one", 0)
-    picked = ENGINES[pick_engine(engine, problem)]
+    # To try what a module can takes memory, too.
+    picked = ENGINES[with_room(problem.device, lambda: pick_engine(engine, problem))]
     begin: list[Start] = [None] * len(masks) if starts is None else starts
     executor, journal = executor_of(problem), journal_of(problem)
     # An executor's workers each make the fold of what they hold.

@@ -180,6 +180,19 @@ def test_where_not_even_a_few_fit_one_at_a_time_is_tried(gpu, monkeypatch):
     assert chunk_module.fitting(torch.device("cuda"), needs.training) == 1
 
 
+def test_what_a_network_takes_is_measured_once_others_have_given_way(gpu, monkeypatch):
+    task, other = make_task("dropout", RECIPES["adam"]), Cache()
+    other.get("kept", object, n_bytes=1, limit=100, device=CPU)
+
+    def taken(problem, networks):
+        if len(other):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 300 * networks, 10 * networks
+
+    monkeypatch.setattr(vmap, "_taken", taken)
+    assert vmap.needs_of(task.problem) == (300, 10)
+
+
 # ---- memory that all problems of a process share
 
 
