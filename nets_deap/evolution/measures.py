@@ -231,7 +231,7 @@ def _rows(problem: Problem, n: int) -> Tensor:
     _, inputs, _ = next(eval_batches(problem.val, min(n, length_of(problem.val[0]))))
     if not isinstance(inputs, Tensor):
         raise _not_followed("latency", "the network takes several inputs")
-    return inputs.cpu()[torch.arange(n) % len(inputs)].contiguous()
+    return inputs.cpu()[torch.arange(n, device="cpu") % len(inputs)].contiguous()
 
 
 def _module_of(problem: Problem) -> nn.Module:

@@ -288,7 +288,7 @@ def _worth(one: TrainedNetwork) -> tuple[float, float]:
 
 def _batch(inputs: Tensor, n: int) -> NDArray[Any]:
     """Return inputs (n, ...), some more than once where there are fewer."""
-    found: NDArray[Any] = inputs[torch.arange(n) % len(inputs)].contiguous().numpy()
+    found: NDArray[Any] = inputs[torch.arange(n, device="cpu") % len(inputs)].contiguous().numpy()
     return found
 
 

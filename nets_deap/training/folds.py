@@ -24,7 +24,7 @@ from nets_deap.data.holdout import Rows, classes_of, deal
 from nets_deap.data.streamed import Streamed, StreamedParts, spec_of
 from nets_deap.inputs.nested import length_of, named, paired
 from nets_deap.training.losses import Weighted
-from nets_deap.training.problem import Fold, Problem, Split, once
+from nets_deap.training.problem import Fold, Part, Plan, Problem, Split, once
 
 
 def count_of(problem: Problem) -> int:
@@ -53,11 +53,32 @@ def folded(problem: Problem, fold: Fold | None) -> Problem:
     if fold is None:
         return problem
     latest = _latest(problem)
-    if fold not in latest:
+    found = latest.get(fold)
+    if found is None:
         latest.clear()  # before the next one takes as much memory
         train, val = (_part(problem, rows) for rows in rows_of_fold(problem, fold))
-        latest[fold] = replace(problem, train=train, val=val)
-    return latest[fold]
+        latest[fold] = found = replace(problem, train=train, val=val)
+    return found
+
+
+def dealt(problem: Problem, plan: Plan) -> tuple[Problem, Plan]:
+    """Return what trains on a plan's fold as ``folded`` does, the same bits, by a list of rows.
+
+    All examples stand in one table that stays as it is: the problem is the same for all folds, and
+    what is built for it serves them all, such as a captured step. Examples that are read again each
+    time and weights, which have a mean of 1 in each fold, are dealt as ``folded`` deals them.
+    """
+    if plan.fold is None:
+        return problem, plan
+    if not problem.in_memory or isinstance(problem.val[0], Streamed) or _is_weighted(problem):
+        return folded(problem, plan.fold), plan
+    latest = _latest_part(problem)
+    part = latest.get(plan.fold)
+    if part is None:
+        latest.clear()
+        train, val = rows_of_fold(problem, plan.fold)
+        latest[plan.fold] = part = Part(torch.from_numpy(train), _part(problem, val))
+    return _table(problem), replace(plan, part=part)
 
 
 def check_folds(problem: Problem) -> None:
@@ -98,6 +119,19 @@ def _latest(problem: Problem) -> dict[Fold, Problem]:
     return {}
 
 
+@once
+def _latest_part(problem: Problem) -> dict[Fold, Part]:
+    """Return where what the last fold takes of the table is kept."""
+    return {}
+
+
+@once
+def _table(problem: Problem) -> Problem:
+    """Return a problem that trains on all examples: those of training, then of validation."""
+    count = problem.n_examples + length_of(problem.val[0])
+    return replace(problem, train=_part(problem, np.arange(count)))
+
+
 def _groups(problem: Problem) -> list[NDArray[Any]]:
     """Return what folds have their shares of: examples that count at all, and classes."""
     weights = _weights(problem)
@@ -111,8 +145,7 @@ def _groups(problem: Problem) -> list[NDArray[Any]]:
 
 def _weights(problem: Problem) -> Tensor | None:
     """Return the weights of all examples, (N,), on the scale that they were given on."""
-    targets = problem.train[1], problem.val[1]
-    if not any(isinstance(each, Weighted) for each in targets):
+    if not _is_weighted(problem):
         return None
     found = []
     for (inputs, target), mean in zip(
@@ -123,6 +156,11 @@ def _weights(problem: Problem) -> Tensor | None:
         else:
             found.append(torch.ones(length_of(inputs), dtype=problem.dtype, device=problem.device))
     return torch.cat(found)
+
+
+def _is_weighted(problem: Problem) -> bool:
+    """Return whether any examples have weights."""
+    return any(isinstance(split[1], Weighted) for split in (problem.train, problem.val))
 
 
 def _part(problem: Problem, rows: Rows) -> Split:

@@ -91,19 +91,19 @@ def fitted(
     """
     rows = spread_rows(length_of(given.inputs), count)
     count = len(rows)
-    sample, loss = rows_of(given.inputs, rows), _own(loss)  # neither is the model's
+    sample, place = rows_of(given.inputs, rows), _home(model)
+    loss = _own(loss, place)  # neither is the model's
     if pixels is not None:
         pixels.check(f"{name} inputs", sample)
         sample = pixels(sample, dtype)
     output = _shown(model, name, sample, shapes_of(spec_of(given.inputs)))
-    device = leaves_of(sample)[0].device
     if isinstance(loss, str):
         one = output[:1] if isinstance(output, Tensor) else output
         return Fit(prepare_target(loss, name, given.targets, one), loss != "mse")
     targets = each(given.targets, lambda t: t.to(dtype) if t.is_floating_point() else t)
-    some = each(targets, lambda tensor: tensor[rows])
+    some = each(targets, lambda tensor: tensor[rows].to(place))
     try:
-        with seeded(0, device):
+        with seeded(0, place):
             found = loss(output, some)
     except Exception as error:
         hint = f"The loss said: {error}"
@@ -145,14 +145,15 @@ def first_loss(
     """
     rows = spread_rows(length_of(split[0]), CHANCE_ROWS)
     rows = rows.repeat(max(1, min(-(-count // len(rows)), CHANCE_ROWS // len(rows))))
-    private = copied(model)
-    score = Score(loss, rows_of(split[1], rows))
+    private, place = copied(model), _home(model)
+    targets = each(split[1], lambda tensor: tensor.to(place))
+    score = Score(_own(loss, place), rows_of(targets, rows.to(place)))
     for part in torch.split(rows, EVAL_ROWS):
         given = rows_of(split[0], part)
         inputs = given if pixels is None else pixels(given, dtype)
         output = _shown(private, "train", inputs, shapes_of(inputs))
-        score.add(len(part), output, rows_of(split[1], part))
-    with seeded(0, leaves_of(inputs)[0].device), torch.no_grad():
+        score.add(len(part), output, rows_of(targets, part.to(place)))
+    with seeded(0, place), torch.no_grad():
         return score.result()[0]
 
 
@@ -170,18 +171,24 @@ def first_input(
     return some if pixels is None else pixels(some, dtype)
 
 
-def _own(loss: Loss) -> Loss:
-    """Return a copy of a loss; itself where it cannot be copied, as scripted functions cannot."""
+def _home(model: nn.Module) -> torch.device:
+    """Return where a model stands, and is shown examples: as its user left it, on a GPU perhaps."""
+    return next(model.parameters()).device
+
+
+def _own(loss: Loss, place: torch.device) -> Loss:
+    """Return a copy of a loss on a device; itself where it cannot be copied, as if scripted."""
     try:
-        return copy.deepcopy(loss)
+        own = copy.deepcopy(loss)
     except Exception:
         return loss
+    return own.to(place) if isinstance(own, nn.Module) else own
 
 
 def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
     """Return what a model gives for some inputs in evaluation mode, or word why it does not."""
-    leaves, device = leaves_of(sample), next(model.parameters()).device
-    with seeded(0, leaves[0].device), slow_path():
+    leaves, device = leaves_of(sample), _home(model)
+    with seeded(0, device), slow_path():
         try:
             with torch.no_grad():
                 return call(model.eval(), each(sample, lambda tensor: tensor.to(device)))

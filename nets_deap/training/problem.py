@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
@@ -233,11 +233,24 @@ class Fold(NamedTuple):
     generation: int
 
 
+class Part(NamedTuple):
+    """What a fold takes of a problem whose training data are all examples; see ``folds.dealt``.
+
+    Attributes:
+        rows: Which of them train, (n,), on the CPU.
+        val: What validates, instead of the problem's own.
+    """
+
+    rows: Tensor
+    val: Split
+
+
 @dataclass(frozen=True)
 class Plan:
     """What one call of an engine does: steps, seed, and what it measures and keeps.
 
-    With ``fold`` other examples validate than the problem's own, and the rest trains.
+    With ``fold`` other examples validate than the problem's own, and the rest trains. ``part`` is
+    that fold where the problem holds all examples, and None where it is the fold's own.
     """
 
     steps: int
@@ -246,9 +259,13 @@ class Plan:
     test: bool = False
     keep_states: bool = False
     fold: Fold | None = None
+    part: Part | None = field(default=None, compare=False, repr=False)
 
     def batches(self, n_examples: int, batch_size: int) -> Tensor:
         """Return the minibatches' example indices, shape (S, B): shuffled passes end to end."""
+        if self.part is not None:
+            own = replace(self, part=None).batches(len(self.part.rows), batch_size)
+            return self.part.rows[own]
         rng = np.random.default_rng(self.seed)
         needed = self.steps * batch_size
         passes = [rng.permutation(n_examples) for _ in range(math.ceil(needed / n_examples))]

@@ -7,10 +7,12 @@ from torch import nn
 import nets_deap as nets
 from nets_deap.cli.ship import _seconds
 from nets_deap.errors import NetsError
+from nets_deap.evolution import measures
 from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.objectives import latency, resolve
 from nets_deap.experiments import shipping
 from nets_deap.experiments.shipping import ship
+from nets_deap.models.compact.footprint import measure_latency
 
 
 def task_of(**options):
@@ -44,6 +46,15 @@ def test_latency_is_measured_and_says_of_what():
         latency(0.5)
     with pytest.raises(NetsError, match="runtime must be a known name"):
         latency(1, runtime="tflite")
+
+
+def test_what_is_timed_on_the_cpu_is_there_whatever_the_default_device_is():
+    task, x, net = task_of(), torch.randn(3, 4), nn.Linear(4, 2)
+    with torch.device("meta"):  # as after torch.set_default_device("cuda")
+        assert measures._rows(task.problem, 8).tolist() == task.problem.val[0][:8].tolist()
+        assert shipping._batch(x, 7).tolist() == x[[0, 1, 2, 0, 1, 2, 0]].tolist()
+        (seconds,) = measure_latency({"net": net}, x, batch_sizes=[7], repeats=1)["net"].values()
+    assert seconds > 0
 
 
 @pytest.fixture(scope="module")

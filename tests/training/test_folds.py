@@ -11,6 +11,7 @@ import nets_deap as nets
 from nets_deap.data.holdout import deal
 from nets_deap.data.streamed import Streamed
 from nets_deap.errors import InvalidValueError
+from nets_deap.training.engines import chunk, dispatch
 from nets_deap.training.engines.dispatch import train
 from nets_deap.training.folds import check_folds, count_of, folded, rows_of_fold
 from nets_deap.training.losses import Weighted
@@ -179,6 +180,51 @@ def test_every_engine_trains_on_the_rest_and_measures_on_the_fold(engine):
             optimizer.step()
         expected = nn.functional.cross_entropy(model(x[held]), y[held]).item()
         assert outcome.metrics["val_loss"] == pytest.approx([expected] * 2, rel=1e-4)
+
+
+def of_kind(kind):
+    """A task of some kind of network and data, without anything kept from before."""
+    x, y = data(68)
+    if kind == "bf16":
+        return task_of((x, y), engine="batched", precision="bf16")
+    if kind == "inputs":
+        pairs = {"a": x, "b": x.flip(1)}
+        return nets.Task(Two(), train=(pairs, y), val=0.2, recipe=RECIPE, engine="vmap")
+    if kind == "weights":
+        return task_of((x, y, torch.linspace(0.5, 2, 68)), engine="vmap")
+    if kind == "streamed":
+        return task_of(Rows(x, y), in_memory=False, engine="vmap")
+    more = {"augment": lambda part: part + torch.rand_like(part)} if kind == "augmented" else {}
+    return task_of((x, y), engine="batched" if kind == "batched" else "vmap", **more)
+
+
+@pytest.mark.parametrize(
+    "kind", ["batched", "bf16", "vmap", "augmented", "inputs", "weights", "streamed"]
+)
+def test_a_chunk_that_is_captured_serves_all_folds_with_the_same_bits(monkeypatch, kind):
+    """As on CUDA, where to build one for each fold would cost more than to train."""
+    torch.manual_seed(0)
+    task = of_kind(kind)
+    rng = np.random.default_rng(3)
+    masks = [task.ticket(rng.random(task.layout.size) < d).packed for d in (0.9, 0.5, 0.3)]
+    plans = [
+        Plan(9, g, curve_points=2, keep_states=True, fold=Fold(4, g)) for g in (0, 1, 2, 3, 4, 6)
+    ]
+    sizes = {folded(task.problem, plan.fold).n_examples for plan in plans}
+    assert len(sizes) > 1, "folds differ in size"
+    wanted = [train(task.problem, masks, plan, engine=task.engine) for plan in plans]
+    monkeypatch.setattr(chunk, "spare", lambda device: 2)
+    monkeypatch.setattr(dispatch, "spare", lambda device: 2)
+    built, plain = [], chunk.Chunk.__init__
+    monkeypatch.setattr(chunk.Chunk, "__init__", lambda *a: built.append(1) or plain(*a))
+    for plan, one in zip(plans, wanted, strict=True):
+        found = train(task.problem, masks, plan, engine=task.engine)
+        for name, values in one.metrics.items():
+            np.testing.assert_array_equal(found.metrics[name], values)
+        np.testing.assert_array_equal(found.curve, one.curve)
+        for state, other in zip(found.states, one.states, strict=True):
+            assert all(torch.equal(state[name], other[name]) for name in state)
+    assert len(built) == (len(plans) if kind in ("weights", "streamed") else 1)
 
 
 def test_copies_of_a_problem_make_the_same_folds():

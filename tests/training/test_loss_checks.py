@@ -10,7 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from nets_deap import Recipe, Task
+from nets_deap.data.convert import Given
 from nets_deap.errors import InvalidValueError, NetsError
+from nets_deap.training.model_checks import fitted
 
 RNG = np.random.default_rng(0)
 X = torch.tensor(RNG.normal(size=(120, 8)).astype(np.float32))
@@ -248,3 +250,37 @@ def test_the_losses_of_torch_are_warned_of(loss, caplog):
     partial = functools.partial(F.mse_loss, reduction="sum")
     task_of(partial, model=mlp(1), y=X[:, :1])
     assert caplog.text.count("all pairs") == 1
+
+
+class Centred(nn.Module):
+    """A loss with a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(3))
+
+    def forward(self, output, target):
+        assert output.device == target.device == self.centre.device
+        return (output - target - self.centre).square().mean()
+
+
+def test_a_loss_sees_outputs_and_targets_of_one_device_wherever_the_model_stands():
+    """A model that its user has put on a GPU is shown examples there; "meta" is such a place."""
+    loss, y = Centred(), torch.randn(120, 3)
+    given = Given(X, y, None, "")
+    fit = fitted(mlp().to("meta"), loss, "train", given, None, torch.float32, 20)
+    assert fit.targets.device == loss.centre.device == torch.device("cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_model_on_a_gpu_makes_a_task_with_a_loss_of_its_users(device):
+    before = torch.cuda.get_rng_state()
+    task = Task(
+        mlp().cuda(), train=(X, Y), val=(X, Y), recipe=Recipe(batch_size=20, steps=4),
+        loss=lambda output, target: F.cross_entropy(output, target, label_smoothing=0.1),
+        device=device,
+    )  # fmt: skip
+    assert task.train(task.dense_ticket()).steps == 4
+    assert torch.equal(torch.cuda.get_rng_state(), before)

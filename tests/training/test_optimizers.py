@@ -155,6 +155,7 @@ def test_a_bad_optimiser_or_limit_is_named(fields, message):
         ("muon", "must make an optimiser of the network's parameters: .* It said: Muon only"),
     ],
 )
-def test_a_factory_that_makes_none_is_told_of_when_the_task_is_built(factory, message):
-    with pytest.raises((ValueError, TypeError), match=rf"recipe\.optimizer {message}"):
-        make_task("mlp", Recipe(optimizer=factory))
+@pytest.mark.parametrize("engine", ["auto", "loop"])
+def test_a_factory_that_makes_none_is_told_of_when_the_task_is_built(factory, message, engine):
+    with pytest.raises((ValueError, TypeError), match=rf"^recipe\.optimizer {message}"):
+        make_task("mlp", Recipe(optimizer=factory), engine=engine)

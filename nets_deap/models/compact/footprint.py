@@ -228,7 +228,7 @@ def measure_latency(
     found: dict[str, dict[int, float]] = {name: {} for name in modules}
     for i, size in enumerate(batch_sizes):
         _checks.whole(f"batch_sizes[{i}]", size)
-        batch = _repeated(inputs, torch.arange(size) % n)
+        batch = _repeated(inputs, torch.arange(size, device="cpu") % n)
         taken: dict[str, list[float]] = {name: [] for name in modules}
         for repeat in range(-max(3, repeats // 10), repeats):
             for name, module in modules.items():

@@ -168,7 +168,7 @@ class Chunk(ABC):
             if self.graph.prepare(self.step):  # by steps that count for nothing
                 self.fill(packed, plan, starts, counts)
             curve = self._steps(plan)
-            loss, accuracy = curve[-1] if curve else self.measure(self.problem.val)
+            loss, accuracy = curve[-1] if curve else self.measure(self._val)
             counted = plan.tail if self.missing is None else plan.tail - self.missing
             found = [(self.tail / counted)[: self.weights.n], loss, accuracy]
             if plan.test and self.problem.test is not None:
@@ -205,9 +205,14 @@ class Chunk(ABC):
                 self.graph(self.step, range(at, point), feed)
                 at = point
                 if point in plan.curve_steps and len(curve) < plan.curve_steps.index(point) + 1:
-                    curve.append(self.measure(self.problem.val))
+                    curve.append(self.measure(self._val))
                     self.begin()
         return curve
+
+    @property
+    def _val(self) -> Split:
+        """The validation split: the problem's own, or that of the plan's fold."""
+        return self.problem.val if self._plan.part is None else self._plan.part.val
 
     def _outcome(self, plan: Plan, found: list[Tensor], curve: list[Tensor]) -> Outcome:
         """Fetch all numbers at once, and the weights."""

@@ -14,12 +14,13 @@ from nets_deap.errors import ExecutorLostError
 from nets_deap.tickets import bits
 from nets_deap.training.engine import Engine
 from nets_deap.training.engines import batched, loop
+from nets_deap.training.engines.chunk import spare
 from nets_deap.training.engines.cpu import engine as compiled
 from nets_deap.training.engines.functional import stuck_at
-from nets_deap.training.engines.memory import capacity_of, free, unfit
+from nets_deap.training.engines.memory import capacity_of, free, unfit, with_room
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.executor import executor_of, journal_of
-from nets_deap.training.folds import folded
+from nets_deap.training.folds import dealt, folded
 from nets_deap.training.optimizers import stackable
 from nets_deap.training.problem import Outcome, Plan, Problem, Start, at_work, once
 from nets_deap.training.recipe import name_of
@@ -32,6 +33,8 @@ ENGINES: dict[str, Engine] = {
     name: importlib.import_module(f"nets_deap.training.engines.{file}").ENGINE
     for name, file in names.ENGINE_FILES.items()
 }
+
+CHUNKED = ("vmap", "batched")  # which train networks in chunks of ``chunk``
 
 
 def pick_engine(engine: str, problem: Problem) -> str:
@@ -77,7 +80,7 @@ def together_by(problem: Problem, engine: str, chunk: int | None = None) -> int:
     if problem.device.type != "cuda":
         return 1
     picked = ENGINES[pick_engine(engine, problem)]
-    if picked.name not in ("vmap", "batched"):
+    if picked.name not in CHUNKED:
         return 1
     return chunk or picked.at_once(problem)
 
@@ -120,11 +123,15 @@ def train(
     """
     if not masks:
         raise _checks.bad_value("masks", "name networks to train", "at least one", 0)
-    picked = ENGINES[pick_engine(engine, problem)]
+    # To try what a module can takes memory, too.
+    picked = ENGINES[with_room(problem.device, lambda: pick_engine(engine, problem))]
     begin: list[Start] = [None] * len(masks) if starts is None else starts
     executor, journal = executor_of(problem), journal_of(problem)
-    # An executor's workers each make the fold of what they hold.
-    here = folded(problem, plan.fold) if executor is None else problem
+    here, own_plan = problem, plan
+    if executor is None:  # else its workers each make the fold of what they hold
+        # Where steps are captured, to build them anew for each fold costs more than they do.
+        kept = picked.name in CHUNKED and spare(problem.device) > 1
+        here, own_plan = dealt(problem, plan) if kept else (folded(problem, plan.fold), plan)
     act = picked.train if executor is None else functools.partial(executor.train, engine=engine)
     found = {} if journal is None else journal.begin(masks, plan, begin)
     capacity = capacity_of(problem, picked.name)
@@ -153,7 +160,9 @@ def train(
             some_masks, some_starts = [masks[i] for i in some], [begin[i] for i in some]
             short = False
             try:
-                outcome = act(here, some_masks, plan, starts=some_starts, chunk=most, on_part=take)
+                outcome = act(
+                    here, some_masks, own_plan, starts=some_starts, chunk=most, on_part=take
+                )
                 if len(some) == len(masks):
                     capacity.fits(len(some))
                     return outcome

@@ -30,7 +30,7 @@ from nets_deap.training.engine import Engine
 from nets_deap.training.engines.dropout import dropping, keys_of, seed_of
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.losses import Loss, loss_of
-from nets_deap.training.optimizers import is_known, limit, make_optimizer, set_lr
+from nets_deap.training.optimizers import is_known, limit, make_optimizer, set_lr, stackable
 from nets_deap.training.precision import slow_path
 from nets_deap.training.problem import METRICS, OnPart, Outcome, Plan, Problem, Split, Start
 from nets_deap.training.score import Score
@@ -107,7 +107,12 @@ def train_loop(
 
 
 def suits(problem: Problem) -> bool:
-    """Return True: it trains any module, which ``probe`` sees take a step."""
+    """Return True: it trains any module, which ``probe`` sees take a step, with any optimiser.
+
+    Raises:
+        InvalidValueError: The recipe's factory does not make an optimiser of the parameters.
+    """
+    stackable(problem)  # or not: here it is whether there is an optimiser at all
     return bool(probe(problem))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,6 +20,8 @@ Found = TypeVar("Found")
 
 # Chunks that must fit before one of twice as many networks is tried again.
 FIRST_WAIT = 8
+# Threads are waited for until memory has been the same for so many looks, this far apart.
+LOOKS, LOOK_SECONDS, MOST_LOOKS = 5, 0.01, 100
 
 
 class Capacity:
@@ -72,10 +76,38 @@ def free(device: torch.device) -> bool:
     return dropped > 0
 
 
+def with_room(device: torch.device, work: Callable[[], Found]) -> Found:
+    """Return what work gives; in a shortage once more, after what is kept has made room for it."""
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+    free(device)  # by now nothing holds on to the frames of what failed
+    return work()
+
+
 def _give_back(device: torch.device) -> None:
     """Give back what torch holds on a device and does not use."""
-    if device.type == "cuda":
+    if device.type == "cuda":  # on the CPU chunks stay near the cache and hold little
+        _settle(device)
+        gc.collect()  # modules of users, and what torch makes of them, hold themselves
         torch.cuda.empty_cache()
+
+
+def _settle(device: torch.device) -> None:
+    """Wait until no other thread lets go of memory any more.
+
+    On CUDA torch goes backward in a thread of its own. Where memory runs out in there, the error
+    comes up here at once, while that thread still holds all that it worked with, until it gets its
+    turn of Python's lock: all smaller chunks would be tried, and fail, before it does.
+    """
+    looks: list[int] = []
+    for _ in range(MOST_LOOKS):  # others may train meanwhile
+        looks.append(torch.cuda.memory_allocated(device))
+        if looks[-LOOKS:] == [looks[-1]] * LOOKS:
+            return
+        time.sleep(LOOK_SECONDS)
 
 
 class Pieces:
@@ -93,19 +125,23 @@ class Pieces:
     def of(self, work: Callable[[slice, int], Found], n: int) -> list[Found]:
         """Return what work gives of all pieces of n networks, each with the number of rows."""
         found: list[Found] = []
-        first = 0
+        first, tried_least = 0, False
         while first < n:
             some, short = slice(first, min(first + self._networks, n)), False
             try:
                 found.append(work(some, self._rows))
-                first = some.stop
+                first, tried_least = some.stop, False
             except (RuntimeError, MemoryError) as error:
-                if not is_shortage(error) or (some.stop - first == 1 and self._rows == 1):
+                if not is_shortage(error) or tried_least:
                     raise
                 short = True
             if short:  # by now nothing holds on to the frames of what failed
-                _give_back(self._device)
                 count = some.stop - first
+                tried_least = count == 1 and self._rows == 1
+                if tried_least:  # what others keep may be all that is in the way
+                    free(self._device)
+                    continue
+                _give_back(self._device)
                 self._networks = max(1, count // 2)
                 self._rows = self._rows if count > 1 else self._rows // 2
         return found

@@ -28,6 +28,7 @@ from nets_deap.training.engines.chunk import Chunk, fitting, train_chunks
 from nets_deap.training.engines.cuda.weights import counts_of
 from nets_deap.training.engines.dropout import keys_of
 from nets_deap.training.engines.functional import Functional, some_of
+from nets_deap.training.engines.memory import with_room
 from nets_deap.training.engines.probe import probe
 from nets_deap.training.optimizers import stackable
 from nets_deap.training.problem import (
@@ -172,11 +173,16 @@ class Needs(NamedTuple):
 def needs_of(problem: Problem) -> Needs:
     """Measure on CUDA what a network takes: a module does not say what it holds.
 
-    Two networks take a step, and then four: the difference is what two more of them take.
+    Two networks take a step, and then four: the difference is what two more of them take. Where
+    memory runs out what others keep makes room first: what is found here is remembered.
     """
+
+    def taken() -> list[tuple[int, int]]:
+        return [_taken(problem, p) for p in (2, 4)]
+
     try:
         with torch.cuda.device(problem.device):
-            few, more = (_taken(problem, p) for p in (2, 4))
+            few, more = with_room(problem.device, taken)
     except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):
             raise

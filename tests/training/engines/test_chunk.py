@@ -1,6 +1,7 @@
 """Chunks: more room than networks, equal sizes, measured in pieces, memory that is shared."""
 
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from support.networks import (
     reference,
 )
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cache import Cache, drop_all
@@ -76,6 +79,59 @@ def test_chunks_of_one_call_are_alike_where_they_are_captured(monkeypatch):
     assert done == [5, 4]
     assert chunk_of(task).p == 5
     assert_same(outcome, reference(task.problem, masks, PLAN), rtol=1e-9)
+
+
+class Touched(TorchDispatchMode):
+    """Which memory an operation reads or writes that was there before; all of it stays alive."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.made, self.kept = set(), set(), []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves([args, kwargs]):
+            if isinstance(leaf, torch.Tensor) and (place := self._place(leaf)) not in self.made:
+                self.before.add(place)
+                self.kept.append(leaf)
+        self.made |= {
+            self._place(leaf) for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor)
+        } - self.before
+        return found
+
+    @staticmethod
+    def _place(tensor):
+        return tensor.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("limit", [{}, {"clip_norm": 0.1}, {"clip_value": 0.1}], ids=str)
+@pytest.mark.parametrize("kind", ["bf16", "dropout", "frozen", "buffers", "streamed"])
+def test_a_captured_step_finds_everything_where_it_was(kind, limit):
+    """After other masks, starts, steps and a measuring between: a graph repeats addresses."""
+    recipe = replace(RECIPES["nesterov" if kind == "bf16" else "adam"], **limit)
+    if kind == "bf16":
+        task = make_task("mlp", recipe, torch.float32, model=deep(), precision="bf16")
+        train = train_batched
+    else:
+        more = {"augment": lambda x: x + 1} if kind == "streamed" else {}
+        task, train = make_task("dropout" if more else kind, recipe, **more), train_vmap
+    masks, touched = masks_of(task, (1.0, 0.6, 0.3)), []
+    trained = train(task.problem, masks, PLAN).trained
+    chunk = chunk_of(task)
+    chunk.graph._graph = types.SimpleNamespace(replay=chunk.step)
+    counts = np.stack([task.layout.counts(row) for row in masks])
+    for some, plan in ((slice(None), PLAN), (slice(1, None), Plan(600, 8))):
+        own = [None, trained[1], None][some]
+        chunk.fill(np.stack(masks[some]), plan, own, counts[some])
+        chunk.measure(task.problem.val)
+        chunk.begin()
+        if kind == "streamed":
+            chunk.feed(1)
+        with Touched() as touching:
+            chunk.step()
+        touched.append(touching)
+    assert touched[0].before == touched[1].before
+    assert len(touched[0].before) > 5
 
 
 def test_kept_weights_are_found_block_by_block(monkeypatch):
@@ -178,6 +234,19 @@ def test_where_not_even_a_few_fit_one_at_a_time_is_tried(gpu, monkeypatch):
     monkeypatch.setattr(vmap, "_taken", short)
     needs = vmap.needs_of(task.problem)
     assert chunk_module.fitting(torch.device("cuda"), needs.training) == 1
+
+
+def test_what_a_network_takes_is_measured_once_others_have_given_way(gpu, monkeypatch):
+    task, other = make_task("dropout", RECIPES["adam"]), Cache()
+    other.get("kept", object, n_bytes=1, limit=100, device=CPU)
+
+    def taken(problem, networks):
+        if len(other):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 300 * networks, 10 * networks
+
+    monkeypatch.setattr(vmap, "_taken", taken)
+    assert vmap.needs_of(task.problem) == (300, 10)
 
 
 # ---- memory that all problems of a process share

@@ -117,6 +117,19 @@ def test_batched_networks_train_as_the_reference(monkeypatch, optimizer, kept):
         assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-9)
 
 
+@each_kind
+@pytest.mark.parametrize("limit", [{"clip_norm": 0.3}, {"clip_value": 0.05}], ids=str)
+@pytest.mark.parametrize("train", [train_batched, train_vmap])
+def test_what_is_clipped_trains_as_the_reference(monkeypatch, train, limit, kept):
+    if kept:
+        monkeypatch.setattr(masked_step, "SMALL", 0)
+    task = make_task("mlp", replace(SOME["adamw"], **limit), model=deep())
+    for densities in ((0.5, 0.2, 0.1), (0.1, 0.3, 0.4)):
+        masks = masks_of(task, densities)
+        batch = train(task.problem, masks, PLAN)
+        assert_same(batch, reference(task.problem, masks, PLAN), rtol=1e-9)
+
+
 def test_bf16_copies_follow_the_weights(monkeypatch):
     for small in (2**20, 0):
         monkeypatch.setattr(masked_step, "SMALL", small)

@@ -12,6 +12,8 @@ from nets_deap.tickets import bits
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.engines.batched import train_batched
 from nets_deap.training.engines.cpu.engine import train_compiled
+from nets_deap.training.engines.cuda.limits import Limits
+from nets_deap.training.engines.cuda.weights import Weights
 from nets_deap.training.engines.vmap import train_vmap
 from nets_deap.training.problem import Plan
 
@@ -78,6 +80,45 @@ def test_the_norm_is_of_what_is_kept_and_trained(density):
         ]
         norm = torch.cat([part.flatten() for part in moved]).norm()
         assert float(norm) == pytest.approx(0.05, rel=1e-4)  # torch adds 1e-6 to the norm
+
+
+@each_limit
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_each_network_of_a_batch_is_clipped_as_torch_clips_it_alone(dtype, limit):
+    """NaN, infinities, one below its limit, one far beyond; what is pruned counts nothing."""
+    model = FULLY_CONNECTED["deep"]()
+    task = make_task("mlp", Recipe(**limit), dtype, model=model, maskable=["*.weight", "0.bias"])
+    weights, masks = Weights(task.problem, 4), masks_of(task, (1.0, 0.6, 0.7, 0.5))
+    weights.refill(np.stack(masks), [None] * 4)
+    gone = [task.layout.split(~bits.unpack(mask, task.layout.size)) for mask in masks]
+    limits = Limits(weights)
+    limits.reset()
+    size = torch.tensor([1.0, 1.0, 1e-4, 1e4], dtype=dtype)
+    fine = {
+        name: size.view(-1, *[1] * (tensor.ndim - 1)) * torch.randn_like(tensor)
+        for name, tensor in weights.trained.items()
+    }
+    bad = {name: tensor.clone() for name, tensor in fine.items()}
+    bad["2.weight"][0, 0, 0], bad["4.bias"][1, 0] = torch.nan, torch.inf
+    bad["0.weight"][3][torch.from_numpy(gone[3]["0.weight"])] = torch.nan
+    found, calm = limits.of(bad), limits.of(fine)
+    for i in range(4):
+        alone = {name: nn.Parameter(tensor[i].clone()) for name, tensor in weights.trained.items()}
+        pruned = {name: torch.from_numpy(part) for name, part in gone[i].items()}
+        for name, p in alone.items():
+            p.grad = bad[name][i].masked_fill(pruned.get(name, torch.tensor(False)), 0)
+        if "clip_norm" in limit:
+            nn.utils.clip_grad_norm_(alone.values(), limit["clip_norm"])
+        else:
+            nn.utils.clip_grad_value_(alone.values(), limit["clip_value"])
+        for name, p in alone.items():
+            kept = ~pruned.get(name, torch.zeros_like(p, dtype=torch.bool))
+            torch.testing.assert_close(found[name][i][kept], p.grad[kept], equal_nan=True)
+            if i > 1:
+                assert torch.equal(found[name][i][kept], calm[name][i][kept])
+            if i == 2:
+                assert torch.equal(found[name][i][kept], bad[name][i][kept])
+            assert found[name].is_contiguous()
 
 
 @each_limit

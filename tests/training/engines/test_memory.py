@@ -1,6 +1,8 @@
 """Running out of memory: the same results from smaller chunks; what fits never is worst."""
 
+import gc
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -11,13 +13,14 @@ from support.running import new_task, trained_by
 import nets_deap as nets
 from nets_deap import tasks
 from nets_deap.tickets import bits
-from nets_deap.training.engines import dispatch
+from nets_deap.training.engines import dispatch, memory
 from nets_deap.training.engines.functional import Functional
-from nets_deap.training.engines.memory import Capacity, free
+from nets_deap.training.engines.memory import Capacity, Pieces, free
 from nets_deap.training.problem import METRICS, Plan
 from nets_deap.training.shortage import is_shortage
 
 PLAN = Plan(steps=10, seed=1)
+CPU = torch.device("cpu")
 SHORTAGES = (
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
@@ -129,6 +132,89 @@ def test_growth_waits_longer_each_time_it_fails():
         capacity.shrink(16)
     assert waits == sorted(waits)
     assert waits[0] < waits[-1]
+
+
+# ---- what is in the way
+
+
+def test_on_cuda_what_another_thread_still_holds_is_waited_for(monkeypatch):
+    """torch goes backward in a thread of its own, which lets go of memory after the error."""
+    held, seen = iter([9, 9, 9, 4, 1]), []
+    monkeypatch.setattr(
+        torch.cuda, "memory_allocated", lambda device: seen.append(next(held, 0)) or seen[-1]
+    )
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: seen.append("emptied"))
+    monkeypatch.setattr(memory, "LOOK_SECONDS", 0)
+    free(torch.device("cuda"))
+    assert seen == [9, 9, 9, 4, 1, *[0] * memory.LOOKS, "emptied"]
+    busy = iter(range(10**6))  # others train meanwhile
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: next(busy))
+    free(torch.device("cuda"))
+    assert next(busy) == memory.MOST_LOOKS
+
+
+def test_what_holds_itself_is_gone_before_less_is_tried(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(memory, "LOOK_SECONDS", 0)
+
+    class Module:
+        def __init__(self):
+            self.me = self
+
+    alive = []
+
+    def work(some, rows):
+        if alive:
+            return alive[0]()
+        alive.append(weakref.ref(Module()))
+        raise SHORTAGES[0]
+
+    gc.disable()
+    try:
+        assert Pieces(2, 2, torch.device("cuda")).of(work, 1) == [None]
+    finally:
+        gc.enable()
+
+
+def test_others_give_way_before_the_least_piece_comes_through():
+    other = make_task("mlp", RECIPES["sgd"]).problem.cache
+
+    def keep():
+        return other.get("kept", object, n_bytes=1, limit=100, device=CPU)
+
+    def work(some, rows):
+        tried.append((some, rows))
+        if len(other) or stubborn:
+            raise MemoryError
+        return rows
+
+    for stubborn in (False, True):
+        keep()
+        tried = []
+        if stubborn:
+            with pytest.raises(MemoryError):
+                Pieces(1, 2, CPU).of(work, 2)
+            assert tried == [(slice(0, 1), rows) for rows in (2, 1, 1)]
+        else:
+            assert Pieces(1, 2, CPU).of(work, 2) == [1, 1]
+            assert tried == [(slice(0, 1), rows) for rows in (2, 1, 1)] + [(slice(1, 2), 1)]
+
+
+def test_others_give_way_while_an_engine_is_picked(monkeypatch):
+    task, other = new_task(), make_task("mlp", RECIPES["sgd"]).problem.cache
+    other.get("kept", object, n_bytes=1, limit=100, device=CPU)
+    plain, tried = dispatch.pick_engine, []
+
+    def pick(engine, problem):
+        tried.append(len(other))
+        if len(other):
+            raise SHORTAGES[0]
+        return plain(engine, problem)
+
+    monkeypatch.setattr(dispatch, "pick_engine", pick)
+    found = dispatch.train(task.problem, masks_of(task, 2), PLAN)
+    assert tried == [1, 0]
+    assert np.isfinite(found.metrics["val_loss"]).all()
 
 
 @pytest.mark.gpu
