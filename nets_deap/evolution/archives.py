@@ -1,4 +1,7 @@
-"""``ParetoFront`` and ``NicheArchive``: halls of fame that a search fills."""
+"""``ParetoFront`` and ``NicheArchive``: halls of fame that a search fills.
+
+One file: both keep who is best in a niche of log density, by the same rules.
+"""
 
 from __future__ import annotations
 

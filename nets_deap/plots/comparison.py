@@ -69,8 +69,9 @@ def accuracy_over_density(summary: Any, ax: Any = None, *, below: float = 8.0) -
             a list of such lists, one a seed. ``{"dense": result}`` is the line, or results of one.
             Seeds are compared at the densities of the first one's results.
         ax: Where to draw; None for new axes.
-        below: The axis ends so many per cent below the dense network, if some method is worse
-            still, but not all are; such lines leave the figure.
+        below: The axis ends so many per cent below the dense network, or a little below the best
+            of the worst method if that is less, if some method is worse still, but not all are;
+            such lines leave the figure.
 
     Returns:
         The ``matplotlib.axes.Axes``.
@@ -110,9 +111,12 @@ def accuracy_over_density(summary: Any, ax: Any = None, *, below: float = 8.0) -
     if dense is not None:
         ax.axhline(dense, color=GREY, linestyle=":", label=f"dense {dense:.2f} %")
         tops = [np.nanmax(one.mean, initial=0) for one in lines]
-        if ax.get_ylim()[0] < dense - below <= max(tops):
-            top = max(dense, *tops)
-            ax.set_ylim(dense - below, top + 0.05 * (top - dense + below))
+        bands = [one.ends.max() for one in lines if len(one.accuracy) > 1 and one.reached.any()]
+        high = max(dense, *tops, *bands)
+        # Of each method one point at least is seen.
+        bottom = min(dense - below, *(top - 0.05 * (high - top) for top in tops if top > 0))
+        if ax.get_ylim()[0] < bottom and dense - below <= max(tops):
+            ax.set_ylim(bottom, high + 0.05 * (high - bottom))
     ax.set(xscale="log", xlabel="density in %", ylabel=f"{split} accuracy in %")
     if results:
         style.log_axis(ax.xaxis)
