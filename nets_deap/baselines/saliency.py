@@ -40,6 +40,9 @@ def snip(
 ) -> Baseline:
     """Keep the weights of largest ``|g * w|`` at W0: single-shot network pruning.
 
+    The model is in evaluation mode, as in the authors' code. Reimplementations that leave it in
+    training mode get other masks of networks with batch normalisation.
+
     Args:
         task: The task.
         densities: One or more densities in (0, 1].
@@ -70,14 +73,14 @@ def grasp(
     """Keep the weights whose removal would lower the norm of the gradient most, at W0.
 
     The paper prunes the largest -w * (H g), H the Hessian and g the gradient of the loss; so the
-    largest w * (H g) are kept, with their signs.
+    largest w * (H g) are kept, with their signs. In evaluation mode, as ``snip``.
 
     Args:
         task: The task.
         densities: One or more densities in (0, 1].
         examples: As for ``snip``.
-        temperature: What logits are divided by in the loss, > 0; None for the paper's 200 (1 for
-            the mse loss, whose outputs are not logits).
+        temperature: What logits are divided by in the loss, > 0; None for the paper's 200, but 1
+            for the mse loss and for a loss that is a function, whose outputs may not be logits.
         seed: Of the draw of examples.
 
     Returns:

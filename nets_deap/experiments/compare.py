@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,12 @@ from nets_deap.evolution.measured import Measured
 from nets_deap.evolution.measures import multiply_adds
 from nets_deap.evolution.operators import layer_counts
 from nets_deap.experiments.compared import (
+    check_same_task,
+    check_seed,
     compared,
     identity,
     levels_of,
+    said_once,
     source,
     unit_of,
     usual_levels,
@@ -39,7 +40,6 @@ from nets_deap.runs.progress import Progress
 from nets_deap.runs.storage.folder import csv_text
 from nets_deap.runs.storage.history import SHORT
 from nets_deap.tickets.ticket import Ticket
-from nets_deap.training.recipe import name_of
 from nets_deap.training.task import Task
 
 Row = dict[str, Any]
@@ -136,13 +136,15 @@ def compare(
                 "Add evolution to the methods.",
             )
     tell = Progress("lines").line if on_done is None else on_done
-    with _said_once():
+    with said_once():
+        seen: dict[str, int] = {}  # seeds, by initial weights
         for seed in numbers:
             waiting = [name for name in ("dense", *chosen) if not folder.has(seed, name)]
             if not waiting:
                 continue
             task = build_task(replace(config, seed=seed))
-            _check_task(task, folder, [n for n in ("dense", *chosen) if folder.has(seed, n)])
+            check_seed(task, config, seen)
+            check_same_task(task, folder, [n for n in ("dense", *chosen) if folder.has(seed, n)])
             for level in levels:
                 layer_counts(task.layout, level)  # raises before anything is trained
             for name in waiting:
@@ -167,46 +169,6 @@ def compare(
     folder.write_text("summary.txt", summary.text() + "\n")
     folder.write_text("summary.json", json.dumps(summary.as_dict(), indent=2) + "\n")
     return summary
-
-
-@contextmanager
-def _said_once() -> Iterator[None]:
-    """Let what is said of the task of one seed be said once, not again of each seed's."""
-    said: set[str] = set()
-
-    def is_new(record: logging.LogRecord) -> bool:
-        before = len(said)
-        said.add(record.getMessage())
-        return len(said) > before
-
-    logger = logging.getLogger("nets_deap")
-    logger.addFilter(is_new)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_new)
-
-
-def _check_task(task: Task, folder: ComparisonFolder, done: Sequence[str]) -> None:
-    """Refuse a task without an accuracy, and another one than results of its seed were found on."""
-    if not task.has_accuracy:
-        raise _checks.bad_value(
-            "the task",
-            "have an accuracy to compare by",
-            "cross_entropy or binary_cross_entropy",
-            f"the loss {name_of(task.recipe.loss)}",
-            "Compare losses by nets.baselines and task.train_all.",
-        )
-    for name in done:
-        held = {row.get("task", task.fingerprint[:SHORT]) for row in folder.get(task.seed, name)}
-        if held != {task.fingerprint[:SHORT]}:
-            raise _checks.bad_value(
-                "the task",
-                f"be that of {name} with seed {task.seed}",
-                f"fingerprint {', '.join(sorted(held))}",
-                task.fingerprint[:SHORT],
-                f"It has changed since {folder.path} was begun: choose another folder.",
-            )
 
 
 def find(

@@ -136,6 +136,10 @@ class Summary(Brief):
                 f"W0, {spread}; dense: {_mean_and_interval(self.dense)}"
             ),
             *narrow_tables(accuracies),
+            folded(
+                "Read off each front at these densities: between two members on the line through "
+                "them, over log density; above its densest member, that one's."
+            ),
         ]
         short = {one.name: int((~one.reached).sum()) for one in self.methods}
         if any(short.values()):
@@ -174,7 +178,9 @@ class Summary(Brief):
             parts.append(
                 folded(
                     "Mean accuracy over the levels that both reach, and hypervolume there, paired "
-                    "by seed; p: Wilcoxon signed-rank test, one-sided",
+                    f"by seed; p: Wilcoxon signed-rank test, one-sided: with {n} "
+                    f"seed{'s' * (n != 1)} it is {0.5**n:.2g} at the least; not corrected for the "
+                    "number of tests",
                     table(rows),
                 )
             )

@@ -185,5 +185,6 @@ def packed_mask_for(layout: MaskLayout, ticket: Any) -> bits.Bytes:
         "belong to this task",
         f"layout {layout.key[:12]} of D = {layout.size} weights",
         f"layout {key[:12] or 'none'} of {len(ticket)}",
-        "Make it with this task, or build the task with the ticket's model and seed.",
+        "Make it with this task, or build the task with the ticket's model and seed. The same mask "
+        "over other initial weights: nets.Ticket.from_masks(ticket.masks(), task.model).",
     )

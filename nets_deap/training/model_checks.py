@@ -106,8 +106,13 @@ def fitted(
         with seeded(0, place):
             found = loss(output, some)
     except Exception as error:
-        hint = f"The loss said: {error}"
-        raise _checks.bad_value("loss", "take (output, target)", name, loss, hint) from error
+        raise _checks.bad_value(
+            "loss",
+            f"take the outputs and the targets of {name}",
+            "a loss that fits them, or targets that fit the loss",
+            f"outputs {_kinds_of(output)} and targets {_kinds_of(some)}",
+            f"{getattr(loss, '__name__', 'The loss')} said: {error}",
+        ) from error
     if not isinstance(found, Tensor) or not found.is_floating_point():
         raise _checks.bad_type("loss", "return a number", "a floating-point Tensor", found)
     each_one = found.ndim > 0 and len(found) == count
@@ -201,3 +206,11 @@ def _shown(model: nn.Module, name: str, sample: Any, shape: Any) -> Any:
             raise _checks.bad_value(
                 f"{name} inputs", "fit the model", "what its forward takes", shape, hint
             ) from error
+
+
+def _kinds_of(tensors: Any) -> str:
+    """Return type and shape of each of some tensors, in whatever they stand."""
+    each_one = (
+        f"{str(one.dtype).removeprefix('torch.')} {tuple(one.shape)}" for one in leaves_of(tensors)
+    )
+    return ", ".join(each_one)

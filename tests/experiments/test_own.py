@@ -6,6 +6,8 @@ import re
 import sys
 
 import pytest
+import torch
+from torch import nn
 
 import nets_deap as nets
 from nets_deap.cli.main import main
@@ -275,3 +277,24 @@ def test_a_function_is_named_by_its_file_where_that_makes_it_again():
     assert record_of(make_task).source == f"{__file__}:make_task"
     assert record_of(lambda seed: None).source.endswith(".<lambda>")
     assert record_of(lambda seed: None).digest == record_of(make_task).digest is not None
+
+
+@pytest.mark.parametrize("seeded", ["never", "always alike", "by seed"])
+def test_initial_weights_that_seeds_do_not_fix_are_told(seeded, caplog):
+    def task(seed):
+        if seeded != "never":
+            torch.manual_seed(seed if seeded == "by seed" else 0)
+        model = nn.Sequential(nn.Linear(2, 20), nn.ReLU(), nn.Linear(20, 1))
+        made = make_task(seed)
+        return nets.Task(
+            model, train=made.problem.train, val=made.problem.val, seed=seed, recipe=made.recipe
+        )
+
+    given = {**BRIEF, "settings": SETTINGS, "methods": ["erk"], "seeds": [0, 1]}
+    if seeded == "never":
+        with pytest.raises(InvalidValueError, match="must make the same initial weights"):
+            nets.compare(task, **given)
+        return
+    nets.compare(task, **given)
+    alike = "Seeds 0 and 1 begin with the same initial weights" in caplog.text
+    assert alike == (seeded == "always alike")

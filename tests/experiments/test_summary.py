@@ -175,7 +175,7 @@ def test_costs_are_means_over_seeds_and_dense_is_listed():
     summary = summarise([*rows, *dense([0, 1])], (0.1,))
     one = summary.methods[0]
     assert (one.search_steps, one.search_dense_steps, one.search_seconds) == (100.5, 40.5, 1.5)
-    head, line = (one.split() for one in summary.text().split("\n\n")[2].splitlines()[1:])
+    head, line = (one.split() for one in summary.text().split("\n\n")[3].splitlines()[1:])
     assert (head[-4:], line[-3:]) == (["steps", "dense", "steps", "seconds"], ["100", "40", "1.5"])
     assert summary.as_dict()["methods"]["imp"]["search_dense_steps"] == 40.5
     assert summary.dense == pytest.approx([0.97, 0.98])
@@ -299,8 +299,10 @@ def full():
 
 def test_the_text_has_every_method_in_each_of_its_tables(full):
     parts = full.text().split("\n\n")
-    title, means, short, costs, tests, adds = parts
+    title, means, note, short, costs, tests, adds = parts
     title = " ".join(title.split())
+    assert "over log density" in " ".join(note.split())
+    assert "with 3 seeds it is 0.12 at the least" in " ".join(tests.split())
     assert [line.split()[0] for line in costs.splitlines()[2:]] == list(METHODS)
     assert "(grasp 1 of 2)" in short
     assert "after 1,234 steps from W0" in title

@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 from nets_deap import Recipe, Task, Ticket
 from nets_deap.data.normalize import Normalize
-from nets_deap.errors import InvalidTypeError
+from nets_deap.errors import InvalidTypeError, InvalidValueError
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 24)
@@ -312,3 +312,13 @@ def test_a_task_on_cuda_hands_out_modules_on_the_cpu():
     assert result.val_loss == pytest.approx(cpu.train(half(cpu)).val_loss, rel=1e-9)
     for module in (result.module(), task.model):
         assert {p.device.type for p in module.parameters()} == {"cpu"}
+
+
+def test_a_loss_that_does_not_fit_the_targets_is_told_with_both():
+    def smoothed(output, target):
+        return torch.nn.functional.cross_entropy(output, target, label_smoothing=0.1)
+
+    wanted = r"fit the loss, got outputs float32 \(\d+, 3\) and targets float32 .* smoothed said: "
+    bad = {"train": (IMAGES, LABELS.astype(np.float32))}
+    with pytest.raises(InvalidValueError, match=wanted):
+        make_task(**bad, loss=smoothed)
