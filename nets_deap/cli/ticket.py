@@ -87,7 +87,7 @@ def show(options: Namespace) -> int:
         + ("at hand" if layout.initial is not None else "not in the file"),
     }
     if ticket.fitness is not None and ticket.fitness.valid:
-        values = named_values(ticket.fitness).items()
+        values = named_values(ticket).items()
         facts |= {name: f"{value:.6g}" for name, value in values if name not in facts}
     facts |= ticket.origin
     known = {name: value for name, value in facts.items() if value not in (None, [], {})}

@@ -160,8 +160,13 @@ def _parted(individuals: Iterable[Any]) -> tuple[list[Any], list[Any]]:
     """Part those whose fitness an evaluator can measure anew, from W0, from all others."""
     parts: tuple[list[Any], list[Any]] = [], []
     for one in individuals:
-        parts[0 if inherits(one) and one.evaluations else 1].append(one)
+        parts[0 if is_measurable(one) else 1].append(one)
     return parts
+
+
+def is_measurable(individual: Any) -> bool:
+    """Return whether an evaluator has given a ticket its fitness, and measures it from W0 anew."""
+    return inherits(individual) and individual.evaluations > 0
 
 
 def inherits(individual: Any) -> bool:

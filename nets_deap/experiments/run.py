@@ -49,7 +49,7 @@ class RunReport(Brief):
         And, below it, what the columns are.
         """
         first = self.final.rows[0]
-        names = [n for n in named_values(first.ticket.fitness) if n != "density"]
+        names = [n for n in named_values(first.ticket) if n != "density"]
         chain = first.pruned is not None
         rows = [
             [
@@ -64,7 +64,7 @@ class RunReport(Brief):
             ]
         ]
         for row in self.final.rows:
-            values = named_values(row.ticket.fitness)
+            values = named_values(row.ticket)
             rows.append(
                 [
                     row.ticket.digest[:8],

@@ -128,7 +128,7 @@ def to_optuna(run: Any, storage: Any = None, *, name: str = "nets_deap") -> Any:
     members = members_of(run)
     if not members:
         raise _checks.bad_value("run", "have a front", "at least one evaluated ticket", "none")
-    weights, names = members[0].fitness.weights, list(objective_names(members[0].fitness))
+    weights, names = members[0].fitness.weights, list(objective_names(members))
     directions = ["minimize" if weight < 0 else "maximize" for weight in weights]
     try:
         study = optuna.create_study(

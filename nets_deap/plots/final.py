@@ -118,7 +118,7 @@ def _draw_final(
 def sought_adds(final: FinalTraining | str | Path) -> bool:
     """Return whether multiply-adds were an objective of the search before a final training."""
     if isinstance(final, FinalTraining):
-        return any(ADDS in objective_names(row.ticket.fitness) for row in final.rows)
+        return any(ADDS in objective_names([row.ticket]) for row in final.rows)
     return any(ADDS in row for row in source.reader_of(final, FRONT).front())
 
 

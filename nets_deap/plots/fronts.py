@@ -26,7 +26,9 @@ def fronts_over_generations(
 ) -> Any:
     """Draw the fronts of several generations, early ones light and the last one dark and thick.
 
-    Early ones lie on top: of a niche archive they are parts of the last one.
+    Early ones lie on top: of a niche archive they are parts of the last one. Where weights are
+    inherited these are the elites of niches, as the search trained them; the front of the last
+    generation, measured from W0, is another quantity and left to ``pareto_front``.
 
     Args:
         run: A run folder, a search's result or a recorder.
@@ -40,6 +42,8 @@ def fronts_over_generations(
     history = [one for one in source.history_of(run) if one.front]
     if not history:
         raise _checks.bad_value("run", "have fronts", "a member with finite values", "none")
+    settled = all(one.settled for one in history)
+    history = [one for one in history if one.settled == settled]
     count = min(_checks.whole("most", most), len(history))
     chosen = np.unique(np.linspace(len(history) - 1, 0, count).round().astype(int))
     plane = Plane.of(history[0].front[0], objectives)
@@ -65,6 +69,8 @@ def fronts_over_generations(
     everyone = [member for one in history for member in (*one.population, *one.front)]
     plane.mark_dense(ax, style.dense_of(everyone))
     plane.finish(ax)
+    if not settled:
+        ax.set_title("elites of niches, weights inherited")
     legend(ax, title="generation", ncols=1 + (len(chosen) > 4))
     return ax
 

@@ -44,7 +44,7 @@ class Plane:
     @classmethod
     def of(cls, member: Any, objectives: tuple[int, int]) -> Plane:
         """Return the plane of two objectives of an individual, checked."""
-        names, weights = objective_names(member.fitness), member.fitness.weights
+        names, weights = objective_names([member]), member.fitness.weights
         if len(names) == 1:
             return cls(("density", names[0]), (None, 0), (-1.0, weights[0]), 1)
         x, y = (_checks.whole("objectives", i, low=0, high=len(names) - 1) for i in objectives)
@@ -107,7 +107,14 @@ class Plane:
         ax.grid(alpha=0.3)
 
 
-@kind("front", "The front that the run kept, before all other tickets that survived.")
+UNMEASURED = "elites of niches, not measured from W0"
+
+
+@kind(
+    "front",
+    "The front that the run kept, before all other tickets that survived; of a run that has not "
+    "measured it yet the elites of niches.",
+)
 def pareto_front(
     front: Any,
     ax: Any = None,
@@ -121,9 +128,12 @@ def pareto_front(
 
     Args:
         front: Evaluated individuals, not empty; or a run folder, a search's result or a recorder.
+            Of a run folder without a front yet the elites of niches are drawn as points, without
+            a knee or a line of the dense network: they have not been measured alike.
         ax: Where to draw; None for new axes.
         population: Evaluated individuals to show behind the front; of a run, all that survived
-            some generation.
+            some generation, unless they inherited weights: those have trained for longer than what
+            the front measures.
         objectives: Positions of the objectives on the horizontal and the vertical axis. With one
             objective, density is the horizontal axis.
         knee: Mark the knee of fronts with three members or more.
@@ -147,20 +157,22 @@ def pareto_front(
     if behind:
         ax.scatter(*plane.points(behind).T, s=size**2, color=GREY, label="population", zorder=2)
     points = plane.points(members)
+    settled = source.is_settled(front)
     ax.plot(
         *points.T,
         color=BLUE,
         marker="o",
         markersize=size,
-        label="front",
+        label="front" if settled else UNMEASURED,
         zorder=3,
-        **plane.look_of(points),
+        **(plane.look_of(points) if settled else {"linestyle": "none"}),
     )
-    if knee and len(members) > 2:
+    if knee and settled and len(members) > 2:
         place = plane.points([knee_of(members)])
         ring = {"markerfacecolor": "none", "markeredgecolor": ORANGE, "markeredgewidth": 2}
         ax.plot(*place.T, "o", markersize=style.marker(1.8), label="knee", zorder=4, **ring)
-    plane.mark_dense(ax, style.dense_of([*members, *behind]) if dense is None else dense)
+    if settled or dense is not None:
+        plane.mark_dense(ax, style.dense_of([*members, *behind]) if dense is None else dense)
     plane.finish(ax)
     legend(ax)
     return ax

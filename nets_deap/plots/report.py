@@ -16,8 +16,9 @@ from nets_deap.experiments.presets import PRESETS
 from nets_deap.plots import source
 from nets_deap.plots.comparison import summary_of
 from nets_deap.plots.kinds import KINDS, render_all
+from nets_deap.plots.pareto import UNMEASURED
 from nets_deap.runs.storage import schema
-from nets_deap.runs.storage.paths import CONFIG, FRONT
+from nets_deap.runs.storage.paths import CONFIG
 from nets_deap.runs.storage.reader import read_json, reading
 
 STYLE = """
@@ -137,13 +138,15 @@ def _table(path: Path, compared: bool) -> str:
             return ""
         # Not as it stands there: one of an earlier version calls methods by other names.
         return f"<h2>Summary</h2>\n{_pre(summary_of(path).text())}"
-    rows = source.reader_of(path, FRONT).front()
+    reader = source.reader_of(path)
+    rows = source.reader_of(path, reader.kept).front()
     names = list(rows[0]) if rows else []
     # A long name may be broken after its underscores, so that wide tables fit.
     heads = (html.escape(name).replace("_", "_<wbr>") for name in names)
     head = "".join(f"<th>{one}</th>" for one in heads)
     body = "".join(f"<tr>{_cells([row.get(n) for n in names])}</tr>\n" for row in rows)
-    return f'<h2>Front</h2>\n<div class="wide"><table>\n<tr>{head}</tr>\n{body}</table></div>'
+    title = "Front" if reader.is_settled() else f"No front yet: {html.escape(UNMEASURED)}"
+    return f'<h2>{title}</h2>\n<div class="wide"><table>\n<tr>{head}</tr>\n{body}</table></div>'
 
 
 def _cells(values: Sequence[str | None]) -> str:

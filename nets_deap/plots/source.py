@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,9 @@ def history_of(run: Any) -> list[Generation]:
 def members_of(front: Any) -> tuple[list[Any], list[Any]]:
     """Return the members of a front, and all others that its run has noted.
 
-    Those with a value that is not finite have no place in a figure, and are left out.
+    Those with a value that is not finite have no place in a figure, and are left out. So are all
+    others where the front has been measured from W0, and they have not: weights that are inherited
+    have trained for longer.
 
     Args:
         front: Evaluated individuals, a run folder, a search's result, a recorder, or results of
@@ -55,10 +57,20 @@ def members_of(front: Any) -> tuple[list[Any], list[Any]]:
     if is_folder(front):
         history = reader_of(front).history()
         if history:
-            return list(history[-1].front), _others(history, history[-1].front)
+            return list(history[-1].front), _others(alike(history), history[-1].front)
         return list(tickets_of(front)), []
     members = finite(front)
-    return members, _others(list(getattr(front, "history", ())), members)
+    return members, _others(alike(list(getattr(front, "history", ()))), members)
+
+
+def alike(history: Sequence[Generation]) -> list[Generation]:
+    """Return the generations in which tickets were measured as those of the last front are."""
+    return list(history) if all(one.settled == history[-1].settled for one in history) else []
+
+
+def is_settled(front: Any) -> bool:
+    """Return whether what a run folder keeps is a front; of anything else it is, or is made one."""
+    return not is_folder(front) or reader_of(front).is_settled()
 
 
 def finite(individuals: Any) -> list[Any]:

@@ -9,7 +9,6 @@ from typing import Any
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
 from nets_deap.runs.picks import members_of
-from nets_deap.runs.storage.paths import FRONT
 from nets_deap.runs.storage.reader import RunReader
 from nets_deap.runs.storage.rows import front_rows, named_values
 from nets_deap.tickets.ticket import Ticket
@@ -55,7 +54,7 @@ def front(run: Any) -> Any:
     Returns:
         A ``pandas.DataFrame``: of tickets digest, kept weights, density and objectives, and from
         the folder of a finished run what the final training measured; of other individuals their
-        objectives.
+        objectives. Of a run that has no front yet the elites of its niches, with a warning.
 
     Raises:
         MissingExtraError: The extra ``pandas`` is not installed.
@@ -65,17 +64,19 @@ def front(run: Any) -> Any:
     if isinstance(run, (str, Path)):
         import io
 
-        text = RunReader(run).text(FRONT)
+        reader = RunReader(run)
+        reader.warn_unsettled()
+        text = reader.text(reader.kept)
         try:  # a digest may be of digits only
             return pandas.read_csv(io.StringIO(text), dtype={"ticket": str})
         except ValueError as error:  # pandas' own are
             raise FileAccessError(
-                f"{_checks.path('run', run) / FRONT} must be a table, as a run writes it: {error}."
+                f"{reader.path / reader.kept} must be a table, as a run writes it: {error}."
             ) from error
     members = members_of(run, "run")
     if all(isinstance(member, Ticket) for member in members):
         return pandas.DataFrame(front_rows(members))
-    return pandas.DataFrame([named_values(member.fitness) for member in members])
+    return pandas.DataFrame([named_values(member) for member in members])
 
 
 def _flat(logbook: Any) -> list[dict[str, Any]]:

@@ -67,6 +67,7 @@ def _flat(given: Any, name: str) -> list[Any]:
     if isinstance(given, (str, Path)):
         reader = RunReader(given)
         reader.facts()  # raises where it is not a run folder
+        reader.warn_unsettled()
         return list(reader.tickets())
     if hasattr(given, "fitness"):
         return [given]

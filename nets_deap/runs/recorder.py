@@ -6,9 +6,12 @@ One file: one class, of which a third is what its caller reads, and all else a s
 from __future__ import annotations
 
 import logging
+import sys
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -16,8 +19,8 @@ from deap import tools
 
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
-from nets_deap.evolution.archives import ParetoFront, inherits
-from nets_deap.evolution.evaluator import Evaluator, evaluator_of
+from nets_deap.evolution.archives import ParetoFront, is_measurable
+from nets_deap.evolution.evaluator import Evaluator, evaluator_for, evaluator_of
 from nets_deap.evolution.fronts import costs_of, hypervolume, is_finite
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.saver import Saver
@@ -70,12 +73,19 @@ class Recorder:
     until the recorder is closed or gone. Keeps its own front over all generations in ``front`` and
     its own log in ``logbook``, so that nothing is lost when it stops an algorithm.
 
+    Where weights are inherited what it keeps is a ticket for each niche of density, and becomes
+    a front when it is measured from W0: at the end of the run. That is known where somebody has
+    said how many generations there will be: ``generations``, or the plan of the evaluator's
+    ``Budget``. Else ``close()`` ends the run, or the end of ``with nets.Recorder(...) as
+    recorder:`` without an exception. A program that ends before has all its generations saved, and
+    its run can be resumed.
+
     Args:
         path: The run folder; None writes nothing.
         task: The task; its ledger gives the cost. With ``nets.Task(guard=)`` the log has, of the
             best of the front, ``guard_loss`` and ``selection_gap``; see ``runs.gap``.
-        generations: How many generations there will be after the first population, for the time
-            left.
+        generations: How many generations there will be after the first population: for the time
+            left, and to know the end. None for as many as the evaluator's budget is planned for.
         reference: Reference point of the hypervolume, M values; None for the objectives' own, or
             for a fitness without any the worst values of the first population.
         progress: ``"auto"``, ``"bar"``, ``"lines"`` or ``"none"``; or what shows it already.
@@ -117,8 +127,6 @@ class Recorder:
         callbacks: Iterable[Callback] = (),
     ) -> None:
         check_task("task", task)
-        self.fields = ["front_size", "hypervolume", "network_steps", "dense_steps"]
-        self.fields += ["diverged", "seconds"]
         self._limits = Limits(patience, max_steps, max_seconds, max_dense_steps)
         _checks.unless_none(_checks.whole, "generations", generations, low=0)
         self.reference = (
@@ -145,6 +153,10 @@ class Recorder:
         self._last: list[Any] = []  # the last generation
         self._lost: list[Any] = []  # of it who has no finite values
         self._closed = False
+        self._elites = False  # whether what is kept becomes a front only when it is measured
+        self._measurer: Evaluator | None = None  # by whom
+        self._settled: int | None = None  # the generation whose front has been
+        self._names: tuple[str, ...] = ()  # of the objectives
         self._best: dict[str, float] | None = None  # of the objectives, to be shown
         self.lived: list[history.Generation] = []
         if path is not None:
@@ -154,16 +166,69 @@ class Recorder:
     def __repr__(self) -> str:
         path = None if self.folder is None else str(self.folder.path)
         many = self.generation + 1
-        return f"Recorder({many} generation{'s' * (many != 1)}, {self.front!r}, path={path!r})"
+        kept = repr(self.front) if self.is_settled else f"{len(self.front.items)} elites of niches"
+        return f"Recorder({many} generation{'s' * (many != 1)}, {kept}, path={path!r})"
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close(ended=error is None)
+        if error is not None and self._saver is not None:
+            self._saver.tell()
 
     def close(self) -> None:
-        """Save what is not saved yet, and let other programs have the run folder."""
-        self._closed = True
-        self.progress.close()
-        if self._saver is not None:
-            self._saver.close()
-        if self.folder is not None:
-            self.folder.close()
+        """End the run: measure its front, save it, and let other programs have the run folder.
+
+        Where generations are left of those that were planned, or an exception is under way, the run
+        has not ended: then it is only saved, and can be resumed.
+        """
+        self._close(ended=sys.exc_info()[1] is None)
+
+    def _close(self, *, ended: bool) -> None:
+        """Save what is not saved yet; first bring the run to its end, if it has one now."""
+        planned = self.progress.generations
+        ended = ended and self.generation >= 0 and not self._closed
+        ended = ended and (planned is None or self.generation >= planned)
+        measured = False
+        try:
+            if ended:
+                self.settle()
+            measured = ended
+        finally:
+            self._closed = True
+            self.progress.close()
+            if self._saver is not None:
+                self._saver.close(ended=measured and planned is None and self._stopped is None)
+            if self.folder is not None:
+                self.folder.close()
+
+    @property
+    def fields(self) -> list[str]:
+        """The columns that DEAP's algorithms show of the log."""
+        kept = "niches" if self._keeps_elites() else "front_size"
+        return [kept, "hypervolume", "network_steps", "dense_steps", "diverged", "seconds"]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what it keeps is written down as a front: measured, where that is needed."""
+        return not self._elites or self._settled == self.generation
+
+    @property
+    def can_measure(self) -> bool:
+        """Whether what it keeps is a front, or known to an evaluator that measures it."""
+        return not self._elites or self._measurer is not None
+
+    def _keeps_elites(self) -> bool:
+        """Return whether what it keeps becomes a front only at the end."""
+        evaluator = evaluator_of(self.task)
+        inherited = evaluator is not None and evaluator.inherit == "weights"
+        return self._elites or (inherited and isinstance(self.front, ParetoFront))
 
     @property
     def history(self) -> list[history.Generation]:
@@ -191,6 +256,7 @@ class Recorder:
         if self.folder is not None:
             self.folder.check()
         self._last = list(population)
+        names = self._names_of(population)
         evaluator = evaluator_of(self.task)
         if evaluator is not None:  # where tickets have been evaluated one by one
             evaluator.end_generation()
@@ -199,18 +265,21 @@ class Recorder:
         self._note_lost(population)
         # Other archives than ours would take what is not finite for good, or for all there is.
         self.front.update([one for one in population if is_finite(one)])
+        self._note_measurer(population)
         self._note_origin()
-        names = objective_names(population[0].fitness)
         self._fix_reference(population, names)
         row = self._row(population, names)
         self.logbook.record(gen=self.generation, **row)
-        lived = history.generation_of(self.generation, population, self.front.items, names)
+        settled = not self._elites
+        lived = history.generation_of(
+            self.generation, population, self.front.items, names, settled=settled
+        )
         if self.folder is None:
             self.lived.append(lived)
         else:
             self.folder.append_generation(lived)
             self.folder.append_row({"generation": self.generation, **row})
-            self.folder.write_front(front_rows(self.front.items))
+            self.folder.write_front(front_rows(self.front.items, names), settled=settled)
             self.folder.write_tickets([t for t in self.front.items if t.has_layout])
         self._show(row, population[0].fitness)
         self._stopped = reason = self._reason(row)
@@ -226,6 +295,8 @@ class Recorder:
     def _meet(self, evaluator: Evaluator, population: Sequence[Any]) -> None:
         """Tell an evaluator who lives, and how long the run is; enter what it spent ahead of it."""
         evaluator.residents = list(population)
+        if self.progress.generations is None and evaluator.budget is not None:
+            self.progress.generations = evaluator.budget.generations
         if self.progress.generations is not None:
             evaluator.planned = self.progress.generations
         ahead, evaluator.ahead = evaluator.ahead, None
@@ -241,6 +312,7 @@ class Recorder:
         if evaluator is not None:  # an algorithm has evaluated nothing by now, as its first batch
             before.set_evaluator(evaluator)
             self._meet(evaluator, population)
+            self.measure_by(evaluator)
         random_states.set_states(before.random)  # what made the toolbox may have drawn from them
         last = self.logbook[-1] if self.logbook else {}  # rows may have been given up
         row = {name: value for name, value in last.items() if name != "gen"}
@@ -264,37 +336,36 @@ class Recorder:
     def _show(self, row: Mapping[str, Any], fitness: Any) -> None:
         """Show a generation; the first time the whole log, as that of a run that goes on."""
         new = self.logbook if self._best is None else [row]
-        self._best = best_so_far(new, fitness, self._best or {})
-        held = self.front.items
-        apart = isinstance(self.front, ParetoFront) and bool(held) and inherits(held[0])
-        self.progress.show(
-            self.generation, facts_shown(row, fitness, self._best, settled=not apart)
-        )
+        directions = dict(zip(self._names, fitness.weights, strict=True))
+        self._best = best_so_far(new, directions, self._best or {})
+        self.progress.show(self.generation, facts_shown(row, directions, self._best))
 
     def settle(self) -> None:
         """Measure the front alike, where that takes a training from W0, and write it down as such.
 
-        Called at the end of a run, by itself where it knows how many generations there are.
+        Called at the end of a run, by itself where it knows how many generations there are, and by
+        ``close``.
         """
-        front = self.front
-        members = front.members if isinstance(front, ParetoFront) else front.items
-        if self.generation < 0 or members is front.items:
+        last = self._last or ([] if self._resumed is None else self._resumed.population)
+        if self.is_settled or not last or self._measurer is None:
             return
+        assert isinstance(self.front, ParetoFront)
+        members = self.front.members
         self._tell_front(members)
-        names = objective_names(self._last[0].fitness)
-        lived = history.generation_of(self.generation, self._last, members, names)
+        lived = history.generation_of(self.generation, last, members, self._names)
         if self.folder is None:
             self.lived[-1] = lived
-            return
-        history.cut_off(self.folder.path, self.generation - 1)
-        self.folder.append_generation(lived)
-        self.folder.write_front(front_rows(members))
-        self.folder.write_tickets([t for t in members if t.has_layout])
+        else:
+            # The history at last: by it a run that is taken up knows that the rest is there.
+            self.folder.write_tickets([t for t in members if t.has_layout])
+            self.folder.write_front(front_rows(members, self._names))
+            history.cut_off(self.folder.path, self.generation - 1)
+            self.folder.append_generation(lived)
+        self._settled = self.generation
 
     def _tell_front(self, members: Sequence[Any]) -> None:
         """Show who is on the front, now that all are measured alike."""
-        evaluator = evaluator_of(self.task)
-        steps = None if evaluator is None else evaluator.steps_of_front
+        steps = None if self._measurer is None else self._measurer.steps_of_front
         after = "" if steps is None else f", measured after {steps:,} steps from W0"
         self.progress.line(f"front: {len(members)} tickets that none dominates{after}")
 
@@ -312,6 +383,42 @@ class Recorder:
         ended = self._closed or (ends is not None and self.generation >= ends)
         ours = all(one.trained is not None or one.diverged for one in population)
         return (ended or ours) and not any(one.parent_digests for one in population)
+
+    def _names_of(self, population: Sequence[Any]) -> tuple[str, ...]:
+        """Return the objectives' names, which stay those of the first generation."""
+        if len(self._names) != len(population[0].fitness.weights):
+            self._names = objective_names(population, self.task)
+        return self._names
+
+    def _note_measurer(self, population: Sequence[Any]) -> None:
+        """Hold what measures the front in the end: a program may let its toolbox go before."""
+        if not isinstance(self.front, ParetoFront):
+            return
+        keepers = (one for one in (*population, *self.front.items) if is_measurable(one))
+        first = next(keepers, None)
+        if first is not None:
+            self._elites = True
+            self._hold(evaluator_for(first))
+
+    def measure_by(self, evaluator: Evaluator | None) -> None:
+        """Let an evaluator measure tickets that a checkpoint held, which know of none."""
+        if evaluator is None or evaluator.inherit != "weights" or self._measurer is evaluator:
+            return
+        signs = [objective.weight > 0 for objective in evaluator.objectives]
+        kept = [one for one in self.front.items if isinstance(one, Ticket)]
+        if not isinstance(self.front, ParetoFront) or any(
+            [weight > 0 for weight in one.fitness.weights] != signs for one in kept
+        ):
+            return
+        self._hold(evaluator)
+        for one in kept:
+            one.note_evaluator(evaluator.key)
+
+    def _hold(self, evaluator: Evaluator | None) -> None:
+        """Keep what measures the front for as long as somebody has that, with or without us."""
+        if evaluator is not None and evaluator is not self._measurer:
+            self._measurer = evaluator
+            weakref.finalize(self.front, lambda _: None, evaluator).atexit = False
 
     def _note_lost(self, population: Sequence[Any]) -> None:
         """Count individuals as diverged to which an evaluation of the user's gave no finite value.
@@ -373,9 +480,19 @@ class Recorder:
             "before": list(self._before),
             "seconds": time.monotonic() - self._start,
             "stopped": self._stopped,
+            "names": list(self._names),
+            "ended": False,
         }
 
-    def adopt(self, folder: RunFolder, snapshot: Snapshot, rows: Any, *, changed: bool) -> None:
+    def adopt(
+        self,
+        folder: RunFolder,
+        snapshot: Snapshot,
+        rows: Any,
+        *,
+        changed: bool,
+        settled: bool,
+    ) -> None:
         """Go on with a run that another recorder has begun.
 
         Args:
@@ -383,6 +500,7 @@ class Recorder:
             snapshot: What its checkpoint holds; its tickets have been made.
             rows: The log so far.
             changed: Whether the facts are other ones, to be written with the next generation.
+            settled: Whether the folder holds the front of this generation, measured.
         """
         held, ledger = snapshot.recorder, self.task.ledger
         then = snapshot.ledger()
@@ -396,6 +514,9 @@ class Recorder:
         self.reference = held["reference"]
         generation, volume = held["best"]
         self._limits.best = generation, volume
+        self._names = tuple(held.get("names") or ())  # older ones have none
+        self._elites = snapshot.inherit == "weights" and isinstance(self.front, ParetoFront)
+        self._settled = self.generation if settled else None
         self._start = time.monotonic() - held["seconds"]
         self.progress.go_on(self.generation, held["seconds"])
         for row in rows:
@@ -408,6 +529,8 @@ class Recorder:
     def _keep_in(self, folder: RunFolder) -> None:
         """Write into a folder from now on, with checkpoints."""
         self.folder, self._saver = folder, Saver(folder, self.task, self.generation + 1)
+        # Also when the program ends, however Python ends it; not in its child processes.
+        weakref.finalize(self, self._saver.let_go)
 
     def _row(self, population: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
         """Return the numbers of this generation."""
@@ -417,7 +540,7 @@ class Recorder:
             "network_steps": steps,
             "dense_steps": round(dense, 3),
             "diverged": diverged,
-            "front_size": len(self.front.items),
+            "niches" if self._elites else "front_size": len(self.front.items),
             "hypervolume": 0.0
             if self.reference is None
             else hypervolume(costs_of(self.front.items), self._costs_of_reference(population)),

@@ -13,7 +13,7 @@ from deap import tools
 
 from nets_deap import _checks
 from nets_deap._table import Brief
-from nets_deap.errors import NetsError, RunChangedError, RunFileError
+from nets_deap.errors import FileAccessError, NetsError, RunChangedError, RunFileError
 from nets_deap.evolution.evaluator import evaluator_of
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.checkpoints import Checkpoints
@@ -23,7 +23,7 @@ from nets_deap.runs.recorder import Recorder
 from nets_deap.runs.storage import history
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.plain import BROKEN
-from nets_deap.runs.storage.reader import RunReader
+from nets_deap.runs.storage.reader import UNSETTLED, RunReader
 from nets_deap.runs.storage.rows import front_rows
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task
@@ -38,7 +38,9 @@ class Resumed(Brief):
 
     Attributes:
         population: The population after the last generation that was saved.
-        front: The hall of fame, which the recorder fills.
+        front: The hall of fame, which the recorder fills. Of inherited weights it is measured from
+            W0 when it is read, as during the run; where the objectives are one's own, make the
+            toolbox of the task first.
         logbook: The log so far.
         generation: The last generation that was saved.
         remaining: Generations that are left, the algorithm's ``ngen``; None where the recorder was
@@ -56,6 +58,10 @@ class Resumed(Brief):
     recorder: Recorder
     task: Task
     beside: Any = None
+
+    def __repr__(self) -> str:
+        inside = f"generation {self.generation}, remaining={self.remaining}, {self.recorder!r}"
+        return f"{type(self).__name__}({inside})"
 
 
 def newest(path: Path) -> Snapshot | None:
@@ -127,17 +133,30 @@ def take_up(
             snapshot.truncate_logs(folder.path, force=force)
             history.cut_off(folder.path, snapshot.generation)
             rows = reader.sound_log()[0] if force else reader.log()
-        recorder.adopt(folder, snapshot, rows, changed=changed or total != planned)
+        settled = snapshot.inherit is not None and _has_front_of(reader, snapshot.generation)
+        recorder.adopt(folder, snapshot, rows, changed=changed or total != planned, settled=settled)
         evaluator = evaluator_of(task)
-        if evaluator is not None:
+        if evaluator is None:
+            evaluator = snapshot.measurer(task)
+        else:
             snapshot.set_evaluator(evaluator)
+        recorder.measure_by(evaluator)
+        if not recorder.can_measure:
+            logger.warning(
+                "The front of %s cannot be measured yet: %s. Make the toolbox or the evaluator of "
+                "its objectives for the task before you read it.", folder.path, UNSETTLED
+            )  # fmt: skip
         random_states.set_states(snapshot.random)
     with folder.writing():
         checkpoints = Checkpoints(folder.path)
         checkpoints.sweep()
         checkpoints.drop_after(snapshot.generation)
-        folder.write_front(front_rows(front.items))
-        folder.sync_tickets([t for t in front.items if t.has_layout])
+        if recorder.is_settled and settled:
+            folder.keep_tickets()
+        else:
+            names = state.get("names") or ()  # older ones have none
+            folder.write_front(front_rows(front.items, names), settled=recorder.is_settled)
+            folder.sync_tickets([t for t in front.items if t.has_layout])
     return Resumed(
         population=population,
         front=front,
@@ -148,6 +167,16 @@ def take_up(
         task=task,
         beside=snapshot.beside,
     )
+
+
+def _has_front_of(reader: RunReader, generation: int) -> bool:
+    """Return whether a folder holds the front that was measured after a generation."""
+    try:
+        lived = reader.history()
+    except FileAccessError:
+        return False
+    last = lived[-1] if lived else None
+    return last is not None and last.number == generation and last.settled and reader.is_settled()
 
 
 def _compare(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ ENDINGS = tuple(
 
 
 @contextmanager
-def listening(*, only_free: bool = False, advice: str = "") -> Iterator[None]:
+def listening(*, only_free: bool = False, ctrl_c: bool = False, advice: str = "") -> Iterator[None]:
     """Let the first of these signals interrupt a run where it can be resumed, the second end it.
 
     Handlers are put back at the end. In other threads than the main one nothing is changed.
@@ -29,6 +30,8 @@ def listening(*, only_free: bool = False, advice: str = "") -> Iterator[None]:
     Args:
         only_free: Leave signals alone for which somebody else has a handler; Python has one for
             Ctrl-C.
+        ctrl_c: Of scripts, count Python's as none, where what is inside asks often enough whether
+            it is to end; at a prompt and in notebooks, whose program goes on, it stays.
         advice: How to go on, told where one of these signals has ended what is inside.
 
     Raises:
@@ -37,7 +40,7 @@ def listening(*, only_free: bool = False, advice: str = "") -> Iterator[None]:
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in ENDINGS:
-            if not only_free or signal.getsignal(number) == signal.SIG_DFL:
+            if not only_free or _is_free(number, ctrl_c=ctrl_c):
                 before[number] = signal.signal(number, _note)
     try:
         yield
@@ -53,6 +56,15 @@ def listening(*, only_free: bool = False, advice: str = "") -> Iterator[None]:
             signal.signal(number, handler)
         if before:
             interrupt.forget()
+
+
+def _is_free(number: int, *, ctrl_c: bool) -> bool:
+    """Return whether nobody has a handler of their own for a signal."""
+    held = signal.getsignal(number)
+    if ctrl_c and held is signal.default_int_handler:
+        prompt = hasattr(sys, "ps1") or bool(sys.flags.interactive) or "IPython" in sys.modules
+        return not prompt
+    return held == signal.SIG_DFL
 
 
 def _note(number: int, frame: FrameType | None) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 
 from nets_deap import _checks
 from nets_deap._table import table
-from nets_deap.errors import NetsError, RunFileError
+from nets_deap.errors import FileAccessError, NetsError, RunFileError
 from nets_deap.runs.checkpoint.checkpoints import Checkpoints
 from nets_deap.runs.storage.lock import holder, is_held
-from nets_deap.runs.storage.paths import CONFIG, LOG
+from nets_deap.runs.storage.paths import CONFIG, LOG, again
 from nets_deap.runs.storage.plain import BROKEN
 from nets_deap.runs.storage.reader import RunReader
+
+UNKNOWN = "ended or stopped"
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,15 @@ class Status:
     """What can be told of a run from its folder.
 
     Attributes:
-        state: ``"running"``, ``"finished"``, ``"stopped"`` (by a limit) or ``"interrupted"``.
+        state: ``"running"``, ``"finished"``, ``"stopped"`` (by a limit), ``"interrupted"``, or
+            ``"ended or stopped"`` where nobody has said how many generations there will be.
         generation: The last one in the log; -1 for none.
         generations: How many there will be after the first population; None if unknown.
         seconds: Spent until then.
         left: Seconds that the other generations will take at this pace; None if unknown.
         checkpoint: The generation of the newest checkpoint that is whole; None for none.
         age: Seconds since that was saved.
+        front: What the run keeps: a front, or elites that become one.
         health: A line for each thing that is not as it should be.
         advice: What to do next.
     """
@@ -40,6 +44,7 @@ class Status:
     left: float | None
     checkpoint: int | None
     age: float | None
+    front: str
     health: list[str]
     advice: str
 
@@ -50,11 +55,16 @@ class Status:
         saved = "none"
         if self.checkpoint is not None and self.age is not None:
             saved = f"generation {self.checkpoint}, {_duration(self.age)} ago"
+        state = self.state
+        if state == UNKNOWN:
+            state = f"ended, or stopped, after generation {self.generation}"
+            state += "; how many were planned is not known"
         rows = [
-            ("state", self.state),
+            ("state", state),
             ("generation", f"{'none yet' if self.generation < 0 else self.generation}{of}"),
             ("time", f"{_duration(self.seconds)}{left}"),
             ("checkpoint", saved),
+            *([("front", self.front)] if self.front else []),
             *(("health", line) for line in self.health or ["good"]),
         ]
         return "\n".join([table(rows, left=(0, 1)), *([self.advice] if self.advice else [])])
@@ -90,7 +100,7 @@ def table_of_runs(path: Path) -> str:
             continue
         of = "" if found.generations is None else f" of {found.generations}"
         left = "" if not found.left else _duration(found.left)
-        state = found.state.partition(" ")[0]
+        state = found.state.partition(" (")[0]
         generation = f"{max(found.generation, 0)}{of}"
         rows.append((str(folder), state, generation, _duration(found.seconds), left))
     return table(rows, left=(0, 1)) if len(rows) > 1 else ""
@@ -118,20 +128,35 @@ def _status(folder: Path, facts: dict[str, Any], path: str | Path) -> Status:
         trained = row.get("evaluations", 0)
         of = f" of {trained} networks" if trained >= row["diverged"] else " evaluations"
         health.append(f"{row['diverged']}{of} have diverged")
+    ended = recorder.get("ended") and generation == content.get("generation")
     done = generation >= 0 and (
-        (total is not None and generation >= total) or recorder.get("stopped") is not None
+        (total is not None and generation >= total)
+        or recorder.get("stopped") is not None
+        or bool(ended)
     )
+    settled = reader.is_settled()
+    done = done and settled
     final = reader.has_final_training() or "config" not in facts
     running = is_held(folder)
     state = "finished" if done and final else "interrupted"
+    if not done and generation >= 0 and total is None:
+        state = UNKNOWN
     if recorder.get("stopped"):
         health.append(f"stopped by a limit: {recorder['stopped']}")
         state = "stopped" if final else state
     how = f"nets-deap resume {path}"
     if "config" not in facts:  # only Python knows its task
-        call = "nets.search(task, path=..., resume=True)" if "search" in facts else "nets.resume"
-        how = f"{call} in Python, with its task"
+        how = f"{again(Path(path))} in Python"
+        if "search" in facts:
+            how = f"nets.search(task, path={str(path)!r}, resume=True) in Python"
     advice = "" if done and final else f"go on with: {how}"
+    if not settled and not running:
+        advice += "; its front is measured at its end, or when that is read"
+    saved = content.get("generation", -1)
+    if not running and -1 < saved < generation:
+        lost = f"generation{'s' * (generation > saved + 1)} {saved + 1}"
+        lost += f" to {generation}" if generation > saved + 1 else ""
+        health.append(f"{lost}: not saved, and made again by resuming")
     if running:
         held = holder(folder)
         who = "" if held is None else f" (process {held['pid']} on {held['host']})"
@@ -144,9 +169,21 @@ def _status(folder: Path, facts: dict[str, Any], path: str | Path) -> Status:
         left=0.0 if done else left,
         checkpoint=content.get("generation"),
         age=age,
+        front=_kept(reader) if generation >= 0 else "",
         health=[*map(str, problems), *health],
         advice=advice,
     )
+
+
+def _kept(reader: RunReader) -> str:
+    """Return what a run keeps, in words; nothing where its table is lost."""
+    try:
+        many = len(reader.front())
+    except FileAccessError:
+        return ""
+    if reader.is_settled():
+        return f"{many} ticket{'s' * (many != 1)}"
+    return f"none yet: {many} elites of niches, as the search trained them, not measured from W0"
 
 
 def _duration(seconds: float) -> str:

@@ -12,7 +12,6 @@ from nets_deap.errors import InvalidValueError
 from nets_deap.runs import progress as module
 from nets_deap.runs.progress import Progress
 from nets_deap.runs.storage.rows import best_so_far, facts_shown
-from nets_deap.tickets.fitness import fitness_class
 
 
 def test_lines_hold_the_numbers_and_the_time_left():
@@ -190,16 +189,16 @@ def test_a_run_that_goes_on_knows_the_best_of_before(tmp_path, capsys):
 
 
 def test_the_best_of_a_log_is_by_each_objectives_direction():
-    kind = fitness_class(("val_loss", "val_accuracy"), (-1.0, 1.0))
+    directions = {"val_loss": -1.0, "val_accuracy": 1.0}
     rows = [
         {"val_loss_min": 0.3, "val_accuracy_max": 0.7},
         {"val_loss_min": 0.4, "val_accuracy_max": None},
         {"val_loss_min": None, "val_accuracy_max": 0.6},
     ]
-    best = best_so_far(rows, kind(), {})
+    best = best_so_far(rows, directions, {})
     assert best == {"val_loss": 0.3, "val_accuracy": 0.7}
-    assert best_so_far([{"val_loss_min": 0.1, "val_accuracy_max": 0.1}], kind(), best) == {
+    assert best_so_far([{"val_loss_min": 0.1, "val_accuracy_max": 0.1}], directions, best) == {
         "val_loss": 0.1, "val_accuracy": 0.7,
     }  # fmt: skip
-    facts = facts_shown({"front_size": 3, "hypervolume": 1.0}, kind(), {}, settled=True)
+    facts = facts_shown({"front_size": 3, "hypervolume": 1.0}, directions, {})
     assert facts["best val_loss"] is None

@@ -37,7 +37,8 @@ def test_damage_is_told_and_nothing_changed(path):
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     found = status(path)
     assert found.checkpoint == 1
-    assert len(found.health) == 2
+    assert len(found.health) == 3
+    assert "generation 2: not saved" in found.health[2]
     assert "damaged" in found.health[0]
     assert "torn line" in found.health[1]
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
@@ -99,7 +100,7 @@ def test_whatever_files_hold_it_is_an_answer_or_an_error_of_ours(path, name, con
 
 def test_the_advice_is_what_goes_on(path, tmp_path):
     options = {"population": 6, "generations": 1, "progress": "none"}
-    assert "nets.resume in Python" in status(path).advice
+    assert f"nets.resume({str(path)!r}, task=task) in Python" in status(path).advice
     nets.search(new_task(), path=tmp_path / "search", **options, inherit="none")
     facts = json.loads((tmp_path / "search" / "config.json").read_text())
     for file in (tmp_path / "search" / "checkpoints").iterdir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from nets_deap.errors import NetsError, RunFileError
 from nets_deap.runs.signals import listening
 from nets_deap.runs.storage import npz
 from nets_deap.runs.storage.folder import RunFolder
-from nets_deap.runs.storage.paths import CHECKPOINTS, PARTIAL
+from nets_deap.runs.storage.paths import CHECKPOINTS, PARTIAL, again
 from nets_deap.runs.storage.plain import BROKEN, Packer, Unpacker
 from nets_deap.runs.storage.schema import SCHEMA, migrated
 from nets_deap.tickets import bits
@@ -40,10 +40,13 @@ class Partial:
     Args:
         folder: The run folder.
         generation: The generation that comes next.
+        on_end: Called where a signal ends the program while it trains.
     """
 
-    def __init__(self, folder: RunFolder, generation: int) -> None:
-        self._folder, self._generation = folder, generation
+    def __init__(
+        self, folder: RunFolder, generation: int, on_end: Callable[[], object] = lambda: None
+    ) -> None:
+        self._folder, self._generation, self._on_end = folder, generation, on_end
         self._file = folder.path / CHECKPOINTS / PARTIAL
         self._held: list[Part] | None = None
         self._fresh: list[Part] = []
@@ -53,14 +56,21 @@ class Partial:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Interrupt at a signal that nobody else listens to, with what has been trained saved."""
-        again = f"nets.resume({str(self._folder.path)!r}, ...)"
+        go_on = again(self._folder.path)
         if not self._generation:
-            again = "overwrite=True, as no generation is finished yet"
+            go_on = "overwrite=True, as no generation is finished yet"
+        saved = False
         try:
-            with listening(only_free=True, advice=again):
-                yield
+            with listening(only_free=True, ctrl_c=True, advice=go_on):
+                try:
+                    yield
+                except interrupt.Interrupted:
+                    saved = True
+                    self.cut_short()  # before anybody says that it is done
+                    raise
         except interrupt.Interrupted:
-            self.cut_short()
+            if not saved:  # it came too late for what is inside
+                self.cut_short()
             raise
 
     def begin(self, masks: list[bits.Bytes], plan: Plan, starts: list[Start]) -> dict[int, Outcome]:
@@ -99,9 +109,10 @@ class Partial:
             self._save()
 
     def cut_short(self) -> None:
-        """Save what has been trained."""
+        """Save what has been trained, and what else a program saves that ends here."""
         if self._fresh:
             self._save()
+        self._on_end()
 
     def forget(self, generation: int) -> None:
         """Forget what belongs to a generation that is finished."""

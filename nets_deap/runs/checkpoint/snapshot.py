@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deap import tools
 
-from nets_deap.errors import RunFileError
+from nets_deap.errors import NetsError, RunFileError
 from nets_deap.evolution.archives import ParetoFront
 from nets_deap.evolution.evaluator import Evaluator, evaluator_of
+from nets_deap.evolution.objectives import resolve
 from nets_deap.runs.checkpoint import archives, random_states
 from nets_deap.runs.checkpoint.tickets import TicketReader, TicketWriter
 from nets_deap.runs.storage.paths import LOG, LOG_TABLE
@@ -68,6 +70,8 @@ class Moment:
                 "active_below": evaluator.active_below,
                 "active_share": evaluator.active_share,
                 "front_steps": evaluator.front_steps,
+                "inherit": evaluator.inherit,
+                "known": is_known(evaluator),
             }
         plain = {
             "kind": "checkpoint",
@@ -81,8 +85,12 @@ class Moment:
             "beside": self.beside,
         }
         again = [] if evaluator is None else list(evaluator.again)
-        members = list(self.archive.items)
-        return Noted(self.generation, plain, self.population, self.archive, members, again)
+        # These get a new fitness with the next generation, perhaps before this one is saved.
+        twins = {id(one): copy.deepcopy(one) for one in again}
+        population = [twins.get(id(one), one) for one in self.population]
+        members = [twins.get(id(one), one) for one in self.archive.items]
+        again = [twins[id(one)] for one in again]
+        return Noted(self.generation, plain, population, self.archive, members, again)
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class Noted:
         population: The population.
         archive: The hall of fame, for its kind.
         members: The members that it had.
-        again: Tickets that wait to be evaluated again, which changes them.
+        again: Tickets that wait to be evaluated again, as they are before that.
     """
 
     generation: int
@@ -106,6 +114,22 @@ class Noted:
     archive: tools.HallOfFame
     members: list[Any]
     again: list[Any]
+    held: list[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "held", self._now())
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the tickets are still as noted: a loop may change them without a copy."""
+        return self.held == self._now()
+
+    def _now(self) -> list[Any]:
+        """Return what a change of tickets shows in."""
+        each = (self.population, self.members, self.again)
+        return [
+            (one.digest, getattr(one.fitness, "wvalues", None)) for part in each for one in part
+        ]
 
     def pack(self) -> tuple[dict[str, Any], Packer]:
         """Return everything as JSON and arrays."""
@@ -191,6 +215,25 @@ class Snapshot:
         if len(held.get("worst", ())) == len(evaluator.worst):  # checkpoints of before have none
             evaluator.worst = tuple(held["worst"])
 
+    @property
+    def inherit(self) -> str | None:
+        """How tickets began their training, for the evaluator; None where it is not known."""
+        held = self.content["evaluator"]
+        return None if held is None else held.get("inherit")  # older ones have none
+
+    def measurer(self, task: Task) -> Evaluator | None:
+        """Return what measures the front from W0: an evaluator as the run had, if it can be made.
+
+        It becomes the latest one of the task, until a toolbox is made for it.
+        """
+        held = self.content["evaluator"]
+        names = self.recorder.get("names")
+        if self.inherit != "weights" or not held.get("known") or not names:
+            return None
+        found = Evaluator(task, names, inherit="weights")
+        self.set_evaluator(found)
+        return found
+
     def ledger(self) -> Ledger:
         """Return what the task had spent."""
         return Ledger(*self.content["ledger"])  # older ones have no dense steps
@@ -215,6 +258,14 @@ class Snapshot:
                 )
             with path.open("ab") as file:
                 file.truncate(min(size, len(held)))
+
+
+def is_known(evaluator: Evaluator) -> bool:
+    """Return whether the objectives of an evaluator are those that this package has by name."""
+    try:
+        return tuple(resolve([o.name for o in evaluator.objectives])) == evaluator.objectives
+    except NetsError:
+        return False
 
 
 def check_state(recorder: Mapping[str, Any], evaluator: Any) -> None:

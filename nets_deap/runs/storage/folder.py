@@ -25,6 +25,7 @@ from nets_deap.runs.storage.paths import (
     HISTORY,
     LOG,
     LOG_TABLE,
+    NICHES,
     OWN,
     PARTIAL,
     TICKETS,
@@ -39,8 +40,8 @@ class RunFolder:
     """A folder that holds one run.
 
     ``config.json`` (everything that was set, versions, seeds), ``log.jsonl`` and ``log.csv`` (a row
-    a generation), ``front.csv``, ``front.png``, ``tickets/*.safetensors`` and
-    ``checkpoints/*.npz``. One program at a time writes into it.
+    a generation), ``front.csv`` or, until that is measured, ``niches.csv``, ``front.png``,
+    ``tickets/*.safetensors`` and ``checkpoints/*.npz``. One program at a time writes into it.
 
     Args:
         path: The folder; made with its parents if it is not there.
@@ -120,6 +121,11 @@ class RunFolder:
             with self.writing():
                 self._lock.check()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it is held against others, and still there."""
+        return self._lock is not None and self._lock.is_ours and self.path.exists()
+
     def close(self) -> None:
         """Let others have the folder."""
         if self._lock is not None:
@@ -191,9 +197,18 @@ class RunFolder:
             self.append(LOG_TABLE, lines[0])
         self.append(LOG_TABLE, lines[1])
 
-    def write_front(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the front's table; of no members its first columns."""
-        self.write_text(FRONT, csv_text(rows) if rows else "ticket,kept,density\n")
+    def write_front(self, rows: Sequence[Mapping[str, Any]], *, settled: bool = True) -> None:
+        """Write the table of what the run keeps; of no members its first columns.
+
+        Args:
+            rows: See ``rows.front_rows``.
+            settled: Whether that is a front; else it is elites of niches, which become one.
+        """
+        name, other = (FRONT, NICHES) if settled else (NICHES, FRONT)
+        self.write_text(name, csv_text(rows) if rows else "ticket,kept,density\n")
+        # After the other one is there: where both are, as a kill may leave it, nothing is settled.
+        with self.writing():
+            (self.path / other).unlink(missing_ok=True)
 
     def write_tickets(self, tickets: Sequence[Any]) -> None:
         """Make ``tickets/`` hold exactly these tickets, each under the start of its digest."""
@@ -213,8 +228,12 @@ class RunFolder:
 
     def sync_tickets(self, tickets: Sequence[Any]) -> None:
         """Write these tickets anew, and remove all others that a run has written."""
-        self._written = {path.name: () for path in tickets_in(self.path / TICKETS)}
+        self.keep_tickets()
         self.write_tickets(tickets)
+
+    def keep_tickets(self) -> None:
+        """Leave the tickets that are there until others are written."""
+        self._written = {path.name: () for path in tickets_in(self.path / TICKETS)}
 
     def _make(self) -> None:
         """Make the folder, and see whether files can be written there."""

@@ -43,10 +43,11 @@ class Generation(Brief):
     Attributes:
         number: 0 for the first population.
         population: The population after selection, without the lost ones.
-        front: The front so far.
+        front: What the run keeps so far: its front, or until that is measured elites of niches.
         layers: Names of the layers; empty for tickets without a layout.
         objectives: DEAP's weight of each objective, by name.
         lost: Of the population, who has a value that is not finite, and so no place in a figure.
+        settled: Whether what is kept is a front.
     """
 
     number: int
@@ -55,10 +56,16 @@ class Generation(Brief):
     layers: tuple[str, ...] = ()
     objectives: Mapping[str, float] = field(default_factory=dict)
     lost: tuple[Member, ...] = ()
+    settled: bool = True
 
 
 def generation_of(
-    number: int, population: Sequence[Any], front: Iterable[Any], objectives: Sequence[str]
+    number: int,
+    population: Sequence[Any],
+    front: Iterable[Any],
+    objectives: Sequence[str],
+    *,
+    settled: bool = True,
 ) -> Generation:
     """Note a generation of evaluated tickets, not empty, with the names of their objectives."""
     weights = tuple(float(weight) for weight in population[0].fitness.weights)
@@ -81,6 +88,7 @@ def generation_of(
         () if layout is None else layout.names,
         dict(zip(objectives, weights, strict=True)),
         tuple(member(ticket, layers=False) for ticket in population if not is_finite(ticket)),
+        settled,
     )
 
 
@@ -91,9 +99,14 @@ def line_of(generation: Generation) -> str:
         "objectives": generation.objectives,
         "layers": generation.layers,
         "population": [_plain(one) for one in (*generation.population, *generation.lost)],
-        "front": [_plain(member) for member in generation.front],
+        _kept(settled=generation.settled): [_plain(member) for member in generation.front],
     }
     return json.dumps(plain, separators=(",", ":"))
+
+
+def _kept(*, settled: bool) -> str:
+    """Return under which name a line has what the run keeps."""
+    return "front" if settled else "niches"
 
 
 def cut_off(folder: Path, generation: int) -> None:
@@ -163,7 +176,9 @@ def generation_from(plain: Mapping[str, Any]) -> Generation:
             layers=layers,
         )
 
-    everyone, front = (tuple(map(member, plain[part])) for part in ("population", "front"))
+    settled = _kept(settled=False) not in plain
+    parts = "population", _kept(settled=settled)
+    everyone, front = (tuple(map(member, plain[part])) for part in parts)
     if not everyone:
         raise ValueError("a generation is empty")
     return Generation(
@@ -173,4 +188,5 @@ def generation_from(plain: Mapping[str, Any]) -> Generation:
         names,
         dict(zip(kind.names, weights, strict=True)),
         tuple(one for one in everyone if not one.fitness.valid),
+        settled,
     )

@@ -77,7 +77,7 @@ class Lock:
             raise FileAccessError(
                 f"{self.file.parent} must stay where it is while a run writes into it: it is gone."
             )
-        if not self._is_ours():
+        if not self.is_ours:
             raise FolderInUseError(
                 f"{self.file.parent} must belong to this run alone: another one has taken it over, "
                 f"or {LOCK} was removed. This one stops here, and has written nothing since."
@@ -95,7 +95,8 @@ class Lock:
         """Let others have the folder; again does nothing."""
         self._finalizer()
 
-    def _is_ours(self) -> bool:
+    @property
+    def is_ours(self) -> bool:
         """Return whether the file is still there as this lock wrote it."""
         if not self._finalizer.alive or not _is_at(self._handle, self.file):
             return False

@@ -15,13 +15,19 @@ from nets_deap.errors import FileAccessError, RunFileError
 
 CONFIG, LOG, LOG_TABLE, HISTORY = "config.json", "log.jsonl", "log.csv", "history.jsonl"
 FRONT, CURVES, FIGURE = "front.csv", "curves.json", "front.png"
-FILES = CONFIG, LOG, LOG_TABLE, HISTORY, FRONT, CURVES, FIGURE
+NICHES = "niches.csv"  # in place of the front, until that has been measured from W0
+FILES = CONFIG, LOG, LOG_TABLE, HISTORY, FRONT, NICHES, CURVES, FIGURE
 TICKETS, CHECKPOINTS, LOCK = "tickets", "checkpoints", ".lock"
 PARTIAL = "unfinished.npz"  # as earlier versions called it: a generation under way goes on
 OWN = re.compile(r"\.lock|\..*\.part")  # what runs leave while they run, or when they die
 CONFIG_BYTES = 2**25
 _CHECKPOINT = re.compile(r"[0-9]{8,15}\.npz")  # the generation
 _TICKET = re.compile(r"[0-9a-f]{16}\.safetensors")  # the start of the digest
+
+
+def again(path: Path) -> str:
+    """Return the call that goes on with a run which a recorder has written."""
+    return f"nets.resume({str(path)!r}, task=task)"
 
 
 def check_own(path: Path) -> None:

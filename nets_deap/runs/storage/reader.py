@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,12 +15,31 @@ from nets_deap import _checks
 from nets_deap.errors import FileAccessError, NetsError, RunFileError
 from nets_deap.runs.storage import schema
 from nets_deap.runs.storage.history import Generation, generation_from
-from nets_deap.runs.storage.paths import CONFIG, CURVES, FRONT, HISTORY, LOG, TICKETS, check_own
+from nets_deap.runs.storage.paths import (
+    CONFIG,
+    CURVES,
+    FRONT,
+    HISTORY,
+    LOG,
+    NICHES,
+    TICKETS,
+    again,
+    check_own,
+)
 from nets_deap.runs.storage.plain import BROKEN
 from nets_deap.tickets.ticket import Ticket
 
+logger = logging.getLogger("nets_deap")
+
 T = TypeVar("T")
 Row = dict[str, Any]
+
+
+# What a run keeps until its end, where weights are inherited.
+UNSETTLED = (
+    "its tickets are elites of niches of density as the search trained them, not yet measured from "
+    "W0"
+)
 
 
 class RunReader:
@@ -100,10 +120,36 @@ class RunReader:
         last = {generation.number: generation for generation in found}
         return [last[number] for number in sorted(last)]
 
+    def is_settled(self) -> bool:
+        """Return whether what the run keeps is a front, and not elites of niches that become one.
+
+        Runs of versions before wrote elites as a front while they went on.
+        """
+        return not self.holds(NICHES)
+
+    @property
+    def kept(self) -> str:
+        """The name of the table of what the run keeps."""
+        return FRONT if self.is_settled() else NICHES
+
     def front(self) -> list[dict[str, str]]:
-        """Return the rows of the front's table, densest first, as text."""
-        with reading(self.path / FRONT):
-            return list(csv.DictReader(io.StringIO(self.text(FRONT), newline="")))
+        """Return the rows of the table of what the run keeps, densest first, as text."""
+        name = self.kept
+        with reading(self.path / name):
+            return list(csv.DictReader(io.StringIO(self.text(name), newline="")))
+
+    def warn_unsettled(self) -> None:
+        """Warn where what the run keeps is read in place of a front, and is not one yet."""
+        if not self.is_settled():
+            logger.warning("%s has no front yet: %s. %s", self.path, UNSETTLED, self.how_to_settle)
+
+    @property
+    def how_to_settle(self) -> str:
+        """What to do for a front."""
+        return (
+            f"recorder.close() measures them where the search ran, and so does reading "
+            f"{again(self.path)}.front."
+        )
 
     def has_final_training(self) -> bool:
         """Return whether the front's table holds what ``nets-deap run`` measures at its end."""

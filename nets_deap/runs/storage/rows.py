@@ -9,27 +9,49 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nets_deap.evolution.batch_map import by_key
+from nets_deap.evolution.evaluator import Evaluator, evaluator_of
 from nets_deap.evolution.fronts import is_finite
+from nets_deap.training.task import Task
 
 
-def objective_names(fitness: Any) -> tuple[str, ...]:
-    """Return the objectives' names of a fitness, or made-up ones."""
-    return getattr(fitness, "names", ()) or tuple(
-        f"objective_{i}" for i in range(len(fitness.weights))
-    )
+def objective_names(individuals: Sequence[Any], task: Task | None = None) -> tuple[str, ...]:
+    """Return the objectives' names of evaluated individuals, not none, or made-up ones.
+
+    A fitness that ``creator`` has made has no names; then those count of the evaluator that has
+    trained one of the individuals, where it has as many objectives, with these signs.
+
+    Args:
+        individuals: With a fitness.
+        task: Its evaluator may have trained them in other processes; None for no task.
+    """
+    fitness = individuals[0].fitness
+    own: tuple[str, ...] = tuple(getattr(fitness, "names", ()))
+    if own:
+        return own
+    keys = dict.fromkeys(getattr(one, "evaluator_key", "") for one in individuals)
+    known = [by_key(key) for key in keys if key]
+    away = None if task is None else evaluator_of(task)
+    if away is not None and away.generations.sent:  # no ticket here knows of it
+        known.append(away)
+    signs = [weight > 0 for weight in fitness.weights]
+    for one in known:
+        if isinstance(one, Evaluator) and [o.weight > 0 for o in one.objectives] == signs:
+            return tuple(objective.name for objective in one.objectives)
+    return tuple(f"objective_{i}" for i in range(len(signs)))
 
 
-def named_values(fitness: Any) -> dict[str, float]:
-    """Return the values of a fitness by the objectives' names."""
-    return dict(zip(objective_names(fitness), fitness.values, strict=True))
+def named_values(individual: Any, names: Sequence[str] = ()) -> dict[str, float]:
+    """Return the values of an individual by the objectives' names, its own if none are given."""
+    return dict(zip(names or objective_names([individual]), individual.fitness.values, strict=True))
 
 
-def front_rows(front: Sequence[Any]) -> list[dict[str, Any]]:
+def front_rows(front: Sequence[Any], names: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return a front as rows, densest first: digest, kept weights, density, objectives."""
     rows = []
     for ticket in sorted(front, key=lambda t: (-t.kept, t.fitness.values, t.digest)):
         row = {"ticket": ticket.digest[:16], "kept": ticket.kept, "density": ticket.density}
-        values = named_values(ticket.fitness)
+        values = named_values(ticket, names)
         rows.append({**row, **{name: v for name, v in values.items() if name not in row}})
     return rows
 
@@ -58,11 +80,17 @@ def _mean(column: NDArray[np.float64]) -> float:
 
 
 def best_so_far(
-    rows: Iterable[Mapping[str, Any]], fitness: Any, before: Mapping[str, float]
+    rows: Iterable[Mapping[str, Any]], directions: Mapping[str, float], before: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return the best value of each objective, by its name, in rows of a log and before them."""
+    """Return the best value of each objective, by its name, in rows of a log and before them.
+
+    Args:
+        rows: Of the log.
+        directions: The weight of each objective, by name.
+        before: The best values before.
+    """
     best = dict(before)
-    for name, weight in zip(objective_names(fitness), fitness.weights, strict=True):
+    for name, weight in directions.items():
         column, choose = (f"{name}_min", min) if weight < 0 else (f"{name}_max", max)
         known = [row[column] for row in rows if row.get(column) is not None]
         if known:
@@ -71,23 +99,22 @@ def best_so_far(
 
 
 def facts_shown(
-    row: Mapping[str, Any], fitness: Any, best: Mapping[str, float], *, settled: bool
+    row: Mapping[str, Any], directions: Mapping[str, float], best: Mapping[str, float]
 ) -> dict[str, Any]:
     """Return what progress shows of a generation: the best values so far, and how many are kept.
 
     Args:
-        row: Of the log.
-        fitness: Of an individual, for the objectives' names and directions.
+        row: Of the log; it has ``niches`` where what is kept is a ticket for each niche of density,
+            of which the end makes the front.
+        directions: The weight of each objective, by name.
         best: See ``best_so_far``.
-        settled: Whether what is kept is a front already; else it is a ticket for each niche of
-            density, of which the end makes the front.
     """
     facts: dict[str, Any] = {}
-    for name, weight in zip(objective_names(fitness), fitness.weights, strict=True):
+    for name, weight in directions.items():
         value = best.get(name)
         if name == "density" and weight < 0 and value is not None:
             facts["density to"] = f"{100 * value:.2g} %"
         else:
             facts[f"best {name}"] = value
-    facts["front" if settled else "niches"] = row["front_size"]
-    return {**facts, "hypervolume": row["hypervolume"]}
+    kept = {"niches": row["niches"]} if "niches" in row else {"front": row["front_size"]}
+    return {**facts, **kept, "hypervolume": row["hypervolume"]}

@@ -1,0 +1,156 @@
+"""How a run of a recorder ends: measured where its end is known, else saved, and told as it is."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+from contextlib import nullcontext
+
+import pytest
+from deap import algorithms
+from support.running import ROOT, new_task
+
+import nets_deap as nets
+from nets_deap.cli.main import main
+from nets_deap.runs.status import status
+
+SCRIPT = """
+import os, random, signal, sys, threading, time
+from deap import algorithms
+import nets_deap as nets
+
+recipe = nets.Recipe(lr=0.05, batch_size=4, steps=20, loss="binary_cross_entropy")
+task = nets.tasks.xor(hidden=4, recipe=recipe)
+random.seed(3)
+box = nets.make_toolbox(task)
+recorder = nets.Recorder(sys.argv[1], task=task, progress="none")
+def end(number):
+    while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # until something trains
+        time.sleep(0.0002)
+    os.kill(os.getpid(), number)
+
+def look(recorder, row):
+    {body}
+recorder.callbacks = (look,)
+algorithms.eaMuPlusLambda(
+    box.population(n=6), box, 6, 6, 0.25, 0.75, {ngen}, stats=recorder, verbose=False
+)
+"""
+
+
+def rows_of(path, name="front.csv"):
+    with (path / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def dominated(rows):
+    points = [(float(row["val_loss"]), float(row["density"])) for row in rows]
+    return [p for p in points if any(q[0] <= p[0] and q[1] <= p[1] and q != p for q in points)]
+
+
+def go(path, *, close=True, generations=None, budget=None, ngen=2, front=None):
+    task = new_task()
+    random.seed(3)
+    box = nets.make_toolbox(task, budget=budget)
+    recorder = nets.Recorder(path, task=task, progress="none", generations=generations)
+    algorithms.eaMuPlusLambda(
+        box.population(n=6), box, 6, 6, 0.25, 0.75, ngen, stats=recorder, halloffame=front,
+        verbose=False,
+    )  # fmt: skip
+    if close:
+        recorder.close()
+    return task, recorder
+
+
+@pytest.mark.parametrize("known", ["generations", "budget", "close"])
+def test_the_end_leaves_a_front(known, tmp_path):
+    path = tmp_path / "run"
+    options = {
+        "generations": {"generations": 2, "close": False},
+        "budget": {"budget": nets.Budget(300, generations=2), "close": False},
+        "close": {},
+    }[known]
+    task, recorder = go(path, **options)
+    rows = rows_of(path)
+    assert len(rows) == len(recorder.front) > 0
+    assert not dominated(rows)
+    assert not (path / "niches.csv").exists()
+    recorder.close()
+    assert status(path).state == "finished"
+    assert len(nets.resume(path, task=task, progress="none").front) == len(rows)
+
+
+def test_until_then_what_is_kept_is_not_called_a_front(tmp_path):
+    path = tmp_path / "run"
+    task, recorder = go(path, close=False)
+    assert not (path / "front.csv").exists()
+    assert len(rows_of(path, "niches.csv")) == len(recorder.front.items)
+    assert "niches" in recorder.logbook[-1]
+    assert "front_size" not in recorder.logbook[-1]
+    assert "elites" in repr(recorder)
+    assert "none yet" in status(path).front
+    ax = nets.plots.pareto_front(path)
+    assert [text.get_text() for text in ax.get_legend().get_texts()][-1].startswith("elites")
+    assert main(["report", str(path)]) == 0
+    assert "No front yet" in (path / "report.html").read_text()
+    recorder._saver.let_go()  # as where the program ends
+    again = nets.resume(path, task=task, progress="none")
+    assert len(again.front) < len(again.front.items)
+    again.recorder.close()
+    assert len(rows_of(path)) == len(again.front)
+    assert not dominated(rows_of(path))
+
+
+def test_a_with_block_ends_the_run_unless_an_exception_leaves_it(tmp_path):
+    for name, fails in (("whole", False), ("cut", True)):
+        path, task = tmp_path / name, new_task()
+        box = nets.make_toolbox(task)
+        expected = pytest.raises(ValueError, match="mine") if fails else nullcontext()
+        with expected, nets.Recorder(path, task=task, progress="none") as recorder:
+            algorithms.eaMuPlusLambda(
+                box.population(n=6), box, 6, 6, 0.25, 0.75, 1, stats=recorder, verbose=False
+            )
+            if fails:
+                raise ValueError("mine")
+        assert (path / "front.csv").exists() != fails
+        found = status(path)
+        assert found.checkpoint == 1
+        assert (found.state == "finished") != fails
+
+
+def run_script(path, body="pass", ngen=3):
+    text = SCRIPT.format(body=body, ngen=ngen)
+    done = subprocess.run(
+        [sys.executable, "-c", text, str(path)], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, timeout=120,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "code"), [("pass", 0), ("if recorder.generation == 3: sys.exit(3)", 3)]
+)
+def test_a_program_that_ends_without_closing_has_all_saved(body, code, tmp_path):
+    path = tmp_path / "run"
+    returned, error = run_script(path, body)
+    assert returned == code, error
+    found = status(path)
+    assert (found.generation, found.checkpoint) == (3, 3)
+    assert "how many were planned is not known" in found.text()
+    assert nets.resume(path, task=new_task(), progress="none").generation == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_a_training_leaves_the_last_generation_saved(number, tmp_path):
+    path = tmp_path / "run"
+    body = (
+        f"if recorder.generation == 3: threading.Thread(target=end, args=({int(number)},)).start()"
+    )
+    returned, error = run_script(path, body, 2000)
+    assert returned in (-number, 128 + number), error
+    found = status(path)
+    assert found.generation == found.checkpoint >= 3
+    assert f"nets.resume({str(path)!r}, task=task)" in error
+    assert nets.resume(path, task=new_task(), progress="none").generation == found.generation
