@@ -137,7 +137,10 @@ class ParetoFront(tools.ParetoFront):  # type: ignore[misc]
         return str(self.members)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({shown(self.items)})"
+        if self._front is None and any(map(is_measurable, self.items)):
+            what = f"{len(self.items)} elites of niches, measured from W0 when it is read"
+            return f"{type(self).__name__}({what})"
+        return f"{type(self).__name__}({shown(self.members)})"
 
 
 def _undominated(held: list[Any], fresh: list[Any], similar: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import math
 import os
@@ -93,8 +94,9 @@ class Progress:
 
     def _new_bar(self, title: str) -> Any:
         """Return a bar, which counts the first population as one step."""
-        from tqdm.auto import tqdm
-
+        # In a notebook without ipywidgets tqdm's own choice is a warning, and then the plain bar.
+        widgets = importlib.util.find_spec("ipywidgets") is not None
+        tqdm: Any = importlib.import_module("tqdm.auto" if widgets else "tqdm").tqdm
         if not logger.hasHandlers():  # what is logged would else be written into the bar
             self._handler = _Lines(self)
             logger.addHandler(self._handler)

@@ -216,7 +216,7 @@ class Recorder:
 
     @property
     def is_settled(self) -> bool:
-        """Whether what it keeps is written down as a front: measured, where that is needed."""
+        """Whether what it keeps is written down as a front, measured where that is needed."""
         return not self._elites or self._settled == self.generation
 
     @property

@@ -68,8 +68,9 @@ class RunFolder:
                     "be a new or empty folder",
                     "no files",
                     f"{self.path} with {', '.join(held[:5])}",
-                    "Choose another folder, or overwrite the earlier run with overwrite=True "
-                    "(--overwrite).",
+                    "To go on with the run in it: resume=True in nets.search, nets.resume(path, "
+                    "task=task), or 'nets-deap resume'. Else choose another folder, or lose the "
+                    "earlier run by overwrite=True (--overwrite).",
                 )
             self._make()
             check_own(self.path)
