@@ -528,7 +528,9 @@ class Recorder:
 
     def _keep_in(self, folder: RunFolder) -> None:
         """Write into a folder from now on, with checkpoints."""
-        self.folder, self._saver = folder, Saver(folder, self.task, self.generation + 1)
+        searched = "search" in self.facts
+        self.folder = folder
+        self._saver = Saver(folder, self.task, self.generation + 1, searched=searched)
         # Also when the program ends, however Python ends it; not in its child processes.
         weakref.finalize(self, self._saver.let_go)
 

@@ -47,7 +47,7 @@ def listening(*, only_free: bool = False, ctrl_c: bool = False, advice: str = ""
         if only_free and before:
             interrupt.check()
     except interrupt.Interrupted as stop:
-        if before and advice:
+        if stop.signal in before and advice:
             name = signal.Signals(stop.signal).name
             logger.warning("%s: all that is done is saved; go on with %s", name, advice)
         raise

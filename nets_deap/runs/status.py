@@ -146,9 +146,7 @@ def _status(folder: Path, facts: dict[str, Any], path: str | Path) -> Status:
         state = "stopped" if final else state
     how = f"nets-deap resume {path}"
     if "config" not in facts:  # only Python knows its task
-        how = f"{again(Path(path))} in Python"
-        if "search" in facts:
-            how = f"nets.search(task, path={str(path)!r}, resume=True) in Python"
+        how = f"{again(Path(path), searched='search' in facts)} in Python"
     advice = "" if done and final else f"go on with: {how}"
     if not settled and not running:
         advice += "; its front is measured at its end, or when that is read"

@@ -76,11 +76,19 @@ def test_a_script_ends_with_128_and_the_signal_in_one_line(tmp_path, code, how, 
 
 
 @pytest.mark.slow
-def test_an_interrupt_is_pythons_own(tmp_path):
-    process = begin(tmp_path / "run", STOCK)
+@pytest.mark.parametrize("code", [SEARCH, STOCK], ids=["search", "stock"])
+def test_ctrl_c_ends_a_script_with_a_line_that_says_how_to_go_on(tmp_path, code):
+    path = tmp_path / "run"
+    process = begin(path, code)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60)[1].rstrip().endswith("KeyboardInterrupt")
-    assert process.returncode == -signal.SIGINT
-    again = begin(tmp_path / "run", STOCK, "on")
+    lines = process.communicate(timeout=60)[1].splitlines()
+    if process.returncode == -signal.SIGINT:  # not while it was training: Python's own
+        assert "KeyboardInterrupt" in lines
+    else:
+        assert process.returncode == 128 + signal.SIGINT
+        assert len(lines) == 1
+    if code == STOCK or len(lines) == 1:
+        assert ("resume=True" if code == SEARCH else "nets.resume(") in lines[-1]
+    again = begin(path, code, "on")
     again.kill()
     again.communicate()

@@ -41,12 +41,19 @@ class Partial:
         folder: The run folder.
         generation: The generation that comes next.
         on_end: Called where a signal ends the program while it trains.
+        searched: Whether the run is one of ``nets.search``.
     """
 
     def __init__(
-        self, folder: RunFolder, generation: int, on_end: Callable[[], object] = lambda: None
+        self,
+        folder: RunFolder,
+        generation: int,
+        on_end: Callable[[], object] = lambda: None,
+        *,
+        searched: bool = False,
     ) -> None:
         self._folder, self._generation, self._on_end = folder, generation, on_end
+        self._searched = searched
         self._file = folder.path / CHECKPOINTS / PARTIAL
         self._held: list[Part] | None = None
         self._fresh: list[Part] = []
@@ -56,7 +63,7 @@ class Partial:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Interrupt at a signal that nobody else listens to, with what has been trained saved."""
-        go_on = again(self._folder.path)
+        go_on = again(self._folder.path, searched=self._searched)
         if not self._generation:
             go_on = "overwrite=True, as no generation is finished yet"
         saved = False

@@ -15,7 +15,6 @@ from nets_deap.runs.checkpoint.snapshot import Moment, Noted
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.paths import again
 from nets_deap.runs.storage.reader import UNSETTLED, RunReader
-from nets_deap.training import interrupt
 from nets_deap.training.executor import journal_of, set_journal
 from nets_deap.training.task import Task
 
@@ -31,10 +30,13 @@ class Saver:
         generation: The generation that comes next.
     """
 
-    def __init__(self, folder: RunFolder, task: Task, generation: int) -> None:
+    def __init__(
+        self, folder: RunFolder, task: Task, generation: int, *, searched: bool = False
+    ) -> None:
         self._folder = folder
         self._checkpoints = Checkpoints(folder.path)
-        self._partial = Partial(folder, generation, self._save_last)
+        self._partial = Partial(folder, generation, self._end, searched=searched)
+        self._again = again(folder.path, searched=searched)
         self._noted: Noted | None = None
         self._state: dict[str, Any] | None = None  # of the recorder, as last noted
         self._saved = generation - 1
@@ -80,6 +82,11 @@ class Saver:
         self._save_last(again=ended)
         self._noted = None
 
+    def _end(self) -> None:
+        """Save the last generation, as a signal ends the program, which is told elsewhere."""
+        self._told = True
+        self._save_last()
+
     def _save_last(self, *, again: bool = False) -> None:
         """Save the last generation, unless it is saved; a failure is told, and no more.
 
@@ -90,7 +97,6 @@ class Saver:
             again: Save it also where it is saved.
         """
         noted = self._noted
-        self._told = self._told or interrupt.asked()
         if noted is None or (noted.generation == self._saved and not again):
             return
         if not noted.is_current:
@@ -135,7 +141,7 @@ class Saver:
         end = ", or end a run by recorder.close()" if not settled and planned is None else ""
         logger.warning(
             "%s is saved until generation %d%s.%s Go on with %s%s.",
-            self._folder.path, self._saved, of, front, again(self._folder.path), end,
+            self._folder.path, self._saved, of, front, self._again, end,
         )  # fmt: skip
 
     def _write(self, noted: Noted) -> None:

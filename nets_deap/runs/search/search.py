@@ -47,6 +47,7 @@ from nets_deap.runs.search.settings import (
 from nets_deap.runs.signals import listening
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.history import Generation
+from nets_deap.runs.storage.paths import again
 from nets_deap.runs.storage.reader import RunReader
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task, check_task
@@ -226,8 +227,8 @@ def search(task: Task, settings: SearchArguments) -> SearchResult:
             left = max(0, settings.generations - run.generation)
             everyone.go_on(run.beside, run.population)
         try:
-            again = "" if path is None else f"nets.search(..., path={str(path)!r}, resume=True)"
-            with listening(only_free=True, advice=again):
+            advice = "" if path is None else again(Path(path), searched=True)
+            with listening(only_free=True, advice=advice):
                 everyone.evolve(recorder, left)
         except SearchStopped as stop:
             stopped = stop.reason

@@ -25,8 +25,10 @@ _CHECKPOINT = re.compile(r"[0-9]{8,15}\.npz")  # the generation
 _TICKET = re.compile(r"[0-9a-f]{16}\.safetensors")  # the start of the digest
 
 
-def again(path: Path) -> str:
-    """Return the call that goes on with a run which a recorder has written."""
+def again(path: Path, *, searched: bool = False) -> str:
+    """Return the call that goes on with a run of a recorder, or of ``nets.search``."""
+    if searched:
+        return f"nets.search(task, path={str(path)!r}, resume=True)"
     return f"nets.resume({str(path)!r}, task=task)"
 
 
