@@ -75,7 +75,8 @@ def layer_densities_over_time(run: Any, ax: Any = None) -> Any:
     ax.plot(numbers, whole, color=style.GREY, linestyle=":", marker=".", label="whole", zorder=2)
     style.density_axis(ax.yaxis)
     style.whole_numbers(ax.xaxis)
-    ax.set(xlabel="generation", ylabel="density in %, median of the front")
+    kept = "front" if all(one.settled for one in history) else "tickets kept"
+    ax.set(xlabel="generation", ylabel=f"density in %, median of the {kept}")
     ax.grid(alpha=0.3)
     style.legend_of_layers(ax, len(names))
     return ax

@@ -6,6 +6,7 @@ One file: one class, of which a third is what its caller reads, and all else a s
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import weakref
@@ -152,7 +153,7 @@ class Recorder:
         self._spent = self._before = task.ledger.totals()
         self._last: list[Any] = []  # the last generation
         self._lost: list[Any] = []  # of it who has no finite values
-        self._closed = False
+        self._closed, self._owner = False, os.getpid()
         self._elites = False  # whether what is kept becomes a front only when it is measured
         self._measurer: Evaluator | None = None  # by whom
         self._settled: int | None = None  # the generation whose front has been
@@ -192,6 +193,8 @@ class Recorder:
 
     def _close(self, *, ended: bool) -> None:
         """Save what is not saved yet; first bring the run to its end, if it has one now."""
+        if os.getpid() != self._owner:  # a child process: the run is its parent's
+            return
         planned = self.progress.generations
         ended = ended and self.generation >= 0 and not self._closed
         ended = ended and (planned is None or self.generation >= planned)

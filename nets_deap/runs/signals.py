@@ -62,8 +62,8 @@ def _is_free(number: int, *, ctrl_c: bool) -> bool:
     """Return whether nobody has a handler of their own for a signal."""
     held = signal.getsignal(number)
     if ctrl_c and held is signal.default_int_handler:
-        prompt = hasattr(sys, "ps1") or bool(sys.flags.interactive) or "IPython" in sys.modules
-        return not prompt
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        return shell is None and not hasattr(sys, "ps1") and not sys.flags.interactive
     return held == signal.SIG_DFL
 
 

@@ -73,8 +73,6 @@ class Saver:
         Args:
             ended: Whether the run has come to its end, which is saved with it.
         """
-        if os.getpid() != self._owner:  # a child process: the run is its parent's
-            return
         if journal_of(self._problem) is self._partial:
             set_journal(self._problem, None)
         if ended and self._noted is not None:
@@ -112,7 +110,7 @@ class Saver:
 
         Nothing is trained here, so that the front stays unmeasured where it takes a training.
         """
-        if os.getpid() != self._owner:
+        if os.getpid() != self._owner:  # a child process: the run is its parent's
             return
         if self._noted is not None and self._folder.is_held:  # not another run's, or removed
             self.close()
@@ -129,7 +127,7 @@ class Saver:
             failed: Whether something has ended the program before its own end.
         """
         state, settled = self._state, RunReader(self._folder.path).is_settled()
-        if state is None or state["ended"] or self._told:
+        if state is None or state["ended"] or self._told or self._saved < 0:
             return
         planned, stopped = state["generations"], state["stopped"] is not None
         left = not stopped and (planned is None or self._saved < planned)
