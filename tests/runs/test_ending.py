@@ -14,6 +14,8 @@ from support.running import ROOT, new_task
 
 import nets_deap as nets
 from nets_deap.cli.main import main
+from nets_deap.evolution.evaluator import Evaluator
+from nets_deap.runs.checkpoint.checkpoints import Checkpoints
 from nets_deap.runs.status import status
 
 SCRIPT = """
@@ -154,3 +156,51 @@ def test_a_signal_in_a_training_leaves_the_last_generation_saved(number, tmp_pat
     assert found.generation == found.checkpoint >= 3
     assert f"nets.resume({str(path)!r}, task=task)" in error
     assert nets.resume(path, task=new_task(), progress="none").generation == found.generation
+
+
+def test_a_generation_saved_while_the_next_is_made_knows_nothing_of_it(tmp_path, monkeypatch):
+    def begin(path):
+        task = new_task()
+        random.seed(3)
+        box = nets.make_toolbox(task, budget=nets.Budget(600, generations=6))
+        return task, box, nets.Recorder(path, task=task, progress="none")
+
+    def go_on(population, box, recorder, generations):
+        algorithms.eaMuPlusLambda(
+            population, box, 6, 6, 0.25, 0.75, generations, stats=recorder, verbose=False
+        )
+
+    task, box, recorder = begin(tmp_path / "whole")
+    go_on(box.population(n=6), box, recorder, 6)
+
+    monkeypatch.setattr(Checkpoints, "is_due", lambda self: False)
+    task, box, recorder = begin(tmp_path / "cut")
+    mutate, made = box.mutate, []
+
+    def fail_late(individual):
+        found = mutate(individual)
+        made.append(recorder.generation)
+        if made.count(3) == 4:  # operators have asked for gradients of parents by now
+            raise ValueError("mine")
+        return found
+
+    box.register("mutate", fail_late)
+    note, noted = Evaluator.note_gradients, []
+
+    def watched(evaluator, ticket):
+        noted.append(recorder.generation)
+        note(evaluator, ticket)
+
+    monkeypatch.setattr(Evaluator, "note_gradients", watched)
+    with pytest.raises(ValueError, match="mine"):
+        go_on(box.population(n=6), box, recorder, 6)
+    assert noted.count(3) > 0
+    recorder._saver.let_go()  # as where the program ends
+    assert status(tmp_path / "cut").checkpoint == 3
+    task = new_task()
+    box = nets.make_toolbox(task, budget=nets.Budget(600, generations=6))
+    again = nets.resume(tmp_path / "cut", task=task, progress="none")
+    go_on(again.population, box, again.recorder, again.remaining)
+    cut, whole = (rows_of(tmp_path / name, "log.csv") for name in ("cut", "whole"))
+    assert [{**row, "seconds": 0} for row in cut] == [{**row, "seconds": 0} for row in whole]
+    assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")

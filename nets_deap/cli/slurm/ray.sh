@@ -33,10 +33,13 @@ if [ "$$SLURM_JOB_NUM_NODES" -gt 1 ]; then
         ray start --block --address="$$address:$$port" \
         --num-cpus="$$SLURM_CPUS_PER_TASK"$ray_gpus &
 fi
-for _ in $$(seq 60); do  # nodes that come later get their workers then
-    ray status --address="$$address:$$port" > /dev/null 2>&1 && break
+there=0
+for _ in $$(seq 60); do  # a node that comes later yet gets its workers then
+    there=$$(ray status --address="$$address:$$port" 2> /dev/null | grep -c '^ [0-9]* node_')
+    [ "$$there" -lt "$$SLURM_JOB_NUM_NODES" ] || break
     sleep 1
 done
+echo "$$there of $$SLURM_JOB_NUM_NODES nodes have joined Ray."
 
 workers=$$((SLURM_JOB_NUM_NODES * $each))
 if [ -e "$$run/config.json" ]; then

@@ -17,7 +17,7 @@ from nets_deap.evolution.archives import ParetoFront
 from nets_deap.evolution.evaluator import Evaluator, evaluator_of
 from nets_deap.evolution.objectives import resolve
 from nets_deap.runs.checkpoint import archives, random_states
-from nets_deap.runs.checkpoint.tickets import TicketReader, TicketWriter
+from nets_deap.runs.checkpoint.tickets import StatesNow, TicketReader, TicketWriter
 from nets_deap.runs.storage.paths import LOG, LOG_TABLE
 from nets_deap.runs.storage.plain import Packer, Unpacker
 from nets_deap.tickets.layout import MaskLayout
@@ -106,6 +106,8 @@ class Noted:
         archive: The hall of fame, for its kind.
         members: The members that it had.
         again: Tickets that wait to be evaluated again, as they are before that.
+        held: What a change of tickets shows in.
+        states: Their trained states, of which operators take down gradients as the run goes on.
     """
 
     generation: int
@@ -115,9 +117,12 @@ class Noted:
     members: list[Any]
     again: list[Any]
     held: list[Any] = field(init=False)
+    states: StatesNow = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "held", self._now())
+        tickets = (*self.population, *self.members, *self.again)
+        object.__setattr__(self, "states", StatesNow(tickets))
 
     @property
     def is_current(self) -> bool:
@@ -134,7 +139,7 @@ class Noted:
     def pack(self) -> tuple[dict[str, Any], Packer]:
         """Return everything as JSON and arrays."""
         packer = Packer()
-        writer = TicketWriter(packer)
+        writer = TicketWriter(packer, self.states)
         content = {
             **self.plain,
             "random": packer.pack(self.plain["random"]),

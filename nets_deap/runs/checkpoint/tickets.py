@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -43,6 +44,26 @@ _FIELDS = {
 }
 
 
+class StatesNow:
+    """Trained states of tickets as they are now, whatever is taken down in them later.
+
+    A checkpoint that is written later than its generation would else hold gradients that operators
+    have measured since: a resumed run would have them without having paid for them.
+
+    Args:
+        tickets: The tickets.
+    """
+
+    def __init__(self, tickets: Iterable[Ticket]) -> None:
+        states = {id(state): state for state in (ticket.inherited for ticket in tickets) if state}
+        # The states themselves are held, too: another one could get the same id.
+        self._states = {key: (state, copy.copy(state)) for key, state in states.items()}
+
+    def of(self, state: TrainedState) -> TrainedState:
+        """Return a state as it was; itself if none of the tickets had it."""
+        return self._states.get(id(state), (state, state))[1]
+
+
 class TicketWriter:
     """Turns tickets into plain data; a ticket that comes again, or shares its weights, once.
 
@@ -51,10 +72,12 @@ class TicketWriter:
 
     Args:
         packer: Takes the arrays.
+        states: Trained states as they are to be written; None for as they are.
     """
 
-    def __init__(self, packer: Packer) -> None:
+    def __init__(self, packer: Packer, states: StatesNow | None = None) -> None:
         self.packer = packer
+        self._as_were = StatesNow(()) if states is None else states
         self._tickets: list[dict[str, Any]] = []
         self._trained: list[dict[str, Any]] = []
         self._known: dict[int, tuple[Any, int]] = {}
@@ -104,7 +127,8 @@ class TicketWriter:
         """Return the number of a trained state."""
         if id(state) not in self._states:
             self._states[id(state)] = state, len(self._trained)
-            plain = {key: getattr(state, name) for key, name in _FIELDS.items()}
+            was = self._as_were.of(state)
+            plain = {key: getattr(was, name) for key, name in _FIELDS.items()}
             self._trained.append(self.packer.pack(plain))
         return self._states[id(state)][1]
 
