@@ -31,14 +31,25 @@ def add(parsers: Any) -> None:
         "--speedup",
         type=float,
         metavar="X",
-        help="that it has at least over the dense network, with minibatches of 1 and of 64",
+        help="that the file has at least over the dense float32 network in the same runtime, with "
+        "minibatches of 1 and of 64",
     )
     command.add_argument(
         "--batch", type=int, default=1, help="examples for --max-latency (default: 1)"
     )
     command.add_argument("--threads", type=int, default=1, help="of the runtime (default: 1)")
-    command.add_argument("--to", choices=FORMATS, default="onnx", help="the file's format")
-    command.add_argument("--out", metavar="FILE", help="the file (default: none is written)")
+    command.add_argument(
+        "--to",
+        choices=FORMATS,
+        default="onnx",
+        help="the form that is written, and that must be fast enough (default: onnx)",
+    )
+    command.add_argument(
+        "--out",
+        metavar="FILE",
+        help="the file (default: none is written); of torch .pt2, which torch.export.load reads, "
+        "or the tensors alone: .safetensors, .pt",
+    )
     command.add_argument(
         "--steps", type=int, default=0, help="of fine-tuning the network first (default: 0)"
     )

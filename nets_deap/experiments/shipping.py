@@ -6,6 +6,7 @@ One file: choosing, writing and measuring are read together.
 from __future__ import annotations
 
 import copy
+import io
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from nets_deap import _atomic, _checks
 from nets_deap._table import table
-from nets_deap.errors import InvalidValueError
+from nets_deap.errors import InvalidValueError, NetsError
 from nets_deap.experiments.compacting import TENSORS, check_suffix, write_tensors
 from nets_deap.models.compact.footprint import count_multiply_adds
 from nets_deap.models.compact.onnx import runtime_of, write_onnx
@@ -30,6 +31,7 @@ from nets_deap.training.result import TrainResult
 from nets_deap.training.task import Task
 
 FORMATS = ("onnx", "int8", "torch")
+PROGRAM = ".pt2"  # torch.export's
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Shipment:
             int8 weights and activations.
         dense_steps: That the dense network was trained for.
         threads: That each might use.
+        reference: Name of the version that factors of latency are over: dense, in the runtime of
+            the file if it was measured there.
         notes: What is not in the table, and why.
         path: The file; None where none was asked for.
     """
@@ -69,6 +73,7 @@ class Shipment:
     versions: list[Version]
     dense_steps: int
     threads: int
+    reference: str = "dense"
     notes: list[str] = field(default_factory=list)
     path: Path | None = None
 
@@ -76,7 +81,7 @@ class Shipment:
         """Return it as text."""
         sizes = list(self.versions[0].latency)
         head = ["", "accuracy", "bytes", "multiply-adds", *(f"ms at B = {n}" for n in sizes)]
-        first, rows = self.versions[0], [head]
+        rows, (first,) = [head], [one for one in self.versions if one.name == self.reference]
         for one in self.versions:
             times = [
                 f"{1e3 * one.latency[n]:.3f}"
@@ -92,7 +97,7 @@ class Shipment:
             steps += f", {trained.steps} more"
         foot = (
             f"The network had {steps}; dense had {self.dense_steps} from W0. "
-            f"Medians in turns, {many}."
+            f"Medians in turns, {many}; times as fast as {self.reference}."
         )
         return "\n".join([table(rows, left=(0,)), foot, *self.notes])
 
@@ -115,21 +120,24 @@ def ship(
 ) -> Shipment:
     """Write the best network of a run's lineages that is fast enough, and measure it.
 
-    The best by validation accuracy, else by validation loss, of those that are fast enough in
-    float32 in the runtime of the file; the first of them where several are level.
+    The best by validation accuracy, else by validation loss, of those that are fast enough in the
+    form that is asked for, as int8 where the file is; the first of them where several are level.
+    Validation is that of the network in float32.
 
     Args:
         path: The run folder.
         task: The task of the run.
         max_latency: Seconds that a minibatch may take; None for any.
-        speedup: How many times as fast as the dense network it is at least, with minibatches of all
-            sizes in ``batches``; None for any.
+        speedup: How many times as fast as the dense network in float32 in the same runtime it is at
+            least, with minibatches of all sizes in ``batches``; None for any.
         batch: Examples in the minibatch that ``max_latency`` is for.
         threads: That the runtime may use.
         to: ``"onnx"``; ``"int8"``: ONNX with int8 weights and activations; or ``"torch"``: the
-            tensors of the small network.
-        out: The file, ``.onnx``; with ``to="torch"`` ``.safetensors``, ``.pt`` or ``.pth``;
-            None for no file. It takes what the network takes: normalised inputs.
+            small network itself, or its tensors.
+        out: The file, ``.onnx``; with ``to="torch"`` ``.pt2``, which ``torch.export.load(path)
+            .module()`` gives back without this package, or the tensors alone as ``.safetensors``,
+            ``.pt`` or ``.pth``, for ``found.network.compact()``; None for no file. It takes what
+            the network takes: normalised inputs.
         steps: Of fine-tuning the chosen network first; 0 for none.
         dense_steps: Of training the dense network that it is compared with, from W0; None for as
             many as the chosen one has had, with its lineage and now.
@@ -140,15 +148,15 @@ def ship(
         What was shipped, with a table.
 
     Raises:
-        InvalidValueError: Nothing is fast enough, the run holds no trained networks, or those take
-            several inputs.
+        InvalidValueError: Nothing is fast enough, the run holds no trained networks, those take
+            several inputs, or cannot be written in that form.
         MissingExtraError: onnxruntime is not installed.
     """
     kind = _checks.choice("to", to, FORMATS)
     sizes = _check_numbers(
         max_latency, speedup, batch, threads, steps, dense_steps, batches, repeats
     )
-    formats = TENSORS if kind == "torch" else (".onnx",)
+    formats = (PROGRAM, *TENSORS) if kind == "torch" else (".onnx",)
     target = None if out is None else check_suffix(out, formats, "out")
     if kind != "torch":
         runtime_of(f"Shipping to {kind}")
@@ -158,8 +166,7 @@ def ship(
             "path", "hold trained networks", "a run that trained some", str(path)
         )
     inputs = _examples(task)
-    runtime = "torch" if kind == "torch" else "onnxruntime"
-    clock = _Clock(task, inputs, runtime, threads, repeats)
+    clock = _Clock(task, inputs, kind, threads, repeats)
     fits = clock.within(networks, batch, max_latency)
     chosen = min(clock.faster(fits, sizes, speedup), key=_worth)
     if steps:
@@ -211,12 +218,20 @@ def _examples(task: Task) -> Tensor:
 
 
 class _Clock:
-    """Times networks in turns, and says which are fast enough; each is cut and exported once."""
+    """Times networks in turns, and says which are fast enough; each is cut and written once.
 
-    def __init__(
-        self, task: Task, inputs: Tensor, runtime: str, threads: int, repeats: int
-    ) -> None:
-        self.inputs, self.runtime, self.threads, self.repeats = inputs, runtime, threads, repeats
+    Args:
+        task: The task.
+        inputs: Examples (N, ...) to time on.
+        kind: The form to time, as in ``ship``.
+        threads: That each may use.
+        repeats: Timed calls of each.
+    """
+
+    def __init__(self, task: Task, inputs: Tensor, kind: str, threads: int, repeats: int) -> None:
+        self.inputs, self.kind, self.threads, self.repeats = inputs, kind, threads, repeats
+        self.runtime = "torch" if kind == "torch" else "onnxruntime"
+        self.where = f"{self.runtime}{' as int8' * (kind == 'int8')} with {threads} threads"
         self._task = task
         self._known: dict[str, Runner] = {}
 
@@ -232,7 +247,7 @@ class _Clock:
                 "max_latency",
                 "be within reach",
                 f"at least {1e3 * min(found):.3g} ms, what the fastest of {len(found)} networks "
-                f"takes for {batch} in {self.runtime} with {self.threads} threads",
+                f"takes for {batch} in {self.where}",
                 f"{1e3 * most:.3g} ms",
                 "Allow more, or search for smaller networks: a lower density or floor.",
             )
@@ -247,7 +262,9 @@ class _Clock:
         """Return those that are so many times as fast as the dense one, whatever the minibatch."""
         if least is None:
             return list(networks)
-        runners = [self._made(self._task.model.cpu().eval()), *map(self._runner, networks)]
+        dense = copy.deepcopy(self._task.model).cpu().eval()
+        whole = runner_of(dense, self.inputs[:2], self.runtime, self.threads)
+        runners = [whole, *map(self._runner, networks)]
         found = np.array([self._seconds(runners, n) for n in batches])
         ratios = (found[:, :1] / found[:, 1:]).min(axis=0)
         if ratios.max() < least:
@@ -256,7 +273,7 @@ class _Clock:
                 "speedup",
                 "be within reach",
                 f"at most {ratios.max():.3g}, what the fastest of {len(networks)} networks reaches "
-                f"for {sizes} in {self.runtime} with {self.threads} threads",
+                f"for {sizes} in {self.where}",
                 f"{least:.3g}",
                 "Ask for less, or search for smaller networks: a lower density or floor.",
             )
@@ -270,8 +287,15 @@ class _Clock:
         return self._known[key]
 
     def _made(self, module: nn.Module) -> Runner:
-        """Return a module as a function in the runtime."""
-        return runner_of(module, self.inputs[:2], self.runtime, self.threads)
+        """Return a module as a function in its form."""
+        if self.kind != "int8":
+            return runner_of(module, self.inputs[:2], self.runtime, self.threads)
+        with tempfile.TemporaryDirectory() as folder:
+            whole, small = Path(folder) / "a.onnx", Path(folder) / "b.onnx"
+            write_onnx(module, whole, self.inputs[:2])
+            if why := quantise(whole, small, _calibration(self._task)):
+                raise _impossible("int8", why)
+            return session_of(small, self.threads)
 
     def _seconds(self, runners: Sequence[Runner], batch: int) -> list[float]:
         """Return the median seconds of functions for a minibatch."""
@@ -284,6 +308,17 @@ def _worth(one: TrainedNetwork) -> tuple[float, float]:
     """Return what networks are sorted by, the best first."""
     accuracy = one.trained.val_accuracy
     return (-accuracy if np.isfinite(accuracy) else 0.0), one.trained.val_loss
+
+
+def _calibration(task: Task) -> NDArray[Any]:
+    """Return training inputs (200, ...) that ranges of activations are taken from."""
+    _, inputs, _ = next(eval_batches(task.problem.train, 200))
+    return _batch(inputs.cpu(), 200)
+
+
+def _impossible(kind: str, why: str) -> NetsError:
+    """Return the error for a form that a network cannot have."""
+    return _checks.bad_value("to", "be possible for this network", "'torch'", kind, why)
 
 
 def _batch(inputs: Tensor, n: int) -> NDArray[Any]:
@@ -324,7 +359,7 @@ class _Writer:
             if not why:
                 runners["cut, onnxruntime"] = session_of(files["onnx"], self.threads)
                 sizes["cut, onnxruntime"] = files["onnx"].stat().st_size
-                why = quantise(files["onnx"], files["int8"], _batch(self._calibration(), 200))
+                why = quantise(files["onnx"], files["int8"], _calibration(self.task))
             if not why:
                 runners["cut, int8"] = session_of(files["int8"], self.threads)
                 sizes["cut, int8"] = files["int8"].stat().st_size
@@ -333,13 +368,10 @@ class _Writer:
             if target is not None:
                 self._write(small, kind, files, target, why)
             versions = self._measured(runners, sizes, dense, small)
-        return Shipment(chosen, versions, trained.steps, self.threads, notes, target)
-
-    def _calibration(self) -> Tensor:
-        """Return training inputs, on the CPU."""
-        _, inputs, _ = next(eval_batches(self.task.problem.train, 200))
-        found: Tensor = inputs.cpu()
-        return found
+        reference = "dense, onnxruntime"
+        if kind == "torch" or reference not in runners:
+            reference = "dense"
+        return Shipment(chosen, versions, trained.steps, self.threads, reference, notes, target)
 
     def _export(self, module: nn.Module, path: Path) -> str:
         """Write a network as ONNX; return why it cannot be, or nothing."""
@@ -354,12 +386,29 @@ class _Writer:
         self, small: nn.Module, kind: str, files: dict[str, Path], target: Path, why: str
     ) -> None:
         """Write the file that was asked for."""
-        if kind == "torch":
+        if kind == "torch" and target.suffix.lower() in ("", PROGRAM):
+            _atomic.save(target, self._program(small), argument="out")
+        elif kind == "torch":
             write_tensors(small.state_dict(), target, str(small))
         elif not files[kind].exists():
-            raise _checks.bad_value("to", "be possible for this network", "'torch'", kind, why)
+            raise _impossible(kind, why)
         else:
             _atomic.save(target, files[kind].read_bytes(), argument="out")
+
+    def _program(self, small: nn.Module) -> bytes:
+        """Return the bytes of a network as torch.export has it, for minibatches of any size."""
+        inputs, buffer = _batch(self.inputs, 2), io.BytesIO()
+        sizes = ({0: torch.export.Dim("batch")},)
+        try:
+            program = torch.export.export(small, (torch.from_numpy(inputs),), dynamic_shapes=sizes)
+            torch.export.save(program, buffer)
+        except Exception as error:  # it has errors of many kinds
+            reason = str(error).strip().partition("\n")[0]
+            raise _checks.bad_value(
+                "out", "be possible for this network", "'.safetensors', the tensors alone",
+                PROGRAM, f"torch.export cannot write it ({type(error).__name__}: {reason})",
+            ) from error  # fmt: skip
+        return buffer.getvalue()
 
     def _measured(
         self, runners: dict[str, Runner], sizes: dict[str, int], dense: nn.Module, small: nn.Module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from nets_deap import _checks
+from nets_deap.runs.checkpoint.diff import differences
 from nets_deap.runs.resume import newest
 from nets_deap.runs.storage.reader import RunReader
 from nets_deap.tickets.ticket import Ticket
@@ -65,7 +67,7 @@ def networks_of(front: Any, task: Task) -> list[TrainedNetwork]:
         task: Theirs.
 
     Returns:
-        As many as there are, best first objective first.
+        As many as there are, those of the best first objective first.
     """
     held = trained_of(front)
     if not held:
@@ -107,11 +109,13 @@ def networks_in(path: str | Path, task: Task) -> list[TrainedNetwork]:
             "path", "hold trained networks", "a run with a checkpoint", f"{path} without one"
         )
     if snapshot.facts["task"].get("fingerprint") != task.fingerprint:
+        then, now = snapshot.facts["task"], json.loads(json.dumps(task.as_dict()))
         raise _checks.bad_value(
             "task",
             "be that of the run",
-            f"fingerprint {str(snapshot.facts['task'].get('fingerprint'))[:12]}...",
-            f"{task.fingerprint[:12]}...",
+            "what its config.json holds",
+            "; ".join(differences(then, now)),
+            "Build it as the run did, from the same seed.",
         )
     snapshot.read_tickets(task.layout)
     return networks_of(snapshot.archive(None), task)

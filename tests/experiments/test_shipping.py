@@ -177,9 +177,61 @@ def test_onnx_files_give_what_the_network_gives(run, tmp_path, to):
     inputs = task.problem.val[0]
     got = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})[0]
     expected = found.network.compact()(inputs).detach()
+    assert found.reference == "dense, onnxruntime"
+    assert "(" not in next(line for line in found.table().splitlines() if "dense, onnx" in line)
     if to == "onnx":
         torch.testing.assert_close(torch.from_numpy(got), expected, atol=1e-4, rtol=0)
     assert ((torch.from_numpy(got) > 0) == (expected > 0)).float().mean() > 0.95
+
+
+@pytest.mark.extra
+def test_what_is_promised_holds_for_the_form_that_is_written(run, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    path, task = run
+    timed, made = [], {}
+    latencies = shipping.latencies
+
+    def look(runners, inputs, **options):
+        timed.append([made.get(one) for one in runners.values()])
+        return latencies(runners, inputs, **options)
+
+    def session(file, threads, session_of=shipping.session_of):
+        run = session_of(file, threads)
+        made[run] = "int8" if file.name == "b.onnx" else "float32"
+        return run
+
+    monkeypatch.setattr(shipping, "latencies", look)
+    monkeypatch.setattr(shipping, "session_of", session)
+    ship(path, task, max_latency=10.0, to="int8", repeats=1)
+    assert set(timed[0]) == {"int8"}
+    timed.clear()
+    ship(path, task, speedup=1e-3, to="int8", repeats=1)
+    assert timed[0][0] != "int8"  # the dense network
+    assert set(timed[0][1:]) == {"int8"}
+    monkeypatch.setattr(shipping, "quantise", lambda *_: "made up")
+    with pytest.raises(NetsError, match="to must be possible for this network.*made up"):
+        ship(path, task, speedup=1e-3, to="int8", repeats=1)
+
+
+def test_the_small_network_as_a_file_of_its_own(run, tmp_path):
+    path, task = run
+    found = ship(path, task, to="torch", out=tmp_path / "small.pt2", repeats=1)
+    assert found.reference == "dense"
+    again = torch.export.load(found.path).module()
+    inputs = task.problem.val[0]
+    for n in (1, 3, len(inputs)):
+        torch.testing.assert_close(again(inputs[:n]), found.network.compact()(inputs[:n]))
+
+
+def test_another_task_is_refused_with_what_differs(run):
+    path, _ = run
+    other = nets.tasks.xor(
+        hidden=16, unit="neuron", recipe=nets.Recipe(lr=0.5, batch_size=4, steps=20),
+        loss="binary_cross_entropy",
+    )  # fmt: skip
+    with pytest.raises(NetsError, match=r"task must be that of the run.*lr was 0.05, is 0.5"):
+        ship(path, other, to="torch")
 
 
 def test_times_have_units():
