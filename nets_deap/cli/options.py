@@ -27,6 +27,7 @@ def add_preset(
     seed: bool = True,
     named: bool = True,
     default: str = "lenet-mnist",
+    threads: bool = True,
 ) -> None:
     """Add what every command on a preset takes; the preset is ``named`` or an option."""
     if named:
@@ -42,7 +43,8 @@ def add_preset(
     command.add_argument(
         "--data-dir", help="folder of data sets, such as MNIST/raw (default: $NETS_DEAP_DATA)"
     )
-    add_threads(command)
+    if threads:
+        add_threads(command)
     add_set(command)
 
 

@@ -7,6 +7,7 @@ from argparse import Namespace
 from typing import Any
 
 from nets_deap import _checks
+from nets_deap.cli.options import add_preset, configured
 from nets_deap.errors import CallOrderError
 
 FORMATS = ("onnx", "int8", "torch")
@@ -59,8 +60,8 @@ def add(parsers: Any) -> None:
         help="of training the dense network beside it (default: as many as the network has had)",
     )
     command.add_argument("--repeats", type=int, default=100, help="timed calls (default: 100)")
-    command.add_argument("--device", help="auto (CUDA when there), cpu or cuda:N")
-    command.add_argument("--data-dir", help="folder of data sets (default: as the run had it)")
+    known = "as the run was begun; needed where Python began it"
+    add_preset(command, named=False, default=known, threads=False)  # those are the runtime's
     command.set_defaults(command=ship)
 
 
@@ -72,16 +73,16 @@ def ship(options: Namespace) -> int:
     from nets_deap.experiments.shipping import ship as shipped
     from nets_deap.runs.storage.reader import RunReader
 
-    path = _checks.path("run", options.run)
-    try:
-        config = config_of(RunReader(path).config(), path)
-    except CallOrderError as error:
-        raise CallOrderError(
-            "The run was begun in Python, with a task that only Python knows: ship it there, with "
-            "nets.ship(path, task)."
-        ) from error
-    where = {"task.device": options.device, "task.data_dir": options.data_dir}
-    config = config.override({n: value for n, value in where.items() if value is not None})
+    path, begun = _checks.path("run", options.run), None
+    if options.preset is None:
+        try:
+            begun = config_of(RunReader(path).config(), path)
+        except CallOrderError as error:
+            raise CallOrderError(
+                "The run was begun in Python: name its task by --preset FILE.py:FUNCTION, with "
+                "--seed if it was not 0, or ship it there, with nets.ship(path, task)."
+            ) from error
+    config = configured(options, begun)
     found = shipped(
         options.run,
         build_task(config),

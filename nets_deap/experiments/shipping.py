@@ -368,6 +368,11 @@ class _Writer:
             if target is not None:
                 self._write(small, kind, files, target, why)
             versions = self._measured(runners, sizes, dense, small)
+        times = {one.name: one.latency for one in versions}
+        if (int8 := times.get("cut, int8")) and all(
+            int8[n] > seconds for n, seconds in times["cut, onnxruntime"].items()
+        ):
+            notes.append("On this machine int8 is slower than float32 for a network this small.")
         reference = "dense, onnxruntime"
         if kind == "torch" or reference not in runners:
             reference = "dense"
