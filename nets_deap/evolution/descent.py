@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -105,7 +106,7 @@ class Descent:
         """Train and prune, from a first ticket down to the least density; return all stations."""
         evaluator = self._evaluator
         task, ledger = evaluator.task, evaluator.task.ledger
-        begun = ledger.totals()
+        begun, clock = ledger.totals(), time.monotonic()
         sizes = self._sizes(ticket)
         steps = evaluator.front_steps = self._steps_a_round(self._shares(ticket, sizes))
         rng = np.random.default_rng(task.derived_seed(AHEAD, AHEAD))
@@ -127,6 +128,7 @@ class Descent:
             stations.append(ticket)
         before = begun if evaluator.ahead is None else evaluator.ahead[0]
         evaluator.ahead = before, ledger.totals()
+        evaluator.ahead_seconds += time.monotonic() - clock
         if evaluator.budget is not None:
             _, steps, _, dense = ledger.since(begun)
             cost = evaluator.budget.price(steps, dense)

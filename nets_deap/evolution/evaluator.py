@@ -115,6 +115,7 @@ class Evaluator(Batched):
         ahead: The totals of the task's ledger before and after what was trained for this run ahead
             of its first generation; None for nothing, or once a recorder has entered it.
         ahead_cost: What that cost, in the unit of the budget.
+        ahead_seconds: How long it took, likewise.
         front_steps: Steps from W0 by which a front is measured, those of a round of the descent;
             None for the recipe's.
         stations: Of the descents there have been, by their first and last density.
@@ -141,6 +142,7 @@ class Evaluator(Batched):
         "again",
         "ahead",
         "ahead_cost",
+        "ahead_seconds",
         "budget",
         "front_steps",
         "generations",
@@ -187,7 +189,7 @@ class Evaluator(Batched):
         self.active_share: float | None = None
         self.planned: int | None = None
         self.ahead: tuple[Totals, Totals] | None = None
-        self.ahead_cost = 0.0
+        self.ahead_cost = self.ahead_seconds = 0.0
         self.stations: dict[Any, list[Ticket]] = {}
         self.front_steps: int | None = None
         self._front_values: dict[Any, Values | None] = {}

@@ -54,6 +54,10 @@ class Progress:
         self._done, self._start = generation + 1, time.monotonic() - seconds
         self._since = (-1, 0.0)
 
+    def began_before(self, seconds: float) -> None:
+        """Take as its beginning a time so many seconds before."""
+        self._start -= seconds
+
     @contextlib.contextmanager
     def beginning(self) -> Iterator[None]:
         """Show that the first population is under way; where it comes to nothing, no more."""

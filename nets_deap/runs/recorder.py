@@ -303,9 +303,12 @@ class Recorder:
         if self.progress.generations is not None:
             evaluator.planned = self.progress.generations
         ahead, evaluator.ahead = evaluator.ahead, None
+        seconds, evaluator.ahead_seconds = evaluator.ahead_seconds, 0.0
         if self.generation < 0 and ahead is not None and self._spent[0] >= ahead[1][0]:
             each = zip(self._spent, *ahead, strict=True)
             self._spent = tuple(now - (after - before) for now, before, after in each)  # type: ignore[assignment]
+            self._start -= seconds
+            self.progress.began_before(seconds)
 
     def _go_on(self, before: Snapshot, population: Sequence[Any]) -> dict[str, Any]:
         """Pass over the population that the run had when it was interrupted."""

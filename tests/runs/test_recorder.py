@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import random
+import time
 
 import pytest
 from deap import algorithms, base, creator, tools
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 
 import nets_deap as nets
 from nets_deap.errors import CallOrderError, InvalidTypeError, InvalidValueError
+from nets_deap.evolution.evaluator import Evaluator
 from nets_deap.evolution.fronts import costs_of, hypervolume
 from nets_deap.plots.kinds import KINDS, render_all
 from nets_deap.plots.report import report
@@ -413,3 +415,22 @@ def test_a_limit_of_dense_steps_stops_an_algorithm(xor_task):
     assert all(d <= s for d, s in zip(rows, found.logbook.select("network_steps"), strict=True))
     with pytest.raises(ValueError, match=r"max_dense_steps must be in range"):
         nets.Recorder(task=xor_task, max_dense_steps=0)
+
+
+def test_the_time_of_a_descent_is_the_runs(xor_task, monkeypatch):
+    task, train, clock = xor_task, Evaluator.train, [0.0]
+
+    def slow(self, *args, **options):
+        clock[0] += 100.0
+        return train(self, *args, **options)
+
+    monkeypatch.setattr(Evaluator, "train", slow)
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + clock[0])
+    box = nets.make_toolbox(task)
+    population = box.population(n=4)
+    rounds = clock[0] / 100
+    assert rounds > 1
+    recorder = nets.Recorder(task=task, progress="none", generations=0)
+    algorithms.eaMuPlusLambda(population, box, 4, 4, 0.5, 0.5, 0, stats=recorder, verbose=False)
+    assert 100 * rounds <= recorder.logbook[0]["seconds"] < 100 * (rounds + 2)
