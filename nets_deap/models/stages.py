@@ -41,6 +41,19 @@ class Shortcut:
     before: int = 0
 
 
+# Where steps may stand in a stage, by their kinds.
+PLACES = {
+    CONVOLVE: "a convolution reads a plain result or the inputs",
+    NORMALISE: "normalisation comes right after its convolution, and alone reads it",
+    ADD: "a sum adds an earlier result to what a convolution or its normalisation gives, before any "
+    "activation or pooling, as in relu(x + norm(conv(x)))",
+    TAKE: "every n-th place is taken of a plain result, to be added",
+    WIDEN: "channels of zeros are put around a result that is added",
+    ACTIVATE: "one activation comes after a convolution, its normalisation, a sum or its pooling",
+    POOL: "one pooling comes after a convolution, its normalisation, a sum or its activation",
+}
+
+
 @dataclass(frozen=True)
 class Stage:
     """A convolution, and what follows it before others read the result.
@@ -184,7 +197,8 @@ class _Stages:
         return end
 
     def _odd(self, step: Step) -> Unknown:
-        return Unknown(f"{step.name!r} stands where it is not known what to do with it")
+        place = PLACES.get(step.kind, "linear layers come last, with one activation between")
+        return Unknown(f"{step.name!r} stands where it is not known what to do with it: {place}")
 
     def _take(self, i: int, step: Step) -> None:
         """Put a step into its stage, or begin one."""
