@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nets_deap import _checks
 from nets_deap.experiments.config import Config
 from nets_deap.experiments.own_task import is_reference, label
+
+if TYPE_CHECKING:
+    from nets_deap.tickets.ticket import Ticket
 
 AS_FOUND = (
     "that of the ticket's run or comparison folder with all that was set there, else lenet-mnist"
@@ -123,14 +126,33 @@ def label_of(options: Namespace) -> str:
     return label(name) if is_reference(name) else name
 
 
-def configured_as_found(options: Namespace) -> Config:
+def configured_as_found(options: Namespace, ticket: Ticket) -> Config:
     """Return the configuration for a ticket's file: that of the run or comparison that it lies in.
 
     A preset that is named takes its place; other options set fields of it.
+
+    Raises:
+        InvalidValueError: None is named or there, and the ticket is not of LeNet-300-100, which is
+            what is meant else; said before its data are looked for.
     """
     file = _checks.path("FILE", options.file).resolve()
     base = None if options.preset is not None else _found_beside(file)
-    return configured(options, base)
+    config = configured(options, base)
+    if options.preset is None and base is None and getattr(config.task, "kind", "") == "lenet":
+        from nets_deap.models.mlp import lenet_300_100
+
+        shapes = [tuple(weight.shape) for weight in lenet_300_100().parameters() if weight.ndim > 1]
+        got = [layer.shape for layer in ticket.layout.weights.layers]
+        if got != shapes:
+            wanted, found = (", ".join("x".join(map(str, s)) for s in of) for of in (shapes, got))
+            raise _checks.bad_value(
+                "ticket", "belong to this task",
+                f"layers {wanted} (lenet-mnist, as {file.name} lies in no folder that says which)",
+                f"{found}",
+                "Name its preset, or your own task as FILE.py:FUNCTION, and what was set: "
+                "--preset, --seed, --set. In Python: ticket.apply(model).",
+            )  # fmt: skip
+    return config
 
 
 def _found_beside(file: Path) -> Config | None:

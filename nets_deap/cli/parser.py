@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from nets_deap import _checks
@@ -20,7 +21,7 @@ class Parser(argparse.ArgumentParser):
         if others:
             known = [name for action in self._actions for name in action.option_strings]
             long = (one.partition("=")[0] for one in others if one.startswith("--"))
-            meant = " ".join(filter(None, (_checks.meant_by(one, known, {}) for one in long)))
+            meant = " ".join(filter(None, (_meant_by(one, known) for one in long)))
             self.error(f"unrecognized arguments: {' '.join(others)}. {meant}".rstrip(". "))
         return found, others
 
@@ -31,3 +32,17 @@ class Parser(argparse.ArgumentParser):
         except argparse.ArgumentError as error:
             meant = _checks.meant_by(str(value), map(str, action.choices or ()), {})
             raise argparse.ArgumentError(action, f"{error.message}. {meant}".rstrip(". ")) from None
+
+
+def _meant_by(option: str, known: Sequence[str]) -> str:
+    """Return a question for what an unknown option may mean: a field that --set sets, or another."""
+    if "--set" in known:
+        from nets_deap.experiments.config import FinalConfig, SearchConfig, TaskConfig
+        from nets_deap.training.recipe import Recipe
+
+        parts = {"search": SearchConfig, "recipe": Recipe, "task": TaskConfig, "final": FinalConfig}
+        name = option.strip("-").replace("-", "_")
+        for part, kind in parts.items():
+            if name in {field.name for field in fields(kind)}:
+                return f"Did you mean --set {part}.{name}=...?"
+    return _checks.meant_by(option, known, {})

@@ -17,7 +17,11 @@ def add(parsers: Any) -> None:
         "folder of runs, a line for each.",
     )
     command.add_argument(
-        "run", metavar="RUN", nargs="?", default="runs", help="a run folder, or a folder of runs"
+        "run",
+        metavar="RUN",
+        nargs="*",
+        default=["runs"],
+        help="a run folder, or a folder of runs; several are told one after the other",
     )
     command.set_defaults(command=status)
 
@@ -27,6 +31,8 @@ def status(options: Namespace) -> int:
     from nets_deap.runs.status import status as status_of
     from nets_deap.runs.status import table_of_runs
 
-    path = _checks.path("run", options.run)
-    print(table_of_runs(path) or status_of(path).text())
+    paths = [_checks.path("run", one) for one in options.run]
+    for i, path in enumerate(paths):
+        text = table_of_runs(path) or status_of(path).text()
+        print(f"{chr(10) * (i > 0)}{path}\n{text}" if len(paths) > 1 else text)
     return 0

@@ -382,7 +382,7 @@ def _task(options: Namespace, ticket: Ticket, *, any_initial: bool = False) -> t
         InvalidValueError: The task has another network or W0 than the ticket; or other data or
             another recipe, and nobody has named them.
     """
-    config = configured_as_found(options)
+    config = configured_as_found(options, ticket)
     from nets_deap.experiments import compacting
 
     task = compacting.task_for(config, ticket, any_initial=any_initial)

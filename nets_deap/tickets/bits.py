@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -236,9 +236,16 @@ def _listed(values: Iterable[Any], argument: str) -> list[Any]:
     """Return values as a list.
 
     Raises:
-        InvalidTypeError: They cannot be gone through.
+        InvalidTypeError: They cannot be gone through, or are masks of layers.
     """
     try:
-        return list(values)
+        found = list(values)
     except TypeError as error:
         raise _checks.bad_type(argument, "be a vector", "bits, shape (D,)", values) from error
+    if isinstance(values, Mapping) or any(getattr(one, "ndim", 0) for one in found):
+        raise _checks.bad_type(
+            argument, "be a vector", "bits, shape (D,)", values,
+            "Of a mask for each layer, by its parameter's name, "
+            "nets.Ticket.from_masks(masks, task.layout) makes a ticket.",
+        )  # fmt: skip
+    return found

@@ -140,6 +140,11 @@ def test_what_should_answer_at_once_imports_no_torch(arguments, folder):
         (["run", "xor-mlp10", "--generation-s", "3"], "Did you mean '--generations'?"),
         (["run", "xor-mlp10", "--progress", "linse"], "Did you mean 'lines'?"),
         (["slurm", "arry", "xor-mlp10"], "Did you mean 'array'?"),
+        (
+            ["compare", "quickstart", "--generations", "3"],
+            "Did you mean --set search.generations=...?",
+        ),
+        (["compare", "quickstart", "--batch-size=3"], "Did you mean --set recipe.batch_size=...?"),
     ],
 )
 def test_slips_are_guessed(arguments, text, capsys):

@@ -456,3 +456,17 @@ def test_home_is_home(task, ticket, tmp_path, capsys, monkeypatch):
         ticket.save("~nobody-here/t.safetensors")
     with pytest.raises(TypeError, match=r"path must be a path: expected text or a pathlib\.Path"):
         ticket.save(3)
+
+
+@pytest.mark.parametrize("command", ["apply", "check"])
+def test_a_ticket_of_ones_own_is_not_taken_for_a_presets(command, tmp_path, capsys, monkeypatch):
+    net = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    x, y = torch.randn(80, 5), torch.arange(80) % 2
+    task = nets.Task(net, train=(x[:60], y[:60]), val=(x[60:], y[60:]))
+    task.dense_ticket().save(tmp_path / "own.safetensors", task=task)
+    out = ["--out", str(tmp_path / "out")] if command == "apply" else []
+    monkeypatch.setenv("NETS_DEAP_DATA", str(tmp_path))  # no data is looked for
+    assert main(["ticket", command, str(tmp_path / "own.safetensors"), *out]) == 2
+    error = capsys.readouterr().err
+    assert "ticket must belong to this task: expected layers 300x784" in error
+    assert "got 4x5, 2x4. Name its preset" in error

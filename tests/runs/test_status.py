@@ -5,6 +5,7 @@ import pytest
 from support.running import NGEN, begin, go, new_task
 
 import nets_deap as nets
+from nets_deap.cli.main import main
 from nets_deap.errors import FileAccessError, RunFileError
 from nets_deap.runs.checkpoint import checkpoints
 from nets_deap.runs.status import status
@@ -116,3 +117,10 @@ def test_a_run_before_its_first_generation(tmp_path):
     assert found.generation == -1
     assert "generation  none yet" in found.text()
     assert "-1" not in found.text()
+
+
+def test_several_runs_are_told_one_after_the_other(path, tmp_path, capsys):
+    assert main(["status", str(path), str(path)]) == 0
+    text = capsys.readouterr().out
+    one = f"{path}\n{status(path).text()}\n"
+    assert text == f"{one}\n{one}"

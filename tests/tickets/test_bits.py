@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nets_deap.errors import InvalidValueError
+from nets_deap.errors import InvalidTypeError, InvalidValueError
 from nets_deap.tickets import bits
 
 masks = st.lists(st.booleans(), max_size=70).map(lambda flags: np.array(flags, dtype=np.bool_))
@@ -109,6 +109,14 @@ def test_as_mask_refuses_what_are_not_bits(values):
 def test_as_mask_refuses_what_is_not_a_vector(values):
     with pytest.raises(InvalidValueError, match=r"mask must be a vector: .*got \(.*Flatten it"):
         bits.as_mask(values)
+
+
+@pytest.mark.parametrize(
+    "masks", [{"0.weight": np.ones((2, 3))}, [np.ones((2, 3)), np.ones((1, 2))], [np.ones(3)]]
+)
+def test_as_mask_says_what_takes_masks_of_layers(masks):
+    with pytest.raises(InvalidTypeError, match=r"mask must be a vector.*Ticket.from_masks"):
+        bits.as_mask(masks)
 
 
 @unhurried
