@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _meant_by(option: str, known: Sequence[str]) -> str:
-    """Return a question for what an unknown option may mean: a field that --set sets, or another."""
+    """Return a question for what an unknown option may mean: one that is, or a field for --set."""
     if "--set" in known:
         from nets_deap.experiments.config import FinalConfig, SearchConfig, TaskConfig
         from nets_deap.training.recipe import Recipe

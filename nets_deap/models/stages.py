@@ -45,8 +45,8 @@ class Shortcut:
 PLACES = {
     CONVOLVE: "a convolution reads a plain result or the inputs",
     NORMALISE: "normalisation comes right after its convolution, and alone reads it",
-    ADD: "a sum adds an earlier result to what a convolution or its normalisation gives, before any "
-    "activation or pooling, as in relu(x + norm(conv(x)))",
+    ADD: "a sum adds an earlier result to what a convolution or its normalisation gives, before "
+    "any activation or pooling, as in relu(x + norm(conv(x)))",
     TAKE: "every n-th place is taken of a plain result, to be added",
     WIDEN: "channels of zeros are put around a result that is added",
     ACTIVATE: "one activation comes after a convolution, its normalisation, a sum or its pooling",

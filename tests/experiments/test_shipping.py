@@ -210,7 +210,7 @@ def test_what_is_promised_holds_for_the_form_that_is_written(run, tmp_path, monk
     assert timed[0][0] != "int8"  # the dense network
     assert set(timed[0][1:]) == {"int8"}
     monkeypatch.setattr(shipping, "quantise", lambda *_: "made up")
-    with pytest.raises(NetsError, match="to must be possible for this network.*made up"):
+    with pytest.raises(NetsError, match=r"to must be possible for this network.*made up"):
         ship(path, task, speedup=1e-3, to="int8", repeats=1)
 
 
