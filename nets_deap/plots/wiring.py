@@ -86,7 +86,7 @@ def wiring(ticket: Any, ax: Any = None) -> Any:
     for i, units in enumerate(live):
         face = ["black" if alive else "white" for alive in units]
         x = np.full(len(units), i)
-        ax.scatter(x, heights[i], s=size, c=face, edgecolors=style.GREY, zorder=3)
+        ax.scatter(x, heights[i], s=size, c=face, edgecolors=style.GREY, zorder=3, clip_on=False)
     alive = "live " if large else ""
     names = ["input", *["neuron"] * (len(sizes) - 2), "output"]
     labels = [f"{n} {alive}{name}{'s' * (n != 1)}" for n, name in zip(sizes, names, strict=True)]
