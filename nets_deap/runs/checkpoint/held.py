@@ -1,7 +1,8 @@
-"""What the package holds of a ticket in a checkpoint, looked at before a ticket is made of it."""
+"""What a checkpoint holds of the package's own, looked at before anything is made of it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -80,3 +81,26 @@ def check_bits(packed: Any, size: Any) -> None:
         raise RunFileError("a mask has other bits than weights")
     if size % 8 and packed[-1] >> size % 8:
         raise RunFileError("the padding bits of a mask are not zero")
+
+
+def check_state(recorder: Mapping[str, Any], evaluator: Any) -> None:
+    """Raise unless what is used in the next generation only is what it should be."""
+    numbers = [] if evaluator is None else [evaluator["generation"]]
+    if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
+        raise RunFileError("its evaluator is at no generation")
+    names = ("spent", "between", "active_below", "active_share", "front_steps")
+    amounts = [evaluator.get(n) or 0 for n in names] if evaluator else []
+    if not all(type(n) in (int, float) and 0 <= n < 2**63 for n in amounts):
+        raise RunFileError("what its evaluator has spent is not a number")
+    worst = [] if evaluator is None else evaluator.get("worst", [])
+    if not isinstance(worst, list) or not all(
+        type(x) in (int, float) and math.isfinite(x) for x in worst
+    ):
+        raise RunFileError("its worst values are not numbers")
+    reference, stopped = recorder["reference"], recorder["stopped"]
+    if reference is not None and not (
+        isinstance(reference, list) and all(type(x) in (int, float) for x in reference)
+    ):
+        raise RunFileError("its reference point is not a point")
+    if not (stopped is None or isinstance(stopped, str)):
+        raise RunFileError("the reason to stop is not text")

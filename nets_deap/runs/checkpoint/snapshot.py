@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from nets_deap.evolution.archives import ParetoFront
 from nets_deap.evolution.evaluator import Evaluator, evaluator_of
 from nets_deap.evolution.objectives import resolve
 from nets_deap.runs.checkpoint import archives, random_states
+from nets_deap.runs.checkpoint.held import check_state
 from nets_deap.runs.checkpoint.tickets import StatesNow, TicketReader, TicketWriter
 from nets_deap.runs.storage.paths import LOG, LOG_TABLE
 from nets_deap.runs.storage.plain import Packer, Unpacker
@@ -271,29 +271,6 @@ def is_known(evaluator: Evaluator) -> bool:
         return tuple(resolve([o.name for o in evaluator.objectives])) == evaluator.objectives
     except NetsError:
         return False
-
-
-def check_state(recorder: Mapping[str, Any], evaluator: Any) -> None:
-    """Raise unless what is used in the next generation only is what it should be."""
-    numbers = [] if evaluator is None else [evaluator["generation"]]
-    if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
-        raise RunFileError("its evaluator is at no generation")
-    names = ("spent", "between", "active_below", "active_share", "front_steps")
-    amounts = [evaluator.get(n) or 0 for n in names] if evaluator else []
-    if not all(type(n) in (int, float) and 0 <= n < 2**63 for n in amounts):
-        raise RunFileError("what its evaluator has spent is not a number")
-    worst = [] if evaluator is None else evaluator.get("worst", [])
-    if not isinstance(worst, list) or not all(
-        type(x) in (int, float) and math.isfinite(x) for x in worst
-    ):
-        raise RunFileError("its worst values are not numbers")
-    reference, stopped = recorder["reference"], recorder["stopped"]
-    if reference is not None and not (
-        isinstance(reference, list) and all(type(x) in (int, float) for x in reference)
-    ):
-        raise RunFileError("its reference point is not a point")
-    if not (stopped is None or isinstance(stopped, str)):
-        raise RunFileError("the reason to stop is not text")
 
 
 def _measure(content: bytes) -> list[Any]:
