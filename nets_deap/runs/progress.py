@@ -54,9 +54,9 @@ class Progress:
         self._done, self._start = generation + 1, time.monotonic() - seconds
         self._since = (-1, 0.0)
 
-    def began_before(self, seconds: float) -> None:
-        """Take as its beginning a time so many seconds before."""
-        self._start -= seconds
+    def began_by(self, start: float) -> None:
+        """Take a time of the monotonic clock as the beginning, if it is earlier."""
+        self._start = min(self._start, start)
 
     @contextlib.contextmanager
     def beginning(self) -> Iterator[None]:

@@ -308,7 +308,7 @@ class Recorder:
             each = zip(self._spent, *ahead, strict=True)
             self._spent = tuple(now - (after - before) for now, before, after in each)  # type: ignore[assignment]
             self._start -= seconds
-            self.progress.began_before(seconds)
+            self.progress.began_by(self._start)
 
     def _go_on(self, before: Snapshot, population: Sequence[Any]) -> dict[str, Any]:
         """Pass over the population that the run had when it was interrupted."""

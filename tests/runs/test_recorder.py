@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import random
+import re
 import time
 
 import pytest
@@ -417,7 +418,8 @@ def test_a_limit_of_dense_steps_stops_an_algorithm(xor_task):
         nets.Recorder(task=xor_task, max_dense_steps=0)
 
 
-def test_the_time_of_a_descent_is_the_runs(xor_task, monkeypatch):
+@pytest.mark.parametrize("searched", [False, True])
+def test_the_time_of_a_descent_is_the_runs(xor_task, monkeypatch, capsys, searched):
     task, train, clock = xor_task, Evaluator.train, [0.0]
 
     def slow(self, *args, **options):
@@ -427,10 +429,18 @@ def test_the_time_of_a_descent_is_the_runs(xor_task, monkeypatch):
     monkeypatch.setattr(Evaluator, "train", slow)
     real = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: real() + clock[0])
-    box = nets.make_toolbox(task)
-    population = box.population(n=4)
-    rounds = clock[0] / 100
+    if searched:
+        log = nets.search(task, population=4, generations=0, progress="lines").logbook
+        rounds = clock[0] / 100 - 1  # beside the front
+    else:
+        box = nets.make_toolbox(task)
+        population = box.population(n=4)
+        rounds = clock[0] / 100
+        recorder = nets.Recorder(task=task, progress="lines", generations=0)
+        algorithms.eaMuPlusLambda(population, box, 4, 4, 0.5, 0.5, 0, stats=recorder, verbose=False)
+        log = recorder.logbook
     assert rounds > 1
-    recorder = nets.Recorder(task=task, progress="none", generations=0)
-    algorithms.eaMuPlusLambda(population, box, 4, 4, 0.5, 0.5, 0, stats=recorder, verbose=False)
-    assert 100 * rounds <= recorder.logbook[0]["seconds"] < 100 * (rounds + 2)
+    minutes = re.search(r"(\d+) (s|min), 0 s left", capsys.readouterr().err)
+    shown = int(minutes[1]) * (60 if minutes[2] == "min" else 1)
+    for seconds in (log[0]["seconds"], shown + 60):
+        assert 100 * rounds <= seconds < 100 * (rounds + 2)
