@@ -10,7 +10,7 @@ import logging
 import os
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +47,7 @@ _latest: weakref.WeakKeyDictionary[Task, weakref.ref[Evaluator]] = weakref.WeakK
 INHERIT = ("none", "weights")
 HOLDOUT = ("fixed", "folds")
 # Of an evaluator, what no copy in another process has.
-_AT_HOME = ("__weakref__", "again", "around", "residents", "stations")
+_AT_HOME = ("__weakref__", "again", "around", "overrun", "residents", "stations")
 # Places in the random sequence beside those of generations.
 AHEAD, FRONT = 2, 3
 # Exponent of a network's training with the sparsity that it has beyond ``active_below``. At equal
@@ -118,6 +118,8 @@ class Evaluator(Batched):
         ahead_seconds: How long it took, likewise.
         front_steps: Steps from W0 by which a front is measured, those of a round of the descent;
             None for the recipe's.
+        overrun: Refers to what is called for a generation that the budget was not planned for,
+            ahead of the error; None for nothing. A recorder ends the search there.
         stations: Of the descents there have been, by their first and last density.
         worst: What a diverged network gets from now on: the objectives' declared worst values, or
             worse ones where a network has done worse than that, so that it ranks below all others.
@@ -151,6 +153,7 @@ class Evaluator(Batched):
         "inherit",
         "memory",
         "objectives",
+        "overrun",
         "planned",
         "residents",
         "rewinds",
@@ -188,6 +191,7 @@ class Evaluator(Batched):
         self.active_below: float | None = None
         self.active_share: float | None = None
         self.planned: int | None = None
+        self.overrun: weakref.WeakMethod[Callable[[], None]] | None = None
         self.ahead: tuple[Totals, Totals] | None = None
         self.ahead_cost = self.ahead_seconds = 0.0
         self.stations: dict[Any, list[Ticket]] = {}
@@ -222,7 +226,7 @@ class Evaluator(Batched):
         # Who is to be evaluated again, or lives now, has stayed where it lives.
         self.again: list[Ticket] = []
         self.residents: list[Ticket] = []
-        self.stations, self.around = {}, None
+        self.stations, self.around, self.overrun = {}, None, None
         make_known(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Evaluator:
@@ -532,6 +536,10 @@ class Evaluator(Batched):
         usual = [max(1, round(self.task.steps * length)) for length in lengths]
         if self.budget is None:
             return usual
+        last = self.budget.generations
+        over = None if self.overrun is None else self.overrun()
+        if over is not None and last is not None and self.generation > last:
+            over()
         if self.generations.begun:
             raise CallOrderError(
                 f"The budget has shared generation {self.generation} out already, as it must "

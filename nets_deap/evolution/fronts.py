@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nets_deap import _checks
+from nets_deap.evolution.objective_names import objective_names
 
 Costs = NDArray[np.float64]
 
@@ -238,9 +239,8 @@ def best(
     members = _members(front)
     n_objectives = costs_of(members).shape[1]
     if isinstance(objective, str):
-        names = getattr(members[0].fitness, "names", ())
-        names = names or [f"objective_{i}" for i in range(n_objectives)]
-        objective = list(names).index(_checks.choice("objective", objective, names))
+        names = objective_names(members)
+        objective = names.index(_checks.choice("objective", objective, names))
     column = _checks.whole("objective", objective, low=0, high=n_objectives - 1)
     if max_density is not None:
         limit = _checks.density("max_density", max_density)

@@ -12,9 +12,9 @@ import torch
 from nets_deap import _checks, _optional
 from nets_deap.errors import FileAccessError
 from nets_deap.evolution.fronts import is_finite
+from nets_deap.evolution.objective_names import objective_names
 from nets_deap.runs.storage.history import SHORT
 from nets_deap.runs.storage.reader import RunReader
-from nets_deap.runs.storage.rows import objective_names
 from nets_deap.tickets.ticket import Ticket
 
 if TYPE_CHECKING:

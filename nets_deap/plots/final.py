@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nets_deap import _checks
+from nets_deap.evolution.objective_names import objective_names
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.plots import source, style
 from nets_deap.plots.kind import kind
@@ -17,7 +18,6 @@ from nets_deap.plots.legend import legend
 from nets_deap.plots.style import BLUE, GREEN, GREY, ORANGE
 from nets_deap.runs.storage.paths import FRONT
 from nets_deap.runs.storage.reader import reading
-from nets_deap.runs.storage.rows import objective_names
 
 Numbers = NDArray[np.float64]
 

@@ -13,6 +13,7 @@ from nets_deap import _checks, _optional
 from nets_deap.evolution.archives import inherits
 from nets_deap.evolution.fronts import costs_of
 from nets_deap.evolution.fronts import knee as knee_of
+from nets_deap.evolution.objective_names import objective_names
 from nets_deap.experiments.final import FinalTraining
 from nets_deap.plots import source, style
 from nets_deap.plots.final import final_accuracy, final_accuracy_adds, sought_adds
@@ -20,7 +21,6 @@ from nets_deap.plots.kind import kind
 from nets_deap.plots.legend import legend
 from nets_deap.plots.style import BLUE, GREEN, GREY, ORANGE
 from nets_deap.runs.search.search import SearchResult
-from nets_deap.runs.storage.rows import objective_names
 
 Numbers = NDArray[np.float64]
 

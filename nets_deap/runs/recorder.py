@@ -23,6 +23,7 @@ from nets_deap.errors import CallOrderError
 from nets_deap.evolution.archives import ParetoFront, is_measurable
 from nets_deap.evolution.evaluator import Evaluator, evaluator_for, evaluator_of
 from nets_deap.evolution.fronts import costs_of, hypervolume, is_finite
+from nets_deap.evolution.objective_names import objective_names
 from nets_deap.runs.checkpoint import random_states
 from nets_deap.runs.checkpoint.saver import Saver
 from nets_deap.runs.checkpoint.snapshot import Moment, Snapshot
@@ -33,13 +34,7 @@ from nets_deap.runs.progress import Progress
 from nets_deap.runs.storage import history
 from nets_deap.runs.storage.folder import RunFolder
 from nets_deap.runs.storage.reader import RunReader
-from nets_deap.runs.storage.rows import (
-    best_so_far,
-    facts_shown,
-    front_rows,
-    objective_names,
-    spread,
-)
+from nets_deap.runs.storage.rows import best_so_far, facts_shown, front_rows, spread
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training import interrupt
 from nets_deap.training.task import Task, Totals, check_task
@@ -283,7 +278,7 @@ class Recorder:
             self.folder.append_generation(lived)
             self.folder.append_row({"generation": self.generation, **row})
             self.folder.write_front(front_rows(self.front.items, names), settled=settled)
-            self.folder.write_tickets([t for t in self.front.items if t.has_layout])
+            self.folder.write_tickets([t for t in self.front.items if t.has_layout], names)
         self._show(row, population[0].fitness)
         self._stopped = reason = self._reason(row)
         if self._saver is not None:
@@ -298,6 +293,7 @@ class Recorder:
     def _meet(self, evaluator: Evaluator, population: Sequence[Any]) -> None:
         """Tell an evaluator who lives, and how long the run is; enter what it spent ahead of it."""
         evaluator.residents = list(population)
+        evaluator.overrun = weakref.WeakMethod(self._end_overrun)
         if self.progress.generations is None and evaluator.budget is not None:
             self.progress.generations = evaluator.budget.generations
         if self.progress.generations is not None:
@@ -309,6 +305,19 @@ class Recorder:
             self._spent = tuple(now - (after - before) for now, before, after in each)  # type: ignore[assignment]
             self._start -= seconds
             self.progress.began_by(self._start)
+
+    def _end_overrun(self) -> None:
+        """Stop an algorithm that goes on after the generations that its budget was planned for."""
+        evaluator = evaluator_of(self.task)
+        if evaluator is None or evaluator.budget is None or not self._last:
+            return
+        budget = evaluator.budget
+        if self.generation == budget.generations:
+            reason = (
+                f"the budget of {budget.total:g} {budget.unit} is spent: it was planned for "
+                f"{budget.generations} generations, and the algorithm's ngen is larger"
+            )
+            self._end({}, reason, self._last)
 
     def _go_on(self, before: Snapshot, population: Sequence[Any]) -> dict[str, Any]:
         """Pass over the population that the run had when it was interrupted."""
@@ -363,7 +372,7 @@ class Recorder:
             self.lived[-1] = lived
         else:
             # The history at last: by it a run that is taken up knows that the rest is there.
-            self.folder.write_tickets([t for t in members if t.has_layout])
+            self.folder.write_tickets([t for t in members if t.has_layout], self._names)
             self.folder.write_front(front_rows(members, self._names))
             history.cut_off(self.folder.path, self.generation - 1)
             self.folder.append_generation(lived)
@@ -373,6 +382,11 @@ class Recorder:
         """Show who is on the front, now that all are measured alike."""
         steps = None if self._measurer is None else self._measurer.steps_of_front
         after = "" if steps is None else f", measured after {steps:,} steps from W0"
+        high = None if self._measurer is None else self._measurer.active_below
+        if high is not None and any(one.density > high for one in members):
+            after += (
+                f"; evolved up to {100 * high:.3g} % density, above it as the descent left them"
+            )
         self.progress.line(f"front: {len(members)} tickets that none dominates{after}")
 
     def _is_another_run(self, population: Sequence[Any]) -> bool:

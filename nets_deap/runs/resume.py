@@ -156,7 +156,7 @@ def take_up(
         else:
             names = state.get("names") or ()  # older ones have none
             folder.write_front(front_rows(front.items, names), settled=recorder.is_settled)
-            folder.sync_tickets([t for t in front.items if t.has_layout])
+            folder.sync_tickets([t for t in front.items if t.has_layout], names)
     return Resumed(
         population=population,
         front=front,

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Self = TypeVar("Self", bound="Exportable")
 
+# Suffixes that promise what a ticket's file is not.
+OTHER_FORMATS = (".pt", ".pth", ".pt2", ".onnx", ".npz", ".npy", ".pkl", ".pickle")
+
 _NOWHERE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -72,7 +75,17 @@ class Exportable(Genotype):
 
         Returns:
             The path.
+
+        Raises:
+            InvalidValueError: The path's suffix is that of another format.
+            FileAccessError: It cannot be written.
         """
+        if _checks.path("path", path).suffix.lower() in OTHER_FORMATS:
+            raise _checks.bad_value(
+                "path", "be that of a safetensors file", "the suffix .safetensors", str(path),
+                "'nets-deap ticket export', ticket.to_onnx and torch.save(ticket.masks(), path) "
+                "write other formats.",
+            )  # fmt: skip
         if task is not None:
             self.origin = task.origin()
         return files.write(path, files.Record.of(self), include_initial=include_initial)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -36,6 +36,7 @@ class Record:
             a ``TicketFitness``.
         metrics: Of the last training, by name, and its ``steps``; empty for none.
         origin: Where the ticket was found, and its parents.
+        names: Of its objectives, where its fitness has none; empty for made-up ones.
     """
 
     packed: bits.Bytes
@@ -43,10 +44,16 @@ class Record:
     fitness: Any = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+    names: Sequence[str] = ()
 
     @classmethod
-    def of(cls, ticket: Any) -> Record:
-        """Return what the file of a ticket is to hold."""
+    def of(cls, ticket: Any, names: Sequence[str] = ()) -> Record:
+        """Return what the file of a ticket is to hold.
+
+        Args:
+            ticket: The ticket.
+            names: Of its objectives, for a fitness that does not know them.
+        """
         state = ticket.trained
         # A ticket from a file was not bred here: it has the parents that its origin tells of.
         parents = list(ticket.parent_digests) or ticket.origin.get("parents", [])
@@ -57,6 +64,7 @@ class Record:
             fitness=ticket.fitness,
             metrics={} if state is None else {"steps": state.steps, **metrics},
             origin={**ticket.origin, "parents": parents},
+            names=tuple(names),
         )
 
 
@@ -92,7 +100,8 @@ def write(path: str | Path, record: Record, *, include_initial: bool = False) ->
     fitness = record.fitness
     if fitness is not None:
         weights = list(fitness.weights)
-        names = getattr(fitness, "names", ()) or [f"objective_{i}" for i in range(len(weights))]
+        names = getattr(fitness, "names", ()) or record.names
+        names = names or [f"objective_{i}" for i in range(len(weights))]
         description["fitness"] = {
             "names": list(names),
             "weights": weights,

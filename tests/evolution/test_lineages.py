@@ -14,7 +14,7 @@ import nets_deap as nets
 from nets_deap import operators
 from nets_deap.errors import InvalidValueError
 from nets_deap.evolution.criterion import usual_criterion
-from nets_deap.evolution.descent import HURT, SHARE, hurt_below
+from nets_deap.evolution.descent import HURT, SHARE, TO_CHANCE, hurt_below
 from nets_deap.tickets.trained import TrainedState
 from nets_deap.training.cost import dense_share
 
@@ -145,8 +145,27 @@ def test_lineages_go_on_where_pruning_has_begun_to_hurt(task):
             np.ones(kept), packed=one.packed.copy(), digest=one.digest, metrics={"val_loss": loss}
         )
         stations.append(one)
-    assert hurt_below(stations) == 40 / 120
-    assert hurt_below(stations[:4]) == 100 / 120, "three at least"
+    assert hurt_below(stations, 10.0) == 40 / 120
+    assert hurt_below(stations[:4], 10.0) == 100 / 120, "three at least"
+    # Where the least loss is near chance, no loss is so many times larger.
+    assert hurt_below(stations, 0.1 + 0.009 / TO_CHANCE) == 60 / 120
+    assert hurt_below(stations, 0.05) == 60 / 120, "what has learnt nothing"
+
+
+def test_lineages_go_on_in_noisy_data_where_there_is_something_to_gain():
+    torch.manual_seed(0)
+    x, noise = torch.randn(600, 8), torch.rand(600)
+    y = ((x[:, 0] * x[:, 1] > 0) ^ (noise < 0.3)).long()
+    net = nn.Sequential(nn.Linear(8, 30), nn.ReLU(), nn.Linear(30, 2))
+    recipe = nets.Recipe(optimizer="adam", lr=3e-3, batch_size=50, steps=150)
+    task = nets.Task(net, train=(x[:400], y[:400]), val=(x[400:], y[400:]), recipe=recipe)
+    box = nets.make_toolbox(task, density=(0.01, 1.0))
+    box.population(n=12)
+    evaluator = box.evaluate.func
+    (stations,) = evaluator.stations.values()
+    losses = [one.trained.metrics["val_loss"] for one in stations]
+    assert max(losses) < HURT * min(losses)
+    assert evaluator.active_below > stations[-3].density
 
 
 def test_sparse_networks_train_longer_and_dense_ones_for_as_many_multiply_adds():

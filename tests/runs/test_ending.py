@@ -9,7 +9,7 @@ import sys
 from contextlib import nullcontext
 
 import pytest
-from deap import algorithms
+from deap import algorithms, base, creator
 from support.running import ROOT, new_task
 
 import nets_deap as nets
@@ -204,3 +204,38 @@ def test_a_generation_saved_while_the_next_is_made_knows_nothing_of_it(tmp_path,
     cut, whole = (rows_of(tmp_path / name, "log.csv") for name in ("cut", "whole"))
     assert [{**row, "seconds": 0} for row in cut] == [{**row, "seconds": 0} for row in whole]
     assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")
+
+
+def test_more_generations_than_the_budget_was_planned_for_end_the_search(tmp_path):
+    task = new_task()
+    random.seed(3)
+    box = nets.make_toolbox(task, budget=nets.Budget(300, generations=2))
+    recorder = nets.Recorder(tmp_path / "run", task=task, progress="none")
+    with pytest.raises(nets.SearchStopped, match="planned for 2 generations") as stop:
+        algorithms.eaMuPlusLambda(
+            box.population(n=6), box, 6, 6, 0.25, 0.75, 6, stats=recorder, verbose=False
+        )
+    assert len(stop.value.population) == 6
+    assert len(stop.value.logbook) == 3
+    recorder.close()
+    assert status(tmp_path / "run").state == "finished"
+    assert not dominated(rows_of(tmp_path / "run"))
+
+
+def test_tickets_of_a_class_of_ones_own_keep_the_objectives_names(tmp_path):
+    creator.create("OwnFitness", base.Fitness, weights=(-1.0, -1.0))
+    creator.create("OwnTicket", nets.Ticket, fitness=creator.OwnFitness)
+    task = new_task()
+    random.seed(3)
+    box = nets.make_toolbox(task)
+    population = nets.operators.init_log_spaced(creator.OwnTicket, task.layout, n=6)
+    recorder = nets.Recorder(tmp_path / "run", task=task, progress="none", generations=1)
+    algorithms.eaMuPlusLambda(population, box, 6, 6, 0.25, 0.75, 1, stats=recorder, verbose=False)
+    best = min(recorder.front, key=lambda one: one.fitness.values[0])
+    assert nets.best(recorder.front, objective="val_loss") is best
+    for file in (tmp_path / "run" / "tickets").iterdir():
+        assert nets.Ticket.load(file).fitness.names == ("val_loss", "density")
+    again = nets.resume(tmp_path / "run", task=task, progress="none")
+    again.recorder.close()
+    for file in (tmp_path / "run" / "tickets").iterdir():
+        assert nets.Ticket.load(file).fitness.names == ("val_loss", "density")

@@ -116,7 +116,7 @@ def test_a_run_before_its_first_generation(tmp_path):
     found = status(tmp_path / "run")
     assert found.generation == -1
     assert "generation  none yet" in found.text()
-    assert "-1" not in found.text()
+    assert "-1" not in found.text().replace(str(tmp_path), "")
 
 
 def test_several_runs_are_told_one_after_the_other(path, tmp_path, capsys):

@@ -318,3 +318,10 @@ def test_nobody_waits_for_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "t.safetensors")
     with pytest.raises(FileAccessError, match="it is not a file"):
         Ticket.load(tmp_path / "t.safetensors")
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.NPZ", "a.onnx"])
+def test_a_suffix_of_another_format_is_refused(ticket, tmp_path, name):
+    with pytest.raises(InvalidValueError, match=r"path must be that of a safetensors file.*export"):
+        ticket.save(tmp_path / name)
+    assert not list(tmp_path.iterdir())

@@ -34,6 +34,7 @@ from nets_deap.runs.storage.paths import (
     tickets_in,
 )
 from nets_deap.runs.storage.reader import RunReader
+from nets_deap.tickets import files
 
 
 class RunFolder:
@@ -211,8 +212,13 @@ class RunFolder:
         with self.writing():
             (self.path / other).unlink(missing_ok=True)
 
-    def write_tickets(self, tickets: Sequence[Any]) -> None:
-        """Make ``tickets/`` hold exactly these tickets, each under the start of its digest."""
+    def write_tickets(self, tickets: Sequence[Any], names: Sequence[str] = ()) -> None:
+        """Make ``tickets/`` hold exactly these tickets, each under the start of its digest.
+
+        Args:
+            tickets: With a layout.
+            names: Of their objectives, for a fitness that does not know them.
+        """
         folder = self.path / TICKETS
         with self.writing():
             folder.mkdir(exist_ok=True)
@@ -221,16 +227,16 @@ class RunFolder:
                 # The same mask can come back with other values, from another generation.
                 held = _held_by(ticket)
                 if self._written.get(name) != held:
-                    ticket.save(folder / name)
+                    files.write(folder / name, files.Record.of(ticket, names))
                     self._written[name] = held
             for name in self._written.keys() - wanted.keys():
                 (folder / name).unlink(missing_ok=True)
                 del self._written[name]
 
-    def sync_tickets(self, tickets: Sequence[Any]) -> None:
+    def sync_tickets(self, tickets: Sequence[Any], names: Sequence[str] = ()) -> None:
         """Write these tickets anew, and remove all others that a run has written."""
         self.keep_tickets()
-        self.write_tickets(tickets)
+        self.write_tickets(tickets, names)
 
     def keep_tickets(self) -> None:
         """Leave the tickets that are there until others are written."""
