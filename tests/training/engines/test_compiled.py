@@ -311,6 +311,7 @@ def test_compiling_is_told_where_there_is_no_code_yet(monkeypatch, caplog):
 
     train_compiled(*_small())
     assert _compile.is_ready(_loops.train)  # of this process, whatever lies on disk
+    assert not _compile.is_ready(_loops.train, (1, 2.0)), "each kind has code of its own"
     assert "Compiling" not in caplog.text
     files = _loops.train._cache._cache_file
     monkeypatch.setattr(dispatcher.Dispatcher, "signatures", [])

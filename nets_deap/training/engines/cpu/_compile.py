@@ -6,7 +6,7 @@ import functools
 import hashlib
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,15 +58,31 @@ def compiled(function: Function) -> Function:
     return _njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
-def is_ready(function: Any) -> bool:
+def is_ready(function: Any, arguments: Sequence[Any] | None = None) -> bool:
     """Return whether a compiled function has code, in this process or on disk, as far as is known.
 
     Reads numba's index file as loading does; see ``compiled`` on what is touched of it.
+
+    Args:
+        function: The function.
+        arguments: What it will be called with, as each combination of types has code of its own;
+            None for any code.
     """
     try:
-        return bool(function.signatures or function._cache._cache_file._load_index())
+        made = function.signatures
+        if arguments is None:
+            return bool(made or function._cache._cache_file._load_index())
+        types = types_of(arguments)
+        return types in made or any(
+            key[0] == types for key in function._cache._cache_file._load_index()
+        )
     except Exception:  # of any kind: it is only to tell somebody that it will take a while
         return True
+
+
+def types_of(arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """Return numba's types of arguments, for each combination of which there is code of its own."""
+    return tuple(map(numba.typeof, arguments))
 
 
 @functools.cache

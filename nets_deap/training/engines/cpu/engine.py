@@ -13,8 +13,12 @@ what portions, and the training.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,6 +83,11 @@ GROUP_BYTES = 256 * 2**20
 # for 8 dense networks of 266,610 weights, and loses as much for one, whose state fits.
 CACHE_BYTES = 8 * 2**20
 SPAN = 8
+# Seconds within which threads come to the same kernel, of which one tells that it is compiled.
+TOGETHER = 5.0
+
+_telling = threading.Lock()
+_told: dict[Any, float] = {}  # when, by the types of arguments
 
 
 def suits(problem: Problem) -> bool:
@@ -210,12 +219,23 @@ def _made(problem: Problem) -> Design:
     return design
 
 
-def _tell_of_compiling() -> None:
-    """Tell that the kernels are compiled first, where there is no code of them yet."""
-    from nets_deap.training.engines.cpu import _compile, _loops
+def _tell_of_compiling(function: Any, arguments: Sequence[Any]) -> None:
+    """Tell that a kernel is compiled first, where there is no code of it yet.
 
-    if not all(map(_compile.is_ready, (_loops.train, _loops.measure))):
-        logger.warning("Compiling for this processor, once: up to half a minute.")
+    Networks with and without convolutions or normalisation have code of their own.
+    """
+    from nets_deap.training.engines.cpu import _compile
+
+    if _compile.is_ready(function, arguments):
+        return
+    types, now = _compile.types_of(arguments), time.monotonic()
+    with _telling:
+        new = now - _told.get(types, -math.inf) > TOGETHER
+        _told[types] = now
+    if new:
+        logger.warning(
+            "Compiling for this processor, once: up to half a minute for this kind of network."
+        )
 
 
 def train_compiled(
@@ -232,7 +252,6 @@ def train_compiled(
     A thread holds at most ``GROUP`` networks at a time, all threads together at most ``chunk``.
     """
     require("numba", "fast", "train networks at a cost that falls with density")
-    _tell_of_compiling()
     design = _made(problem)
     batches = plan.batches(problem.n_examples, problem.recipe.batch_size).numpy()
     begin = starts or [None] * len(masks)
@@ -326,10 +345,13 @@ def _train(
     for end in ends:
         stop.check()
         schedule = Schedule(batches[first:end], lrs[first:end], first, tail, span)
-        _loops.train(
+        arguments = (
             layers, group.kept, parameters, data, optimizer, schedule, losses, work, convolutions,
             together,
         )  # fmt: skip
+        if not first:
+            _tell_of_compiling(_loops.train, arguments)
+        _loops.train(*arguments)
         first = end
         if end in plan.curve_steps or end == plan.steps:
             for p in range(len(metrics)):
