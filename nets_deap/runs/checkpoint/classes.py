@@ -37,8 +37,8 @@ def class_named(name: str, parent: type) -> Any:
             found.append(kind)
     if not found:
         raise RunFileError(
-            f"the individuals are of the class {name}, which this program has not made; "
-            "make it before resuming"
+            f"the individuals are of the class {name}, which this program has not made; make it "
+            "before the run is read, for a command in the file of --preset FILE.py:FUNCTION"
         )
     # A class of DEAP's creator that has been made again stands for the earlier one.
     last = getattr(creator, name.rpartition(".")[2], None)
