@@ -196,6 +196,8 @@ def spread_over(count: int, most: int) -> list[int]:
 def legend_of_layers(ax: Any, count: int) -> None:
     """Add a legend of layers, beside the axes where they are many."""
     if count > len(COLOURS):
-        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="xx-small")
+        beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+        small = {"fontsize": "xx-small", "title_fontsize": "xx-small"}
+        ax.legend(frameon=False, title="layer", **beside, **small)
     else:
-        legend(ax)
+        legend(ax, title="layer")
