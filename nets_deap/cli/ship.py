@@ -33,7 +33,13 @@ def add(parsers: Any) -> None:
         type=float,
         metavar="X",
         help="that the file has at least over the dense float32 network in the same runtime, with "
-        "minibatches of 1 and of 64",
+        "minibatches of all sizes in --batches",
+    )
+    command.add_argument(
+        "--batches",
+        default="1,64",
+        metavar="N,N",
+        help="sizes of minibatches that are timed, with commas between (default: 1,64)",
     )
     command.add_argument(
         "--batch", type=int, default=1, help="examples for --max-latency (default: 1)"
@@ -94,6 +100,7 @@ def ship(options: Namespace) -> int:
         out=options.out,
         steps=options.steps,
         dense_steps=options.dense_steps,
+        batches=_sizes(options.batches),
         repeats=options.repeats,
     )
     print(found.table())
@@ -108,3 +115,11 @@ def _seconds(text: str) -> float:
     if found is None:
         raise _checks.bad_value("--max-latency", "be a time", "such as 2ms, 150us or 0.1s", text)
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """Return sizes of minibatches that a user gave."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise _checks.bad_value("--batches", "be sizes", "whole numbers, such as 1,64", text)
+    return tuple(map(int, parts))

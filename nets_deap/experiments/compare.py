@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import tempfile
 import time
@@ -30,6 +31,7 @@ from nets_deap.experiments.compared import (
     usual_levels,
 )
 from nets_deap.experiments.config import Config
+from nets_deap.experiments.final import POINTS, overtrained
 from nets_deap.experiments.folder import ComparisonFolder
 from nets_deap.experiments.methods import EVOLUTION, METHODS, usual_methods
 from nets_deap.experiments.run import build_task
@@ -41,6 +43,8 @@ from nets_deap.runs.storage.folder import csv_text
 from nets_deap.runs.storage.history import SHORT
 from nets_deap.tickets.ticket import Ticket
 from nets_deap.training.task import Task
+
+logger = logging.getLogger("nets_deap")
 
 Row = dict[str, Any]
 
@@ -192,7 +196,13 @@ def find(
 
 def rows_of(task: Task, config: Config, name: str, found: Baseline, seconds: float) -> list[Row]:
     """Train everything a method found from W0 and return a row for each ticket."""
-    results = found.train(task, config.final.steps)
+    if name == "dense":
+        tickets = [level.ticket for level in found.levels]
+        results = task.train_all(tickets, steps=config.final.steps, points=POINTS)
+        if text := overtrained(results[0], config.final.steps):
+            logger.warning("Seed %d: %s", task.seed, text)
+    else:
+        results = found.train(task, config.final.steps)
     return [
         {
             "seed": task.seed,

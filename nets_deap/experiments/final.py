@@ -26,6 +26,9 @@ from nets_deap.training.task import Task
 
 # Of the learning curves.
 POINTS = 20
+# Times its least validation loss, a network has been trained for too long. A little more is usual
+# where accuracy still rises.
+OVERTRAINED = 1.5
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +69,20 @@ class FinalTraining(Brief):
     dense: TrainResult
     steps: int
 
+    def remarks(self) -> list[str]:
+        """Return what a reader of the rows should know, in words; none where all is as expected."""
+        found = [text for text in [overtrained(self.dense, self.steps)] if text]
+        sparse = [row for row in self.rows if row.ticket.density < 1]
+        column = "test_accuracy" if math.isfinite(self.dense.test_accuracy) else "val_accuracy"
+        lost = [r for r in sparse if getattr(r.random, column) > getattr(r.trained, column)]
+        if 2 * len(lost) > len(sparse):
+            found.append(
+                f"Random masks are better than {len(lost)} of {len(sparse)} tickets: the search "
+                "has found nothing here. Give it more training, by a larger budget, fewer "
+                "generations or a smaller population."
+            )
+        return found
+
     def curves(self) -> dict[str, Any]:
         """Return the learning curves as plain data: validation losses at the same steps."""
         return {
@@ -81,6 +98,24 @@ class FinalTraining(Brief):
                 for row in self.rows
             ],
         }
+
+
+def overtrained(dense: TrainResult, steps: int) -> str:
+    """Return in words that a dense network has been trained for too long; empty if it has not.
+
+    Args:
+        dense: Its result, with a curve.
+        steps: Optimiser steps that it had.
+    """
+    curve = [(loss, step) for step, loss in dense.curve if math.isfinite(loss)]
+    least, at = min(curve, default=(math.inf, steps))
+    if at >= steps or not dense.val_loss > OVERTRAINED * least:
+        return ""
+    return (
+        f"The dense network is overtrained: its validation loss was {least:.4g} after {at} steps, "
+        f"and is {dense.val_loss:.4g} after {steps}. Sparse ones suffer less from that, so compare "
+        f"after fewer steps, too: final.steps={at}."
+    )
 
 
 def train_front(

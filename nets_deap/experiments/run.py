@@ -85,6 +85,7 @@ class RunReport(Brief):
         ]
         if chain:
             notes.append("chain: as many weights, left by pruning and fine-tuning at equal cost")
+        notes += self.final.remarks()
         return "\n".join([table(rows, left=()), "", *notes])
 
     def title(self) -> str:

@@ -21,9 +21,19 @@ from nets_deap.training.task import Task
 NEAR = 1.01
 
 
-def snapped(density: float, levels: Iterable[float]) -> float:
-    """Return a density, or the level that it is a hair beside: masks hold whole weights."""
-    return next((float(d) for d in levels if 1 / NEAR < density / d < NEAR), density)
+def snapped(density: float, levels: Iterable[float], size: int = 0) -> float:
+    """Return a density, or the level that it is a hair beside: masks hold whole weights.
+
+    Args:
+        density: In (0, 1].
+        levels: The levels.
+        size: Weights in all: what is half a weight beside a level is on it; 0 where not known.
+    """
+    half = 0.5 / size if size else 0.0
+    return next(
+        (float(d) for d in levels if 1 / NEAR < density / d < NEAR or abs(density - d) <= half),
+        density,
+    )
 
 
 Costs = tuple[int, float]  # steps x networks, dense steps

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nets_deap.evolution.fronts import hypervolume
 from nets_deap.experiments.methods import EVOLUTION, EVOLUTION_ADDS, METHODS
-from nets_deap.experiments.setting import snapped
+from nets_deap.experiments.setting import NEAR, snapped
 from nets_deap.experiments.statistics import bootstrap_interval, interpolate_front, wilcoxon
 from nets_deap.experiments.summary import SHARES, MethodSummary, Summary, Test
 
@@ -81,14 +81,16 @@ def _one(
     """Summarise one method, with hypervolumes up to the ``worst`` error."""
     own = [row for row in rows if row["method"] == name]
     seeds = tuple(dict.fromkeys(row["seed"] for row in own))
-    accuracy, volumes, adds_accuracy, adds_volumes = [], [], [], []
+    accuracy, volumes, adds_accuracy, adds_volumes, above = [], [], [], [], set()
     whole = max((row["multiply_adds"] or 0 for row in rows), default=0)
+    size = max((row.get("kept", 0) for row in rows if row["method"] == "dense"), default=0)
     for seed in seeds:
         part = [row for row in own if row["seed"] == seed]
         places = np.array([row["density"] for row in part])
         heights = np.array([row[column] for row in part])
-        levels = [snapped(place, densities) for place in places.tolist()]
+        levels = [snapped(place, densities, size) for place in places.tolist()]
         accuracy.append(interpolate_front(levels, heights, densities))
+        above |= {i for i, level in enumerate(densities) if level > max(levels) * NEAR}
         volumes.append(_volume(accuracy[-1], np.array(densities), worst))
         if any(row["multiply_adds"] is None for row in part):
             adds_accuracy.append(np.full(len(SHARES), np.nan))
@@ -110,6 +112,7 @@ def _one(
         search_steps=float(np.mean([row["search_steps"] for row in own])),
         search_dense_steps=float(np.mean([row.get("search_dense_steps", np.nan) for row in own])),
         search_seconds=float(np.mean([row["search_seconds"] for row in own])),
+        above=tuple(sorted(above)),
     )
 
 

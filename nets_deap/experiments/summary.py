@@ -37,6 +37,8 @@ class MethodSummary(Brief):
         search_dense_steps: Its mean multiply-adds, in training steps of the dense network; NaN
             where rows of before do not say.
         search_seconds: Mean seconds of its search.
+        above: Places of the levels at which some seed has no ticket as dense, so that the accuracy
+            is that of its densest one.
     """
 
     name: str
@@ -48,6 +50,7 @@ class MethodSummary(Brief):
     search_steps: float
     search_dense_steps: float
     search_seconds: float
+    above: tuple[int, ...] = ()
 
     @property
     def reached(self) -> NDArray[np.bool_]:
@@ -138,9 +141,22 @@ class Summary(Brief):
             *narrow_tables(accuracies),
             folded(
                 "Read off each front at these densities: between two members on the line through "
-                "them, over log density; above its densest member, that one's."
+                "them, over log density; above its densest member, that one's. Costs are those of "
+                "the search, without measuring its front from W0."
             ),
         ]
+        sparser = [
+            f"{one.name} at {', '.join(levels[i].split()[0] for i in one.above)} %"
+            for one in self.methods
+            if one.above
+        ]
+        if sparser:
+            parts.append(
+                folded(
+                    "No ticket as dense as the level, in some seed at least, so that a sparser one "
+                    f"stands for it: {'; '.join(sparser)}."
+                )
+            )
         short = {one.name: int((~one.reached).sum()) for one in self.methods}
         if any(short.values()):
             named = ", ".join(f"{name} {count}" for name, count in short.items() if count)

@@ -28,6 +28,7 @@ Numbers = NDArray[np.float64]
 # Okabe and Ito's other colours, violet for the yellow that is faint on white, then the same with
 # dashes, with dashes and dots, and with dots.
 LINES = ("-", "--", "-.", ":")
+FEW = 10  # methods whose bands can be told apart
 COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#6B4C9A", "#000000")
 
 
@@ -61,7 +62,8 @@ class Line:
 def accuracy_over_density(summary: Any, ax: Any = None, *, below: float = 8.0) -> Any:
     """Draw mean accuracy over log density with 95 % intervals, and the dense network as a line.
 
-    Intervals are bands of a comparison, error bars of results; of one seed there are none.
+    Intervals are bands of a comparison, error bars of results; of one seed there are none. Of more
+    than ten methods only the first has a band, as so many would cover each other.
 
     Args:
         summary: Of a comparison, or its folder; or what methods gave, by name: of each its results,
@@ -105,7 +107,7 @@ def accuracy_over_density(summary: Any, ax: Any = None, *, below: float = 8.0) -
             lengths = abs(ends - one.mean[one.reached])
             bars = {"capsize": size, "linewidth": 1, "fmt": "none", "zorder": look["zorder"]}
             ax.errorbar(at, one.mean[one.reached], lengths, ecolor=look["color"], **bars)
-        else:
+        elif not i or len(lines) <= FEW:
             band = {"alpha": 0.2, "linewidth": 0}
             ax.fill_between(at, *ends, color=look["color"], zorder=1, **band)
     if dense is not None:
@@ -124,9 +126,7 @@ def accuracy_over_density(summary: Any, ax: Any = None, *, below: float = 8.0) -
         ax.set_xticks(x, [f"{tick:.2g}" for tick in x])
     ax.minorticks_off()
     ax.grid(alpha=0.3)
-    # Above: so many methods leave no corner free.
-    columns = style.legend_columns(ax)
-    ax.legend(frameon=False, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    style.legend_above(ax)  # so many methods leave no corner free
     return ax
 
 

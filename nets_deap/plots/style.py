@@ -178,6 +178,17 @@ def legend_columns(ax: Any) -> int:
     return max(1, int(ax.figure.get_figwidth() / (0.15 * size)))
 
 
+def legend_above(ax: Any) -> None:
+    """Add a legend above the axes, in as many columns as the figure is wide enough for."""
+    root = ax.figure.canvas.figure
+    for columns in range(legend_columns(ax), 0, -1):
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+        made = ax.legend(frameon=False, ncols=columns, **place)
+        root.draw_without_rendering()
+        if made.get_window_extent().width <= ax.figure.bbox.width:
+            return
+
+
 def log_axis(axis: Any) -> None:
     """Make an axis of positive numbers logarithmic, with plain ticks."""
     ticker = _optional.require("matplotlib.ticker", "plots", "draw figures")

@@ -11,7 +11,7 @@ from nets_deap._table import Brief, table
 from nets_deap.data.streamed import spec_of
 from nets_deap.inputs.nested import named
 from nets_deap.models.maskable import Parameter
-from nets_deap.names import TWO_OF_FOUR
+from nets_deap.names import NEURON, TWO_OF_FOUR
 from nets_deap.tickets.units import UnitLayout
 from nets_deap.training.engines.dispatch import pick_engine, reason_for
 from nets_deap.training.task import Task, check_task
@@ -98,7 +98,7 @@ class Description(Brief):
                 f"{self.maskable:,} of {self.total:,} parameters in {self.layers} layers; "
                 f"one weight is {100 * self.granularity:.2g} % of density",
             ),
-            ("mask", f"{self.units:,} bits, each of which gates a {self.unit}"),
+            ("mask", f"{self.units:,} bits, each of which gates a {_in_words(self.unit)}"),
             *[("kept whole", f"{name}: {why}") for name, why in self.whole.items()],
             *([("kernels", self.kernels)] if self.kernels else []),
             ("data", f"{splits}; inputs {_image(self.image)}"),
@@ -169,3 +169,8 @@ def _image(image: Any) -> str:
 def _shape(shape: tuple[int, ...]) -> str:
     """Format a shape."""
     return "x".join(map(str, shape)) or "number"
+
+
+def _in_words(unit: str) -> str:
+    """Return what a bit gates, by the names that it goes by."""
+    return "neuron or filter" if unit == NEURON else unit

@@ -38,3 +38,8 @@ def test_the_task_is_named(run, capsys):
     assert "initial_digest was" in capsys.readouterr().err
     assert main([*shipped, "--preset", task, "--seed", "1"]) == 0
     assert "multiply-adds" in capsys.readouterr().out
+    found = [*shipped, "--preset", task, "--seed", "1", "--batches", "2, 8"]
+    assert main(found) == 0
+    assert "ms at B = 8" in capsys.readouterr().out
+    assert main([*found[:-1], "2;8"]) == 2
+    assert "--batches must be sizes" in capsys.readouterr().err

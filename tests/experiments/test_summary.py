@@ -366,3 +366,23 @@ def test_multiply_adds_are_read_off_what_validation_would_choose():
     # At 225 the smaller network of 100 is better on validation data, whatever the test says.
     share = np.log(225 / 100) / np.log(1000 / 100)
     assert one.adds_accuracy == pytest.approx(np.array([[0.83 + share * 0.08, 0.6]]))
+
+
+def test_a_ticket_is_on_a_level_as_near_as_whole_weights_allow():
+    def of(name, kept, accuracy):
+        return {**row(name, 0, kept / 3000, accuracy), "kept": kept}
+
+    whole = [{**one, "kept": 3000} for one in dense([0])]
+    levels = (0.1, 0.0019)  # of 5.7 weights
+    found = summarise([of("imp", 300, 0.9), of("imp", 6, 0.5), *whole], levels)
+    assert found.methods[0].accuracy.tolist() == [[0.9, 0.5]]
+    found = summarise([of("imp", 300, 0.9), of("imp", 7, 0.5), *whole], levels)
+    assert np.isnan(found.methods[0].accuracy[0, 1])
+
+
+def test_the_text_says_where_a_sparser_ticket_stands_for_a_level():
+    rows = [row("imp", 0, 0.2, 0.9), row("imp", 1, 0.05, 0.8), row("erk", 0, 0.2, 0.7)]
+    found = summarise([*rows, *dense([0, 1])], (0.2, 0.1))
+    assert found.methods[0].above == (0, 1)
+    text = " ".join(found.text().split())
+    assert "a sparser one stands for it: imp at 20.00, 10.00 %." in text
