@@ -1,5 +1,6 @@
 import csv
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import nets_deap as nets
 from nets_deap.errors import InvalidValueError
 from nets_deap.evolution.descent import rounds_to
 from nets_deap.experiments.chain import steps_a_round
-from nets_deap.experiments.final import prune_alike, spread, train_front
+from nets_deap.experiments.final import overtrained, prune_alike, spread, train_front
 from nets_deap.experiments.presets import PRESETS
 from nets_deap.experiments.run import final_rows, run
 from nets_deap.runs.storage.folder import RunFolder
@@ -177,3 +178,18 @@ def test_a_run_with_a_chain_states_it_in_table_front_and_figure(tmp_path):
         (line,) = (one for one in ax.lines if one.get_label().startswith("chain"))
         assert line.get_ydata() == pytest.approx(100 * np.array(stated))
         plt.close("all")
+
+
+def test_what_is_lost_or_trained_for_too_long_is_told(xor_task, front):
+    found = train_front(xor_task, front, steps=5, members=4)
+    assert any(row.ticket.density < 1 for row in found.rows)
+    won = [replace(r, random=replace(r.random, test_accuracy=-1.0)) for r in found.rows]
+    assert replace(found, rows=won).remarks() == []
+    lost = [replace(r, random=replace(r.random, test_accuracy=2.0)) for r in found.rows]
+    (text,) = replace(found, rows=lost).remarks()
+    assert text.startswith("Random masks are better than")
+    long = replace(found.dense, curve=((2, 0.1), (5, 0.2)), val_loss=0.2)
+    (text,) = replace(found, rows=won, dense=long).remarks()
+    assert "0.1 after 2 steps, and is 0.2 after 5" in text
+    assert "final.steps=2" in text
+    assert overtrained(replace(long, curve=((2, 0.19), (5, 0.2))), 5) == ""

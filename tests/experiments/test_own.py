@@ -12,6 +12,7 @@ from torch import nn
 import nets_deap as nets
 from nets_deap.cli.main import main
 from nets_deap.errors import InvalidTypeError, InvalidValueError
+from nets_deap.experiments.own import configuration
 from nets_deap.experiments.own_task import label, loaded, record_of
 
 SOURCE = """
@@ -298,3 +299,25 @@ def test_initial_weights_that_seeds_do_not_fix_are_told(seeded, caplog):
     nets.compare(task, **given)
     alike = "Seeds 0 and 1 begin with the same initial weights" in caplog.text
     assert alike == (seeded == "always alike")
+
+
+@pytest.mark.parametrize("unit", ["weight", "neuron"])
+def test_a_search_for_units_trains_them(tmp_path, unit):
+    (tmp_path / "mine.py").write_text(
+        "import nets_deap as nets\n"
+        "def make(seed):\n"
+        "    recipe = nets.Recipe(steps=40, batch_size=4, loss='binary_cross_entropy')\n"
+        f"    return nets.tasks.xor(hidden=8, unit={unit!r}, recipe=recipe, seed=seed)\n"
+    )
+    search = configuration(f"{tmp_path / 'mine.py'}:make", {"search.patience": 3}).search
+    assert search.budget == 20 * 40
+    assert search.patience == 3
+    if unit == "weight":
+        assert (search.population, search.generations) == (40, 60)
+        assert search.objectives == ("val_loss", "density")
+        return
+    assert search.objectives == ("val_loss", "multiply_adds")
+    # A generation of networks that are as dear as dense ones trains each for a tenth of the recipe.
+    assert search.budget / (search.population * (search.generations + 1)) > 0.1 * 40
+    set_ = configuration(f"{tmp_path / 'mine.py'}:make", {"search.generations": 9}).search
+    assert (set_.generations, set_.population) == (9, search.population)
