@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nets_deap import _checks
-from nets_deap.evolution.objective_names import objective_names
 
 Costs = NDArray[np.float64]
 
@@ -239,6 +238,9 @@ def best(
     members = _members(front)
     n_objectives = costs_of(members).shape[1]
     if isinstance(objective, str):
+        # Late: it takes torch, which what only reads fronts does without.
+        from nets_deap.evolution.objective_names import objective_names
+
         names = objective_names(members)
         objective = names.index(_checks.choice("objective", objective, names))
     column = _checks.whole("objective", objective, low=0, high=n_objectives - 1)

@@ -35,6 +35,7 @@ from nets_deap.runs.storage.paths import (
 )
 from nets_deap.runs.storage.reader import RunReader
 from nets_deap.tickets import files
+from nets_deap.tickets.genome import Genome
 
 
 class RunFolder:
@@ -215,9 +216,7 @@ class RunFolder:
     def write_tickets(self, tickets: Sequence[Any], names: Sequence[str] = ()) -> None:
         """Make ``tickets/`` hold exactly these tickets, each under the start of its digest.
 
-        Args:
-            tickets: With a layout.
-            names: Of their objectives, for a fitness that does not know them.
+        With the names of their objectives, for a fitness that does not know them.
         """
         folder = self.path / TICKETS
         with self.writing():
@@ -227,7 +226,9 @@ class RunFolder:
                 # The same mask can come back with other values, from another generation.
                 held = _held_by(ticket)
                 if self._written.get(name) != held:
-                    files.write(folder / name, files.Record.of(ticket, names))
+                    own = isinstance(ticket, Genome)  # whose weights nobody else knows
+                    record = files.Record.of(ticket.export() if own else ticket, names)
+                    files.write(folder / name, record, include_initial=own)
                     self._written[name] = held
             for name in self._written.keys() - wanted.keys():
                 (folder / name).unlink(missing_ok=True)
