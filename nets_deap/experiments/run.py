@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from nets_deap import _checks
-from nets_deap._table import Brief, table
+from nets_deap._table import Brief, folded, table
 from nets_deap.evolution.criterion import usual_criterion
 from nets_deap.evolution.objectives import resolve
 from nets_deap.experiments.config import Config
@@ -85,7 +85,7 @@ class RunReport(Brief):
         ]
         if chain:
             notes.append("chain: as many weights, left by pruning and fine-tuning at equal cost")
-        notes += self.final.remarks()
+        notes += map(folded, self.final.remarks())
         return "\n".join([table(rows, left=()), "", *notes])
 
     def title(self) -> str:
