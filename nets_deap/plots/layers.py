@@ -65,6 +65,9 @@ def layer_densities_over_time(run: Any, ax: Any = None) -> Any:
     if not names:
         raise _without_layers(run)
     history = [one for one in history if one.front]
+    if not all(one.settled for one in history):
+        # The last one has the front that was measured: fewer tickets than the elites before it.
+        history = [one for one in history if not one.settled] or history
     if not history:
         raise _checks.bad_value("run", "have fronts", "a member with finite values", "none")
     parts = [np.median([m.layers for m in one.front], axis=0) for one in history]
