@@ -206,6 +206,7 @@ class Config:
         if name in known:
             return
         section, _, key = name.rpartition(".")
+        key = _checks.SYNONYMS.get(key, key)
         same = [one for one in known if one.rpartition(".")[2] == key]
         near = [one for one in known if section and one.startswith(f"{section}.")]
         if section == "task" and isinstance(self.task, OwnTask):

@@ -159,6 +159,8 @@ def test_slips_are_guessed(arguments, text, capsys):
         ("lr", "got lr. Did you mean 'recipe.lr'?"),
         ("steps", "Did you mean 'recipe.steps' or 'final.steps'?"),
         ("search.lr", "Did you mean 'recipe.lr'?"),
+        ("recipe.learning_rate", "Did you mean 'recipe.lr'?"),
+        ("pop_size", "Did you mean 'search.population'?"),
         ("recipe.lrr", "Did you mean 'recipe.lr'?"),
         ("populaton", "Did you mean 'search.population'?"),
     ],
