@@ -131,7 +131,7 @@ while at + 7 <= len(data):  # framed as LevelDB's logs: blocks of 32 KiB, parts 
         held = b""
         if record.HasField("history"):
             names = {item.key or item.nested_key[0] for item in record.history.item}
-            assert {"hypervolume", "val_loss_min", "elites"} <= names, names
+            assert {"hypervolume", "val_loss_min", "front"} <= names, names
             steps.append(record.history.step.num)
 assert steps == [0, 1, 2, 3], steps
 assert len(list(folder.glob("files/media/table/front_*.table.json"))) == 4
