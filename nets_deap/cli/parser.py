@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 from nets_deap import _checks
@@ -37,12 +36,10 @@ class Parser(argparse.ArgumentParser):
 def _meant_by(option: str, known: Sequence[str]) -> str:
     """Return a question for what an unknown option may mean: one that is, or a field for --set."""
     if "--set" in known:
-        from nets_deap.experiments.config import FinalConfig, SearchConfig, TaskConfig
-        from nets_deap.training.recipe import Recipe
+        from nets_deap.experiments.config import Config
 
-        parts = {"search": SearchConfig, "recipe": Recipe, "task": TaskConfig, "final": FinalConfig}
         name = option.strip("-").replace("-", "_")
-        for part, kind in parts.items():
-            if name in {field.name for field in fields(kind)}:
-                return f"Did you mean --set {part}.{name}=...?"
+        for field in Config(about="").settable():
+            if field.rpartition(".")[2] == name:
+                return f"Did you mean --set {field}=...?"
     return _checks.meant_by(option, known, {})

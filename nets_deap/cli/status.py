@@ -34,5 +34,9 @@ def status(options: Namespace) -> int:
     paths = [_checks.path("run", one) for one in options.run]
     for i, path in enumerate(paths):
         text = table_of_runs(path) or status_of(path).text()
-        print(f"{chr(10) * (i > 0)}{path}\n{text}" if len(paths) > 1 else text)
+        if i:
+            print()
+        if len(paths) > 1:
+            print(path)
+        print(text)
     return 0

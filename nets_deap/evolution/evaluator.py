@@ -118,8 +118,8 @@ class Evaluator(Batched):
         ahead_seconds: How long it took, likewise.
         front_steps: Steps from W0 by which a front is measured, those of a round of the descent;
             None for the recipe's.
-        overrun: Refers to what is called for a generation that the budget was not planned for,
-            ahead of the error; None for nothing. A recorder ends the search there.
+        overrun: Refers to what is called with the budget for a generation that it was not planned
+            for, ahead of the error; None for nothing. A recorder ends the search there.
         stations: Of the descents there have been, by their first and last density.
         worst: What a diverged network gets from now on: the objectives' declared worst values, or
             worse ones where a network has done worse than that, so that it ranks below all others.
@@ -191,7 +191,7 @@ class Evaluator(Batched):
         self.active_below: float | None = None
         self.active_share: float | None = None
         self.planned: int | None = None
-        self.overrun: weakref.WeakMethod[Callable[[], None]] | None = None
+        self.overrun: weakref.WeakMethod[Callable[[Budget], None]] | None = None
         self.ahead: tuple[Totals, Totals] | None = None
         self.ahead_cost = self.ahead_seconds = 0.0
         self.stations: dict[Any, list[Ticket]] = {}
@@ -539,7 +539,7 @@ class Evaluator(Batched):
         last = self.budget.generations
         over = None if self.overrun is None else self.overrun()
         if over is not None and last is not None and self.generation > last:
-            over()
+            over(self.budget)
         if self.generations.begun:
             raise CallOrderError(
                 f"The budget has shared generation {self.generation} out already, as it must "

@@ -262,21 +262,16 @@ class _Clock:
         """Return those that are so many times as fast as the dense one, whatever the minibatch."""
         if least is None:
             return list(networks)
-        dense = copy.deepcopy(self._task.model).cpu().eval()
+        dense = self._task.model.eval()  # a copy, on the CPU
         whole = runner_of(dense, self.inputs[:2], self.runtime, self.threads)
-        runners = [whole, *map(self._runner, networks)]
-        found = np.array([self._seconds(runners, n) for n in batches])
-        ratios = (found[:, :1] / found[:, 1:]).min(axis=0)
+        ratios = self._ratios(whole, list(map(self._runner, networks)), batches)
         if ratios.max() < least:
             sizes = " and ".join(map(str, batches))
             hint = "Ask for less, or search for smaller networks: a lower density or floor."
             if self.kind == "int8":
-                small = runner_of(
-                    networks[int(ratios.argmax())].compact(), self.inputs[:2], self.runtime,
-                    self.threads,
-                )  # fmt: skip
-                times = [self._seconds([whole, small], n) for n in batches]
-                factor = min(dense / cut for dense, cut in times)
+                fastest = networks[int(ratios.argmax())].compact()
+                small = runner_of(fastest, self.inputs[:2], self.runtime, self.threads)
+                (factor,) = self._ratios(whole, [small], batches)
                 hint = f"As float32 (to='onnx') it is {factor:.3g} times as fast. {hint}"
             raise _checks.bad_value(
                 "speedup",
@@ -287,6 +282,14 @@ class _Clock:
                 hint,
             )
         return [one for one, ratio in zip(networks, ratios, strict=True) if ratio >= least]
+
+    def _ratios(
+        self, whole: Runner, runners: Sequence[Runner], batches: Sequence[int]
+    ) -> NDArray[np.float64]:
+        """Return how many times as fast functions are as a whole one, for all sizes at least."""
+        found = np.array([self._seconds([whole, *runners], n) for n in batches])
+        ratios: NDArray[np.float64] = (found[:, :1] / found[:, 1:]).min(axis=0)
+        return ratios
 
     def _runner(self, network: TrainedNetwork) -> Runner:
         """Return a network, cut, as a function."""

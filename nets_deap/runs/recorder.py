@@ -21,6 +21,7 @@ from deap import tools
 from nets_deap import _checks
 from nets_deap.errors import CallOrderError
 from nets_deap.evolution.archives import ParetoFront, is_measurable
+from nets_deap.evolution.budget import Budget
 from nets_deap.evolution.evaluator import Evaluator, evaluator_for, evaluator_of
 from nets_deap.evolution.fronts import costs_of, hypervolume, is_finite
 from nets_deap.evolution.objective_names import objective_names
@@ -306,17 +307,11 @@ class Recorder:
             self._start -= seconds
             self.progress.began_by(self._start)
 
-    def _end_overrun(self) -> None:
+    def _end_overrun(self, budget: Budget) -> None:
         """Stop an algorithm that goes on after the generations that its budget was planned for."""
-        evaluator = evaluator_of(self.task)
-        if evaluator is None or evaluator.budget is None or not self._last:
-            return
-        budget = evaluator.budget
         if self.generation == budget.generations:
-            reason = (
-                f"the budget of {budget.total:g} {budget.unit} is spent: it was planned for "
-                f"{budget.generations} generations, and the algorithm's ngen is larger"
-            )
+            why = f"it was planned for {budget.generations} generations"
+            reason = f"{_is_spent(budget)}: {why}, and the algorithm's ngen is larger"
             self._end({}, reason, self._last)
 
     def _go_on(self, before: Snapshot, population: Sequence[Any]) -> dict[str, Any]:
@@ -613,12 +608,17 @@ class Recorder:
         budget = None if evaluator is None else evaluator.budget
         if budget is None or not budget.ends_before(self.generation + 1):
             return None
-        return f"the budget of {budget.total:g} {budget.unit} is spent"
+        return _is_spent(budget)
 
     def _write_config(self) -> None:
         """Write everything that was set."""
         if self.folder is not None:
             self.folder.write_config(self.facts)
+
+
+def _is_spent(budget: Budget) -> str:
+    """Return in words that nothing of a budget is left."""
+    return f"the budget of {budget.total:g} {budget.unit} is spent"
 
 
 def _moved(held: Sequence[float], was: Totals, now: Totals) -> Totals:
